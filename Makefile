@@ -1,0 +1,42 @@
+# `make demo` and `make test` do all the set-up on a fresh machine; the second installs nothing again.
+SHELL := /bin/sh
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test test-slow check format bench records clean
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+# On x86-64 PyPI's torch and torchvision must come as a pair; the newest pair is asked for in one call.
+.venv/installed: setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch>=2.9" "torchvision>=0.24"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch .venv/installed
+
+demo: .venv/installed  ## buffer, distil and evaluate on embedded real digits; writes runs/demo/
+	$(BIN)/python scripts/demo.py
+
+test: .venv/installed  ## the test suite (minutes)
+	$(BIN)/python -m pytest
+
+test-slow: .venv/installed  ## with the slow tests
+	$(BIN)/python -m pytest --run-slow
+
+check: .venv/installed  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/installed  ## rewrite files in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/installed  ## side-by-side timings
+	$(BIN)/python scripts/bench/matching_step.py
+
+records: .venv/installed  ## the measured tables; resumes where it stopped (hours)
+	$(BIN)/python scripts/records/run.py
+
+clean:  ## remove the environment and the runs
+	rm -rf .venv runs build *.egg-info

@@ -1,0 +1,61 @@
+"""Dataset distillation: a few synthetic samples on which a fresh network trains to a useful accuracy.
+
+small = dd.distill("cifar10", "ftd", ipc=10)
+print(dd.evaluate(small, "cifar10"))
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from dd.api import buffer, distill, estimate, list_methods, load, train, verify
+from dd.augment import DSA
+from dd.compare import evaluate
+from dd.data import Images, load_images
+from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, WriteError
+from dd.evaluation import EvalReport
+from dd.experts import ExpertRecipe, load_recipe
+from dd.importers import import_buffer, import_folder, import_pt
+from dd.methods import FTD, MTT, Method, Run, TrajectoryMatching
+from dd.models import Model
+from dd.presets import cite, describe
+from dd.synthetic import SyntheticImages, TrainRecipe
+
+try:
+    __version__ = version("dd-distillation")
+except PackageNotFoundError:  # a bare checkout on the path
+    __version__ = "0"
+
+__all__ = [
+    "DSA",
+    "FTD",
+    "MTT",
+    "DDError",
+    "DamagedError",
+    "DivergedError",
+    "EvalReport",
+    "ExpertRecipe",
+    "Images",
+    "InputError",
+    "Method",
+    "MissingError",
+    "Model",
+    "Run",
+    "SyntheticImages",
+    "TrainRecipe",
+    "TrajectoryMatching",
+    "WriteError",
+    "buffer",
+    "cite",
+    "describe",
+    "distill",
+    "estimate",
+    "evaluate",
+    "import_buffer",
+    "import_folder",
+    "import_pt",
+    "list_methods",
+    "load",
+    "load_images",
+    "load_recipe",
+    "train",
+    "verify",
+]

@@ -1,0 +1,5 @@
+"""`python -m dd` is `ddistill`."""
+
+from dd.cli import main
+
+raise SystemExit(main())

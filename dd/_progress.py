@@ -1,0 +1,51 @@
+"""Progress bars that are quiet when nobody watches."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from tqdm import tqdm
+
+Progress = Callable[[int, int, str], None]
+"""(done, total, text) → None."""
+
+
+class Bars:
+    """One tqdm bar at a time, on stderr; a new total or a step backwards opens the next one.
+
+    Args:
+        label: shown before the bar.
+        shown: `None` shows bars on a terminal only, `True` and `False` say so.
+    """
+
+    def __init__(self, label: str, shown: bool | None = None) -> None:
+        self._label, self._disable = label, None if shown is None else not shown
+        self._bar: tqdm[None] | None = None
+
+    def __call__(self, done: int, total: int, text: str) -> None:
+        bar = self._bar
+        if bar is None or bar.total != total or done < bar.n:
+            self.close()
+            bar = self._bar = tqdm(total=total, desc=self._label, disable=self._disable, file=sys.stderr)
+        bar.set_postfix_str(text, refresh=False)
+        bar.update(done - bar.n)
+        if done >= total:
+            self.close()
+
+    def close(self) -> None:
+        """Finish the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def reporter(label: str, progress: bool | Progress | None) -> Progress:
+    """The user's own callable, or bars."""
+    return progress if callable(progress) else Bars(label, progress)
+
+
+def announce(text: str, progress: bool | Progress | None = None) -> None:
+    """One line on stderr, unless progress was switched off."""
+    if progress is not False:
+        print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,372 @@
+"""The door's functions: names are parsed once, streams are seeded, candidates are scored, results are saved."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from dd._home import home
+from dd._progress import Progress, announce, reporter
+from dd.data import Images, load_images
+from dd.errors import InputError, MissingError, refuse, unknown
+from dd.estimate import Estimate, estimate_matching
+from dd.evaluation import NetworkLearner, fit, fresh, origin
+from dd.experts import ExpertRecipe, ExpertStore, load_recipe
+from dd.files import read_json
+from dd.methods import METHODS, Method, Run, Step, TrajectoryMatching
+from dd.presets import Preset, preset, replace_fields
+from dd.runs import RunFolder, split_state, to_device
+from dd.selection import Protocol, Selector
+from dd.synthetic import SyntheticImages
+from dd.whiten import make_transform
+
+Tier = Literal["auto", "paper", "cpu"]
+
+
+def resolve_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for, or the GPU where there is one."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise refuse("device", "a torch device such as 'cpu' or 'cuda:0'", repr(device)) from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise refuse("device", "a device of this machine", repr(device), "No CUDA device is visible to torch.")
+    return found
+
+
+def resolve_method(
+    method: str | Method, real: Images, tier: Tier, device: torch.device, fields: Mapping[str, Any]
+) -> tuple[Method, Preset | None]:
+    """A `Method` value from a name and its preset, or the value itself.
+
+    Raises:
+        InputError: an unknown name, preset row or field; fields beside a `Method` value.
+    """
+    if not isinstance(method, str):
+        if fields:
+            raise InputError(
+                f"fields ({', '.join(sorted(fields))}) go with a method's name; got a {type(method).__name__} "
+                "value. Put them into the value."
+            )
+        if not isinstance(method, Method):
+            raise refuse("method", "a name or a Method value", type(method).__name__)
+        return method, None
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    dataset = real.card.name if real.card is not None else None
+    given = dict(fields)
+    ipc = given.pop("ipc", 1 if method == "class_mean" else 10)
+    row = preset(method, dataset, ipc, tier, gpu=device.type == "cuda")
+    value = METHODS[method](**{**row.fields, "ipc": ipc})
+    return replace_fields(value, given), row
+
+
+def load_real(
+    data: object,
+    protocol: Protocol = "clean",
+    role: Literal["distill", "evaluate"] = "distill",
+    **options: Any,
+) -> Images:
+    """The data argument as `Images`; with protocol='paper' nothing is held out of train."""
+    if protocol not in ("clean", "paper"):
+        raise refuse("protocol", "`clean` or `paper`", repr(protocol))
+    real = load_images(data, role=role, **options)
+    return real.all_train() if protocol == "paper" else real
+
+
+def distill(
+    data: object,
+    method: str | Method,
+    *,
+    preset: Tier = "auto",
+    protocol: Protocol = "clean",
+    seed: int = 0,
+    out: str | Path | None = None,
+    device: str | torch.device | None = None,
+    precision: Literal["fp32", "fp64", "bf16"] = "fp32",
+    threads: int | None = None,
+    store: str | Path | None = None,
+    resume: bool = True,
+    progress: bool | Progress | None = None,
+    engine: Literal["adjoint", "unroll"] = "adjoint",
+    micro_batch: int | None = None,
+    reuse: int = 1,
+    root: str | Path | None = None,
+    download: bool = False,
+    size: int | tuple[int, int] | None = None,
+    **fields: Any,
+) -> SyntheticImages:
+    """Turn a data set into a few synthetic samples a class.
+
+    Args:
+        data: a card's name, `imagefolder:PATH`, a map-style Dataset of (image, label), a pair of tensors (images
+            `[N, C, H, W]` uint8 or float in [0, 1], labels `[N]`), or `dd.Images`. A bare Dataset is all training data.
+        method: a name of `dd.list_methods()` or a `Method` value.
+        preset: `paper` (the published row or an error), `cpu` (the two-core budget), `auto` (the published row where a
+            GPU is present and the row exists, else `cpu`).
+        protocol: `clean` holds 10 % of train out and chooses the iterate there; `paper` trains on all of train, chooses
+            on the test set as published, and is labelled so.
+        seed: of every random stream; same seed, same bytes (one machine type, versions, thread count).
+        out: run folder (set, log, checkpoint, run.json); the same call goes on where it was interrupted.
+        device, precision, threads: of the machine; `None` takes the GPU if there is one, and torch's threads.
+        store: folder of expert stores.
+        resume: `False` starts again and replaces what is in `out`.
+        progress: `None` shows bars on a terminal, `True`/`False`, or your own (done, total, text).
+        engine, micro_batch, reuse: see `dd.methods.Run`.
+        root, download, size: of the data set.
+        **fields: fields of the method, with a name only (`ipc=10, iterations=200, …`).
+
+    Raises:
+        InputError, MissingError, DivergedError, WriteError: each with argument, expected, got and the way out.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    target = resolve_device(device)
+    real = load_real(data, protocol, root=root, download=download, size=size)
+    value, row = resolve_method(method, real, preset, target, fields)
+    report = reporter(f"{value.name} on {real.name}", progress)
+    if row is not None:
+        announce(_announcement(value, row, real, target), progress)
+    store_root = home("expert_trajectories", store)
+    run = Run(
+        seed=seed,
+        device=target,
+        precision=precision,
+        engine=engine,
+        micro_batch=micro_batch,
+        reuse=reuse,
+        store=store_root,
+        progress=report,
+    )
+    folder = (
+        None
+        if out is None
+        else RunFolder(Path(out), _request(value, real, run, protocol), origin(seed, target), resume)
+    )
+    if folder is not None and folder.finished:
+        return load(folder.synthetic).attach(real.train)
+    return _run(value, real, run, protocol, folder)
+
+
+def _run(method: Method, real: Images, run: Run, protocol: Protocol, folder: RunFolder | None) -> SyntheticImages:
+    """Consume the method's steps: log, score, checkpoint, save."""
+    selector = Selector(real, protocol, run.seed, run.device)
+    state = None
+    if folder is not None:
+        tensors, kept = folder.restore()
+        if tensors is not None:
+            state, best = split_state(tensors, "best/")
+            state = to_device(state, run.device)
+            selector.restore(kept["selection"], best)
+    start = time.monotonic()
+    scored: Step | None = None
+
+    def save_point(step: Step | None) -> None:
+        if folder is not None and step is not None:
+            best = {f"best/{k}": t for k, t in selector.tensors().items()}
+            folder.checkpoint(step, {"selection": selector.kept()}, best)
+
+    try:
+        for step in method.distill(real, run, state):
+            run.progress(step.iteration, step.total, _text(step.metrics))
+            selector.offer(step)
+            if folder is not None:
+                folder.log(step)
+            scored = step
+            if step.iteration % max(1, min(50, step.total // 20)) == 0:
+                save_point(step)
+    except BaseException:
+        save_point(scored)
+        raise
+    if selector.best is None:
+        raise InputError(f"method {method.name!r} offered no candidate.")
+    small = dataclasses.replace(selector.best, provenance=_provenance(real, run.seed, protocol, selector))
+    if folder is not None:
+        small.save(folder.synthetic)
+        folder.finish(selection=selector.record, seconds=round(time.monotonic() - start, 3))
+    return small
+
+
+def _text(metrics: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} {metrics[k]:.4g}" for k in ("loss", "lr") if k in metrics)
+
+
+def _request(method: Method, real: Images, run: Run, protocol: Protocol) -> dict[str, Any]:
+    return {
+        "data": {"name": real.name, "sha256": real.fingerprint},
+        "method": method.describe(),
+        "protocol": protocol,
+        "seed": run.seed,
+        "precision": run.precision,
+        "engine": [run.engine, run.micro_batch, run.reuse],
+    }
+
+
+def _provenance(real: Images, seed: int, protocol: Protocol, selector: Selector) -> dict[str, Any]:
+    return {
+        "dataset": real.name,
+        "data_sha256": real.fingerprint,
+        "protocol": protocol,
+        "selection": selector.rule,
+        "seed": seed,
+    }
+
+
+def _announcement(method: Method, row: Preset, real: Images, device: torch.device) -> str:
+    text = f"{method.name} on {real.name}: preset `{row.tier}` ({row.source or 'no source'}"
+    text += ")" if row.verified else ", not verified)"
+    if isinstance(method, TrajectoryMatching):
+        text += f"; {estimate_matching(method, real, device, calibrate=False)}"
+    return text
+
+
+def buffer(
+    data: object,
+    recipe: str | ExpertRecipe | TrajectoryMatching,
+    *,
+    experts: int | None = None,
+    snapshots: int | None = None,
+    protocol: Protocol = "clean",
+    store: str | Path | None = None,
+    device: str | torch.device | None = None,
+    threads: int | None = None,
+    progress: bool | Progress | None = None,
+    root: str | Path | None = None,
+    download: bool = False,
+    size: int | tuple[int, int] | None = None,
+) -> ExpertStore:
+    """Make the expert trajectories that are missing in the store, and nothing twice.
+
+    Args:
+        data: as in `distill`.
+        recipe: a shipped recipe's name, a TOML path, an `ExpertRecipe`, or a trajectory-matching value: then the
+            snapshots stop at the last one that its matching reads.
+        experts, snapshots: how many; the recipe's by default.
+        protocol, store, device, threads, progress, root, download, size: as in `distill`.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    target = resolve_device(device)
+    real = load_real(data, protocol, root=root, download=download, size=size)
+    if isinstance(recipe, TrajectoryMatching):
+        snapshots = recipe.snapshots_read if snapshots is None else snapshots
+        recipe = recipe.expert
+    value = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    made = ExpertStore(home("expert_trajectories", store), value, real)
+    made.ensure(
+        make_transform(real, value.whiten),
+        experts=experts,
+        snapshots=snapshots,
+        device=target,
+        progress=reporter(f"experts {value.name} on {real.name}", progress),
+    )
+    return made
+
+
+def load(path: str | Path) -> SyntheticImages:
+    """Read a saved set; a run folder means its `synthetic.safetensors`.
+
+    Raises:
+        MissingError, DamagedError: see `SyntheticImages.load`.
+    """
+    path = Path(path)
+    return SyntheticImages.load(path / "synthetic.safetensors" if path.is_dir() else path)
+
+
+def train(
+    small: SyntheticImages | str | Path,
+    model: str | nn.Module | None = None,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    lr: float | None = None,
+    device: str | torch.device | None = None,
+) -> nn.Module:
+    """Train a fresh network on a synthetic set by the recipe that it carries; in eval mode.
+
+    Args:
+        small: a set or its path.
+        model: a name, `tv:NAME`, `dd.Model`, a factory f(channels, classes, size), or an untrained module that is
+            trained in place; `None` takes the one it was distilled for.
+        seed: of initialisation, order and augmentation.
+        steps, lr: replace the recipe's.
+        device: where to train.
+    """
+    if isinstance(small, str | Path):
+        small = load(small)
+    target = resolve_device(device)
+    learner = NetworkLearner(steps=steps, lr=lr)
+    recipe = learner.recipe(small)
+    net = model if isinstance(model, nn.Module) else fresh(small, model or recipe.model, seed, target)
+    return fit(small, net.to(target), recipe, seed, target)
+
+
+def estimate(
+    data: object,
+    method: str | Method,
+    *,
+    preset: Tier = "auto",
+    protocol: Protocol = "clean",
+    calibrate: bool = False,
+    device: str | torch.device | None = None,
+    root: str | Path | None = None,
+    download: bool = False,
+    size: int | tuple[int, int] | None = None,
+    **fields: Any,
+) -> Estimate:
+    """Disk, memory and time of a run before it starts; nothing is written.
+
+    Args:
+        calibrate: measure this machine for at most ten seconds, in place of assumed rates.
+        data, method, preset, protocol, device, root, download, size, **fields: as in `distill`.
+    """
+    target = resolve_device(device)
+    real = load_real(data, protocol, root=root, download=download, size=size)
+    value, _ = resolve_method(method, real, preset, target, fields)
+    if not isinstance(value, TrajectoryMatching):
+        raise refuse("method", "one that trains (mtt, ftd)", value.name, "The baselines cost nothing.")
+    return estimate_matching(value, real, target, calibrate)
+
+
+def list_methods() -> list[str]:
+    """Names that `distill` takes."""
+    return sorted(METHODS)
+
+
+def verify(path: str | Path) -> str:
+    """Check every checksum of a saved set, a run folder or an expert store's folder; returns what it is.
+
+    Raises:
+        MissingError, DamagedError: with the file and what is wrong.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MissingError(f"no file or folder {path}")
+    if path.is_dir() and (path / "recipe.json").exists():
+        from dd.experts.store import verify_folder
+
+        return f"{path}: {verify_folder(path)} expert(s), every checksum matches"
+    small = load(path)
+    if path.is_dir():
+        read_json(path / "run.json")
+    sizes = small.nbytes
+    return f"{path}: {len(small)} images, {len(small.classes)} classes, {sizes.total:,} bytes, every checksum matches"
+
+
+__all__: Sequence[str] = [
+    "buffer",
+    "distill",
+    "estimate",
+    "list_methods",
+    "load",
+    "train",
+    "verify",
+]

@@ -1,0 +1,204 @@
+"""`evaluate`: a synthetic set beside its baselines, under one loop, one budget and one number of steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dd._progress import Progress, reporter
+from dd.api import load, load_real, resolve_device
+from dd.data import Images
+from dd.errors import InputError, refuse, unknown
+from dd.evaluation import EvalReport, NetworkLearner, Row, model_name, origin, tune_lr
+from dd.methods import METHODS, Run
+from dd.models import Model, ModelSpec
+from dd.seeding import child_seed
+from dd.synthetic import SyntheticImages
+
+BASELINES = ("random", "random_tuned", "class_mean")
+_DRAWS = 3
+AnyModel = str | ModelSpec | Model | Callable[..., torch.nn.Module] | None
+
+
+def evaluate(
+    small: SyntheticImages | str | Path,
+    data: object,
+    *,
+    models: Sequence[AnyModel] | AnyModel = None,
+    repeats: int = 5,
+    steps: int | None = None,
+    lr: float | str = "recipe",
+    baselines: Sequence[str] = ("random",),
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    threads: int | None = None,
+    progress: bool | Progress | None = None,
+    root: str | Path | None = None,
+    download: bool = False,
+    size: int | tuple[int, int] | None = None,
+) -> EvalReport:
+    """How well fresh networks do on real test images after training on the set, beside baselines of the same budget.
+
+    Args:
+        small: a set, its file or its run folder.
+        data: as in `dd.distill`; a bare Dataset is all test data, and then there are no baseline rows.
+        models: names, `tv:NAME`, `dd.Model`s or factories; `None` is the one the set was distilled for.
+        repeats: fresh networks per row.
+        steps: optimiser steps; the set's recipe has them.
+        lr: `recipe` (the one in the set), `tuned` (best of a grid on the validation split), or a number.
+        baselines: of `random` (3 draws of as many real images, the recipe's lr), `random_tuned` (lr tuned on the
+            validation split), `class_mean` (one image a class only).
+        seed: of all networks and draws.
+        device, threads, progress, root, download, size: as in `dd.distill`.
+
+    Returns:
+        An `EvalReport`; its first row is the set with the first model.
+
+    Raises:
+        InputError: classes or shape differ from the data's, no test split, an unknown baseline.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if repeats < 1:
+        raise refuse("repeats", "at least 1", repeats)
+    for name in baselines:
+        if name not in BASELINES:
+            raise unknown("baseline", name, BASELINES)
+    if isinstance(lr, str) and lr not in ("recipe", "tuned"):
+        raise refuse("lr", "`recipe`, `tuned` or a number", repr(lr))
+    path = Path(small) if isinstance(small, str | Path) else None
+    loaded = load(path) if path is not None else small
+    assert isinstance(loaded, SyntheticImages)
+    protocol = str(loaded.provenance.get("protocol", "clean"))
+    real = load_real(
+        data, "paper" if protocol == "paper" else "clean", "evaluate", root=root, download=download, size=size
+    )
+    judge = _Judge(_match(loaded, real), real, repeats, seed, resolve_device(device), reporter("evaluate", progress))
+    wanted = list(models) if isinstance(models, Sequence) and not isinstance(models, str) else [models]
+    rows, notes = judge.table(wanted, steps, lr, baselines)
+    name = str(loaded.method.get("name", "imported"))
+    sizes = dict(loaded.nbytes._asdict())
+    if path is not None and path.is_file():
+        sizes["total"] = path.stat().st_size
+        sizes["extras"] = sizes["total"] - sizes["images"] - sizes["labels"]
+    return EvalReport(
+        dataset=real.name,
+        split="test",
+        protocol=protocol,
+        selection=str(loaded.provenance.get("selection", "unknown")),
+        method=f"{name}, {len(loaded)} images",
+        rows=tuple(rows),
+        bytes=sizes,
+        origin=origin(seed, judge.device),
+        notes=tuple(notes),
+    )
+
+
+def _match(small: SyntheticImages, real: Images) -> SyntheticImages:
+    """The set with its transform ready, after comparing it with the data."""
+    if len(small.classes) != real.num_classes:
+        raise refuse("data", f"of {len(small.classes)} classes, like the set", f"{real.num_classes} ({real.name})")
+    shape = (real.channels, *real.size)
+    if tuple(small.images.shape[1:]) != shape:
+        raise refuse("data", f"of images {list(small.images.shape[1:])}, like the set", list(shape), "Give `size=`.")
+    if real.test is None:
+        raise refuse("data", "with a test split", "none", "Give dd.Images(train=…, test=…) or a test Dataset.")
+    if small.transform is not None:
+        return small
+    if not len(real.train):
+        return dataclasses.replace(small, transform=small.ready_transform())
+    return small.attach(real.train)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Judge:
+    """Trains and scores the networks of every row."""
+
+    small: SyntheticImages
+    real: Images
+    repeats: int
+    seed: int
+    device: torch.device
+    progress: Progress
+
+    def table(
+        self, models: Sequence[AnyModel], steps: int | None, lr: float | str, baselines: Sequence[str]
+    ) -> tuple[list[Row], list[str]]:
+        """The set's rows first, then each baseline's, and what was left out."""
+        sets, notes = self._sets(baselines)
+        rows, done = [], 0
+        name = str(self.small.method.get("name", "imported"))
+        for label, draws in [(name, [self.small]), *sets]:
+            for model in models:
+                learner = NetworkLearner(
+                    model=model,  # type: ignore[arg-type]
+                    steps=steps,
+                    lr=lr if isinstance(lr, float | int) else None,
+                    device=self.device,
+                )
+                tuned = label == "random_tuned" or (lr == "tuned" and label == name)
+                rows.append(self._row(label, draws, learner, tuned))
+                done += 1
+                total = len(models) * (1 + len(sets))
+                self.progress(done, total, f"{label} {100 * rows[-1].mean:.1f} %")
+        return rows, notes
+
+    def _row(self, label: str, draws: Sequence[SyntheticImages], learner: NetworkLearner, tuned: bool) -> Row:
+        start = time.monotonic()
+        if tuned:
+            if self.real.val is None:
+                raise refuse("lr", "`recipe` or a number, since this data holds out no validation split", "tuned")
+            learner = tune_lr(learner, draws[0], self.real.val, child_seed(self.seed, "tune"))
+        each = self.repeats if len(draws) == 1 else max(2, -(-self.repeats // len(draws)))
+        test = self.real.test
+        assert test is not None
+        values = [
+            learner.fit(draw, child_seed(self.seed, "evaluate", d, r)).score(test)
+            for d, draw in enumerate(draws)
+            for r in range(each)
+        ]
+        recipe = learner.recipe(draws[0])
+        return Row(
+            set=label,
+            model=model_name(learner.model, draws[0]),
+            values=tuple(values),
+            steps=recipe.steps,
+            lr=recipe.lr,
+            seconds=time.monotonic() - start,
+        )
+
+    def _sets(self, baselines: Sequence[str]) -> tuple[list[tuple[str, list[SyntheticImages]]], list[str]]:
+        """The baseline sets by label, and notes on those that cannot be made."""
+        sets: list[tuple[str, list[SyntheticImages]]] = []
+        notes = []
+        ipc = len(self.small) // len(self.small.classes)
+        draws: list[SyntheticImages] = []
+        for label in baselines:
+            if not len(self.real.train):
+                notes.append(f"no {label} row: the data has no training images to draw from")
+            elif label == "class_mean" and ipc != 1:
+                notes.append(f"no class_mean row: it has one image a class, the set has {ipc}")
+            elif label == "class_mean":
+                sets.append((label, [self._baseline("class_mean", 1, 0)]))
+            else:
+                draws = draws or [self._baseline("random", ipc, draw) for draw in range(_DRAWS)]
+                sets.append((label, draws))
+        return sets, notes
+
+    def _baseline(self, name: str, ipc: int, draw: int) -> SyntheticImages:
+        """A baseline set in the model space, and with the recipe, of the set it stands beside."""
+        fields: dict[str, Any] = {"ipc": ipc, "train": self.small.recipe}
+        run = Run(seed=child_seed(self.seed, "draw", draw))
+        step = next(iter(METHODS[name](**fields).distill(self.real, run)))
+        made = step.candidates[0].set
+        if not isinstance(made, SyntheticImages):
+            raise InputError(f"baseline {name!r} is not an image set.")
+        transform = self.small.ready_transform()
+        return dataclasses.replace(
+            made, images=transform.forward(made.pixels()).float(), transform=transform, transform_record={}
+        )

@@ -1,0 +1,133 @@
+"""The one function that makes `Images` from what users give as `data`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from dd.data.card import list_cards, load_card
+from dd.data.custom import FORMS, LIMIT, as_split
+from dd.data.folders import index_imagefolder, split_files
+from dd.data.images import Images, class_names, hold_out
+from dd.data.resize import check_aspect, parse_size
+from dd.data.sources import load_splits
+from dd.data.splits import TensorSplit, usable_cpus
+from dd.errors import refuse, unknown
+
+FOLDER: Final = "imagefolder:"
+ROLES: Final = ("distill", "evaluate")
+
+
+def load_images(
+    data: object,
+    *,
+    role: str = "distill",
+    size: int | tuple[int, int] | None = None,
+    root: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    classes: Sequence[str] | int | None = None,
+    aspect: str = "crop",
+    limit: int = LIMIT,
+    workers: int | None = None,
+) -> Images:
+    """Any data argument as `Images` with a validation split.
+
+    Args:
+        data: a card's name; `"imagefolder:PATH"` (train and test, else val as test); a map-style Dataset of
+            (image, label) or a pair of tensors (images, labels), all of it training data when distilling and
+            test data when evaluating; `Images`.
+        role: `"distill"` or `"evaluate"`; the latter needs test images.
+        size: bring every image to this size, a number or (H, W).
+        root: where a card's files are; by default the store of `_home.home`.
+        download: fetch a card's files if they are not there. Nothing is fetched otherwise.
+        classes: class names, or their number, of a Dataset or a pair.
+        aspect: `"crop"` keeps proportions, `"squash"` is the published resize of the ImageNet subsets.
+        limit: bytes of pixels up to which a set is held in memory; above, it is read when asked for.
+        workers: processes that read files; by default one a CPU, at most four, for files, and none for a
+            Dataset.
+
+    Raises:
+        InputError: an unknown name, another form, or data that cannot be trained on.
+        MissingError: files that are not there; the message shows the layout and whether `download` fetches
+            them.
+        DamagedError: files that cannot be read; the message names them.
+    """
+    if role not in ROLES:
+        raise refuse("role", "'distill' or 'evaluate'", repr(role))
+    pair, aspect = parse_size(size), check_aspect(aspect)
+    readers = min(usable_cpus(), 4) if workers is None else workers
+    if isinstance(data, str | Images) and classes is not None:
+        raise refuse("classes", "left out for a named data set or `Images`", repr(classes))
+    if root is not None and (not isinstance(data, str) or data.startswith(FOLDER)):
+        raise refuse("root", "left out unless `data` is the name of a card", repr(os.fspath(root)))
+    if isinstance(data, str) and data.startswith(FOLDER):
+        images = _from_folder(data.removeprefix(FOLDER), pair, aspect, limit, readers)
+    elif isinstance(data, str):
+        images = _from_card(data, pair, root, download, aspect, limit, readers)
+    elif isinstance(data, Images):
+        images = data
+        if pair is not None and images.size != pair:
+            raise refuse("size", f"{images.size} or left out for `Images`", str(pair), "Resize when you make them.")
+    else:
+        images = _from_user(data, role, pair, classes, aspect, limit, workers or 0)
+    if role == "evaluate" and images.test is None:
+        raise refuse("data", "a set with test images", repr(images), "Give `dd.Images(train=…, test=…)`.")
+    return hold_out(images)
+
+
+def _from_card(
+    name: str,
+    size: tuple[int, int] | None,
+    root: str | os.PathLike[str] | None,
+    download: bool,
+    aspect: str,
+    limit: int,
+    workers: int,
+) -> Images:
+    if name not in list_cards():
+        raise unknown("data set", name, list_cards(), f"Or give `{FOLDER}PATH`, {FORMS}, or `dd.Images(train=…)`.")
+    card = load_card(name)
+    train, test, classes = load_splits(
+        card,
+        size=size,
+        root=None if root is None else os.fspath(root),
+        download=download,
+        aspect=aspect,
+        limit=limit,
+        workers=workers,
+    )
+    return Images(train=train, test=test, classes=classes, name=card.name, mean=card.mean, std=card.std, card=card)
+
+
+def _from_folder(path: str, size: tuple[int, int] | None, aspect: str, limit: int, workers: int) -> Images:
+    base = Path(path).expanduser()
+    if not path:
+        raise refuse("data", f"`{FOLDER}PATH`", f"`{FOLDER}` without a path")
+    tree = index_imagefolder(base)
+    if len(tree.classes) < 2:
+        raise refuse("data", "at least two class folders", f"one, {tree.classes[0]!r}, in {base / 'train'}")
+    train, test = split_files(tree, size, aspect, limit, workers)
+    return Images(train=train, test=test, classes=tree.classes, name=base.resolve().name)
+
+
+def _from_user(
+    data: object,
+    role: str,
+    size: tuple[int, int] | None,
+    classes: Sequence[str] | int | None,
+    aspect: str,
+    limit: int,
+    workers: int,
+) -> Images:
+    if isinstance(data, os.PathLike):
+        raise refuse("data", f"`{FOLDER}PATH` for a folder", repr(data))
+    split = as_split(data, size=size, aspect=aspect, limit=limit, workers=workers)
+    names = class_names(classes, data, split)
+    if role == "distill":
+        return Images(train=split, classes=names)
+    nothing = TensorSplit(torch.empty((0, *split.shape), dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
+    return Images(train=nothing, test=split, classes=names)

@@ -1,0 +1,37 @@
+"""Errors a caller may want to tell apart. Each message says: argument, expected, got, way out."""
+
+
+class DDError(Exception):
+    """Base of every error that this library raises on purpose."""
+
+
+class InputError(DDError, ValueError):
+    """An argument or a data set does not have the shape, range or name that is asked for."""
+
+
+class MissingError(DDError, FileNotFoundError):
+    """A file, a folder, a snapshot or an optional package is not there."""
+
+
+class DamagedError(DDError, OSError):
+    """A file is there but cannot be trusted: truncated, foreign, wrong checksum or unknown format version."""
+
+
+class WriteError(DDError, OSError):
+    """The disk refused a write (full, read-only); what was there before is intact."""
+
+
+class DivergedError(DDError, ArithmeticError):
+    """A loss, a gradient or a step size stopped being finite and could not be recovered."""
+
+
+def refuse(argument: str, expected: str, got: object, way_out: str = "") -> InputError:
+    """An `InputError` in the one grammar of this library; use as `raise refuse(...)`."""
+    text = f"`{argument}` must be {expected}; got {got}."
+    return InputError(f"{text} {way_out}".rstrip())
+
+
+def unknown(kind: str, name: object, known: object, way_out: str = "") -> InputError:
+    """An `InputError` for a name that is not in a table; lists the known ones."""
+    names = ", ".join(sorted(str(k) for k in known))  # type: ignore[attr-defined]
+    return InputError(f"unknown {kind} {name!r}; known: {names}. {way_out}".rstrip())

@@ -1,0 +1,94 @@
+"""Learners: ways to turn a synthetic set into a predictor. The network loop is one; trees will bring another."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+
+from dd.data import Split
+from dd.errors import DivergedError
+from dd.evaluation.loop import accuracy, fit, fresh
+from dd.models import Model, ModelSpec, as_spec
+from dd.synthetic import SyntheticImages, TrainRecipe
+
+LR_GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+"""Step sizes tried by `tuned`: the same ones for a distilled set and for random images."""
+
+
+class Predictor(Protocol):
+    """A trained thing that can be scored."""
+
+    def score(self, split: Split) -> float:
+        """Accuracy in [0, 1] on real data."""
+        ...
+
+
+class Learner(Protocol):
+    """Fits a synthetic set; `seed` names all its streams."""
+
+    def fit(self, small: SyntheticImages, seed: int) -> Predictor:
+        """A fresh predictor."""
+        ...
+
+
+@dataclass(frozen=True)
+class NetworkPredictor:
+    """A trained network with the transform that its images need."""
+
+    net: torch.nn.Module
+    small: SyntheticImages
+    device: torch.device
+
+    def score(self, split: Split) -> float:
+        """Accuracy in [0, 1]."""
+        return accuracy(self.net, split, self.small.ready_transform(), self.device)
+
+
+@dataclass(frozen=True)
+class NetworkLearner:
+    """Trains a fresh network by the recipe carried in the set, with some of its fields replaced.
+
+    Attributes:
+        model: `None` takes the one that the set was distilled for.
+        steps, lr: `None` takes the recipe's.
+        device: where to train.
+    """
+
+    model: str | ModelSpec | Model | None = None
+    steps: int | None = None
+    lr: float | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def recipe(self, small: SyntheticImages) -> TrainRecipe:
+        """The recipe used for this set."""
+        own = small.recipe
+        steps = own.steps if self.steps is None else self.steps
+        return dataclasses.replace(own, steps=steps, lr=own.lr if self.lr is None else self.lr)
+
+    def fit(self, small: SyntheticImages, seed: int) -> NetworkPredictor:
+        """Train one network."""
+        recipe = self.recipe(small)
+        net = fresh(small, self.model if self.model is not None else recipe.model, seed, self.device)
+        return NetworkPredictor(fit(small, net, recipe, seed, self.device), small, self.device)
+
+
+def tune_lr(learner: NetworkLearner, small: SyntheticImages, val: Split, seed: int, repeats: int = 1) -> NetworkLearner:
+    """The learner with the step size of `LR_GRID` that scores best on the validation split."""
+    best, best_score = LR_GRID[0], -1.0
+    for lr in LR_GRID:
+        trial = dataclasses.replace(learner, lr=lr)
+        try:
+            score = sum(trial.fit(small, seed + r).score(val) for r in range(repeats)) / repeats
+        except DivergedError:
+            continue
+        if score > best_score:
+            best, best_score = lr, score
+    return dataclasses.replace(learner, lr=best)
+
+
+def model_name(model: str | ModelSpec | Model | None, small: SyntheticImages) -> str:
+    """How a report calls the model."""
+    return str(as_spec(small.recipe.model if model is None else model))

@@ -1,0 +1,85 @@
+"""The one loop that trains fresh networks on a synthetic set, and the test that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from dd.data import Split
+from dd.errors import DivergedError
+from dd.inner import cross_entropy
+from dd.models import Model, ModelSpec, build
+from dd.seeding import child, child_seed
+from dd.synthetic import SyntheticImages, TrainRecipe
+from dd.whiten import Transform
+
+TEST_BATCH = 500
+
+
+def fresh(small: SyntheticImages, model: str | ModelSpec | Model, seed: int, device: torch.device) -> nn.Module:
+    """A network for the set's shape and classes, initialised from the stream of `seed`."""
+    net = build(
+        model,
+        channels=small.channels,
+        classes=len(small.classes),
+        size=small.size,
+        seed=child_seed(seed, "network"),
+    )
+    return net.to(device)
+
+
+def fit(small: SyntheticImages, net: nn.Module, recipe: TrainRecipe, seed: int, device: torch.device) -> nn.Module:
+    """Train `net` on the set for exactly `recipe.steps` optimiser steps, in place.
+
+    After `drop_at` of the steps lr is multiplied by `drop_factor` and the optimiser is made anew: the published
+    protocol does, and so loses its momentum buffer.
+
+    Raises:
+        DivergedError: the loss stopped being finite.
+    """
+    net.train()
+    dsa = recipe.dsa()
+    drop = round(recipe.steps * recipe.drop_at)
+    optimizer = _sgd(net, recipe, recipe.lr)
+    stream = _endless(small, recipe.batch_size, seed)
+    loss = torch.zeros(())
+    for step in range(recipe.steps):
+        if step == drop:
+            optimizer = _sgd(net, recipe, recipe.lr * recipe.drop_factor)
+        x, y = next(stream)
+        x = dsa.draw(len(x), small.size, child(seed, "draw", step))(x.to(device))
+        loss = cross_entropy(net(x), y.to(device))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    if not bool(torch.isfinite(loss)):
+        raise DivergedError(
+            f"training on the synthetic set diverged (lr {recipe.lr:g}, {recipe.steps} steps). "
+            "Give a lower `lr`, or lr='tuned'."
+        )
+    return net.eval()
+
+
+def _sgd(net: nn.Module, recipe: TrainRecipe, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(net.parameters(), lr=lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+
+
+def _endless(small: SyntheticImages, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    epoch = 0
+    while True:
+        yield from small.batches(size, child(seed, "order", epoch))
+        epoch += 1
+
+
+@torch.no_grad()
+def accuracy(net: nn.Module, split: Split, transform: Transform, device: torch.device) -> float:
+    """Share of `split` that `net` classifies correctly; images are transformed as the set's own."""
+    net.eval()
+    right = 0
+    for start in range(0, len(split), TEST_BATCH):
+        rows = torch.arange(start, min(start + TEST_BATCH, len(split)))
+        x = transform.forward(split.pixels(rows).to(device))
+        right += int((net(x).argmax(1).cpu() == split.labels[rows]).sum())
+    return right / len(split)

@@ -1,0 +1,178 @@
+"""Every number with its birth certificate: mean, sample std, n, selection rule, split, bytes, seconds, origin."""
+
+from __future__ import annotations
+
+import math
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dd.files import dump_json, write_json
+
+FORMAT = 1
+
+
+def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation (n − 1); `None` for a single value."""
+    mean = sum(values) / len(values)
+    if len(values) < 2:
+        return mean, None
+    return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One set under one model: `values` are the accuracies (fractions) of its fresh networks."""
+
+    set: str
+    model: str
+    values: tuple[float, ...]
+    steps: int
+    lr: float
+    seconds: float
+    metric: str = "accuracy"
+
+    @property
+    def mean(self) -> float:
+        """Mean over networks."""
+        return mean_std(self.values)[0]
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation over networks."""
+        return mean_std(self.values)[1]
+
+    @property
+    def interval(self) -> float | None:
+        """Half width of the 95 % confidence interval of the mean (Student's t)."""
+        if self.std is None:
+            return None
+        from scipy.stats import t
+
+        return float(t.ppf(0.975, len(self.values) - 1)) * self.std / math.sqrt(len(self.values))
+
+    def to_json(self) -> dict[str, Any]:
+        """The row of `report.json`."""
+        return {
+            "set": self.set,
+            "model": self.model,
+            "metric": self.metric,
+            "mean": self.mean,
+            "std": self.std,
+            "interval95": self.interval,
+            "n": len(self.values),
+            "values": list(self.values),
+            "steps": self.steps,
+            "lr": self.lr,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalReport:
+    """What `dd.evaluate` answers; `print(report)` is a table. The first row is the synthetic set, first model."""
+
+    dataset: str
+    split: str
+    protocol: str
+    selection: str
+    method: str
+    rows: tuple[Row, ...]
+    bytes: Mapping[str, int]
+    origin: Mapping[str, Any]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy (fraction) of the synthetic set with the first model."""
+        return self.rows[0].mean
+
+    @property
+    def std(self) -> float | None:
+        """Its sample standard deviation."""
+        return self.rows[0].std
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `report.json`."""
+        return {
+            "format": FORMAT,
+            "dataset": self.dataset,
+            "split": self.split,
+            "protocol": self.protocol,
+            "selection": self.selection,
+            "method": self.method,
+            "rows": [row.to_json() for row in self.rows],
+            "bytes": dict(self.bytes),
+            "origin": dict(self.origin),
+            "notes": list(self.notes),
+        }
+
+    def dumps(self) -> str:
+        """`to_json` as text."""
+        return dump_json(self.to_json(), indent=2)
+
+    def save(self, path: str | Path) -> None:
+        """Write `report.json`."""
+        write_json(Path(path), self.to_json())
+
+    def __str__(self) -> str:
+        head = f"{self.method} on {self.dataset} ({self.split} split, protocol {self.protocol}: {self.selection})"
+        lines = [
+            head,
+            f"{'set':<14} {'model':<28} {'accuracy %':>14} {'n':>3} {'steps':>6} {'lr':>9} {'s':>7}",
+        ]
+        for row in self.rows:
+            spread = "" if row.std is None else f" ± {100 * row.std:.1f}"
+            value = f"{100 * row.mean:.1f}{spread}"
+            lines.append(
+                f"{row.set:<14} {row.model:<28} {value:>14} {len(row.values):>3} {row.steps:>6} "
+                f"{row.lr:>9.3g} {row.seconds:>7.1f}"
+            )
+        sizes = ", ".join(f"{name} {count:,}" for name, count in self.bytes.items())
+        return "\n".join([*lines, f"bytes: {sizes}", *(f"note: {note}" for note in self.notes)])
+
+
+def origin(seed: int, device: torch.device) -> dict[str, Any]:
+    """Seed, commit, versions, machine and threads of a measurement."""
+    versions = {"python": platform.python_version()}
+    for package in ("dd-distillation", "torch", "torchvision", "numpy"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "seed": seed,
+        "commit": _commit(),
+        "versions": versions,
+        "machine": f"{platform.system()} {platform.machine()}, {_processor()}, {device}",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown processor"
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this package is imported from, with `+` where it has changes."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return None
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    commit = git("rev-parse", "--short=12", "HEAD")
+    return (commit + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")) or None

@@ -1,0 +1,15 @@
+"""Expert trajectories: recipes, training steps and the store."""
+
+from dd.experts.recipe import ExpertRecipe, load_recipe, recipe_names
+from dd.experts.store import ExpertStore
+from dd.experts.train import ExpertTrainer, Snapshot, make_student
+
+__all__ = [
+    "ExpertRecipe",
+    "ExpertStore",
+    "ExpertTrainer",
+    "Snapshot",
+    "load_recipe",
+    "make_student",
+    "recipe_names",
+]

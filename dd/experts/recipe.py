@@ -1,0 +1,119 @@
+"""How expert trajectories are made: one frozen recipe, also a TOML file in `expert_trajectories/`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dd._home import shipped
+from dd.augment import DSA
+from dd.errors import MissingError, refuse, unknown
+from dd.files import dump_json
+from dd.models import Model, ModelSpec, as_spec
+
+FORMAT = 1
+_NOT_IN_KEY = {"name", "experts", "snapshots", "title", "source"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertRecipe:
+    """The buffer setting of a trajectory-matching method.
+
+    Attributes:
+        name: used in the store's folder name; the folder also carries a hash of all that changes a trajectory.
+        model: `"convnet"`, `"convnet(width=32, norm=batch)"`, `"tv:NAME"`, or a `dd.Model`.
+        step: `sgd`, or `gsam` (FTD's flat step, section 3.2 of its specification).
+        lr, momentum, weight_decay, batch_size: of SGD; constant step size.
+        rho, alpha, adaptive: of `gsam`: perturbation radius, weight of the removed orthogonal part, and whether
+            the perturbation is scaled by the weights (ASAM).
+        augment, augment_mode: DSA strategy, `""` for none; `single` draws one option a batch, `all` applies all.
+        whiten: ZCA (ε = 0.1) in place of mean/std normalisation.
+        snapshot_every, snapshot_unit: cadence of the snapshots; the papers keep one an epoch.
+        experts: how many trajectories. Not part of the key: a store can be completed.
+        snapshots: snapshots after the initialisation. Not part of the key either.
+        title, source: for `dd.describe`.
+    """
+
+    name: str = "custom"
+    model: str | Model | ModelSpec = "convnet"
+    step: Literal["sgd", "gsam"] = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    batch_size: int = 256
+    rho: float = 0.01
+    alpha: float = 0.3
+    adaptive: bool = True
+    augment: str = "color_crop_cutout_flip_scale_rotate"
+    augment_mode: Literal["single", "all"] = "single"
+    whiten: bool = False
+    snapshot_every: int = 1
+    snapshot_unit: Literal["epoch", "step"] = "epoch"
+    experts: int = 100
+    snapshots: int = 50
+    title: str = ""
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.step not in ("sgd", "gsam"):
+            raise refuse("step", "`sgd` or `gsam`", repr(self.step))
+        if self.snapshot_unit not in ("epoch", "step"):
+            raise refuse("snapshot_unit", "`epoch` or `step`", repr(self.snapshot_unit))
+        if not self.lr > 0:
+            raise refuse("lr", "positive", self.lr)
+        if not 0 <= self.momentum < 1:
+            raise refuse("momentum", "in [0, 1)", self.momentum)
+        if self.rho < 0:
+            raise refuse("rho", "at least 0", self.rho)
+        for name in ("batch_size", "snapshot_every", "experts", "snapshots"):
+            if getattr(self, name) < 1:
+                raise refuse(name, "at least 1", getattr(self, name))
+        as_spec(self.model)
+        self.dsa()
+
+    def dsa(self) -> DSA:
+        """The augmentation of expert, student and evaluation."""
+        return DSA(strategy=self.augment, mode=self.augment_mode)
+
+    def key(self, data: str) -> str:
+        """16 hex digits over every field that changes a trajectory, the data's hash and the format version."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        kept = {name: value for name, value in fields.items() if name not in _NOT_IN_KEY}
+        kept["model"] = as_spec(self.model).key
+        if self.step == "sgd":
+            for name in ("rho", "alpha", "adaptive"):
+                del kept[name]
+        text = dump_json({"recipe": kept, "data": data, "format": FORMAT})
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def describe(self) -> dict[str, Any]:
+        """A JSON-able copy of the fields."""
+        return {**dataclasses.asdict(self), "model": str(as_spec(self.model))}
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes."""
+    return sorted(path.stem for path in shipped("expert_trajectories").glob("*.toml"))
+
+
+def load_recipe(name: str) -> ExpertRecipe:
+    """The shipped recipe `name`, or the one in a TOML file at path `name`.
+
+    Raises:
+        InputError: unknown name, or a field that no recipe has.
+    """
+    path = Path(name) if name.endswith(".toml") else shipped("expert_trajectories") / f"{name}.toml"
+    if not path.is_file():
+        if name.endswith(".toml"):
+            raise MissingError(f"no recipe file {path}")
+        raise unknown("recipe", name, recipe_names(), "A path that ends in .toml works too.")
+    fields = tomllib.loads(path.read_text(encoding="utf-8"))
+    known = {f.name for f in dataclasses.fields(ExpertRecipe)}
+    for field in fields:
+        if field not in known:
+            raise unknown(f"field in {path.name}", field, known)
+    return ExpertRecipe(**{"name": path.stem, **fields})

@@ -1,0 +1,239 @@
+"""The store of expert trajectories, and the only file that knows its layout.
+
+`<root>/<recipe>-<key8>/<seed>.safetensors`: `theta` float32 `[T, P]`, `steps` int64 `[T]`, `accuracy` float32 `[T]`,
+`velocity` `[P]`; metadata with the recipe, the key and a sha256 a row. `recipe.json` stands beside them. Files are
+written whole (temporary name and rename), so many writers can share a store; a trajectory that is too short is
+continued from its last snapshot, never repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dd.data import Images
+from dd.errors import DamagedError, MissingError, refuse
+from dd.experts.recipe import FORMAT, ExpertRecipe
+from dd.experts.train import ExpertTrainer, Snapshot
+from dd.files import digest, load_tensors, locked, read_meta, read_rows, save_tensors, write_json
+from dd.models import as_spec
+from dd.parallel import barrier, is_main, shard
+from dd.shapes import check
+from dd.whiten import Transform
+
+Progress = Callable[[int, int, str], None]
+"""(done, total, text) → None."""
+
+
+def _silent(done: int, total: int, text: str) -> None:
+    del done, total, text
+
+
+class ExpertStore:
+    """The trajectories of one recipe on one data set.
+
+    Args:
+        root: the folder of all stores.
+        recipe: how the trajectories are made.
+        real: the data set; its `fingerprint` is part of the key.
+    """
+
+    def __init__(self, root: Path, recipe: ExpertRecipe, real: Images) -> None:
+        self.recipe, self._real = recipe, real
+        self.key = recipe.key(real.fingerprint)
+        self.folder = root / f"{recipe.name}-{self.key[:8]}"
+
+    def path(self, seed: int) -> Path:
+        """The file of expert `seed` = 0, 1, …"""
+        return self.folder / f"{seed:05d}.safetensors"
+
+    def length(self, seed: int) -> int:
+        """Snapshots stored for expert `seed`, the initialisation included; 0 where there is no file."""
+        if not self.path(seed).exists():
+            return 0
+        meta = self._meta(seed)
+        return len(meta["rows"])
+
+    def _meta(self, seed: int) -> dict[str, Any]:
+        meta = read_meta(self.path(seed))
+        if meta.get("kind") != "expert" or meta.get("key") != self.key:
+            raise DamagedError(
+                f"{self.path(seed)} belongs to another recipe or data set (key {meta.get('key')}, expected "
+                f"{self.key}). Move it away; it will be made anew."
+            )
+        if meta.get("format") != FORMAT:
+            raise DamagedError(f"{self.path(seed)} has format {meta.get('format')}; this version reads {FORMAT}.")
+        return meta
+
+    def missing(self, experts: int, snapshots: int) -> list[int]:
+        """Experts among 0…experts−1 that have fewer than `snapshots` snapshots after the initialisation."""
+        return [seed for seed in range(experts) if self.length(seed) < snapshots + 1]
+
+    def read(self, seed: int, rows: Sequence[int]) -> list[Tensor]:
+        """Snapshots θ `[P]` of one expert; only these rows are read, and each is checked against its sha256.
+
+        Raises:
+            MissingError: the expert or a snapshot is not in the store.
+            DamagedError: a checksum does not match.
+        """
+        if not self.path(seed).exists():
+            raise MissingError(f"no expert {seed} in {self.folder}. Run `dd.buffer`, or lower `experts`.")
+        sums = self._meta(seed)["rows"]
+        for row in rows:
+            if not 0 <= row < len(sums):
+                raise MissingError(
+                    f"snapshot {row} of expert {seed} is not in {self.folder}, which has 0…{len(sums) - 1}. "
+                    "Lower `max_start_epoch` or `expert_epochs`, or buffer more `snapshots`."
+                )
+        parts = read_rows(self.path(seed), "theta", rows)
+        for row, part in zip(rows, parts, strict=True):
+            if digest(part) != sums[row]:
+                raise DamagedError(
+                    f"snapshot {row} of {self.path(seed)} does not match its checksum. Remove the file; "
+                    "`dd.buffer` makes it anew."
+                )
+        return parts
+
+    @property
+    def real(self) -> Images:
+        """The data set."""
+        return self._real
+
+    def put(self, seed: int, thetas: Tensor, steps: Tensor, accuracy: Tensor) -> None:
+        """Store an expert that was trained elsewhere; its velocity is not known and is kept as zero.
+
+        Args:
+            seed: its number; nothing is done where exactly these snapshots are stored under it.
+            thetas: float32 `[T, P]`, the initialisation first; T ≥ 2.
+            steps: int64 `[T]`, optimiser steps of each snapshot.
+            accuracy: float32 `[T]`, held out; NaN where it was not measured.
+
+        Raises:
+            InputError: a snapshot that repeats another, or another expert is stored under `seed`.
+        """
+        check(thetas, "thetas", "T P")
+        sums = [digest(row) for row in thetas]
+        if len(thetas) < 2:
+            raise refuse("thetas", "at least two snapshots", len(thetas))
+        if len(set(sums)) < len(sums):
+            way_out = "They were kept without a copy (on a CPU `.cpu()` is none): buffer that expert anew."
+            got = f"{len(set(sums))} different ones of {len(sums)}"
+            raise refuse(f"snapshots of expert {seed}", "all different", got, way_out)
+        self._write_recipe()
+        with locked(self.folder / f".{seed:05d}.lock", wait=True):
+            if not self.path(seed).exists():
+                rows = zip(steps.tolist(), thetas, accuracy.tolist(), strict=True)
+                still = torch.zeros_like(thetas[0])
+                self._save(seed, [Snapshot(step, theta, still, score) for step, theta, score in rows])
+            elif self._meta(seed)["rows"] != sums:
+                raise refuse("seed", "a number no other expert has", f"{seed}, which is in {self.folder}")
+
+    def curve(self, seed: int) -> tuple[Tensor, Tensor]:
+        """(step numbers `[T]`, held-out accuracy `[T]`) of one expert."""
+        tensors, _ = load_tensors(self.path(seed))
+        return tensors["steps"], tensors["accuracy"]
+
+    def ensure(
+        self,
+        transform: Transform,
+        *,
+        experts: int | None = None,
+        snapshots: int | None = None,
+        device: torch.device | None = None,
+        progress: Progress = _silent,
+    ) -> list[int]:
+        """Make what is missing and return the seeds that were worked on by this process.
+
+        Under torchrun the missing experts are shared out by rank. An interrupted expert keeps its snapshots.
+
+        Args:
+            transform: pixels → model space.
+            experts, snapshots: how many; the recipe's by default.
+            device: where to train.
+            progress: called after every snapshot.
+        """
+        experts = self.recipe.experts if experts is None else experts
+        snapshots = self.recipe.snapshots if snapshots is None else snapshots
+        if experts < 1 or snapshots < 1:
+            raise refuse("experts, snapshots", "at least 1", (experts, snapshots))
+        absent = self.missing(experts, snapshots)
+        mine = [seed for seed in shard(range(experts)) if seed in absent]
+        if mine:
+            self._write_recipe()
+            trainer = ExpertTrainer(self.recipe, self._real, transform, device or torch.device("cpu"))
+            total = sum(snapshots + 1 - self.length(seed) for seed in mine)
+            done, busy = 0, list[int]()
+            for wait, seeds in ((False, mine), (True, busy)):  # what another process works on comes last
+                for seed in seeds:
+                    with locked(self.folder / f".{seed:05d}.lock", wait=wait) as free:
+                        if free:
+                            done = self._extend(trainer, seed, snapshots, done, total, progress)
+                        else:
+                            busy.append(seed)
+        barrier()
+        return mine
+
+    def _extend(
+        self, trainer: ExpertTrainer, seed: int, snapshots: int, done: int, total: int, progress: Progress
+    ) -> int:
+        """Train expert `seed` up to `snapshots`; what an interruption leaves is kept."""
+        found = self._load(seed) if self.path(seed).exists() else []
+        stream = trainer.snapshots(seed, found[-1] if found else None)
+        before = len(found)
+        try:
+            while len(found) < snapshots + 1:
+                found.append(next(stream))
+                done += 1
+                progress(done, total, f"expert {seed}, accuracy {found[-1].accuracy:.3f}")
+        finally:
+            if len(found) > max(before, 1):
+                self._save(seed, found)
+        return done
+
+    def _load(self, seed: int) -> list[Snapshot]:
+        tensors, meta = load_tensors(self.path(seed))
+        self.read(seed, range(len(meta["rows"])))
+        rows = zip(tensors["steps"].tolist(), tensors["theta"], tensors["accuracy"].tolist(), strict=True)
+        return [Snapshot(step, theta, tensors["velocity"], accuracy) for step, theta, accuracy in rows]
+
+    def _save(self, seed: int, found: Sequence[Snapshot]) -> None:
+        theta = torch.stack([s.theta for s in found])
+        tensors = {
+            "theta": theta,
+            "steps": torch.tensor([s.step for s in found]),
+            "accuracy": torch.tensor([s.accuracy for s in found], dtype=torch.float32),
+            "velocity": found[-1].velocity,
+        }
+        meta = {
+            "kind": "expert",
+            "format": FORMAT,
+            "key": self.key,
+            "seed": seed,
+            "model": str(as_spec(self.recipe.model)),
+            "rows": [digest(row) for row in theta],
+        }
+        save_tensors(self.path(seed), tensors, meta)
+
+    def _write_recipe(self) -> None:
+        path = self.folder / "recipe.json"
+        if is_main() and not path.exists():
+            write_json(path, {"key": self.key, "data": self._real.fingerprint, "recipe": self.recipe.describe()})
+
+
+def verify_folder(folder: Path) -> int:
+    """Check every row of every expert in a store's folder; returns how many experts are there.
+
+    Raises:
+        DamagedError: a file that does not match its checksums.
+    """
+    count = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        tensors, meta = load_tensors(path)
+        if meta.get("kind") != "expert" or [digest(row) for row in tensors["theta"]] != meta["rows"]:
+            raise DamagedError(f"{path} does not match its checksums. Remove it; `dd.buffer` makes it anew.")
+        count += 1
+    return count

@@ -1,0 +1,128 @@
+"""Training one expert: a stream of snapshots that can be stopped and continued at any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dd.data import Images, Split
+from dd.errors import DivergedError
+from dd.experts.recipe import ExpertRecipe
+from dd.experts.steps import gsam_direction, sgd_update
+from dd.inner import Student
+from dd.models import build
+from dd.seeding import child, child_seed
+from dd.whiten import Transform
+
+_ACCURACY_IMAGES = 1000
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """θ `[P]` after `step` optimiser steps, its accuracy on at most 1,000 held-out images, and the velocity."""
+
+    step: int
+    theta: Tensor
+    velocity: Tensor
+    accuracy: float
+
+
+def make_student(recipe: ExpertRecipe, real: Images, seed: int, dtype: torch.dtype = torch.float32) -> Student:
+    """The recipe's network for this data, initialised from the stream of `seed`."""
+    module = build(
+        recipe.model,
+        channels=real.channels,
+        classes=real.num_classes,
+        size=real.size,
+        seed=child_seed(seed, "expert"),
+        dtype=dtype,
+    )
+    return Student(module)
+
+
+class ExpertTrainer:
+    """Trains experts of one recipe on one data set.
+
+    Permutations come from the stream (expert, epoch), augmentation draws from (expert, step), so a trajectory
+    continued from a snapshot equals the unbroken one.
+    """
+
+    def __init__(self, recipe: ExpertRecipe, real: Images, transform: Transform, device: torch.device) -> None:
+        self.recipe, self.real, self.transform, self.device = recipe, real, transform, device
+        self._dsa = recipe.dsa()
+        count = len(real.train)
+        self.steps_per_epoch = -(-count // recipe.batch_size)
+        held_out = real.val if real.val is not None else real.test
+        self._check = _sample(held_out) if held_out is not None else None
+
+    def snapshots(self, seed: int, start: Snapshot | None = None) -> Iterator[Snapshot]:
+        """Snapshots after `start` (or from the initialisation on), for ever; each is a copy on the CPU."""
+        student = make_student(self.recipe, self.real, seed)
+        if start is None:
+            theta = student.initial.to(self.device)
+            velocity, step = torch.zeros_like(theta), 0
+            yield self._snapshot(student, step, theta, velocity)
+        else:
+            theta, velocity = start.theta.to(self.device), start.velocity.to(self.device)
+            step = start.step
+        every = self.recipe.snapshot_every
+        if self.recipe.snapshot_unit == "epoch":
+            every *= self.steps_per_epoch
+        order, epoch_of_order = torch.empty(0, dtype=torch.int64), -1
+        while True:
+            epoch, place = divmod(step, self.steps_per_epoch)
+            if epoch != epoch_of_order:
+                order = torch.randperm(len(self.real.train), generator=child(seed, "order", epoch))
+                epoch_of_order = epoch
+            rows = order[place * self.recipe.batch_size : (place + 1) * self.recipe.batch_size]
+            theta, velocity = self._step(student, theta, velocity, rows, child(seed, "draw", step))
+            step += 1
+            if step % every == 0:
+                if not bool(torch.isfinite(theta).all()):
+                    raise DivergedError(
+                        f"expert {seed} of recipe {self.recipe.name!r} is not finite after {step} steps. "
+                        f"Lower `lr` (now {self.recipe.lr:g}), or `rho` for gsam."
+                    )
+                yield self._snapshot(student, step, theta, velocity)
+
+    def _step(
+        self, student: Student, theta: Tensor, velocity: Tensor, rows: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        recipe = self.recipe
+        x = self.transform.forward(self.real.train.pixels(rows).to(self.device))
+        x = self._dsa.draw(len(rows), self.real.size, generator)(x)
+        y = self.real.train.labels[rows].to(self.device)
+
+        def grad(at: Tensor) -> Tensor:
+            leaf = at.detach().requires_grad_()
+            return torch.autograd.grad(student.loss(leaf, x, y), leaf)[0]
+
+        if recipe.step == "gsam":
+            direction = gsam_direction(theta, grad, recipe.rho, recipe.alpha, recipe.adaptive)
+        else:
+            direction = grad(theta)
+        return sgd_update(theta, direction, velocity, recipe.lr, recipe.momentum, recipe.weight_decay)
+
+    def _snapshot(self, student: Student, step: int, theta: Tensor, velocity: Tensor) -> Snapshot:
+        accuracy = float("nan") if self._check is None else self._accuracy(student, theta, self._check)
+        # `.clone()`: on the CPU `.cpu()` is the live tensor itself, and every snapshot would be the last one.
+        return Snapshot(step, theta.detach().cpu().clone(), velocity.detach().cpu().clone(), accuracy)
+
+    @torch.no_grad()
+    def _accuracy(self, student: Student, theta: Tensor, split: Split) -> float:
+        right = 0
+        for start in range(0, len(split), 256):
+            rows = torch.arange(start, min(start + 256, len(split)))
+            x = self.transform.forward(split.pixels(rows).to(self.device))
+            right += int((student.logits(theta, x).argmax(1).cpu() == split.labels[rows]).sum())
+        return right / len(split)
+
+
+def _sample(split: Split) -> Split:
+    """At most 1,000 images, the same ones every time."""
+    if len(split) <= _ACCURACY_IMAGES:
+        return split
+    return split.subset(torch.randperm(len(split), generator=child(0, "accuracy"))[:_ACCURACY_IMAGES])

@@ -1,0 +1,189 @@
+"""The only writer of this library: temporary name, flush, rename; checksums; locks; safetensors with sorted JSON.
+
+A file is either the old one or the whole new one. One metadata key `dd` holds sorted JSON, so equal content is
+equal bytes. Nothing here reads or writes a pickle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as _pack
+from torch import Tensor
+
+from dd.errors import DamagedError, MissingError, WriteError
+
+FORMAT_KEY = "dd"
+
+
+def digest(data: bytes | Tensor) -> str:
+    """sha256 hex of bytes, or of a tensor's contiguous CPU bytes."""
+    if isinstance(data, Tensor):
+        data = data.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return hashlib.sha256(data).hexdigest()
+
+
+def dump_json(value: Any, indent: int | None = None) -> str:
+    """Sorted JSON; NaN and infinity are refused because other readers refuse them."""
+    return json.dumps(value, sort_keys=True, indent=indent, allow_nan=False, ensure_ascii=False)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `path` whole or not at all; folders are made.
+
+    Raises:
+        WriteError: the disk is full or the folder cannot be written; an earlier file is untouched.
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise WriteError(
+            f"could not write {path}: {error.strerror or error}. Free some space or name another folder; "
+            "what was there before is intact."
+        ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def _umask() -> int:
+    value = os.umask(0)
+    os.umask(value)
+    return value
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` for UTF-8 text."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_bytes` for readable sorted JSON."""
+    write_text(path, dump_json(value, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        MissingError, DamagedError: not there, or not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise MissingError(f"no file {path}") from error
+    except ValueError as error:
+        raise DamagedError(f"{path} is not JSON ({error}). Remove it and run again.") from error
+
+
+def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add one JSON line a row."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(dump_json(row) + "\n" for row in rows)
+    except OSError as error:
+        raise WriteError(f"could not write {path}: {error.strerror or error}.") from error
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file; an unfinished last line (a killed run) is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    """Write tensors and JSON metadata as one safetensors file; equal content gives equal bytes."""
+    # safetensors refuses tensors that share memory, such as an average that is still the image itself.
+    ready = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
+    write_bytes(path, _pack(ready, metadata={FORMAT_KEY: dump_json(meta)}))
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A `safe_open` handle whose failures are this library's own errors."""
+    if not path.is_file():
+        raise MissingError(f"no file {path}")
+    try:
+        with safe_open(path, framework="pt") as handle:
+            yield handle
+    except SafetensorError as error:
+        raise DamagedError(
+            f"{path} is not a whole safetensors file ({error}). It may be truncated or foreign; "
+            "restore it or write it anew."
+        ) from error
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """The JSON metadata of a file written by `save_tensors`, without reading its tensors."""
+    with opened(path) as handle:
+        text = (handle.metadata() or {}).get(FORMAT_KEY)
+    if text is None:
+        raise DamagedError(f"{path} was not written by this library: its metadata has no key `{FORMAT_KEY}`.")
+    try:
+        meta = json.loads(text)
+    except ValueError as error:
+        raise DamagedError(f"{path} has unreadable metadata ({error}).") from error
+    if not isinstance(meta, dict):
+        raise DamagedError(f"{path} has metadata that is not an object.")
+    return meta
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All tensors and the metadata of a file written by `save_tensors`."""
+    meta = read_meta(path)
+    with opened(path) as handle:
+        return {name: handle.get_tensor(name) for name in handle.keys()}, meta
+
+
+def read_rows(path: Path, name: str, rows: Sequence[int]) -> list[Tensor]:
+    """Some rows of one tensor in a file; the others are not read."""
+    with opened(path) as handle:
+        part = handle.get_slice(name)
+        return [part[row : row + 1][0].clone() for row in rows]
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait: bool = False) -> Iterator[bool]:
+    """Hold an advisory lock on `path`; yields whether it was free, or waits. A dead process leaves no lock."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except OSError as error:
+        raise WriteError(f"could not write {path}: {error.strerror or error}.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)

@@ -1,0 +1,252 @@
+"""Sets that others have made, as synthetic sets: `.pt` files of tensors, and image folders.
+
+Expert buffers of others go into a store: `import_buffer`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from dd.data.checks import label_range
+from dd.data.folders import Files
+from dd.data.resize import check_aspect, parse_size
+from dd.errors import DamagedError, DDError, MissingError, refuse
+from dd.experts.buffers import import_buffer
+from dd.pt import read_pt
+from dd.shapes import check, check_finite
+from dd.synthetic.images import SyntheticImages
+from dd.synthetic.recipe import TrainRecipe
+from dd.whiten import Normalise, Transform
+
+PICTURES: Final = (".png", ".jpg", ".jpeg")
+
+__all__ = ["import_buffer", "import_folder", "import_pt"]
+
+
+def import_pt(
+    images_path: str | Path,
+    labels_path: str | Path | None = None,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    transform: Transform | None = None,
+    classes: Sequence[str] | int | None = None,
+    recipe: TrainRecipe | None = None,
+    ipc: int | None = None,
+) -> SyntheticImages:
+    """A set from `.pt` files, such as `images_best.pt` and `labels_best.pt` of trajectory matching.
+
+    Its learned step size is in neither file; give it as `recipe=TrainRecipe(lr=…)`.
+
+    Args:
+        images_path: one float tensor `[n, C, H, W]` in model space: normalised, or whitened.
+        labels_path: one integer tensor `[n]`, or probabilities `[n, K]`. Without it the images are taken to
+            come class by class, 0, 0, …, 1, 1, …, equally many each.
+        mean: with `std`, what the images were normalised with, in pixels in [0, 1].
+        std: likewise.
+        transform: in place of `mean` and `std`, such as the `ZCA` of the training images.
+        classes: names in label order, or their number; by default the labels tell.
+        recipe: how a network is trained on it.
+        ipc: images a class, where neither labels nor classes say it.
+
+    Raises:
+        MissingError, DamagedError: no such file, or one that is not tensors alone.
+        InputError: a tensor of another shape, type or range, or too little to know the labels.
+    """
+    road = _transform(mean, std, transform)
+    images = check(_tensor(Path(images_path), "images_path"), "images", "N C H W")
+    if not images.is_floating_point():
+        way_out = "Pixels 0 … 255 belong in a folder of PNG files: `import_folder`."
+        raise refuse("images", "floats in model space", images.dtype, way_out)
+    _fits(road, images)
+    labels, names = _labels(None if labels_path is None else Path(labels_path), len(images), classes, ipc)
+    files = [Path(images_path)] + ([] if labels_path is None else [Path(labels_path)])
+    return SyntheticImages(
+        images=images.to(torch.float32).contiguous(),
+        labels=labels,
+        classes=names,
+        recipe=recipe or TrainRecipe(),
+        transform=road,
+        method={"name": "imported"},
+        provenance={"imported": {file.name: _sha256([file]) for file in files}},
+    )
+
+
+def import_folder(
+    path: str | Path,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    transform: Transform | None = None,
+    classes: Sequence[str] | None = None,
+    recipe: TrainRecipe | None = None,
+    size: int | tuple[int, int] | None = None,
+    aspect: str = "crop",
+) -> SyntheticImages:
+    """A set from `PATH/<class>/*.png` (or jpg, jpeg), files in the order of their names.
+
+    Args:
+        path: the folder of the class folders.
+        mean, std, transform: pixels in [0, 1] to model space; one channel makes grey images of grey files.
+        classes: folder names in label order. By default the sorted names, as for a real image folder; where
+            these are numbers that sort otherwise than as text (0, 1, 10, 2), the order must be given.
+        recipe: how a network is trained on it.
+        size, aspect: bring the images to one size, see `dd.data.resize.fit`.
+
+    Raises:
+        MissingError, DamagedError: no such folder, or a file that cannot be read.
+        InputError: no or other class folders, an empty one, unequal sizes, or colours where grey is expected.
+    """
+    road, base = _transform(mean, std, transform), Path(path)
+    pair, names = parse_size(size), _class_folders(base, classes)
+    files, labels = list[Path](), list[int]()
+    for k, name in enumerate(names):
+        found = sorted(f for f in (base / name).iterdir() if f.suffix.lower() in PICTURES and f.name[0] != ".")
+        if not found:
+            raise refuse(f"class folder {base / name}", f"a folder with images ({', '.join(PICTURES)})", "none")
+        files += found
+        labels += [k] * len(found)
+    pixels = _pixels(base, files, pair, check_aspect(aspect), _channels(road))
+    return SyntheticImages(
+        images=road.forward(pixels).contiguous(),
+        labels=torch.tensor(labels),
+        classes=names,
+        recipe=recipe or TrainRecipe(),
+        transform=road,
+        method={"name": "imported"},
+        provenance={"imported": {base.name: _sha256(files)}},
+    )
+
+
+def _tensor(path: Path, argument: str) -> Tensor:
+    value = read_pt(path)
+    if not isinstance(value, Tensor):
+        way_out = ""
+        if isinstance(value, Mapping) and any(isinstance(entry, Tensor) for entry in value.values()):
+            way_out = "Save the one that is meant with `torch.save`; a saved set of this library is for `dd.load`."
+        raise refuse(argument, "a file of one tensor", f"a {type(value).__name__} in {path}", way_out)
+    return value.detach()
+
+
+def _transform(mean: Sequence[float] | None, std: Sequence[float] | None, transform: Transform | None) -> Transform:
+    if transform is not None and mean is None and std is None:
+        return transform
+    if transform is not None or mean is None or std is None:
+        raise refuse("mean, std", "given together, or `transform` instead", "another combination")
+    return Normalise(tuple(float(m) for m in mean), tuple(float(s) for s in std))
+
+
+def _channels(road: Transform) -> int:
+    """C of the transform; 0 where it does not tell."""
+    told = road.describe()
+    return int(told["shape"][0]) if "shape" in told else len(told.get("mean", ()))
+
+
+def _fits(road: Transform, images: Tensor) -> None:
+    """Refuse images that the transform cannot take back to pixels."""
+    if not len(images):
+        raise refuse("images", "at least one", "none")
+    try:
+        road.inverse(images[:1].to(torch.float32))
+    except DDError as error:
+        kind = road.describe().get("kind", "transform")
+        way_out = "Give the mean and std (or the transform) that these images were made with."
+        raise refuse("images", f"what the {kind} makes", f"[{error}]", way_out) from error
+
+
+def _labels(
+    path: Path | None, n: int, classes: Sequence[str] | int | None, ipc: int | None
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Labels and class names from what is given, which must agree."""
+    names = tuple(str(k) for k in range(classes)) if isinstance(classes, int) else classes
+    if isinstance(names, str) or (names is not None and (not names or len(set(names)) != len(names))):
+        raise refuse("classes", "different names in label order, or their number", repr(classes))
+    if ipc is not None and ipc < 1:
+        raise refuse("ipc", "at least 1", ipc)
+    if path is not None:
+        labels = _label_values(_tensor(path, "labels_path"), n)
+        k = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
+    elif names is not None or ipc is not None:
+        k = len(names) if names is not None else n // (ipc or 1)
+        if n % max(k, 1) or k == 0:
+            raise refuse("images", f"a multiple of {k or ipc}, as no labels are given", n, "Give `labels_path`.")
+        labels = torch.arange(k).repeat_interleave(n // k)
+    else:
+        raise refuse("labels_path", "given, or else `classes` or `ipc`", None)
+    names = tuple(str(i) for i in range(k)) if names is None else tuple(names)
+    if labels.ndim == 2 and k != len(names):
+        raise refuse("classes", f"{k} names, as many as the labels have columns", len(names))
+    if labels.ndim == 1:
+        label_range(labels, len(names), "labels")
+    if ipc is not None and n != ipc * len(names):
+        raise refuse("ipc", f"{n / len(names):g}, for {n} images of {len(names)} classes", ipc)
+    return labels, names
+
+
+def _label_values(labels: Tensor, n: int) -> Tensor:
+    """int64 `[n]` or float32 `[n, K]` rows of probabilities."""
+    if not labels.ndim or len(labels) != n:
+        raise refuse("labels", f"one for each of {n} images", f"shape {list(labels.shape)}")
+    if labels.ndim == 1 and not labels.is_floating_point() and labels.dtype != torch.bool:
+        return labels.to(torch.int64)
+    if labels.ndim == 2 and labels.is_floating_point():
+        rows = check_finite(labels.to(torch.float32), "labels")
+        if float(rows.min()) < 0 or float((rows.sum(1) - 1).abs().max()) > 1e-3:
+            raise refuse("labels", "rows of probabilities", "other rows", "For logits save `.softmax(1)`.")
+        return rows.contiguous()
+    raise refuse("labels", "integers [N] or floats [N, K]", f"{labels.dtype} {list(labels.shape)}")
+
+
+def _class_folders(base: Path, classes: Sequence[str] | None) -> tuple[str, ...]:
+    if not base.is_dir():
+        raise MissingError(f"no folder {base}. Expected layout: PATH/<class>/*.png")
+    found = sorted(entry.name for entry in base.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not found:
+        raise refuse("path", "a folder with a folder of images for each class", f"none in {base}")
+    if classes is None:
+        if all(re.fullmatch(r"\d+", name) for name in found) and found != sorted(found, key=int):
+            way_out = "Give the label order with `classes=`."
+            raise refuse("classes", "given where folders are numbers without leading zeros", None, way_out)
+        return tuple(found)
+    if sorted(classes) != found:
+        other = sorted(set(found) ^ set(classes))[:5]
+        raise refuse("classes", f"the {len(found)} folder names of {base}", f"{len(classes)} with others: {other}")
+    return tuple(classes)
+
+
+def _pixels(base: Path, files: Sequence[Path], size: tuple[int, int] | None, aspect: str, channels: int) -> Tensor:
+    """float32 `[n, C, H, W]` in [0, 1]."""
+    reader = Files(base, [str(file.relative_to(base)) for file in files], size, aspect)
+    rows = list[Tensor]()
+    for i, file in enumerate(files):
+        row = reader[i]
+        if isinstance(row, str):
+            raise DamagedError(row)
+        if channels == 1:
+            if not bool((row == row[:1]).all()):
+                raise refuse(str(file), "a grey image, as the mean has one channel", "colours")
+            row = row[:1]
+        if rows and row.shape != rows[0].shape:
+            got = f"{row.shape[1]}×{row.shape[2]} in {file}"
+            expected = f"images of one size ({rows[0].shape[1]}×{rows[0].shape[2]})"
+            raise refuse("path", expected, got, "Give `size=`: images are then resized and cropped to it.")
+        rows.append(row)
+    return torch.stack(rows).to(torch.float32) / 255
+
+
+def _sha256(files: Sequence[Path]) -> str:
+    """Of the names and contents of some files; of the content alone for one."""
+    total = hashlib.sha256()
+    for file in files:
+        if len(files) > 1:
+            total.update(f"{file.parent.name}/{file.name}\n".encode())
+        with file.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()

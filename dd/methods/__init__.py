@@ -1,0 +1,28 @@
+"""The methods. To add one: a file (or a function over an existing one), a line in `METHODS`, a test."""
+
+from collections.abc import Callable
+from typing import Final
+
+from dd.methods.base import Candidate, Method, Run, Step
+from dd.methods.baselines import ClassMean, RandomReal
+from dd.methods.trajectory import FTD, MTT, TrajectoryMatching
+
+METHODS: Final[dict[str, Callable[..., Method]]] = {
+    "mtt": MTT,
+    "ftd": FTD,
+    "random": RandomReal,
+    "class_mean": ClassMean,
+}
+
+__all__ = [
+    "FTD",
+    "METHODS",
+    "MTT",
+    "Candidate",
+    "ClassMean",
+    "Method",
+    "RandomReal",
+    "Run",
+    "Step",
+    "TrajectoryMatching",
+]

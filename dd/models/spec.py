@@ -1,0 +1,342 @@
+"""Which network: its name and options as a value, and `build`, which makes it from a seed."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from typing import Final, final
+
+import torch
+from torch import Tensor, nn
+
+from dd.errors import DDError, refuse, unknown
+from dd.models.classic import alexnet, lenet, mlp, vgg11
+from dd.models.convnet import Size, convnet
+from dd.models.pretrained import check_torchvision_name, torchvision_model
+from dd.models.resnet import resnet18, resnet18_ap
+from dd.seeding import isolated
+
+Value = int | float | bool | str
+Factory = Callable[..., nn.Module]
+
+MODELS: Final[dict[str, Factory]] = {
+    "convnet": convnet,
+    "resnet18": resnet18,
+    "resnet18_ap": resnet18_ap,
+    "vgg11": vgg11,
+    "alexnet": alexnet,
+    "lenet": lenet,
+    "mlp": mlp,
+}
+"""Name → `f(channels, classes, size, **options) -> nn.Module`. To add a model: one file, one line here."""
+
+TORCHVISION: Final = "tv:"
+
+_SPEC = re.compile(r"\s*([\w:.-]+)\s*(?:\((.*)\))?\s*", re.ASCII | re.DOTALL)
+_WORD = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
+_INT = re.compile(r"[+-]?\d+", re.ASCII)
+_FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_BOOLS: Final = {"true": True, "True": True, "false": False, "False": False}
+
+
+def _factory(name: str) -> Factory:
+    """The factory of `name`, or refuse and list the known ones."""
+    if name.startswith(TORCHVISION):
+        check_torchvision_name(name.removeprefix(TORCHVISION))
+        return partial(torchvision_model, name.removeprefix(TORCHVISION))
+    if name not in MODELS:
+        close = get_close_matches(name.lower(), MODELS, n=1)
+        hint = f"Did you mean {close[0]}? " if close else ""
+        raise unknown("model", name, MODELS, f"{hint}torchvision's are written tv:NAME.")
+    return MODELS[name]
+
+
+def _defaults(factory: Factory) -> dict[str, object]:
+    """The options of a factory (its keyword-only parameters) and their defaults."""
+    parameters = inspect.signature(factory).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def _same(value: object, default: object) -> bool:
+    """Equality that tells 1 from True and from 1.0."""
+    return type(value) is type(default) and value == default
+
+
+def _value(text: str) -> Value:
+    """The value that `text` writes: a bool, an int, a float or else a bare word."""
+    if text in _BOOLS:
+        return _BOOLS[text]
+    if _INT.fullmatch(text):
+        return int(text)
+    return float(text) if _FLOAT.fullmatch(text) else text
+
+
+def _text(value: Value) -> str:
+    """`value` as `_value` reads it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@final
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model of `MODELS` or of torchvision, and its options, as a value.
+
+    `parse(str(spec)) == spec`, and two texts of one network give one spec: options are sorted by name and
+    those at their default are left out, so `convnet(width=128)` is `convnet` and shares its stored experts.
+
+    Attributes:
+        name: a key of `MODELS`, or `tv:` and torchvision's name.
+        options: (name, value) pairs in that canonical form. `ModelSpec.of` makes it from keywords.
+
+    Raises:
+        InputError: unknown name or option, a value that cannot be written as a word or number, or options
+            that are not in canonical form.
+    """
+
+    name: str
+    options: tuple[tuple[str, Value], ...] = ()
+
+    def __post_init__(self) -> None:
+        known = _defaults(_factory(self.name))
+        for option, value in self.options:
+            if option not in known:
+                raise unknown(f"option of {self.name}", option, known, "" if known else "It has no options.")
+            writable = (
+                bool(_WORD.fullmatch(value)) and value not in _BOOLS
+                if isinstance(value, str)
+                else isinstance(value, int | float) and math.isfinite(value)
+            )
+            if not writable:
+                raise refuse(option, "a whole number, a finite number, true, false or a word", repr(value))
+        names = [option for option, _ in self.options]
+        if names != sorted(set(names)) or any(_same(v, known[o]) for o, v in self.options):
+            expected = "sorted, each once and without those at their default"
+            raise refuse("options", expected, self.options, "Use `ModelSpec.of(name, option=value)`.")
+
+    @staticmethod
+    def of(name: str, **options: Value) -> ModelSpec:
+        """The spec of `name` with `options`, in canonical form.
+
+        Raises:
+            InputError: unknown name or option, or a value that cannot be written.
+        """
+        known = _defaults(_factory(name))
+        kept = {k: v for k, v in options.items() if k not in known or not _same(v, known[k])}
+        return ModelSpec(name, tuple(sorted(kept.items())))
+
+    @staticmethod
+    def parse(text: str) -> ModelSpec:
+        """Read `name` or `name(option=value, option=value)`; blanks do not matter.
+
+        Values are ints, floats, `true`/`false` or bare words: `convnet(width=32, norm=batch)`,
+        `tv:mobilenet_v2(weights=default)`.
+
+        Raises:
+            InputError: not of that form, an option given twice, or an unknown name or option.
+        """
+        grammar = "of the form name(option=value, option=value)"
+        match = _SPEC.fullmatch(text)
+        if match is None:
+            raise refuse("model", grammar, repr(text))
+        options: dict[str, Value] = {}
+        inside = match[2] or ""
+        for part in inside.split(",") if inside.strip() else ():
+            option, equals, value = (piece.strip() for piece in part.partition("="))
+            if not (option and equals and value):
+                raise refuse("model", grammar, repr(text))
+            if option in options:
+                raise refuse("model", "a text that gives each option once", f"{option!r} twice in {text!r}")
+            options[option] = _value(value)
+        _factory(match[1])
+        return ModelSpec.of(match[1], **options)
+
+    def __str__(self) -> str:
+        """The canonical text, which `parse` reads."""
+        inside = ", ".join(f"{option}={_text(value)}" for option, value in self.options)
+        return f"{self.name}({inside})" if inside else self.name
+
+    @property
+    def key(self) -> str:
+        """What stands for this model in the key of a store."""
+        return str(self)
+
+    def make(self, channels: int, classes: int, size: Size) -> nn.Module:
+        """The factory's network, drawn from the global stream; `build` is the way to a seeded one."""
+        return _factory(self.name)(channels, classes, size, **dict(self.options))
+
+
+@final
+@dataclass(frozen=True)
+class Model:
+    """A user's own network, by its factory.
+
+    Attributes:
+        factory: `f(channels, classes, size) -> nn.Module`; called with three positional arguments, `size`
+            as (height, width) in pixels. Each call must make a new network. A class may be a factory.
+        name: what stands for it in stores and reports: letters, digits, `.`, `_` and `-`. Choose another name
+            when the network changes, or stored experts of the old one will be taken for it.
+
+    Raises:
+        InputError: the factory is not callable, or is a network already; or the name has other characters
+            or is one of this library's.
+    """
+
+    factory: Factory
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.factory, nn.Module) or not callable(self.factory):
+            got = f"a {type(self.factory).__name__}"
+            way_out = "A network that is made already cannot be drawn anew: pass its class or a function."
+            raise refuse("factory", "a function f(channels, classes, size) -> nn.Module", got, way_out)
+        if self.name is not None and not _WORD.fullmatch(self.name):
+            raise refuse("name", "letters, digits, `.`, `_` and `-`, a letter first", repr(self.name))
+        if self.name in MODELS:
+            raise refuse("name", "other than the library's models", repr(self.name))
+
+    def __str__(self) -> str:
+        """The name, or the factory's own name in angle brackets."""
+        own = getattr(self.factory, "__qualname__", type(self.factory).__name__)
+        return self.name if self.name is not None else f"<{own}>"
+
+    @property
+    def key(self) -> str:
+        """What stands for this model in the key of a store.
+
+        Raises:
+            InputError: it has no name.
+        """
+        if self.name is None:
+            way_out = 'Wrap it: dd.Model(factory, name="...").'
+            raise refuse("model", "named where a store key is made", f"the bare factory {self}", way_out)
+        return self.name
+
+    def make(self, channels: int, classes: int, size: Size) -> nn.Module:
+        """What the factory returns; `build` checks it.
+
+        Raises:
+            InputError: the factory cannot be called with (channels, classes, size).
+        """
+        try:
+            inspect.signature(self.factory).bind(channels, classes, size)
+        except TypeError as error:
+            expected = "callable as f(channels, classes, size)"
+            raise refuse("factory", expected, f"{self}: {error}") from error
+        except ValueError:
+            pass  # some callables in C have no signature; calling them will tell
+        return self.factory(channels, classes, size)
+
+
+def as_spec(value: str | ModelSpec | Model | Factory) -> ModelSpec | Model:
+    """A text, a spec, a `Model` or a bare factory (which stays nameless) as `ModelSpec` or `Model`.
+
+    Raises:
+        InputError: none of these; a network that is made already; or a text that `ModelSpec.parse` refuses.
+    """
+    if isinstance(value, ModelSpec | Model):
+        return value
+    if isinstance(value, str):
+        return ModelSpec.parse(value)
+    if isinstance(value, nn.Module) or not callable(value):
+        expected = "a name such as convnet(width=32), a dd.Model or a function f(channels, classes, size)"
+        raise refuse("model", expected, f"a {type(value).__name__}", "Each run draws its own network.")
+    return Model(value)
+
+
+def build(
+    spec: str | ModelSpec | Model | Factory,
+    *,
+    channels: int,
+    classes: int,
+    size: Size,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+) -> nn.Module:
+    """A fresh network on the CPU, in train mode, that maps `[N, C, H, W]` to logits `[N, K]`.
+
+    Equal seeds give equal weights, in every dtype up to its rounding, and the global stream is untouched. One
+    forward pass of two black pictures checks the output.
+
+    Args:
+        spec: a text, a `ModelSpec`, a `Model` or a bare factory.
+        channels: C, ≥ 1.
+        classes: K, ≥ 1.
+        size: height and width in pixels.
+        seed: of the run or repeat; the initialisation is its stream "init".
+        dtype: floating type of parameters and buffers.
+
+    Raises:
+        InputError: an argument is out of range, the model does not take such pictures, or a factory does not
+            give a network with K outputs.
+    """
+    for argument, value in (("channels", channels), ("classes", classes)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise refuse(argument, "a whole number of at least 1", repr(value))
+    if not (isinstance(size, tuple) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)):
+        raise refuse("size", "a pair (height, width) of whole numbers of at least 1", repr(size))
+    if not dtype.is_floating_point:
+        raise refuse("dtype", "a floating type", dtype)
+    model = as_spec(spec)
+    with isolated(seed, "init"):
+        net = model.make(channels, classes, size)
+        if not isinstance(net, nn.Module):
+            raise refuse("model", "a factory that returns an nn.Module", f"{type(net).__name__} from {model}")
+        _probe(net, str(model), channels, classes, size)
+    return net.to(dtype)
+
+
+def _probe(net: nn.Module, name: str, channels: int, classes: int, size: Size) -> None:
+    """Refuse a network that does not map two pictures to `[2, classes]`; leaves its modes as they were."""
+    modes = [(module, module.training) for module in net.modules()]
+    like = next((p for p in net.parameters() if p.dtype.is_floating_point), torch.zeros(()))
+    images = torch.zeros(2, channels, *size, dtype=like.dtype, device=like.device)
+    try:
+        with torch.no_grad():
+            out = net.eval()(images)
+    except DDError:
+        raise
+    except Exception as error:
+        cause = (str(error).splitlines() or [""])[0]
+        expected = f"a network that takes pictures {list(images.shape[1:])}"
+        way_out = "Choose another model, or resize the pictures."
+        raise refuse("model", expected, f"{name}: {type(error).__name__}: {cause}", way_out) from error
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    got = f"shape {list(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+    if not isinstance(out, Tensor) or out.shape != (2, classes):
+        expected = f"a network that gives logits [2, {classes}] for two pictures"
+        raise refuse("model", expected, f"{got} from {name}", "Make the factory use its `classes`.")
+
+
+def count_parameters(module: nn.Module) -> int:
+    """P, the number of parameters, frozen ones included; buffers such as running means are none."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def uses_batch_stats(module: nn.Module) -> bool:
+    """Whether a row of the output, in the modes as they are now, depends on the other rows or on chance.
+
+    True for batch norm that normalises with its batch (in train mode, or without running statistics) and for
+    active dropout or stochastic depth. A batch may be split into micro-batches exactly only if this is False.
+    Known by layer types and by the usual names of a rate; a function that draws on its own is not seen.
+    """
+    return any(_mixes(layer) for layer in module.modules())
+
+
+def _mixes(layer: nn.Module) -> bool:
+    if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        return layer.training or layer.running_mean is None
+    if not layer.training:
+        return False
+    if isinstance(layer, nn.RReLU):
+        return True
+    dropout = isinstance(layer, nn.modules.dropout._DropoutNd) or type(layer).__name__ == "StochasticDepth"
+    names = ("p",) if dropout else ("dropout", "attention_dropout", "drop_prob", "drop_rate")
+    rates = [getattr(layer, name, None) for name in names]
+    return any(isinstance(rate, int | float) and rate > 0 for rate in rates)

@@ -1,0 +1,289 @@
+"""Published settings and two-core budgets as data: `preset("ftd", "cifar10", 10).fields` go into the method.
+
+The rows are in `_presets/<method>.toml`, one line of TOML each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import tomllib
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, Literal, final
+
+from dd.errors import InputError, refuse, unknown
+from dd.experts import ExpertRecipe, load_recipe
+from dd.methods import METHODS, Method
+from dd.synthetic import TrainRecipe
+
+Tier = Literal["paper", "cpu", "none"]
+Choice = Literal["auto", "paper", "cpu"]
+
+DEFAULT: Final = "default"
+_FOLDER: Final = Path(__file__).parent / "_presets"
+_ABOUT: Final = frozenset({"dataset", "tier", "verified", "source", "note", "published", "expert_fields"})
+"""What a row says about itself, as opposed to the fields of the method."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """The fields of one row, ready for the method's factory.
+
+    Attributes:
+        method: key of `METHODS`.
+        dataset: of the row; `default` where it serves data that has none, `None` without a row.
+        ipc: images a class that was asked for.
+        tier: `paper` (as published), `cpu` (two cores), or `none` (the method has no rows, and no fields).
+        source: where the settings were read.
+        verified: `paper`: whether the sources agree and were read; `cpu`: whether it was measured here.
+        note: what a user should know before a run; may be empty.
+        published: `mean` and `std` (fractions), their `source`, and `verified`; `None` where none was seen.
+        fields: keywords of `METHODS[method]`, with `ExpertRecipe` and `TrainRecipe` values.
+    """
+
+    method: str
+    dataset: str | None
+    ipc: int
+    tier: Tier
+    source: str = ""
+    verified: bool = False
+    note: str = ""
+    published: Mapping[str, Any] | None = None
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def preset(method: str, dataset: str | None, ipc: int, tier: Choice = "auto", gpu: bool = False) -> Preset:
+    """The settings of `method` for `ipc` images a class of a data set.
+
+    The published row must match exactly. On two cores the first of these serves: the row of (data set, ipc),
+    the data set's row for any ipc, the default row of this ipc, the default row for any ipc.
+
+    Args:
+        method: key of `METHODS`.
+        dataset: name of a card; `None` or an unknown name is custom data.
+        ipc: images a class, at least 1.
+        tier: `paper`, `cpu`, or `auto`: the published row where there is one and a GPU, else `cpu`.
+        gpu: whether a GPU is present.
+
+    Raises:
+        InputError: unknown method or tier, or no such published row; the message lists those there are.
+    """
+    found = rows(method)
+    if tier not in ("auto", "paper", "cpu"):
+        raise refuse("preset", "`auto`, `paper` or `cpu`", repr(tier))
+    if isinstance(ipc, bool) or not isinstance(ipc, int) or ipc < 1:
+        raise refuse("ipc", "a whole number of at least 1", repr(ipc))
+    if not found:
+        return Preset(method=method, dataset=None, ipc=ipc, tier="none")
+    if tier == "paper" or (tier == "auto" and gpu):
+        row = _exact(found, "paper", dataset, ipc)
+        if row is not None:
+            return _built(method, row, ipc)
+        if tier == "paper":
+            raise _no_published_row(method, found, dataset, ipc)
+    for name, images in ((dataset, ipc), (dataset, None), (DEFAULT, ipc), (DEFAULT, None)):
+        row = _exact(found, "cpu", name, images)
+        if row is not None:
+            return _built(method, row, ipc)
+    raise AssertionError(f"_presets/{method}.toml has no default row")  # a test builds every row
+
+
+def _exact(found: Iterable[dict[str, Any]], tier: str, dataset: str | None, ipc: int | None) -> dict[str, Any] | None:
+    where = (tier, dataset, ipc)
+    return next((row for row in found if (row["tier"], row["dataset"], row.get("ipc")) == where), None)
+
+
+def _no_published_row(method: str, found: Iterable[dict[str, Any]], dataset: str | None, ipc: int) -> InputError:
+    known: dict[str, list[int]] = {}
+    for row in found:
+        if row["tier"] == "paper":
+            known.setdefault(row["dataset"], []).append(row["ipc"])
+    listed = "; ".join(f"{name} at {', '.join(map(str, sorted(ipcs)))}" for name, ipcs in sorted(known.items()))
+    return refuse(
+        "preset='paper'",
+        f"asked for a data set and ipc with a published row of {method} ({listed})",
+        f"{'custom data' if dataset is None else dataset} at {ipc}",
+        "Use preset='cpu', or another ipc.",
+    )
+
+
+def _built(method: str, row: Mapping[str, Any], ipc: int) -> Preset:
+    """A row with its recipe read and its nested tables made into values."""
+    fields = {key: value for key, value in row.items() if key not in _ABOUT}
+    fields["expert"] = dataclasses.replace(load_recipe(row["expert"]), **row.get("expert_fields", {}))
+    fields["train"] = TrainRecipe(**row["train"])
+    fields["ipc"] = ipc
+    return Preset(
+        method=method,
+        dataset=row["dataset"],
+        ipc=ipc,
+        tier=row["tier"],
+        source=row["source"],
+        verified=row["verified"],
+        note=row.get("note", ""),
+        published=row.get("published"),
+        fields=fields,
+    )
+
+
+def rows(method: str) -> list[dict[str, Any]]:
+    """The rows of a method, each with what its tier has in common; a method without a file has none.
+
+    A row has `dataset, tier, verified, source`, perhaps `ipc, note, published`, `expert` (name of a recipe),
+    perhaps `expert_fields`, then `train` and fields of the method.
+
+    Raises:
+        InputError: unknown method.
+    """
+    file = _file(method)
+    merged = []
+    for row in deepcopy(file.get("rows", [])):
+        common = deepcopy(file["common"][row["tier"]])
+        common["train"] = {**common.get("train", {}), **row.get("train", {})}
+        if "published" in row:
+            row["published"].setdefault("verified", True)
+        merged.append({**common, **row, "train": common["train"]})
+    return merged
+
+
+def bibtex(method: str) -> str:
+    """The BibTeX entry of the method's paper; empty for a baseline."""
+    return str(_file(method).get("bibtex", "")).strip()
+
+
+def cite(method: str) -> str:
+    """The reference of the method's paper in one line, and its BibTeX entry."""
+    file = _file(method)
+    if not file:
+        return f"{method} is a baseline; there is nothing to cite."
+    return f"{file['paper']}\n\n{bibtex(method)}"
+
+
+def describe(method: str) -> str:
+    """What the method is, its paper, and a table of its rows with their sources."""
+    file = _file(method)
+    parts = [inspect.getdoc(METHODS[method]) or method]
+    if file:
+        parts.insert(0, f"{file['title']}\n{file['paper']}")
+        sources: list[str] = []
+        table = [_HEAD, *(_line(row, sources) for row in file["rows"])]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        parts.append("\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in table))
+        shared = (f"Every {tier} row, unless it says otherwise: {_settings(c)}" for tier, c in file["common"].items())
+        parts.append("\n".join([_LEGEND, *shared]))
+        parts.append("\n".join(f"[{number}] {source}" for number, source in enumerate(sources, 1)))
+    return "\n\n".join(parts)
+
+
+_HEAD: Final = ("data set", "ipc", "tier", "verified", "published %", "source", "settings")
+_LEGEND: Final = (
+    "ipc: images a class. paper: as published; cpu: this library's, for two cores; default: for other data.\n"
+    "verified: paper: the sources agree; cpu: measured. A question mark: that accuracy is not verified."
+)
+
+
+def _line(row: Mapping[str, Any], sources: list[str]) -> tuple[str, ...]:
+    """The cells of one row; `sources` collects the texts that the numbers in brackets stand for."""
+    published, cell, texts = row.get("published"), "", [row["source"]]
+    if published:
+        mark = "" if published.get("verified", True) else "?"
+        cell = f"{100 * published['mean']:.1f} ± {100 * published['std']:.1f}{mark}"
+        texts.append("accuracy: " + published["source"])
+    if "note" in row:
+        texts.append(row["note"])
+    sources += [text for text in texts if text not in sources]
+    marks = "".join(f"[{sources.index(text) + 1}]" for text in texts)
+    ok = "yes" if row["verified"] else "no"
+    return (row["dataset"], str(row.get("ipc", "any")), row["tier"], ok, cell, marks, _settings(row))
+
+
+def _settings(row: Mapping[str, Any]) -> str:
+    hidden = (_ABOUT - {"expert_fields"}) | {"ipc"}
+    return " ".join(f"{key}={_text(value)}" for key, value in row.items() if key not in hidden)
+
+
+def _text(value: object) -> str:
+    """A setting on one line: `1e-05`, `(steps=1001, lr=0.1)`."""
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{key}={_text(inner)}" for key, inner in value.items()) + ")"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def replace_fields(method: Method, fields: Mapping[str, Any]) -> Method:
+    """The method with some fields replaced; also those of its nested recipes, without naming them.
+
+    A name that the method has is its own. Otherwise it belongs to the `expert` recipe (`model`, `whiten`,
+    `augment`, `rho`, …), or to `train` where the method has no `expert`. A dict for `expert` or `train`
+    changes some of its fields; a text for `expert` names a shipped recipe or the path of a TOML file.
+
+    Args:
+        method: a frozen dataclass.
+        fields: new values by name.
+
+    Raises:
+        InputError: a name that neither has, one given twice, or a value that the method refuses.
+    """
+    own = _names(method)
+    if not own:
+        raise refuse("method", "a frozen dataclass, where its fields are to be replaced", repr(method))
+    nest = "expert" if "expert" in own else "train"
+    inside = _names(getattr(method, nest, None))
+    changes: dict[str, Any] = {}
+    routed: dict[str, Any] = {}
+    for name, value in fields.items():
+        if name in own:
+            changes[name] = _nested(name, getattr(method, name), value)
+        elif name in inside:
+            routed[name] = value
+        else:
+            raise _no_such_field(method, name, own, nest, inside)
+    if routed:
+        given = fields.get(nest)
+        if isinstance(given, Mapping) and (twice := sorted(routed.keys() & given.keys())):
+            raise refuse(twice[0], f"given once, by itself or inside `{nest}`", "both")
+        changes[nest] = _nested(nest, changes.get(nest, getattr(method, nest)), routed)
+    return dataclasses.replace(method, **changes)  # type: ignore[type-var]  # it has fields, so it is one
+
+
+def _nested(name: str, old: object, value: object) -> object:
+    """A dict merges into a recipe; a text names an expert recipe; all else is taken as it is."""
+    if isinstance(old, ExpertRecipe) and isinstance(value, str):
+        return load_recipe(value)
+    if not dataclasses.is_dataclass(old) or isinstance(old, type):
+        return value
+    if isinstance(value, type(old)):
+        return value
+    if not isinstance(value, Mapping):
+        raise refuse(name, f"a {type(old).__name__} or a dict of its fields", repr(value))
+    for field in value:
+        if field not in _names(old):
+            raise unknown(f"field of {name}", field, _names(old))
+    return dataclasses.replace(old, **value)
+
+
+def _no_such_field(method: Method, name: str, own: Iterable[str], nest: str, inside: Iterable[str]) -> InputError:
+    text = f"unknown field {name!r} of {method.name}; known: {', '.join(sorted(own))}."
+    if inside:
+        text += f" Of its {nest}: {', '.join(sorted(inside))}."
+    if nest == "expert" and "train" in own:
+        text += ' Fields of `train` are given as train={"steps": 500}.'
+    return InputError(text)
+
+
+def _names(value: object) -> tuple[str, ...]:
+    """Names of a dataclass's fields; none for anything else."""
+    return tuple(field.name for field in dataclasses.fields(value)) if dataclasses.is_dataclass(value) else ()
+
+
+@lru_cache
+def _file(method: str) -> dict[str, Any]:
+    """The method's file as read; empty where it has none. Treat as read-only."""
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    path = _FOLDER / f"{method}.toml"
+    return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

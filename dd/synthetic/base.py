@@ -1,0 +1,52 @@
+"""What every synthetic set is: a small protocol. Everything else is a free function over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+
+from dd.synthetic.recipe import TrainRecipe
+
+
+class NBytes(NamedTuple):
+    """What a set takes on disk. `total` is the file with its metadata; `extras` is what is neither image nor label."""
+
+    images: int
+    labels: int
+    extras: int
+    total: int
+
+
+@runtime_checkable
+class SyntheticSet(Protocol):
+    """A distilled set: a map-style Dataset that knows how to be trained on and what it weighs."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in label order."""
+        ...
+
+    @property
+    def recipe(self) -> TrainRecipe:
+        """How a fresh network is trained on it."""
+        ...
+
+    @property
+    def nbytes(self) -> NBytes:
+        """Bytes on disk."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]: ...
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[tuple[Any, Any]]:
+        """One epoch of batches in an order drawn from `generator`."""
+        ...
+
+    def save(self, path: str | Path) -> Path:
+        """Write one file."""
+        ...

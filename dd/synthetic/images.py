@@ -1,0 +1,196 @@
+"""Synthetic images: the set that trajectory matching, the baselines and imports give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as _pack
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dd.data import Split
+from dd.errors import DamagedError, InputError, refuse
+from dd.files import FORMAT_KEY, digest, dump_json, load_tensors, save_tensors
+from dd.shapes import check, check_finite
+from dd.synthetic.base import NBytes
+from dd.synthetic.recipe import TrainRecipe
+from dd.whiten import ZCA, Transform, transform_from
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SyntheticImages(Dataset[tuple[Tensor, Any]]):
+    """Images `[n, C, H, W]` in model space with labels, and all that a fresh network needs to be trained on them.
+
+    `small[i]` is (float32 image `[C, H, W]` in model space, int label or float32 `[K]` probabilities); a default
+    DataLoader collates it.
+
+    Attributes:
+        images: float32 `[n, C, H, W]` in model space (normalised or whitened); finite.
+        labels: int64 `[n]` in 0…K−1, or float32 `[n, K]` rows of probabilities.
+        classes: names in label order.
+        recipe: how a network is trained on it.
+        transform: pixels in [0, 1] → model space, for test images. `None` in a whitened set that was saved without
+            its matrix, until `attach` refits it.
+        transform_record: the transform as the file tells it.
+        method: name and fields of the method.
+        provenance: data name and hash, protocol, seed, how the iterate was chosen; no time, no host.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    recipe: TrainRecipe
+    transform: Transform | None
+    transform_record: Mapping[str, Any] = field(default_factory=dict)
+    method: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        images = check(self.images, "images", "N C H W")
+        check_finite(images, "images", "A broken set is never made; lower the pixel step size.")
+        if images.dtype != torch.float32:
+            raise refuse("images", "float32", images.dtype)
+        count, classes = len(images), len(self.classes)
+        if len(self.labels) != count or count == 0:
+            raise refuse("labels", f"one for each of {count} ≥ 1 images", len(self.labels))
+        if self.labels.dtype == torch.int64:
+            check(self.labels, "labels", "N")
+            if int(self.labels.min()) < 0 or int(self.labels.max()) >= classes:
+                low, high = int(self.labels.min()), int(self.labels.max())
+                raise refuse("labels", f"in 0…{classes - 1}", f"{low}…{high}")
+        elif self.labels.dtype == torch.float32:
+            check_finite(check(self.labels, "labels", "N K", K=classes), "labels")
+        else:
+            raise refuse("labels", "int64 [n] or float32 [n, K]", self.labels.dtype)
+        if not self.transform_record:
+            if self.transform is None:
+                raise refuse("transform", "given", None)
+            object.__setattr__(self, "transform_record", self.transform.describe())
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        label = self.labels[index]
+        return self.images[index], int(label) if label.ndim == 0 else label
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.images.shape[2], self.images.shape[3]
+
+    @property
+    def channels(self) -> int:
+        """Colour channels."""
+        return self.images.shape[1]
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch of (images, labels); the whole set, unshuffled, where it fits one batch."""
+        if size >= len(self):
+            yield self.images, self.labels
+            return
+        for rows in torch.randperm(len(self), generator=generator).split(size):
+            yield self.images[rows], self.labels[rows]
+
+    def pixels(self) -> Tensor:
+        """The images as pixels in [0, 1] `[n, C, H, W]`, clipped."""
+        return self.ready_transform().inverse(self.images).clamp(0, 1)
+
+    def ready_transform(self) -> Transform:
+        """The transform, or a message that says how to get it."""
+        if self.transform is None:
+            raise InputError(
+                "`transform` of this whitened set was saved without its matrix. Use `small.attach(train_split)`, "
+                "`dd.evaluate(small, data)`, or save it with `whitening_matrix=True`."
+            )
+        return self.transform
+
+    def attach(self, train: Split) -> SyntheticImages:
+        """This set with its whitening refitted on the train split it was made from (checked)."""
+        if self.transform is not None:
+            return self
+        record = dict(self.transform_record)
+        tensors = dict(record.pop("tensors", {}))
+        return self._with(transform=transform_from(record, tensors, train))
+
+    def _with(self, **changes: Any) -> SyntheticImages:
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return SyntheticImages(**{**fields, **changes})
+
+    def _content(self, whitening_matrix: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = {"images": self.images, "labels": self.labels}
+        record = dict(self.transform_record)
+        kept = record.pop("tensors", None)
+        if isinstance(self.transform, ZCA):
+            kept = self.transform.tensors(matrix=whitening_matrix)
+        tensors.update(kept or {})
+        meta = {
+            "kind": "images",
+            "format": FORMAT,
+            "classes": list(self.classes),
+            "recipe": self.recipe.to_json(),
+            "transform": record,
+            "method": dict(self.method),
+            "provenance": dict(self.provenance),
+            "sha256": {name: digest(t) for name, t in tensors.items()},
+        }
+        return tensors, meta
+
+    @property
+    def nbytes(self) -> NBytes:
+        """Bytes of the file that `save` writes."""
+        tensors, meta = self._content(whitening_matrix=False)
+        images, labels = (tensors[k].numel() * tensors[k].element_size() for k in ("images", "labels"))
+        total = len(_pack({k: t.contiguous() for k, t in tensors.items()}, metadata={FORMAT_KEY: dump_json(meta)}))
+        return NBytes(images, labels, total - images - labels, total)
+
+    def save(self, path: str | Path, *, whitening_matrix: bool = False) -> Path:
+        """Write one safetensors file, whole or not at all.
+
+        Args:
+            path: the file.
+            whitening_matrix: keep the ZCA matrix too, so that the file can be used without its data set.
+
+        Raises:
+            WriteError: the disk refuses; an earlier file is intact.
+        """
+        tensors, meta = self._content(whitening_matrix)
+        save_tensors(Path(path), tensors, meta)
+        return Path(path)
+
+    @staticmethod
+    def load(path: str | Path) -> SyntheticImages:
+        """Read a set; every checksum is compared.
+
+        Raises:
+            MissingError, DamagedError: not there, truncated, foreign, altered or of an unknown format version.
+        """
+        tensors, meta = load_tensors(Path(path))
+        if meta.get("kind") != "images":
+            raise DamagedError(f"{path} is not a synthetic image set but {meta.get('kind')!r}.")
+        if meta.get("format") != FORMAT:
+            raise DamagedError(
+                f"{path} has format version {meta.get('format')}; this version reads {FORMAT}. Upgrade dd."
+            )
+        for name, expected in meta["sha256"].items():
+            if name not in tensors or digest(tensors[name]) != expected:
+                raise DamagedError(f"tensor `{name}` of {path} does not match its checksum; restore the file.")
+        record = dict(meta["transform"])
+        kept = {k: t for k, t in tensors.items() if k not in ("images", "labels")}
+        complete = record.get("kind") != "zca" or "whiten_matrix" in kept
+        return SyntheticImages(
+            images=tensors["images"],
+            labels=tensors["labels"],
+            classes=tuple(meta["classes"]),
+            recipe=TrainRecipe.from_json(meta["recipe"]),
+            transform=transform_from(record, kept) if complete else None,
+            transform_record={**record, "tensors": kept} if kept else record,
+            method=meta["method"],
+            provenance=meta["provenance"],
+        )

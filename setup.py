@@ -1,0 +1,47 @@
+"""The only packaging. `dd` is the import name, `dd-distillation` the distribution (PyPI's `dd` is another package)."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+readme = here / "README.md"
+
+setup(
+    name="dd-distillation",
+    version="0.1.0",
+    description="Dataset distillation: trajectory matching and friends, with one evaluation loop",
+    long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["dd", "dd.*"]), "dd._cards", "dd._recipes"],
+    package_dir={"dd._cards": "datasets", "dd._recipes": "expert_trajectories"},
+    package_data={
+        "dd": ["py.typed", "_presets/*.toml", "evaluation/html/*.j2"],
+        "dd._cards": ["*.toml"],
+        "dd._recipes": ["*.toml"],
+    },
+    install_requires=[
+        "torch>=2.9",
+        "torchvision>=0.24",
+        "kornia>=0.8",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "torch-geometric>=2.6",
+        "tqdm>=4.66",
+        "safetensors>=0.4.5",
+        "scikit-learn>=1.4",
+        "tyro>=0.9",
+        "matplotlib>=3.8",
+        "jinja2>=3.1",
+    ],
+    extras_require={
+        "mol": ["rdkit>=2024.3"],
+        "hub": ["datasets>=3", "huggingface-hub>=0.25"],
+        "track": ["tensorboard>=2.15"],
+        "timm": ["timm>=1.0"],
+        "dev": ["ruff==0.17.6", "mypy==2.4.1", "pytest==9.2.0"],
+    },
+    entry_points={"console_scripts": ["ddistill = dd.cli:main"]},
+)

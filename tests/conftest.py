@@ -1,0 +1,74 @@
+"""Shared by all tests: gated markers, the twins of `tests/reference`, the real data beside the checkout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+sys.path.insert(0, str(TESTS))  # so that tests can say `from reference import ...`
+
+GATED = {"slow": "takes minutes", "gpu": "needs a CUDA device", "online": "needs the internet"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    for mark, reason in GATED.items():
+        parser.addoption(f"--run-{mark}", action="store_true", help=f"run tests marked {mark} ({reason})")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for mark, reason in GATED.items():
+        if config.getoption(f"--run-{mark}"):
+            continue
+        skip = pytest.mark.skip(reason=f"{reason}; run with --run-{mark}")
+        for item in items:
+            if mark in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[..., Path]:
+    """`shared_data("cifar10", "NCI1")` unpacks real data once a machine and gives the folder that holds it.
+
+    The layout is that of `unpack.py`: `cifar10/cifar-10-batches-py`, `tiny-imagenet-20/train`, `tu/NCI1/raw`, ….
+    """
+    unpack = TESTS.parents[1] / "shared" / "data" / "unpack.py"
+
+    def get(*names: str) -> Path:
+        if not unpack.is_file():
+            pytest.skip(f"the real data is not beside the checkout ({unpack})")
+        home = Path(tempfile.gettempdir()) / "dd-shared-data"
+        home.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            _unpack(unpack, home, name)
+        return home
+
+    return get
+
+
+def _unpack(unpack: Path, home: Path, name: str) -> None:
+    """Unpack one name beside its final place and rename it, so that what is there is whole."""
+    places = (home / name, home / "tu" / name)
+    if any(place.is_dir() for place in places):
+        return
+    fresh = Path(tempfile.mkdtemp(dir=home, prefix=f".{name}-"))
+    try:
+        subprocess.run([sys.executable, str(unpack), str(fresh), name], check=True, capture_output=True)
+        for place in places:
+            made = fresh / place.relative_to(home)
+            if made.is_dir():
+                place.parent.mkdir(exist_ok=True)
+                try:
+                    os.rename(made, place)
+                except OSError:  # another test process was first
+                    if not place.is_dir():
+                        raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)

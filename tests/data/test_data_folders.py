@@ -1,0 +1,368 @@
+"""Image trees: ImageFolder, the stock Tiny-ImageNet layout, ILSVRC subsets; odd files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dd.data import Images, LazySplit, TensorSplit, load_card, load_images
+from dd.data import load as loading
+from dd.errors import DamagedError, InputError, MissingError
+
+
+def paint(path: Path, size: tuple[int, int] = (8, 8), mode: str = "RGB", seed: int = 0) -> np.ndarray:
+    """Write one random picture of (H, W) and return its pixels."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = size if mode == "L" else (*size, 4 if mode in ("CMYK", "RGBA") else 3)
+    values = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    Image.frombytes(mode, (size[1], size[0]), values.tobytes()).save(path)
+    return values
+
+
+def tree(base: Path, splits: dict[str, int], classes: tuple[str, ...] = ("cat", "dog", "owl")) -> Path:
+    """An ImageFolder of 8×8 PNG files, so that pixels are exact."""
+    for split, n in splits.items():
+        for k, name in enumerate(classes):
+            for i in range(n):
+                paint(
+                    base / split / name / f"{i}.png",
+                    seed=100 * k + i,
+                )
+    return base
+
+
+def folder(base: Path, **options: object) -> Images:
+    return load_images(f"imagefolder:{base}", **options)  # type: ignore[arg-type]
+
+
+# --- any ImageFolder
+
+
+def test_imagefolder(tmp_path: Path) -> None:
+    base = tree(tmp_path / "pets", {"train": 6, "test": 2})
+    images = folder(base)
+    assert (images.name, images.classes) == ("pets", ("cat", "dog", "owl"))
+    assert (images.channels, images.size) == (3, (8, 8))
+    assert images.val is not None
+    assert images.test is not None
+    assert (len(images.train), len(images.val), len(images.test)) == (15, 3, 6)
+    assert isinstance(images.train, TensorSplit)
+    assert images.train.images.dtype == torch.uint8
+    whole = images.all_train().train
+    first = paint(tmp_path / "again.png", seed=0)
+    assert torch.equal(whole.pixels(slice(0, 1))[0], torch.from_numpy(first).movedim(-1, 0) / 255)
+    assert whole.labels.tolist() == [0] * 6 + [1] * 6 + [2] * 6
+
+
+def test_test_else_val_else_none(tmp_path: Path) -> None:
+    base = tree(tmp_path, {"train": 4, "val": 3})
+    assert len(folder(base).test or ()) == 9
+    tree(tmp_path, {"test": 2})
+    assert len(folder(base).test or ()) == 6
+    shutil.rmtree(tmp_path / "test")
+    shutil.rmtree(tmp_path / "val")
+    assert folder(base).test is None
+    with pytest.raises(InputError, match=r"`data` must be a set with test images"):
+        folder(base, role="evaluate")
+
+
+def test_above_the_limit_it_is_read_when_asked_for(tmp_path: Path) -> None:
+    base = tree(tmp_path, {"train": 100, "test": 2})
+    memory, lazy, spread = folder(base), folder(base, limit=10, workers=0), folder(base, limit=10, workers=2)
+    assert isinstance(lazy.train, LazySplit)
+    order = torch.randperm(270, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(memory.train.pixels(order), lazy.train.pixels(order))
+    assert torch.equal(memory.train.pixels(order), spread.train.pixels(order))
+    # The same files are the same data wherever they are kept.
+    assert memory.fingerprint == lazy.fingerprint == spread.fingerprint
+    assert memory.mean == pytest.approx(lazy.mean)
+
+
+def test_fingerprint_of_a_tree_is_its_names_sizes_labels_and_resize_rule(tmp_path: Path) -> None:
+    base = tree(tmp_path / "a", {"train": 4})
+    first = folder(base).fingerprint
+    moved = base.rename(tmp_path / "b")
+    assert folder(moved).fingerprint == first
+    assert folder(moved, size=8).fingerprint == first
+    assert folder(moved, size=4).fingerprint != folder(moved, size=4, aspect="squash").fingerprint
+    (moved / "train/cat/0.png").rename(moved / "train/cat/7.png")
+    assert folder(moved).fingerprint != first
+
+
+def test_grey_and_other_modes_become_rgb(tmp_path: Path) -> None:
+    base = tree(tmp_path, {"train": 4})
+    grey = paint(base / "train/cat/1.jpg", mode="L")
+    for name, mode in (("2.jpg", "CMYK"), ("3.png", "RGBA")):
+        paint(base / "train/cat" / name, mode=mode)
+    images = folder(base)
+    assert images.channels == 3
+    assert len(images.all_train().train) == 14  # 1.jpg, 2.jpg beside 1.png, 2.png; 3.png replaced
+    names = sorted(file.name for file in (base / "train/cat").iterdir())
+    row = images.all_train().train.pixels(torch.tensor([names.index("1.jpg")]))[0]
+    assert torch.equal(row[0], row[1])
+    assert torch.equal(row[0], row[2])
+    assert float((row[0] * 255 - torch.from_numpy(grey)).abs().mean()) < 20  # JPEG of noise
+
+
+def test_odd_proportions_are_cropped_not_squashed(tmp_path: Path) -> None:
+    from PIL import Image
+
+    base = tree(tmp_path, {"train": 2})
+    bands = np.zeros((20, 60, 3), dtype=np.uint8)
+    bands[:, 20:40] = 200  # the middle third, which is what a centre crop of the short side keeps
+    Image.fromarray(bands).save(base / "train/cat/wide.png")
+    Image.fromarray(bands.transpose(1, 0, 2)).save(base / "train/cat/ztall.png")
+    with pytest.raises(InputError, match=r"images of one size \(8x8 like train/cat/0.png\); got 20x60 .*Give `size=`"):
+        folder(base)
+    images = folder(base, size=10).all_train().train
+    wide, tall = images.pixels(torch.tensor([2, 3]))
+    assert float(wide[0, 2:-2, 2:-2].min()) == pytest.approx(200 / 255, abs=0.01)
+    assert torch.allclose(wide, tall.transpose(1, 2), atol=1 / 255)
+    squashed = folder(base, size=10, aspect="squash").all_train().train.pixels(torch.tensor([2]))[0]
+    assert float(squashed[0, :, 0].max()) < 0.1
+
+
+def test_layout_refusals(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"no folder .*/nowhere/train\. Expected layout: PATH/train/<class>/"):
+        folder(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"`data` must be `imagefolder:PATH`"):
+        load_images("imagefolder:")
+    with pytest.raises(InputError, match=r"`data` must be `imagefolder:PATH` for a folder"):
+        load_images(tmp_path)
+    base = tree(tmp_path / "a", {"train": 3, "test": 1})
+    (base / "train/empty").mkdir()
+    with pytest.raises(InputError, match=r"folders with images \(.*\); got none in empty"):
+        folder(base)
+    (base / "train/empty").rmdir()
+    shutil.rmtree(base / "test/owl")
+    with pytest.raises(InputError, match=r"must be the 3 of .*; got 2 folders; only in one of them: owl"):
+        folder(base)
+    one = tree(tmp_path / "one", {"train": 3}, ("cat",))
+    with pytest.raises(InputError, match=r"at least two class folders; got one, 'cat'"):
+        folder(one)
+    (tmp_path / "bare/train").mkdir(parents=True)
+    with pytest.raises(MissingError, match=r"no class folder in"):
+        folder(tmp_path / "bare")
+
+
+def test_a_class_of_one_file_cannot_be_held_out(tmp_path: Path) -> None:
+    base = tree(tmp_path, {"train": 1, "test": 1})
+    with pytest.raises(InputError, match=r"at least 2 images a class.*; got 1 of class 0 \('cat'\)"):
+        folder(base)
+
+
+@pytest.mark.parametrize("limit", [2**30, 10])
+def test_broken_files_are_named(tmp_path: Path, limit: int) -> None:
+    base = tree(tmp_path, {"train": 4})
+    bad = base / "train/dog/2.png"
+    bad.write_bytes(bad.read_bytes()[:60])
+    with pytest.raises(DamagedError, match=r"image .*train/dog/2\.png cannot be read .*Restore it") as caught:
+        folder(base, size=8, limit=limit).train.pixels()
+    assert str(caught.value).count("Traceback") == 0
+    bad.write_bytes(b"not an image")
+    with pytest.raises(DamagedError, match=r"train/dog/2\.png cannot be read"):
+        folder(base, limit=limit)
+
+
+def test_broken_files_are_named_by_workers_too(tmp_path: Path) -> None:
+    base = tree(tmp_path, {"train": 100})
+    (base / "train/owl/50.png").write_bytes(b"")
+    with pytest.raises(DamagedError, match=r"^image .*train/owl/50\.png cannot be read"):
+        folder(base, size=8, workers=2)
+
+
+def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
+    from PIL import Image
+
+    base = tree(tmp_path, {"train": 3})
+    Image.fromarray(np.full((8, 8), 3000, dtype=np.uint16)).save(base / "train/cat/deep.png")
+    with pytest.raises(DamagedError, match=r"deep\.png has more than 8 bits a channel"):
+        folder(base)
+
+
+def test_hidden_files_are_no_images(tmp_path: Path) -> None:
+    base = tree(tmp_path, {"train": 3})
+    (base / "train/cat/._0.png").write_bytes(b"resource fork")
+    (base / "train/.ipynb_checkpoints").mkdir()
+    (base / "train/cat/notes.txt").write_text("not an image")
+    assert len(folder(base).all_train().train) == 9
+
+
+# --- cards over trees, with the counts of small trees
+
+
+def card_with(monkeypatch: pytest.MonkeyPatch, name: str, **changes: object) -> None:
+    card = replace(load_card(name), **changes)
+    monkeypatch.setattr(loading, "load_card", lambda wanted: card)
+
+
+TINY = ("n01443537", "n01629819", "n02002724")
+
+
+def stock_tiny(base: Path) -> list[str]:
+    """The layout of the stock download, three classes; returns the classes of val_0, val_1, …"""
+    for k, wnid in enumerate(TINY):
+        for i in range(4):
+            paint(base / f"train/{wnid}/images/{wnid}_{i}.JPEG", seed=10 * k + i)
+        (base / f"train/{wnid}/{wnid}_boxes.txt").write_text("0 0 1 1\n")
+    answers = [TINY[k] for k in (2, 0, 1, 1, 0, 2)]
+    for i in range(6):
+        paint(base / f"val/images/val_{i}.JPEG", seed=50 + i)
+    lines = [f"val_{i}.JPEG\t{wnid}\t0\t0\t7\t7\n" for i, wnid in enumerate(answers)]
+    (base / "val/val_annotations.txt").write_text("".join(lines))
+    return answers
+
+
+def listing(base: Path) -> list[tuple[str, int]]:
+    return sorted((str(file.relative_to(base)), file.stat().st_mtime_ns) for file in base.rglob("*"))
+
+
+def test_stock_tiny_imagenet_is_refoldered_by_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card_with(monkeypatch, "tiny-imagenet", classes=3, counts={"train": 12, "test": 6}, per_class=(4, 4))
+    base = tmp_path / "tiny-imagenet-200"
+    answers = stock_tiny(base)
+    before = listing(base)
+    stock = load_images("tiny-imagenet", root=tmp_path, size=8)
+    assert listing(base) == before  # nothing moved, nothing deleted
+    assert stock.classes == TINY
+    assert stock.test is not None
+    assert [TINY[k] for k in stock.test.labels.tolist()] == answers
+    # Re-folder it by hand, as the published code wants it, both ways: the same test set, by class.
+    order = sorted(range(6), key=lambda i: (answers[i], i))
+    for inner in ("val/images", "val"):
+        for i, wnid in enumerate(answers):
+            old = next(base.glob(f"val/**/val_{i}.JPEG"))
+            (base / inner / wnid).mkdir(parents=True, exist_ok=True)
+            old.rename(base / inner / wnid / old.name)
+        (base / "val/val_annotations.txt").unlink(missing_ok=True)
+        if inner == "val":
+            shutil.rmtree(base / "val/images")
+        again = load_images("tiny-imagenet", root=base, size=8)
+        assert again.test is not None
+        assert torch.equal(again.test.labels, stock.test.labels[order])
+        assert torch.equal(again.test.pixels(), stock.test.pixels(torch.tensor(order)))
+        assert again.fingerprint == stock.fingerprint
+
+
+def test_tiny_imagenet_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stock_tiny(tmp_path)
+    with pytest.raises(InputError, match=r"`tiny-imagenet train` must be 100000 images, as its card says; got 12"):
+        load_images("tiny-imagenet", root=tmp_path)
+    with pytest.raises(InputError, match=r"stock Tiny-ImageNet layout .*data 'tiny-imagenet' with `root=`"):
+        folder(tmp_path)
+    annotations = tmp_path / "val/val_annotations.txt"
+    annotations.write_text("\n".join(annotations.read_text().splitlines()[1:]))
+    with pytest.raises(InputError, match=r"a class of the train folder for every image.*none for val_0\.JPEG"):
+        load_images("tiny-imagenet", root=tmp_path)
+    annotations.write_text("damaged\n")
+    with pytest.raises(DamagedError, match=r"a file name and a class on each line"):
+        load_images("tiny-imagenet", root=tmp_path)
+    annotations.unlink()
+    with pytest.raises(MissingError, match=r"no file .*val_annotations\.txt\. Expected layout"):
+        load_images("tiny-imagenet", root=tmp_path)
+
+
+def ilsvrc(base: Path, names: list[str]) -> None:
+    for i, name in enumerate(names):
+        for split, n in (("train", 2), ("val", 1)):
+            for j in range(n):
+                paint(base / split / name / f"{name}_{j}.JPEG", size=(10, 14), seed=3 * i + j)
+
+
+def test_ilsvrc_subset_takes_its_classes_in_the_order_of_the_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = load_card("imagewoof")
+    card_with(monkeypatch, "imagewoof", counts={"train": 20, "test": 10}, per_class=(0, 0))
+    ilsvrc(tmp_path / "imagenet", [*sorted(card.wnids), "n09999999"])  # another class is left alone
+    images = load_images("imagewoof", root=tmp_path, size=8)
+    assert images.classes == card.classes
+    assert images.test is not None
+    # Class k is the folder of the k-th wnid of the card.
+    for k, wnid in enumerate(card.wnids):
+        row = images.test.pixels((images.test.labels == k).nonzero().flatten())
+        single = tmp_path / f"single{k}"
+        for part in ("train", "test"):
+            for other, source in enumerate((wnid, "n09999999")):
+                shutil.copytree(tmp_path / "imagenet/val" / source, single / part / str(other))
+                shutil.copytree(tmp_path / "imagenet/train" / source, single / part / str(other) / "more")
+        alone = folder(single, size=8)
+        assert alone.test is not None
+        assert torch.equal(alone.test.pixels(slice(0, 1)), row)
+        if k == 2:
+            break
+
+
+def test_ilsvrc_tree_of_renamed_folders_is_read_by_position(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = load_card("imagefruit")
+    card_with(monkeypatch, "imagefruit", counts={"test": 10}, per_class=(0, 0))
+    names = [f"class{k:04d}" for k in range(1000)]
+    for name in names:
+        (tmp_path / "train" / name).mkdir(parents=True)
+    ilsvrc(tmp_path, [names[k] for k in card.ilsvrc])
+    images = load_images("imagefruit", root=tmp_path, size=8)
+    assert images.classes == card.classes
+    assert len(images.all_train().train) == 20
+
+
+def test_ilsvrc_refusals(tmp_path: Path) -> None:
+    card = load_card("imagewoof")
+    ilsvrc(tmp_path, list(card.wnids[:9]))
+    with pytest.raises(MissingError, match=rf"no folder .*train/{card.wnids[9]} \(1 of 10 classes of 'imagewoof'"):
+        load_images("imagewoof", root=tmp_path)
+    ilsvrc(tmp_path, [card.wnids[9]])
+    with pytest.raises(InputError, match=r"`imagewoof train` must be 12454 images.*got 20 in .*`imagefolder:"):
+        load_images("imagewoof", root=tmp_path)
+    shutil.rmtree(tmp_path / "val")
+    with pytest.raises(MissingError, match=r"no folder .*/val\. Expected layout:\nROOT/train/<wnid>"):
+        load_images("imagewoof", root=tmp_path)
+
+
+def test_bounds_of_a_class_are_asserted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card_with(monkeypatch, "imagemeow", counts={"test": 10})
+    ilsvrc(tmp_path, list(load_card("imagemeow").wnids))
+    with pytest.raises(InputError, match=r"`imagemeow train` must be 732 … 1300 images a class.*got 2 … 2"):
+        load_images("imagemeow", root=tmp_path)
+
+
+def test_imagenet_names_its_classes_by_wnid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card_with(monkeypatch, "imagenet", classes=4, counts={"train": 8, "test": 4}, per_class=(0, 0))
+    ilsvrc(tmp_path, [f"n0000000{k}" for k in range(4)])
+    images = load_images("imagenet", root=tmp_path, size=16, limit=100, workers=0)
+    assert images.classes == tuple(f"n0000000{k}" for k in range(4))
+    assert isinstance(images.train, LazySplit)
+    assert images.mean == (0.485, 0.456, 0.406)
+    assert images.train.pixels().shape == (4, 3, 16, 16)
+
+
+# --- real trees
+
+
+@pytest.mark.shared
+def test_tiny_imagenet_20(shared_data: Callable[..., Path]) -> None:
+    images = folder(shared_data("tiny-imagenet-20") / "tiny-imagenet-20")
+    assert images.test is not None
+    assert (len(images.all_train().train), len(images.test)) == (10_000, 1_000)
+    assert (images.num_classes, images.size) == (20, (64, 64))
+    assert images.all_train().mean == pytest.approx((0.4926, 0.4458, 0.3958), abs=5e-5)
+    assert images.all_train().std == pytest.approx((0.2801, 0.2742, 0.2841), abs=5e-5)
+
+
+@pytest.mark.shared
+def test_imagenette_128(shared_data: Callable[..., Path]) -> None:
+    base = shared_data("imagenette128") / "imagenette128"
+    images = folder(base, size=32)
+    assert images.test is not None
+    assert (len(images.all_train().train), len(images.test)) == (4_000, 1_000)
+    assert images.classes == load_card("imagenette").wnids
+    assert folder(base, limit=2**20).size == (128, 128)
+    with pytest.raises(InputError, match=r"`imagenette train` must be 12894 images.*`imagefolder:"):
+        load_images("imagenette", root=base)
