@@ -8,211 +8,38 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
 from dd import api
+from dd._options import (
+    BufferOptions,
+    Common,
+    DistillOptions,
+    EstimateOptions,
+    EvaluateOptions,
+    ListOptions,
+    VerifyOptions,
+    changes,
+    twin,
+)
 from dd.compare import evaluate
 from dd.data import list_cards
 from dd.errors import DDError, InputError, unknown
 from dd.experts import load_recipe, recipe_names
 from dd.files import dump_json
 from dd.methods import METHODS, Method
-from dd.models import MODELS, as_spec
+from dd.models import MODELS
+from dd.pages import write_run_page
 from dd.presets import cite, describe, preset
 from dd.process import tune_process
-
-
-@dataclass(frozen=True, kw_only=True)
-class Common:
-    """Data and machine.
-
-    Attributes:
-        root: folder of the data set's files.
-        download: fetch the data set where it can be fetched.
-        size: side in pixels.
-        store: folder of expert stores.
-        device: `cpu`, `cuda:0`, …
-        threads: of torch.
-        seed: of every random stream.
-        json: print one JSON object on stdout, everything else on stderr.
-        quiet: no progress bars, no announcements.
-    """
-
-    root: Path | None = None
-    download: bool = False
-    size: int | None = None
-    store: Path | None = None
-    device: str | None = None
-    threads: int | None = None
-    seed: int = 0
-    json: bool = False
-    quiet: bool = False
-
-    def data_options(self) -> dict[str, Any]:
-        """What `load_images` takes, and the device."""
-        names = ("root", "download", "size", "device")
-        return {name: getattr(self, name) for name in names}
-
-    @property
-    def progress(self) -> bool | None:
-        """Bars on a terminal, or none."""
-        return False if self.quiet else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DistillOptions(Common):
-    """Options of the run; the method's fields follow.
-
-    Attributes:
-        out: run folder: set, log, checkpoint; the same command goes on where it was interrupted.
-        preset: `paper` (published row), `cpu` (two-core budget) or `auto`.
-        protocol: `clean` chooses the iterate on held-out training data, `paper` on the test set.
-        precision: `fp32`, `fp64` or `bf16`.
-        engine: `adjoint` or `unroll`.
-        micro_batch: images whose second-order graph is alive at once.
-        reuse: last steps that keep the graph of pass 1.
-        restart: replace what is in `out`.
-    """
-
-    out: Path | None = None
-    preset: Literal["auto", "paper", "cpu"] = "auto"
-    protocol: Literal["clean", "paper"] = "clean"
-    precision: Literal["fp32", "fp64", "bf16"] = "fp32"
-    engine: Literal["adjoint", "unroll"] = "adjoint"
-    micro_batch: int | None = None
-    reuse: int = 1
-    restart: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class EstimateOptions(Common):
-    """Options of the estimate; the method's fields follow.
-
-    Attributes:
-        preset: `paper`, `cpu` or `auto`.
-        protocol: `clean` or `paper`.
-        calibrate: measure this machine for a few seconds.
-    """
-
-    preset: Literal["auto", "paper", "cpu"] = "auto"
-    protocol: Literal["clean", "paper"] = "clean"
-    calibrate: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class BufferOptions(Common):
-    """Make the expert trajectories that are missing.
-
-    Attributes:
-        data: a card's name or `imagefolder:PATH`.
-        recipe: a shipped recipe's name or a TOML path.
-        experts: how many; the recipe's by default.
-        snapshots: after the initialisation; the recipe's by default.
-        protocol: `clean` or `paper`.
-    """
-
-    data: tyro.conf.Positional[str]
-    recipe: tyro.conf.Positional[str]
-    experts: int | None = None
-    snapshots: int | None = None
-    protocol: Literal["clean", "paper"] = "clean"
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(Common):
-    """Train fresh networks on a set and test them on real images, beside baselines.
-
-    Attributes:
-        path: a saved set or a run folder.
-        data: a card's name or `imagefolder:PATH`.
-        models: by default the one it was distilled for.
-        repeats: fresh networks a row.
-        steps: optimiser steps.
-        lr: `recipe`, `tuned` or a number.
-        baselines: of random, random_tuned, class_mean.
-        out: also write the report here, as JSON.
-    """
-
-    path: tyro.conf.Positional[Path]
-    data: tyro.conf.Positional[str]
-    models: tuple[str, ...] = ()
-    repeats: int = 5
-    steps: int | None = None
-    lr: str = "recipe"
-    baselines: tuple[str, ...] = ("random",)
-    out: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListOptions:
-    """List methods, data sets, models and recipes, or describe one method.
-
-    Attributes:
-        method: describe this one: its fields and presets, with their sources.
-        cite: print its BibTeX entry instead.
-        json: print one JSON object.
-    """
-
-    method: tyro.conf.Positional[str] = ""
-    cite: bool = False
-    json: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class VerifyOptions:
-    """Check every checksum of a saved set, a run folder or an expert store's folder.
-
-    Attributes:
-        path: file or folder.
-        json: print one JSON object.
-    """
-
-    path: tyro.conf.Positional[Path]
-    json: bool = False
-
-
-def _twin(value: Any) -> Any:
-    """A dataclass like `value`'s with its values as defaults and types that a command line can read."""
-    hints = _hints(type(value))
-    fields: list[tuple[str, Any, Any]] = []
-    for f in dataclasses.fields(value):
-        held = getattr(value, f.name)
-        if dataclasses.is_dataclass(held) and f.name != "model":
-            fields.append((f.name, type(_twin(held)), dataclasses.field(default=_twin(held))))
-        elif f.name == "model":
-            fields.append((f.name, str, dataclasses.field(default=str(as_spec(held)))))
-        elif f.name not in ("name", "title", "source"):
-            fields.append((f.name, hints[f.name], dataclasses.field(default=held)))
-    made = dataclasses.make_dataclass(type(value).__name__, fields, frozen=True, kw_only=True)
-    made.__doc__ = type(value).__doc__
-    return made()
-
-
-def _hints(cls: type) -> dict[str, Any]:
-    import typing
-
-    return typing.get_type_hints(cls, include_extras=True)
-
-
-def _changes(before: Any, after: Any) -> dict[str, Any]:
-    """Fields of `after` that differ from `before`, nested ones as dicts."""
-    changes: dict[str, Any] = {}
-    for f in dataclasses.fields(before):
-        a, b = getattr(before, f.name), getattr(after, f.name)
-        if dataclasses.is_dataclass(a):
-            if inner := _changes(a, b):
-                changes[f.name] = inner
-        elif a != b:
-            changes[f.name] = b
-    return changes
 
 
 def _with_method(verb: str, options: type[Common], argv: Sequence[str]) -> tuple[str, str, Any, dict[str, Any]]:
@@ -239,21 +66,22 @@ def _with_method(verb: str, options: type[Common], argv: Sequence[str]) -> tuple
     card = data if data in list_cards() else None
     row = preset(name, card, known.ipc, known.preset, gpu=device.type == "cuda")
     value: Method = METHODS[name](**{**row.fields, "ipc": known.ipc})
-    twin = _twin(value)
+    defaults = twin(value)
     both = dataclasses.make_dataclass(
         f"{verb.title()}",
         [
-            ("run", Annotated[options, tyro.conf.arg(prefix_name=False)]),
+            ("run", Annotated[options, tyro.conf.arg(name="")]),
             (
                 "method",
-                Annotated[type(twin), tyro.conf.arg(prefix_name=False)],
-                dataclasses.field(default=twin),
+                Annotated[type(defaults), tyro.conf.arg(name="")],
+                dataclasses.field(default=defaults),
             ),
         ],
         kw_only=True,
     )
-    parsed: Any = tyro.cli(both, args=rest, prog=f"ddistill {verb} {data} {name}", description=type(value).__doc__)
-    fields = {"ipc": known.ipc, **_changes(twin, parsed.method)}
+    what = (type(value).__doc__ or "").partition("\n\n    Attributes")[0]
+    parsed: Any = tyro.cli(both, args=rest, prog=f"ddistill {verb} {data} {name}", description=what)
+    fields = {"ipc": known.ipc, **changes(defaults, parsed.method)}
     return data, name, parsed.run, fields
 
 
@@ -314,6 +142,13 @@ def _evaluate(argv: Sequence[str]) -> dict[str, Any]:
     )
     if options.out is not None:
         report.save(options.out)
+    if options.path.is_dir():
+        real = api.load_real(
+            options.data, role="evaluate", root=options.root, download=options.download, size=options.size
+        )
+        command = f"ddistill evaluate {shlex.join(argv)}"
+        page = write_run_page(options.path, api.load(options.path).attach(real.train), report, command)
+        print(f"page: {page}", file=sys.stderr)
     if not options.json:
         print(report)
     return {**report.to_json(), "json": options.json}

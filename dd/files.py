@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as _pack
 from torch import Tensor
 
-from dd.errors import DamagedError, MissingError, WriteError
+from dd.errors import DamagedError, MissingError, WriteError, refuse
 
 FORMAT_KEY = "dd"
 
@@ -34,8 +34,15 @@ def digest(data: bytes | Tensor) -> str:
 
 
 def dump_json(value: Any, indent: int | None = None) -> str:
-    """Sorted JSON; NaN and infinity are refused because other readers refuse them."""
-    return json.dumps(value, sort_keys=True, indent=indent, allow_nan=False, ensure_ascii=False)
+    """Sorted JSON.
+
+    Raises:
+        InputError: NaN or infinity, which other readers refuse, or a value that JSON has no word for.
+    """
+    try:
+        return json.dumps(value, sort_keys=True, indent=indent, allow_nan=False, ensure_ascii=False)
+    except (ValueError, TypeError) as error:
+        raise refuse("value", "finite numbers, texts, lists and objects for JSON", f"another one ({error})") from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -44,15 +51,13 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         WriteError: the disk is full or the folder cannot be written; an earlier file is untouched.
     """
-    temporary: str | None = None
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
         raise WriteError(
@@ -60,15 +65,8 @@ def write_bytes(path: Path, data: bytes) -> None:
             "what was there before is intact."
         ) from error
     finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-
-
-def _umask() -> int:
-    value = os.umask(0)
-    os.umask(value)
-    return value
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -88,29 +86,45 @@ def read_json(path: Path) -> Any:
         MissingError, DamagedError: not there, or not JSON.
     """
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingError(f"no file {path}") from error
+    except OSError as error:
+        raise DamagedError(f"{path} cannot be read ({error.strerror}).") from error
     except ValueError as error:
         raise DamagedError(f"{path} is not JSON ({error}). Remove it and run again.") from error
 
 
 def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add one JSON line a row."""
+    """Add one JSON line a row; all of them or none.
+
+    Raises:
+        WriteError: the disk is full or the folder cannot be written; the earlier lines are untouched.
+    """
+    rest = memoryview("".join(dump_json(row) + "\n" for row in rows).encode())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(dump_json(row) + "\n" for row in rows)
+        with path.open("ab", buffering=0) as file:  # unbuffered: nothing is written after a failure
+            start = file.tell()
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except OSError:
+                file.truncate(start)
+                raise
     except OSError as error:
-        raise WriteError(f"could not write {path}: {error.strerror or error}.") from error
+        raise WriteError(
+            f"could not write {path}: {error.strerror or error}. Free some space or name another folder; "
+            "what was there before is intact."
+        ) from error
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; an unfinished last line (a killed run) is left out."""
+    """The rows of a JSON-lines file up to the first broken one: a killed run leaves its last line unfinished."""
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().split(b"\n"):  # not `splitlines`, which also splits inside a text
         try:
             rows.append(json.loads(line))
         except ValueError:
@@ -143,7 +157,11 @@ def opened(path: Path) -> Iterator[Any]:
 def read_meta(path: Path) -> dict[str, Any]:
     """The JSON metadata of a file written by `save_tensors`, without reading its tensors."""
     with opened(path) as handle:
-        text = (handle.metadata() or {}).get(FORMAT_KEY)
+        return _meta(path, handle)
+
+
+def _meta(path: Path, handle: Any) -> dict[str, Any]:
+    text = (handle.metadata() or {}).get(FORMAT_KEY)
     if text is None:
         raise DamagedError(f"{path} was not written by this library: its metadata has no key `{FORMAT_KEY}`.")
     try:
@@ -157,9 +175,8 @@ def read_meta(path: Path) -> dict[str, Any]:
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """All tensors and the metadata of a file written by `save_tensors`."""
-    meta = read_meta(path)
-    with opened(path) as handle:
-        return {name: handle.get_tensor(name) for name in handle.keys()}, meta
+    with opened(path) as handle:  # once: another process may replace the file in between
+        return {name: handle.get_tensor(name) for name in handle.keys()}, _meta(path, handle)
 
 
 def read_rows(path: Path, name: str, rows: Sequence[int]) -> list[Tensor]:

@@ -173,10 +173,10 @@ def _labels(
     if path is not None:
         labels = _label_values(_tensor(path, "labels_path"), n)
         k = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
-    elif names is not None or ipc is not None:
-        k = len(names) if names is not None else n // (ipc or 1)
-        if n % max(k, 1) or k == 0:
-            raise refuse("images", f"a multiple of {k or ipc}, as no labels are given", n, "Give `labels_path`.")
+    elif (unit := len(names) if names is not None else ipc) is not None:
+        if n % unit:
+            raise refuse("images", f"a multiple of {unit}, as no labels are given", n, "Give `labels_path`.")
+        k = n // unit if names is None else unit
         labels = torch.arange(k).repeat_interleave(n // k)
     else:
         raise refuse("labels_path", "given, or else `classes` or `ipc`", None)

@@ -8,14 +8,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TypeVar
+from datetime import timedelta
+from typing import Final, TypeVar
+
+from dd.errors import refuse
 
 T = TypeVar("T")
 
+_PATIENCE: Final = timedelta(days=30)  # torch's 30 minutes are less than one expert may take
+
 
 def world() -> tuple[int, int]:
-    """`(rank, world size)` as torchrun sets them; `(0, 1)` outside it."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    """`(rank, world size)` as torchrun sets them; `(0, 1)` outside it.
+
+    Raises:
+        InputError: the variables are not numbers with 0 ≤ rank < world size.
+    """
+    told = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    if not (told[0].isdecimal() and told[1].isdecimal() and int(told[0]) < int(told[1])):
+        raise refuse("RANK, WORLD_SIZE", "numbers with 0 ≤ rank < size", told, "Unset them, or use torchrun.")
+    return int(told[0]), int(told[1])
 
 
 def shard(work: Sequence[T]) -> list[T]:
@@ -36,5 +48,5 @@ def barrier() -> None:
     import torch.distributed as dist
 
     if not dist.is_initialized():
-        dist.init_process_group("gloo")
+        dist.init_process_group("gloo", timeout=_PATIENCE)
     dist.barrier()

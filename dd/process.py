@@ -8,6 +8,8 @@ import platform
 
 import torch
 
+from dd.errors import refuse
+
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
@@ -21,9 +23,14 @@ def tune_process(threads: int | None = None, allocator: bool = True) -> dict[str
     Args:
         threads: intra-op threads of torch, ≥ 1; `None` leaves them.
         allocator: whether to set the allocator.
+
+    Raises:
+        InputError: fewer than one thread.
     """
     done: dict[str, object] = {}
     if threads is not None:
+        if threads < 1:
+            raise refuse("threads", "at least 1", threads)
         torch.set_num_threads(threads)
         done["threads"] = threads
     wanted = allocator and os.environ.get("DD_ALLOCATOR", "1") != "0"

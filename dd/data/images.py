@@ -79,7 +79,7 @@ class Images:
         whole: Split | None = None,
     ) -> None:
         splits = {
-            key: None if data is None else as_split(data, argument=key)
+            key: None if data is None and key != "train" else as_split(data, argument=key)
             for key, data in (("train", train), ("val", val), ("test", test))
         }
         names = class_names(classes, train, splits["train"] or splits["test"])

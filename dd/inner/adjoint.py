@@ -39,53 +39,55 @@ def adjoint(problem: Problem, micro_batch: int | None = None, reuse: int = 1) ->
     if reuse < 0:
         raise refuse("reuse", "at least 0", reuse)
     p = problem
-    path, kept = _forward(p, micro_batch, reuse)
-    ends = {t.step: (p.scale(t), t.theta) for t in p.targets}
+    # What outlives a micro-batch is allocated before the first of them and changed in place: a vector allocated in
+    # between would sit in the middle of the heap's free space, and the peak would grow with N.
+    path = [torch.empty_like(p.theta) for _ in range(len(p.steps) + 1)]
+    lam, rho = torch.zeros_like(p.theta), torch.zeros_like(p.theta)
     dx, dlr = torch.zeros_like(p.images), torch.zeros_like(p.lr)
     dy = torch.zeros_like(p.labels) if p.soft else None
-    loss = sum((scale * (path[s] - end).square().sum() for s, (scale, end) in ends.items()), torch.zeros(()))
-    lam = torch.zeros_like(p.theta)
-    rho = torch.zeros_like(p.theta)
+    kept = _forward(p, path, micro_batch, reuse)
+    loss = torch.zeros_like(p.lr)
     for i in reversed(range(len(p.steps))):
-        if i + 1 in ends:
-            scale, end = ends[i + 1]
-            lam = lam + 2 * scale * (path[i + 1] - end)
-        rho = p.momentum * rho + lam
+        for target in p.targets:
+            if target.step == i + 1:
+                apart, scale = path[i + 1] - target.theta, p.scale(target)
+                loss += scale * apart.square().sum()
+                lam += 2 * scale * apart
+        rho.mul_(p.momentum).add_(lam)
         graphs: Iterator[_Graph] = iter(kept.pop(i)) if i in kept else _graphs(p, i, path[i], micro_batch)
         for part, theta, x, y, gradient in graphs:
             s = torch.dot(rho, gradient)
             wanted = [theta, x, y] if p.soft else [theta, x]
             parts = torch.autograd.grad(s, wanted, allow_unused=True, materialize_grads=True)
-            lam = lam - p.lr * parts[0]
+            lam -= p.lr * parts[0]
             dx.index_add_(0, part.index, -p.lr * parts[1])
             if dy is not None:
                 dy.index_add_(0, part.index, -p.lr * parts[2])
             dlr -= s.detach()
             del s, parts, theta, x, y, gradient
-    return Matching(loss=loss.to(p.theta), images=dx, lr=dlr, labels=dy, theta=path[-1])
+    return Matching(loss=loss, images=dx, lr=dlr, labels=dy, theta=path[-1])
 
 
-def _forward(p: Problem, micro_batch: int | None, reuse: int) -> tuple[list[Tensor], dict[int, list[_Graph]]]:
-    """Pass 1: θ_0…θ_N, and the graphs of the last `reuse` steps."""
-    theta, velocity = p.theta.detach(), torch.zeros_like(p.theta)
-    path: list[Tensor] = [theta]
+def _forward(p: Problem, path: list[Tensor], micro_batch: int | None, reuse: int) -> dict[int, list[_Graph]]:
+    """Pass 1: fills `path` with θ_0…θ_N; returns the graphs of the last `reuse` steps."""
+    path[0].copy_(p.theta)
+    total, velocity = torch.zeros_like(p.theta), torch.zeros_like(p.theta)
     kept: dict[int, list[_Graph]] = {}
     for i, step in enumerate(p.steps):
-        total = torch.zeros_like(theta)
+        total.zero_()
         if i >= len(p.steps) - reuse:
-            kept[i] = list(_graphs(p, i, theta, micro_batch))
+            kept[i] = list(_graphs(p, i, path[i], micro_batch))
             for graph in kept[i]:
                 total += graph[-1].detach()
         else:
             for part, share in _parts(step, micro_batch):
-                leaf = theta.detach().requires_grad_()
+                leaf = path[i].detach().requires_grad_()
                 x, y = p.images[part.index].detach(), p.labels[part.index].detach()
                 loss = share * p.student.loss(leaf, part.draw(x), y)
                 total += torch.autograd.grad(loss, leaf)[0]
-        velocity = p.momentum * velocity + total
-        theta = theta - p.lr.detach() * velocity
-        path.append(theta)
-    return path, kept
+        velocity.mul_(p.momentum).add_(total)
+        path[i + 1].copy_(path[i] - p.lr * velocity)
+    return kept
 
 
 def _graphs(p: Problem, i: int, theta: Tensor, micro_batch: int | None) -> Iterator[_Graph]:

@@ -440,6 +440,8 @@ def test_named_classes_set_the_range() -> None:
 
 
 def test_splits_must_agree() -> None:
+    with pytest.raises(InputError, match=r"`train` must be a map-style Dataset .* got NoneType"):
+        Images(train=None, test=(X, Y))
     with pytest.raises(InputError, match=r"`test images` must be of train's shape \[3, 6, 5\]; got \[1, 6, 5\]"):
         Images(train=(X, Y), test=(X[:, :1], Y))
     with pytest.raises(InputError, match=r"`test labels` must be 0 … 3 \(there are 4 classes\); got 4, 5"):

@@ -1,0 +1,193 @@
+"""The options of the command line: one dataclass a verb, and twins of the methods' own dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from dd.models import as_spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """Data and machine.
+
+    Attributes:
+        root: folder of the data set's files.
+        download: fetch the data set where it can be fetched.
+        size: side in pixels.
+        store: folder of expert stores.
+        device: `cpu`, `cuda:0`, …
+        threads: of torch.
+        seed: of every random stream.
+        json: print one JSON object on stdout, everything else on stderr.
+        quiet: no progress bars, no announcements.
+    """
+
+    root: Path | None = None
+    download: bool = False
+    size: int | None = None
+    store: Path | None = None
+    device: str | None = None
+    threads: int | None = None
+    seed: int = 0
+    json: bool = False
+    quiet: bool = False
+
+    def data_options(self) -> dict[str, Any]:
+        """What `load_images` takes, and the device."""
+        names = ("root", "download", "size", "device")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def progress(self) -> bool | None:
+        """Bars on a terminal, or none."""
+        return False if self.quiet else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillOptions(Common):
+    """Options of the run; the method's fields follow.
+
+    Attributes:
+        out: run folder: set, log, checkpoint; the same command goes on where it was interrupted.
+        preset: `paper` (published row), `cpu` (two-core budget) or `auto`.
+        protocol: `clean` chooses the iterate on held-out training data, `paper` on the test set.
+        precision: `fp32`, `fp64` or `bf16`.
+        engine: `adjoint` or `unroll`.
+        micro_batch: images whose second-order graph is alive at once.
+        reuse: last steps that keep the graph of pass 1.
+        restart: replace what is in `out`.
+    """
+
+    out: Path | None = None
+    preset: Literal["auto", "paper", "cpu"] = "auto"
+    protocol: Literal["clean", "paper"] = "clean"
+    precision: Literal["fp32", "fp64", "bf16"] = "fp32"
+    engine: Literal["adjoint", "unroll"] = "adjoint"
+    micro_batch: int | None = None
+    reuse: int = 1
+    restart: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateOptions(Common):
+    """Options of the estimate; the method's fields follow.
+
+    Attributes:
+        preset: `paper`, `cpu` or `auto`.
+        protocol: `clean` or `paper`.
+        calibrate: measure this machine for a few seconds.
+    """
+
+    preset: Literal["auto", "paper", "cpu"] = "auto"
+    protocol: Literal["clean", "paper"] = "clean"
+    calibrate: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BufferOptions(Common):
+    """Make the expert trajectories that are missing.
+
+    Attributes:
+        data: a card's name or `imagefolder:PATH`.
+        recipe: a shipped recipe's name or a TOML path.
+        experts: how many; the recipe's by default.
+        snapshots: after the initialisation; the recipe's by default.
+        protocol: `clean` or `paper`.
+    """
+
+    data: tyro.conf.Positional[str]
+    recipe: tyro.conf.Positional[str]
+    experts: int | None = None
+    snapshots: int | None = None
+    protocol: Literal["clean", "paper"] = "clean"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(Common):
+    """Train fresh networks on a set and test them on real images, beside baselines.
+
+    Attributes:
+        path: a saved set or a run folder.
+        data: a card's name or `imagefolder:PATH`.
+        models: by default the one it was distilled for.
+        repeats: fresh networks a row.
+        steps: optimiser steps.
+        lr: `recipe`, `tuned` or a number.
+        baselines: of random, random_tuned, class_mean.
+        out: also write the report here, as JSON.
+    """
+
+    path: tyro.conf.Positional[Path]
+    data: tyro.conf.Positional[str]
+    models: tuple[str, ...] = ()
+    repeats: int = 5
+    steps: int | None = None
+    lr: str = "recipe"
+    baselines: tuple[str, ...] = ("random",)
+    out: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListOptions:
+    """List methods, data sets, models and recipes, or describe one method.
+
+    Attributes:
+        method: describe this one: its fields and presets, with their sources.
+        cite: print its BibTeX entry instead.
+        json: print one JSON object.
+    """
+
+    method: tyro.conf.Positional[str] = ""
+    cite: bool = False
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """Check every checksum of a saved set, a run folder or an expert store's folder.
+
+    Attributes:
+        path: file or folder.
+        json: print one JSON object.
+    """
+
+    path: tyro.conf.Positional[Path]
+    json: bool = False
+
+
+def twin(value: Any) -> Any:
+    """A dataclass like `value`'s with its values as defaults and types that a command line can read."""
+    hints = typing.get_type_hints(type(value), include_extras=True)
+    fields: list[tuple[str, Any, Any]] = []
+    for f in dataclasses.fields(value):
+        held = getattr(value, f.name)
+        if dataclasses.is_dataclass(held) and f.name != "model":
+            inner = twin(held)
+            fields.append((f.name, type(inner), dataclasses.field(default=inner)))
+        elif f.name == "model":
+            fields.append((f.name, str, dataclasses.field(default=str(as_spec(held)))))
+        elif f.name not in ("name", "title", "source"):
+            fields.append((f.name, hints[f.name], dataclasses.field(default=held)))
+    made = dataclasses.make_dataclass(type(value).__name__, fields, frozen=True, kw_only=True)
+    made.__doc__ = type(value).__doc__
+    return made()
+
+
+def changes(before: Any, after: Any) -> dict[str, Any]:
+    """Fields of `after` that differ from `before`, nested ones as dicts."""
+    found: dict[str, Any] = {}
+    for f in dataclasses.fields(before):
+        a, b = getattr(before, f.name), getattr(after, f.name)
+        if dataclasses.is_dataclass(a):
+            if inner := changes(a, b):
+                found[f.name] = inner
+        elif a != b:
+            found[f.name] = b
+    return found
