@@ -36,7 +36,7 @@ bench: .venv/installed  ## side-by-side timings
 	$(BIN)/python scripts/bench/matching_step.py
 
 records: .venv/installed  ## the measured tables; resumes where it stopped (hours)
-	$(BIN)/python scripts/records/run.py
+	$(BIN)/python scripts/records/run.py --root $(or $(ROOT),data)
 
 clean:  ## remove the environment and the runs
 	rm -rf .venv runs build *.egg-info

@@ -12,12 +12,12 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+import dd
 from dd import api
 from dd._options import (
     BufferOptions,
@@ -233,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["--version"]:
-        print(f"ddistill {version('dd-distillation')}")
+        print(f"ddistill {dd.__version__}")
         return 0
     if not argv or argv[0] in ("-h", "--help"):
         verbs = "\n".join(f"  {name:<10}{text}" for name, (_, text) in VERBS.items())

@@ -132,11 +132,16 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Write tensors and JSON metadata as one safetensors file; equal content gives equal bytes."""
+def pack(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
+    """The bytes of the file that `save_tensors` writes."""
     # safetensors refuses tensors that share memory, such as an average that is still the image itself.
     ready = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
-    write_bytes(path, _pack(ready, metadata={FORMAT_KEY: dump_json(meta)}))
+    return _pack(ready, metadata={FORMAT_KEY: dump_json(meta)})
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    """Write tensors and JSON metadata as one safetensors file; equal content gives equal bytes."""
+    write_bytes(path, pack(tensors, meta))
 
 
 @contextlib.contextmanager

@@ -1,10 +1,12 @@
-"""The axis legend, and the check that public entry points use.
+"""The axis legend, and the checks that public entry points use.
 
 `N` images of a batch or set, `C` colour channels, `H` `W` height and width, `K` classes,
 `T` snapshots of a trajectory, `P` parameters of a network (flat θ `[P]`), `L` layers.
 """
 
 from __future__ import annotations
+
+from math import inf, isfinite
 
 import torch
 from torch import Tensor
@@ -40,4 +42,18 @@ def check_finite(value: Tensor, argument: str, way_out: str = "") -> Tensor:
     bad = int((~torch.isfinite(value)).sum())
     if bad:
         raise refuse(argument, "finite", f"{bad} NaN or infinite of {value.numel()} values", way_out)
+    return value
+
+
+def check_number(value: object, argument: str, low: float = -inf) -> float:
+    """Return `value` if it is a finite number of at least `low`, else refuse. A bool is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (isfinite(value) and value >= low):
+        raise refuse(argument, "a finite number" + ("" if low == -inf else f" of at least {low:g}"), repr(value))
+    return value
+
+
+def check_whole(value: object, argument: str) -> int:
+    """Return `value` if it is a whole number of at least 1, else refuse. A bool is none, nor is 2.0."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise refuse(argument, "a whole number of at least 1", repr(value))
     return value

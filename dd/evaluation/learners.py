@@ -76,7 +76,11 @@ class NetworkLearner:
 
 
 def tune_lr(learner: NetworkLearner, small: SyntheticImages, val: Split, seed: int, repeats: int = 1) -> NetworkLearner:
-    """The learner with the step size of `LR_GRID` that scores best on the validation split."""
+    """The learner with the step size of `LR_GRID` that scores best on the validation split.
+
+    Raises:
+        DivergedError: with every one of them.
+    """
     best, best_score = LR_GRID[0], -1.0
     for lr in LR_GRID:
         trial = dataclasses.replace(learner, lr=lr)
@@ -86,6 +90,8 @@ def tune_lr(learner: NetworkLearner, small: SyntheticImages, val: Split, seed: i
             continue
         if score > best_score:
             best, best_score = lr, score
+    if best_score < 0:
+        raise DivergedError(f"training on the synthetic set diverged with every lr of {LR_GRID}. Give `lr` yourself.")
     return dataclasses.replace(learner, lr=best)
 
 

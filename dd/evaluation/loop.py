@@ -11,7 +11,7 @@ from dd.data import Split
 from dd.errors import DivergedError
 from dd.inner import cross_entropy
 from dd.models import Model, ModelSpec, build
-from dd.seeding import child, child_seed
+from dd.seeding import child, child_seed, isolated
 from dd.synthetic import SyntheticImages, TrainRecipe
 from dd.whiten import Transform
 
@@ -37,24 +37,26 @@ def fit(small: SyntheticImages, net: nn.Module, recipe: TrainRecipe, seed: int, 
     protocol does, and so loses its momentum buffer.
 
     Raises:
-        DivergedError: the loss stopped being finite.
+        DivergedError: the loss or a parameter stopped being finite.
     """
     net.train()
     dsa = recipe.dsa()
-    drop = round(recipe.steps * recipe.drop_at)
+    drop = max(1, round(recipe.steps * recipe.drop_at))
     optimizer = _sgd(net, recipe, recipe.lr)
     stream = _endless(small, recipe.batch_size, seed)
     loss = torch.zeros(())
-    for step in range(recipe.steps):
-        if step == drop:
-            optimizer = _sgd(net, recipe, recipe.lr * recipe.drop_factor)
-        x, y = next(stream)
-        x = dsa.draw(len(x), small.size, child(seed, "draw", step))(x.to(device))
-        loss = cross_entropy(net(x), y.to(device))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-    if not bool(torch.isfinite(loss)):
+    with isolated(seed, "layers"):  # dropout takes the global stream
+        for step in range(recipe.steps):
+            if step == drop:
+                optimizer = _sgd(net, recipe, recipe.lr * recipe.drop_factor)
+            x, y = next(stream)
+            x = dsa.draw(len(x), small.size, child(seed, "draw", step))(x.to(device))
+            loss = cross_entropy(net(x), y.to(device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+    # The last loss does not see the last step, and a network of NaN would quietly score as the first class.
+    if not all(bool(torch.isfinite(t).all()) for t in (loss, *net.parameters(), *net.buffers())):
         raise DivergedError(
             f"training on the synthetic set diverged (lr {recipe.lr:g}, {recipe.steps} steps). "
             "Give a lower `lr`, or lr='tuned'."

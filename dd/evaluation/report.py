@@ -171,8 +171,12 @@ def _commit() -> str | None:
         return None
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=False)
+        command = ["git", "--no-optional-locks", "-C", str(here), *words]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError:  # no git on this machine
+            return ""
         return done.stdout.strip() if done.returncode == 0 else ""
 
     commit = git("rev-parse", "--short=12", "HEAD")
-    return (commit + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")) or None
+    return commit + ("+" if git("status", "--porcelain", "--untracked-files=no") else "") if commit else None

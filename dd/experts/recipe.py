@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Any, Literal
 
 from dd._home import shipped
 from dd.augment import DSA
-from dd.errors import MissingError, refuse, unknown
+from dd.errors import DamagedError, InputError, MissingError, refuse, unknown
 from dd.files import dump_json
 from dd.models import Model, ModelSpec, as_spec
+from dd.shapes import check_number, check_whole
 
 FORMAT = 1
 _NOT_IN_KEY = {"name", "experts", "snapshots", "title", "source"}
+_REAL = ("lr", "momentum", "weight_decay", "rho", "alpha")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,9 @@ class ExpertRecipe:
         experts: how many trajectories. Not part of the key: a store can be completed.
         snapshots: snapshots after the initialisation. Not part of the key either.
         title, source: for `dd.describe`.
+
+    Raises:
+        InputError: a field outside its range or of another type, an unknown model or augmentation.
     """
 
     name: str = "custom"
@@ -63,15 +69,19 @@ class ExpertRecipe:
             raise refuse("step", "`sgd` or `gsam`", repr(self.step))
         if self.snapshot_unit not in ("epoch", "step"):
             raise refuse("snapshot_unit", "`epoch` or `step`", repr(self.snapshot_unit))
+        if not isinstance(self.name, str) or not re.fullmatch(r"[^/\\.][^/\\]*", self.name):
+            raise refuse("name", "a text that can name a folder, without / and not hidden", repr(self.name))
+        for name in _REAL:
+            check_number(getattr(self, name), name, low=0.0)
         if not self.lr > 0:
             raise refuse("lr", "positive", self.lr)
-        if not 0 <= self.momentum < 1:
+        if not self.momentum < 1:
             raise refuse("momentum", "in [0, 1)", self.momentum)
-        if self.rho < 0:
-            raise refuse("rho", "at least 0", self.rho)
         for name in ("batch_size", "snapshot_every", "experts", "snapshots"):
-            if getattr(self, name) < 1:
-                raise refuse(name, "at least 1", getattr(self, name))
+            check_whole(getattr(self, name), name)
+        for name in ("adaptive", "whiten"):
+            if not isinstance(getattr(self, name), bool):
+                raise refuse(name, "true or false", repr(getattr(self, name)))
         as_spec(self.model)
         self.dsa()
 
@@ -84,6 +94,7 @@ class ExpertRecipe:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         kept = {name: value for name, value in fields.items() if name not in _NOT_IN_KEY}
         kept["model"] = as_spec(self.model).key
+        kept.update({name: float(kept[name]) for name in _REAL})  # 0 and 0.0 are one recipe
         if self.step == "sgd":
             for name in ("rho", "alpha", "adaptive"):
                 del kept[name]
@@ -92,7 +103,8 @@ class ExpertRecipe:
 
     def describe(self) -> dict[str, Any]:
         """A JSON-able copy of the fields."""
-        return {**dataclasses.asdict(self), "model": str(as_spec(self.model))}
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {**fields, "model": str(as_spec(self.model))}
 
 
 def recipe_names() -> list[str]:
@@ -104,16 +116,23 @@ def load_recipe(name: str) -> ExpertRecipe:
     """The shipped recipe `name`, or the one in a TOML file at path `name`.
 
     Raises:
-        InputError: unknown name, or a field that no recipe has.
+        InputError: unknown name, a field that no recipe has, or a value that it cannot have.
+        MissingError, DamagedError: no such file, or one that is not TOML.
     """
     path = Path(name) if name.endswith(".toml") else shipped("expert_trajectories") / f"{name}.toml"
     if not path.is_file():
         if name.endswith(".toml"):
             raise MissingError(f"no recipe file {path}")
         raise unknown("recipe", name, recipe_names(), "A path that ends in .toml works too.")
-    fields = tomllib.loads(path.read_text(encoding="utf-8"))
+    try:
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedError(f"{path} is not TOML ({error}).") from error
     known = {f.name for f in dataclasses.fields(ExpertRecipe)}
     for field in fields:
         if field not in known:
             raise unknown(f"field in {path.name}", field, known)
-    return ExpertRecipe(**{"name": path.stem, **fields})
+    try:
+        return ExpertRecipe(**{"name": path.stem, **fields})
+    except InputError as error:
+        raise InputError(f"{path.name}: {error}") from error

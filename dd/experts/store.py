@@ -1,14 +1,14 @@
 """The store of expert trajectories, and the only file that knows its layout.
 
 `<root>/<recipe>-<key8>/<seed>.safetensors`: `theta` float32 `[T, P]`, `steps` int64 `[T]`, `accuracy` float32 `[T]`,
-`velocity` `[P]`; metadata with the recipe, the key and a sha256 a row. `recipe.json` stands beside them. Files are
-written whole (temporary name and rename), so many writers can share a store; a trajectory that is too short is
-continued from its last snapshot, never repeated.
+`velocity` `[P]`; metadata with the key, the seed, a sha256 a row of `theta` and one for each other tensor.
+`recipe.json` stands beside them. Files are written whole (temporary name and rename), so many writers can share a
+store; a trajectory that is too short is continued from its last snapshot, never repeated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from dd.experts.recipe import FORMAT, ExpertRecipe
 from dd.experts.train import ExpertTrainer, Snapshot
 from dd.files import digest, load_tensors, locked, read_meta, read_rows, save_tensors, write_json
 from dd.models import as_spec
-from dd.parallel import barrier, is_main, shard
-from dd.shapes import check
+from dd.parallel import barrier, shard
+from dd.shapes import check, check_whole
 from dd.whiten import Transform
 
 Progress = Callable[[int, int, str], None]
@@ -39,12 +39,12 @@ class ExpertStore:
     Args:
         root: the folder of all stores.
         recipe: how the trajectories are made.
-        real: the data set; its `fingerprint` is part of the key.
+        real: the data set; its `fingerprint` is part of the key, and so are a mean and std that were given with it.
     """
 
     def __init__(self, root: Path, recipe: ExpertRecipe, real: Images) -> None:
         self.recipe, self._real = recipe, real
-        self.key = recipe.key(real.fingerprint)
+        self.key = recipe.key(_data_key(real, recipe.whiten))
         self.folder = root / f"{recipe.name}-{self.key[:8]}"
 
     def path(self, seed: int) -> Path:
@@ -67,6 +67,8 @@ class ExpertStore:
             )
         if meta.get("format") != FORMAT:
             raise DamagedError(f"{self.path(seed)} has format {meta.get('format')}; this version reads {FORMAT}.")
+        if meta.get("seed") != seed or not isinstance(meta.get("rows"), list):
+            raise DamagedError(f"{self.path(seed)} is not expert {seed} but {meta.get('seed')}. Move it away.")
         return meta
 
     def missing(self, experts: int, snapshots: int) -> list[int]:
@@ -158,9 +160,9 @@ class ExpertStore:
         """
         experts = self.recipe.experts if experts is None else experts
         snapshots = self.recipe.snapshots if snapshots is None else snapshots
-        if experts < 1 or snapshots < 1:
-            raise refuse("experts, snapshots", "at least 1", (experts, snapshots))
-        absent = self.missing(experts, snapshots)
+        check_whole(experts, "experts")
+        check_whole(snapshots, "snapshots")
+        absent = set(self.missing(experts, snapshots))
         mine = [seed for seed in shard(range(experts)) if seed in absent]
         if mine:
             self._write_recipe()
@@ -197,6 +199,7 @@ class ExpertStore:
     def _load(self, seed: int) -> list[Snapshot]:
         tensors, meta = load_tensors(self.path(seed))
         self.read(seed, range(len(meta["rows"])))
+        _check_rest(self.path(seed), tensors, meta)
         rows = zip(tensors["steps"].tolist(), tensors["theta"], tensors["accuracy"].tolist(), strict=True)
         return [Snapshot(step, theta, tensors["velocity"], accuracy) for step, theta, accuracy in rows]
 
@@ -208,6 +211,7 @@ class ExpertStore:
             "accuracy": torch.tensor([s.accuracy for s in found], dtype=torch.float32),
             "velocity": found[-1].velocity,
         }
+        rest = ("steps", "accuracy", "velocity")
         meta = {
             "kind": "expert",
             "format": FORMAT,
@@ -215,13 +219,28 @@ class ExpertStore:
             "seed": seed,
             "model": str(as_spec(self.recipe.model)),
             "rows": [digest(row) for row in theta],
+            "sha256": {name: digest(tensors[name]) for name in rest},
         }
         save_tensors(self.path(seed), tensors, meta)
 
     def _write_recipe(self) -> None:
         path = self.folder / "recipe.json"
-        if is_main() and not path.exists():
+        if not path.exists():
             write_json(path, {"key": self.key, "data": self._real.fingerprint, "recipe": self.recipe.describe()})
+
+
+def _data_key(real: Images, whiten: bool) -> str:
+    """The train split, and the constants of its normalisation where the user gave them instead of the data."""
+    if whiten or real.card is not None or real._constants is None:
+        return real.fingerprint
+    return f"{real.fingerprint} {real.mean} {real.std}"
+
+
+def _check_rest(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    """Compare what is no row of θ with its checksums."""
+    for name, expected in meta.get("sha256", {}).items():
+        if name not in tensors or digest(tensors[name]) != expected:
+            raise DamagedError(f"`{name}` of {path} does not match its checksum. Remove it; `dd.buffer` makes it anew.")
 
 
 def verify_folder(folder: Path) -> int:
@@ -233,7 +252,8 @@ def verify_folder(folder: Path) -> int:
     count = 0
     for path in sorted(folder.glob("*.safetensors")):
         tensors, meta = load_tensors(path)
-        if meta.get("kind") != "expert" or [digest(row) for row in tensors["theta"]] != meta["rows"]:
+        if meta.get("kind") != "expert" or [digest(row) for row in tensors.get("theta", ())] != meta.get("rows"):
             raise DamagedError(f"{path} does not match its checksums. Remove it; `dd.buffer` makes it anew.")
+        _check_rest(path, tensors, meta)
         count += 1
     return count

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dd.data import Images, Split
 from dd.errors import DivergedError
@@ -14,7 +14,7 @@ from dd.experts.recipe import ExpertRecipe
 from dd.experts.steps import gsam_direction, sgd_update
 from dd.inner import Student
 from dd.models import build
-from dd.seeding import child, child_seed
+from dd.seeding import child, child_seed, isolated
 from dd.whiten import Transform
 
 _ACCURACY_IMAGES = 1000
@@ -31,7 +31,10 @@ class Snapshot:
 
 
 def make_student(recipe: ExpertRecipe, real: Images, seed: int, dtype: torch.dtype = torch.float32) -> Student:
-    """The recipe's network for this data, initialised from the stream of `seed`."""
+    """The recipe's network for this data, initialised from the stream of `seed`.
+
+    Dropout and stochastic depth are switched off: a trajectory is matched by a deterministic function of θ.
+    """
     module = build(
         recipe.model,
         channels=real.channels,
@@ -40,7 +43,17 @@ def make_student(recipe: ExpertRecipe, real: Images, seed: int, dtype: torch.dty
         seed=child_seed(seed, "expert"),
         dtype=dtype,
     )
-    return Student(module)
+    return Student(_without_chance(module))
+
+
+def _without_chance(module: nn.Module) -> nn.Module:
+    """The module with every dropout rate at 0, where `train()` cannot bring it back."""
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.dropout._DropoutNd) or type(layer).__name__ == "StochasticDepth":
+            layer.p = 0.0
+        elif isinstance(layer, nn.MultiheadAttention):
+            layer.dropout = 0.0
+    return module
 
 
 class ExpertTrainer:
@@ -56,7 +69,7 @@ class ExpertTrainer:
         count = len(real.train)
         self.steps_per_epoch = -(-count // recipe.batch_size)
         held_out = real.val if real.val is not None else real.test
-        self._check = _sample(held_out) if held_out is not None else None
+        self._check = _sample(held_out) if held_out is not None and len(held_out) else None
 
     def snapshots(self, seed: int, start: Snapshot | None = None) -> Iterator[Snapshot]:
         """Snapshots after `start` (or from the initialisation on), for ever; each is a copy on the CPU."""
@@ -78,7 +91,8 @@ class ExpertTrainer:
                 order = torch.randperm(len(self.real.train), generator=child(seed, "order", epoch))
                 epoch_of_order = epoch
             rows = order[place * self.recipe.batch_size : (place + 1) * self.recipe.batch_size]
-            theta, velocity = self._step(student, theta, velocity, rows, child(seed, "draw", step))
+            with isolated(seed, "layers", step):  # for networks that draw on their own
+                theta, velocity = self._step(student, theta, velocity, rows, seed, step)
             step += 1
             if step % every == 0:
                 if not bool(torch.isfinite(theta).all()):
@@ -89,11 +103,11 @@ class ExpertTrainer:
                 yield self._snapshot(student, step, theta, velocity)
 
     def _step(
-        self, student: Student, theta: Tensor, velocity: Tensor, rows: Tensor, generator: torch.Generator
+        self, student: Student, theta: Tensor, velocity: Tensor, rows: Tensor, seed: int, step: int
     ) -> tuple[Tensor, Tensor]:
         recipe = self.recipe
         x = self.transform.forward(self.real.train.pixels(rows).to(self.device))
-        x = self._dsa.draw(len(rows), self.real.size, generator)(x)
+        x = self._dsa.draw(len(rows), self.real.size, child(seed, "draw", step))(x)
         y = self.real.train.labels[rows].to(self.device)
 
         def grad(at: Tensor) -> Tensor:
@@ -107,7 +121,8 @@ class ExpertTrainer:
         return sgd_update(theta, direction, velocity, recipe.lr, recipe.momentum, recipe.weight_decay)
 
     def _snapshot(self, student: Student, step: int, theta: Tensor, velocity: Tensor) -> Snapshot:
-        accuracy = float("nan") if self._check is None else self._accuracy(student, theta, self._check)
+        with isolated(0, "accuracy"):
+            accuracy = float("nan") if self._check is None else self._accuracy(student, theta, self._check)
         # `.clone()`: on the CPU `.cpu()` is the live tensor itself, and every snapshot would be the last one.
         return Snapshot(step, theta.detach().cpu().clone(), velocity.detach().cpu().clone(), accuracy)
 

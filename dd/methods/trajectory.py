@@ -211,7 +211,7 @@ class _Loop:
         if loss > self.method.skip_above:
             return new, {**log, "skipped": f"loss above {self.method.skip_above:g}"}
         updated = {**new, **self._update(state, matching, beta)}
-        if not math.isfinite(1 / max(float(self.method.beta(updated)), 0.0) if updated["lr"].isfinite() else math.nan):
+        if not 0 < float(self.method.beta(updated)) < math.inf:
             return self._not_finite(new, {**log, "skipped": "step size"}, where)
         return updated, log
 

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save as _pack
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from dd.data import Split
-from dd.errors import DamagedError, InputError, refuse
-from dd.files import FORMAT_KEY, digest, dump_json, load_tensors, save_tensors
+from dd.errors import DamagedError, DDError, InputError, refuse
+from dd.files import digest, load_tensors, pack, save_tensors
 from dd.shapes import check, check_finite
 from dd.synthetic.base import NBytes
 from dd.synthetic.recipe import TrainRecipe
 from dd.whiten import ZCA, Transform, transform_from
 
 FORMAT = 1
+_SUM_TOLERANCE = 1e-3  # rows of 1,000 rounded probabilities
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,18 +56,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         check_finite(images, "images", "A broken set is never made; lower the pixel step size.")
         if images.dtype != torch.float32:
             raise refuse("images", "float32", images.dtype)
-        count, classes = len(images), len(self.classes)
-        if len(self.labels) != count or count == 0:
-            raise refuse("labels", f"one for each of {count} ≥ 1 images", len(self.labels))
-        if self.labels.dtype == torch.int64:
-            check(self.labels, "labels", "N")
-            if int(self.labels.min()) < 0 or int(self.labels.max()) >= classes:
-                low, high = int(self.labels.min()), int(self.labels.max())
-                raise refuse("labels", f"in 0…{classes - 1}", f"{low}…{high}")
-        elif self.labels.dtype == torch.float32:
-            check_finite(check(self.labels, "labels", "N K", K=classes), "labels")
-        else:
-            raise refuse("labels", "int64 [n] or float32 [n, K]", self.labels.dtype)
+        _check_labels(self.labels, len(images), len(self.classes))
         if not self.transform_record:
             if self.transform is None:
                 raise refuse("transform", "given", None)
@@ -144,10 +133,10 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
 
     @property
     def nbytes(self) -> NBytes:
-        """Bytes of the file that `save` writes."""
+        """Bytes of the file that `save` writes, without the whitening matrix."""
         tensors, meta = self._content(whitening_matrix=False)
         images, labels = (tensors[k].numel() * tensors[k].element_size() for k in ("images", "labels"))
-        total = len(_pack({k: t.contiguous() for k, t in tensors.items()}, metadata={FORMAT_KEY: dump_json(meta)}))
+        total = len(pack(tensors, meta))
         return NBytes(images, labels, total - images - labels, total)
 
     def save(self, path: str | Path, *, whitening_matrix: bool = False) -> Path:
@@ -172,15 +161,25 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
             MissingError, DamagedError: not there, truncated, foreign, altered or of an unknown format version.
         """
         tensors, meta = load_tensors(Path(path))
-        if meta.get("kind") != "images":
-            raise DamagedError(f"{path} is not a synthetic image set but {meta.get('kind')!r}.")
+        if "kind" not in meta:
+            raise DamagedError(f"{path} is not a synthetic set: its metadata names no kind.")
+        if meta["kind"] != "images":
+            raise DamagedError(f"{path} is not a synthetic image set but {meta['kind']!r}.")
         if meta.get("format") != FORMAT:
             raise DamagedError(
                 f"{path} has format version {meta.get('format')}; this version reads {FORMAT}. Upgrade dd."
             )
-        for name, expected in meta["sha256"].items():
-            if name not in tensors or digest(tensors[name]) != expected:
+        sums = meta.get("sha256", {})
+        for name in sorted(tensors.keys() | sums.keys()):
+            if name not in tensors or digest(tensors[name]) != sums.get(name):
                 raise DamagedError(f"tensor `{name}` of {path} does not match its checksum; restore the file.")
+        try:
+            return SyntheticImages._assemble(tensors, meta)
+        except (DDError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DamagedError(f"{path} holds what no set can have ({error}). Restore it, or make it anew.") from error
+
+    @staticmethod
+    def _assemble(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> SyntheticImages:
         record = dict(meta["transform"])
         kept = {k: t for k, t in tensors.items() if k not in ("images", "labels")}
         complete = record.get("kind") != "zca" or "whiten_matrix" in kept
@@ -194,3 +193,25 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
             method=meta["method"],
             provenance=meta["provenance"],
         )
+
+
+def _check_labels(labels: object, count: int, classes: int) -> None:
+    """Refuse what is neither int64 `[n]` in 0…K−1 nor float32 `[n, K]` rows of probabilities, or n = 0."""
+    if not isinstance(labels, Tensor) or labels.dtype not in (torch.int64, torch.float32):
+        got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise refuse("labels", "a tensor, int64 [n] or float32 [n, K]", got)
+    soft = labels.dtype == torch.float32
+    if soft:
+        check(labels, "labels", "N K", K=classes)
+    else:
+        check(labels, "labels", "N")
+    if len(labels) != count or count == 0:
+        raise refuse("labels", f"one for each of {count} ≥ 1 images", len(labels))
+    if soft:
+        check_finite(labels, "labels")
+        off = float((labels.sum(1) - 1).abs().max())
+        if float(labels.min()) < 0 or off > _SUM_TOLERANCE:
+            got = f"a smallest value of {float(labels.min()):g}, a sum off by {off:.2g}"
+            raise refuse("labels", "rows of probabilities that sum to 1", got, "Give the softmax of logits.")
+    elif int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise refuse("labels", f"in 0…{classes - 1}", f"{int(labels.min())}…{int(labels.max())}")

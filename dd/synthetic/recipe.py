@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from dd.augment import DSA
 from dd.errors import refuse, unknown
+from dd.shapes import check_number, check_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +23,11 @@ class TrainRecipe:
         steps: optimiser steps.
         lr: step size; a trajectory-matching set carries the one it has learned.
         momentum, weight_decay, batch_size: of SGD; a batch is the whole set where it fits.
-        drop_at: share of the steps after which lr is multiplied by `drop_factor`; 1 never.
+        drop_at: share of the steps after which lr is multiplied by `drop_factor`, at least one step; 1 never.
         augment, augment_mode: DSA strategy (`""` for none).
+
+    Raises:
+        InputError: a field outside its range or of another type.
     """
 
     model: str = "convnet"
@@ -38,13 +42,13 @@ class TrainRecipe:
     augment_mode: Literal["single", "all"] = "single"
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise refuse("steps", "at least 1", self.steps)
-        if not 0 < self.lr < float("inf"):
-            raise refuse("lr", "positive and finite", self.lr)
-        if self.batch_size < 1:
-            raise refuse("batch_size", "at least 1", self.batch_size)
-        if not 0 <= self.momentum < 1:
+        for name in ("steps", "batch_size"):
+            check_whole(getattr(self, name), name)
+        for name in ("lr", "momentum", "weight_decay", "drop_at", "drop_factor"):
+            check_number(getattr(self, name), name, low=0.0)
+        if not self.lr > 0:
+            raise refuse("lr", "positive", self.lr)
+        if not self.momentum < 1:
             raise refuse("momentum", "in [0, 1)", self.momentum)
         if not 0 < self.drop_at <= 1:
             raise refuse("drop_at", "in (0, 1]", self.drop_at)

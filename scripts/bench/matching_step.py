@@ -38,7 +38,7 @@ from typing import Any
 
 ROWS = ("adjoint", "adjoint_lean", "unroll", "plain", "plain_tuned")
 TUNED = ("adjoint", "plain_tuned")
-LEAN_MICRO_BATCH = 25
+LEAN_MICRO_BATCH = 10
 MB = 1e6
 
 

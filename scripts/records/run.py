@@ -1,0 +1,141 @@
+"""The measured tables: a job list that resumes where it stopped; each job writes one JSON record beside this file.
+
+    python scripts/records/run.py --root DATA [--only TEXT] [--threads 1]      (or `make records ROOT=DATA`)
+
+A job that has its record is skipped, a job that another process works on is left to it, so two processes can share the
+list (one thread each). A cell is one method × images per class × seed: distil with the `cpu` preset, then train three
+fresh networks by the set's own recipe and three with a step size tuned on the validation split, and test them on the
+full test set. Baseline jobs stand beside the first seed of a cell. Data that is missing skips its jobs with a line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dd
+from dd.files import locked, read_json, write_json
+from dd.process import tune_process
+
+HERE = Path(__file__).resolve().parent
+RUNS = HERE.parents[1] / "runs" / "records"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One record: a cell, or (method "baselines") the baseline rows beside the first seed of MTT."""
+
+    dataset: str
+    method: str
+    ipc: int
+    seed: int = 0
+    data: str | None = None
+    repeats: int = 3
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}-ipc{self.ipc}-{self.method}-seed{self.seed}"
+
+    def data_argument(self, root: Path) -> str:
+        return self.data.format(root=root) if self.data else self.dataset
+
+
+JOBS = [
+    *(Job("digits", m, i, repeats=5) for i in (1, 10) for m in ("mtt", "ftd", "baselines")),
+    *(Job("cifar10", m, i) for i in (1, 10) for m in ("mtt", "ftd", "baselines")),
+    Job("tiny-imagenet-20", "mtt", 1, data="imagefolder:{root}/tiny-imagenet-20"),
+    Job("imagenette128", "mtt", 1, data="imagefolder:{root}/imagenette128"),
+    *(Job("cifar10", m, i, s) for s in (1, 2) for i in (1, 10) for m in ("mtt", "ftd")),
+]
+BUDGET = {  # what the `cpu` preset of unnamed folders is replaced by: these two runs only show that the road is open
+    "tiny-imagenet-20": {"preset": "cpu", "like": "tiny-imagenet"},
+    "imagenette128": {"preset": "cpu", "like": "imagenette"},
+}
+
+
+def fields_like(dataset: str, method: str, ipc: int) -> dict[str, Any]:
+    """The fields of another card's `cpu` row, for a folder that is a part of that data set."""
+    row = dd.presets.preset(method, BUDGET[dataset]["like"], ipc, "cpu")
+    return {**row.fields, "ipc": ipc}
+
+
+def cell(job: Job, root: Path) -> dict[str, Any]:
+    """Distil one set and evaluate it twice."""
+    data, out = job.data_argument(root), RUNS / job.name
+    options: dict[str, Any] = {"root": root} if job.data is None else {}
+    start = time.monotonic()
+    if job.dataset in BUDGET:
+        value = dd.methods.METHODS[job.method](**fields_like(job.dataset, job.method, job.ipc))
+        small = dd.distill(data, value, seed=job.seed, out=out)
+    else:
+        small = dd.distill(data, job.method, ipc=job.ipc, preset="cpu", seed=job.seed, out=out, **options)
+    seconds = time.monotonic() - start
+    baselines = ("random", "class_mean") if job.dataset in BUDGET else ()
+    common = {"repeats": job.repeats, "seed": job.seed, **options}
+    own = dd.evaluate(out, data, baselines=baselines, **common)
+    tuned = dd.evaluate(small, data, lr="tuned", baselines=(), **common)
+    return {
+        "report": own.to_json(),
+        "report_tuned": tuned.to_json(),
+        "distill_seconds": round(seconds, 1),
+        "method": dict(small.method),
+        "selection": small.provenance["selection"],
+    }
+
+
+def baselines(job: Job, root: Path) -> dict[str, Any]:
+    """Random images, tuned random images and class means with the recipe of MTT's first set."""
+    beside = Job(job.dataset, "mtt", job.ipc).name
+    out = RUNS / beside
+    if not (out / "synthetic.safetensors").exists():
+        raise dd.MissingError(f"{beside} comes first: its recipe is the baselines'")
+    names = ("random", "random_tuned", *(("class_mean",) if job.ipc == 1 else ()))
+    data = job.data_argument(root)
+    report = dd.evaluate(out, data, repeats=job.repeats, baselines=names, seed=job.seed, root=root)
+    return {"report": report.to_json()}
+
+
+def do(job: Job, root: Path) -> None:
+    """Make one record unless it is there or being made."""
+    path = HERE / f"{job.name}.json"
+    if path.exists():
+        return
+    with locked(RUNS / f"{job.name}.lock") as free:
+        if not free or path.exists():
+            return
+        print(f"{job.name} …", file=sys.stderr, flush=True)
+        start = time.monotonic()
+        try:
+            record = baselines(job, root) if job.method == "baselines" else cell(job, root)
+        except dd.MissingError as error:
+            print(f"{job.name} skipped: {error}", file=sys.stderr, flush=True)
+            return
+        record.update(job={"dataset": job.dataset, "method": job.method, "ipc": job.ipc, "seed": job.seed})
+        write_json(path, {**record, "wall_seconds": round(time.monotonic() - start, 1)})
+        print(f"{job.name} done in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+
+
+def records() -> list[dict[str, Any]]:
+    """All records that are there."""
+    return [read_json(path) for path in sorted(HERE.glob("*-seed*.json"))]
+
+
+def main() -> None:
+    """Work through the list."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path("data"), help="folder with cifar10/, tiny-imagenet-20/, …")
+    parser.add_argument("--only", default="", help="jobs whose name contains this")
+    parser.add_argument("--threads", type=int, default=None)
+    options = parser.parse_args()
+    tune_process(options.threads)
+    for job in JOBS:
+        if options.only in job.name:
+            do(job, options.root)
+
+
+if __name__ == "__main__":
+    main()

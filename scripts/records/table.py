@@ -1,0 +1,111 @@
+"""The README's table from the records: `python scripts/records/table.py [--write | --check]`."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from run import records  # noqa: E402
+
+from dd.evaluation import mean_std  # noqa: E402
+
+README = HERE.parents[1] / "README.md"
+BEGIN, END = "<!-- records: begin -->", "<!-- records: end -->"
+BASELINES = ("random", "random_tuned", "class_mean")
+Cell = tuple[str, int]
+
+
+def percent(values: list[float]) -> str:
+    """`48.1 ± 0.7` in per cent, sample std."""
+    mean, std = mean_std(values)
+    return f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
+
+
+def gather() -> tuple[dict[Cell, dict[str, dict[str, Any]]], set[str]]:
+    """(cell → set → its numbers, commits); a distilled row takes one mean a seed, a baseline row all its networks."""
+    cells: dict[Cell, dict[str, dict[str, Any]]] = defaultdict(dict)
+    origins: set[str] = set()
+    for record in records():
+        job, report = record["job"], record["report"]
+        cell = (job["dataset"], job["ipc"])
+        versions = report["origin"]["versions"]
+        origins.add(
+            f"{report['origin']['machine']}, {report['origin']['threads']} thread(s), torch {versions['torch']}, "
+            f"commit {report['origin']['commit']}"
+        )
+        for row in report["rows"]:
+            if row["set"] in BASELINES:
+                cells[cell][row["set"]] = {"values": row["values"], "networks": row["n"], "row": row}
+        if job["method"] in BASELINES or job["method"] == "baselines":
+            continue
+        for suffix, key in (("", "report"), (" (tuned lr)", "report_tuned")):
+            row = record[key]["rows"][0]
+            held = cells[cell].setdefault(
+                job["method"] + suffix,
+                {"values": [], "networks": 0, "row": row, "all": [], "seconds": [], "bytes": report["bytes"]["total"]},
+            )
+            held["values"].append(row["mean"])
+            held["all"] += row["values"]
+            held["networks"] += row["n"]
+            held["seconds"].append(record["distill_seconds"])
+    return cells, origins
+
+
+def table() -> str:
+    """The Markdown table."""
+    cells, origins = gather()
+    lines = [
+        "| data | ipc | set | test accuracy % | sets × networks | gain | steps | lr | bytes | distil s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (dataset, ipc), sets in sorted(cells.items()):
+        named = [sets[b]["values"] for b in ("random", "random_tuned") if b in sets]
+        best = max((mean_std(v)[0] for v in named), default=None)
+        for name, held in sorted(sets.items(), key=lambda item: (item[0] in BASELINES, item[0])):
+            row, distilled = held["row"], "all" in held
+            count = len(held["values"]) if distilled else {"class_mean": 1}.get(name, 3)
+            values = held["values"] if distilled and count > 1 else held.get("all", held["values"])
+            gain = "" if best is None or not distilled else f"{100 * (mean_std(values)[0] - best):+.1f}"
+            seconds = f"{sum(held['seconds']) / len(held['seconds']):.0f}" if distilled else ""
+            size = f"{held['bytes']:,}" if distilled else ""
+            networks = held["networks"] // count
+            lines.append(
+                f"| {dataset} | {ipc} | {name} | {percent(values)} | {count} × {networks} | {gain} | {row['steps']} | "
+                f"{row['lr']:.3g} | {size} | {seconds} |"
+            )
+    notes = [
+        "± is the sample standard deviation over sets where there are several, else over networks. *gain*: points over "
+        "the better of `random` and `random_tuned` (same budget, same steps). Last iterate or chosen on the validation "
+        "split, never on the test set; full test set. *tuned lr*: step size chosen on the validation split, as for "
+        "`random_tuned`. Whole records with every value: `scripts/records/`.",
+        "Measured on: " + "; ".join(sorted(origins)) + ".",
+    ]
+    return "\n".join([*lines, "", *notes])
+
+
+def readme_with(text: str) -> str:
+    """The README with the table between its marks."""
+    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
+def main() -> int:
+    """Print, write or check."""
+    text = table()
+    if "--write" in sys.argv:
+        README.write_text(readme_with(text), encoding="utf-8")
+    elif "--check" in sys.argv:
+        return int(README.read_text(encoding="utf-8") != readme_with(text))
+    else:
+        print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,193 @@
+"""The matching loop: step size, skipping, averaging, schedules, initialisation, divergence."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import dd
+from dd.files import digest, load_tensors, save_tensors
+from dd.inner import Matching
+from dd.methods import Run, Step
+from dd.methods import trajectory as module
+
+FEW: dict[str, Any] = {"augment": "", "batch_size": 64, "snapshot_every": 2, "snapshot_unit": "step"}
+RECIPE = dd.ExpertRecipe(model="convnet(width=4)", lr=0.05, experts=3, snapshots=4, **FEW)
+
+
+def method(**fields: Any) -> dd.TrajectoryMatching:
+    base: dict[str, Any] = {
+        "ipc": 1,
+        "expert": RECIPE,
+        "iterations": 3,
+        "student_steps": 2,
+        "expert_epochs": 1,
+        "max_start_epoch": 3,
+        "lr_img": 10.0,
+        "train": dd.TrainRecipe(steps=2),
+    }
+    return dd.TrajectoryMatching(**{**base, **fields})
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def real() -> dd.Images:
+    return dd.load_images("digits")
+
+
+def steps(value: dd.TrajectoryMatching, real: dd.Images, store: Path, **run: Any) -> list[Step]:
+    return list(value.distill(real, Run(store=store, **run)))
+
+
+def _loop(value: dd.TrajectoryMatching, real: dd.Images, store: Path, **run: Any) -> module._Loop:
+    transform = module.make_transform(real, value.expert.whiten)
+    experts = module.ExpertStore(store, value.expert, real)
+    return module._Loop(value, real, Run(store=store, **run), transform, experts)
+
+
+def test_both_engines_give_the_same_images_in_float64(real: dd.Images, store: Path) -> None:
+    ends = [steps(method(momentum=0.9), real, store, precision="fp64", engine=e)[-1] for e in ("adjoint", "unroll")]
+    a, b = (end.state["images"] for end in ends)
+    assert a.dtype == torch.float64
+    torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(ends[0].state["lr"], ends[1].state["lr"], rtol=1e-10, atol=0)
+
+
+def test_log_step_size_moves_as_the_published_rule_to_first_order(real: dd.Images, store: Path) -> None:
+    moved = {}
+    for mode in ("log", "raw"):
+        value = method(lr_mode=mode, lr_lr=1e-9, iterations=1)
+        end = steps(value, real, store, precision="fp64")[-1]
+        moved[mode] = float(value.beta(end.state)) - value.lr_init
+    assert moved["raw"] != 0
+    assert moved["log"] == pytest.approx(moved["raw"], rel=1e-4)
+
+
+def test_log_step_size_stays_positive_where_the_published_rule_turns_negative(
+    real: dd.Images, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pushed(problem: Any, **_: Any) -> Matching:
+        zero = torch.zeros_like(problem.images)
+        return Matching(torch.tensor(0.5), zero, torch.tensor(100.0), None, problem.theta)
+
+    monkeypatch.setattr(module, "adjoint", pushed)
+    log = steps(method(lr_lr=1e-3, iterations=1), real, store)[-1]
+    assert 0 < float(method().beta(log.state)) < 0.01
+    raw = steps(method(lr_lr=1e-3, iterations=1, lr_mode="raw"), real, store)[-1]
+    assert raw.metrics["skipped"] == "step size"  # −0.09 is refused, and β halved instead
+    assert float(raw.state["lr"]) == pytest.approx(0.005)
+
+
+def test_loss_above_the_threshold_changes_nothing(real: dd.Images, store: Path) -> None:
+    frozen = steps(method(skip_above=0.0, ema=0.9), real, store)
+    start = frozen[0].state["images"]
+    assert all("skipped" in step.metrics for step in frozen)
+    assert torch.equal(frozen[-1].state["images"], start)
+    assert torch.equal(frozen[-1].state["ema"], start)
+    free, default = (steps(method(**f), real, store)[-1] for f in ({"skip_above": math.inf}, {}))
+    assert torch.equal(free.state["images"], default.state["images"])
+    assert not torch.equal(free.state["images"], start)
+
+
+def test_not_finite_keeps_images_halves_beta_and_gives_up_after_ten(
+    real: dd.Images, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(problem: Any, **_: Any) -> Matching:
+        nan = torch.full_like(problem.images, math.nan)
+        return Matching(torch.tensor(math.nan), nan, torch.tensor(math.nan), None, problem.theta)
+
+    monkeypatch.setattr(module, "adjoint", broken)
+    stream = method(iterations=50).distill(real, Run(store=store))
+    first = next(stream)
+    assert first.metrics["skipped"] == "not finite"
+    assert first.state["images"].isfinite().all()
+    assert float(method().beta(first.state)) == pytest.approx(0.005)
+    with pytest.raises(dd.DivergedError, match=r"10 outer iterations in a row were not finite.*Lower `lr_img`"):
+        list(stream)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.7, 1.0])
+def test_average_of_the_images(real: dd.Images, store: Path, gamma: float) -> None:
+    path = steps(method(ema=gamma), real, store)
+    if gamma == 0:
+        assert "ema" not in path[-1].state
+        return
+    expected = _loop(method(ema=gamma), real, store).start()["images"]
+    for step in path:
+        expected = gamma * expected + (1 - gamma) * step.state["images"]
+        torch.testing.assert_close(step.state["ema"], expected)
+    assert [candidate.name for candidate in path[-1].candidates] == ["last", "ema"]
+
+
+@pytest.mark.parametrize(("batch", "count"), [(None, 3), (10, 4), (7, 5), (30, 2), (99, 2)])
+def test_every_image_is_drawn_equally_often(real: dd.Images, store: Path, batch: int | None, count: int) -> None:
+    loop = _loop(method(ipc=3, batch_syn=batch, student_steps=count), real, store)
+    schedule = loop._steps(torch.Generator().manual_seed(0))
+    size = min(batch or 30, 30)
+    chunks = -(-30 // size)
+    drawn = torch.bincount(torch.cat([s.index for s in schedule]), minlength=30)
+    assert drawn.min() >= count // chunks
+    assert drawn.max() <= count // chunks + 1
+    assert len(schedule[0].index) == (30 % size or size)  # the remainder comes first
+    assert all(s.draw.n == len(s.index) for s in schedule)
+
+
+def test_experts_are_walked_through_before_any_comes_again(real: dd.Images, store: Path) -> None:
+    logs = [step.metrics for step in steps(method(iterations=9, student_steps=1), real, store)]
+    experts = [log["expert"] for log in logs]
+    for block in (experts[:3], experts[3:6], experts[6:]):
+        assert sorted(block) == [0, 1, 2]  # type: ignore[type-var]
+    assert {log["start"] for log in logs} <= {0, 1, 2}
+    other = [s.metrics["expert"] for s in steps(method(iterations=9, student_steps=1), real, store, seed=5)]
+    assert other != experts
+
+
+def test_initialisation(real: dd.Images, store: Path) -> None:
+    state = _loop(method(ipc=5), real, store).start()
+    transform = module.make_transform(real, False)
+    pixels = transform.forward(real.train.pixels())
+    for row, image in enumerate(state["images"]):
+        match = (pixels == image).flatten(1).all(1).nonzero().flatten()
+        assert row // 5 in real.train.labels[match].tolist()
+    assert len({tuple(i.flatten().tolist()) for i in state["images"]}) == 50  # distinct
+    noise = _loop(method(ipc=5, init="noise"), real, store).start()["images"]
+    assert abs(float(noise.mean())) < 0.1
+    assert abs(float(noise.std()) - 1) < 0.1
+
+
+def test_equal_snapshots_are_refused_by_name(real: dd.Images, tmp_path: Path) -> None:
+    value = method(iterations=1, max_start_epoch=1)
+    steps(value, real, tmp_path)
+    for file in tmp_path.rglob("*.safetensors"):
+        tensors, meta = load_tensors(file)
+        tensors["theta"][:] = tensors["theta"][-1].clone()  # what a buffer of aliases looks like
+        meta["rows"] = [digest(row) for row in tensors["theta"]]
+        save_tensors(file, tensors, meta)
+    with pytest.raises(dd.DamagedError, match=r"expert \d of .* has equal snapshots 0 and 1"):
+        steps(value, real, tmp_path)
+
+
+def test_micro_batches_and_batch_statistics_exclude_each_other(real: dd.Images, tmp_path: Path) -> None:
+    recipe = dd.ExpertRecipe(model="convnet(width=4, norm=batch)", experts=1, snapshots=2, **FEW)
+    value = method(expert=recipe, max_start_epoch=1)
+    with pytest.raises(dd.InputError, match=r"`micro_batch` must be None for a network with batch statistics"):
+        steps(value, real, tmp_path, micro_batch=5)
+    assert steps(value, real, tmp_path)[-1].candidates
+
+
+def test_ftd_is_mtt_with_other_fields() -> None:
+    mtt, ftd = dd.MTT(), dd.FTD()
+    assert type(mtt) is type(ftd)
+    assert (ftd.expert.step, ftd.ema) == ("gsam", 0.9995)
+    assert (mtt.expert.step, mtt.ema) == ("sgd", 0.0)
+    assert dd.FTD(ema=0.5, expert=mtt.expert, name="mtt") == dd.MTT(ema=0.5)
+    with pytest.raises(AttributeError):
+        mtt.ipc = 3  # type: ignore[misc]
