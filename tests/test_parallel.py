@@ -26,12 +26,12 @@ def test_a_single_process_is_a_world_of_one(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_shards_are_a_partition(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setenv("WORLD_SIZE", str(size))
-    parts = []
+    parts: list[list[int]] = []
     for rank in range(size):
         monkeypatch.setenv("RANK", str(rank))
         parts.append(shard(range(5)))
         assert is_main() == (rank == 0)
-    assert sorted(sum(parts, [])) == list(range(5))
+    assert sorted(item for part in parts for item in part) == list(range(5))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 

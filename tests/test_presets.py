@@ -84,7 +84,7 @@ def published(method: str, cell: tuple[str, int]) -> tuple[dd.presets.Preset, Tr
 
 
 def check_shared(made: TrajectoryMatching, cell: tuple[str, int]) -> None:
-    """What all published rows have in common: sections 1.6 to 1.8 of the specification."""
+    """What all published rows have in common: the buffer, matching and evaluation of mtt-distillation."""
     assert (made.iterations, made.candidate_every, made.pixel_optimizer, made.lr_mode) == (
         5000,
         100,

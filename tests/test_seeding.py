@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
-import pytest
 import torch
 
 import dd
@@ -74,7 +74,7 @@ def test_isolated_restores_after_an_error_and_nests() -> None:
     torch.manual_seed(5)
     expected = torch.rand(4)
     torch.manual_seed(5)
-    with pytest.raises(KeyError), isolated(0, "init"):
+    with contextlib.suppress(KeyError), isolated(0, "init"):
         torch.rand(3)
         raise KeyError
     assert torch.equal(torch.rand(4), expected)

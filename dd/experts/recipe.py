@@ -29,7 +29,7 @@ class ExpertRecipe:
     Attributes:
         name: used in the store's folder name; the folder also carries a hash of all that changes a trajectory.
         model: `"convnet"`, `"convnet(width=32, norm=batch)"`, `"tv:NAME"`, or a `dd.Model`.
-        step: `sgd`, or `gsam` (FTD's flat step, section 3.2 of its specification).
+        step: `sgd`, or `gsam` (FTD's flat step: g_p − α v, see `dd.experts.steps`).
         lr, momentum, weight_decay, batch_size: of SGD; constant step size.
         rho, alpha, adaptive: of `gsam`: perturbation radius, weight of the removed orthogonal part, and whether
             the perturbation is scaled by the weights (ASAM).

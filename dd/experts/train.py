@@ -50,7 +50,7 @@ def _without_chance(module: nn.Module) -> nn.Module:
     """The module with every dropout rate at 0, where `train()` cannot bring it back."""
     for layer in module.modules():
         if isinstance(layer, nn.modules.dropout._DropoutNd) or type(layer).__name__ == "StochasticDepth":
-            layer.p = 0.0
+            vars(layer)["p"] = 0.0
         elif isinstance(layer, nn.MultiheadAttention):
             layer.dropout = 0.0
     return module

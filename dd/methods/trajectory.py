@@ -332,7 +332,7 @@ def MTT(**fields: Any) -> TrajectoryMatching:
 
 
 def FTD(**fields: Any) -> TrajectoryMatching:
-    """Flat trajectory distillation: GSAM experts and an average of the images (section 3 of the specification).
+    """Flat trajectory distillation: experts trained by GSAM, and an average of the images over the iterations.
 
     The EMA set is evaluated with a fresh network; the authors' code continues the network trained on x.
     """

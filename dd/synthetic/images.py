@@ -183,6 +183,8 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         record = dict(meta["transform"])
         kept = {k: t for k, t in tensors.items() if k not in ("images", "labels")}
         complete = record.get("kind") != "zca" or "whiten_matrix" in kept
+        if not complete and (absent := {"eps", "shape", "hash", "fitted_on", "whiten_mean"} - {*record, *kept}):
+            raise DamagedError(f"the whitening lacks {', '.join(sorted(absent))}")
         return SyntheticImages(
             images=tensors["images"],
             labels=tensors["labels"],

@@ -72,7 +72,7 @@ def test_checksums_are_those_that_torchvision_checks() -> None:
         assert table.items() <= load_card(name).checksums.items()
 
 
-# The lists of mtt-distillation's utils.py, quoted in the trajectory-matching specification, section 1.3.
+# The lists of mtt-distillation's utils.py.
 MTT_CLASSES = {
     "imagenette": (0, 217, 482, 491, 497, 566, 569, 571, 574, 701),
     "imagewoof": (193, 182, 258, 162, 155, 167, 159, 273, 207, 229),

@@ -113,7 +113,7 @@ def test_shipped_recipes_load_under_their_names() -> None:
         recipe = load_recipe(name)
         assert recipe.name == name
         assert dump_json(recipe.describe())
-    # specification 1.6: SGD, lr 0.01, momentum 0, weight decay 0, batch 256, DSA, 50 epochs, 100 experts
+    # mtt-distillation's buffer.py: SGD, lr 0.01, momentum 0, weight decay 0, batch 256, DSA, 50 epochs, 100 experts
     assert load_recipe("mtt").key("x") == ExpertRecipe().key("x")
     assert (load_recipe("mtt").experts, load_recipe("mtt").snapshots) == (100, 50)
 

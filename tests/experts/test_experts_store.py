@@ -186,12 +186,25 @@ def test_networks_that_draw_are_repeatable_and_leave_the_global_stream(hidden: b
         assert torch.equal(student.logits(student.initial, x), student.logits(student.initial, x))
 
 
-def test_divergence_names_the_expert_and_keeps_what_was_finite(tmp_path: Path) -> None:
-    store = Store(tmp_path, recipe(lr=1e38, snapshot_unit="step", snapshots=50, experts=1))
-    with pytest.raises(DivergedError, match=r"expert 0 of recipe 'custom' is not finite after \d+ steps\. Lower `lr`"):
+def test_divergence_names_the_expert() -> None:
+    text = r"expert 2 of recipe 'custom' is not finite after \d+ steps\. Lower `lr` \(now 1e\+38\)"
+    with pytest.raises(DivergedError, match=text):
+        take(recipe(lr=1e38), 3, seed=2)
+
+
+def test_divergence_keeps_what_was_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = ExpertTrainer._step
+
+    def step(self: ExpertTrainer, *rest: Any) -> tuple[Tensor, Tensor]:
+        theta, velocity = original(self, *rest)
+        return (theta if rest[-1] < 2 else theta * torch.nan), velocity
+
+    monkeypatch.setattr(ExpertTrainer, "_step", step)
+    store = Store(tmp_path, recipe(snapshot_unit="step"))
+    with pytest.raises(DivergedError, match="after 3 steps"):
         store.fill()
-    if store.length(0):
-        assert all(bool(torch.isfinite(theta).all()) for theta in store.read(0, range(store.length(0))))
+    assert store.length(0) == 3
+    assert all(bool(torch.isfinite(theta).all()) for theta in store.read(0, range(3)))
 
 
 # Continue, interrupt, repeat
