@@ -44,6 +44,8 @@ def gather() -> tuple[dict[Cell, dict[str, dict[str, Any]]], set[str]]:
         if job["method"] in BASELINES or job["method"] == "baselines":
             continue
         for suffix, key in (("", "report"), (" (tuned lr)", "report_tuned")):
+            if key not in record:
+                continue
             row = record[key]["rows"][0]
             held = cells[cell].setdefault(
                 job["method"] + suffix,
