@@ -21,6 +21,7 @@ from dd.experts import ExpertRecipe, ExpertStore, load_recipe
 from dd.files import read_json
 from dd.methods import METHODS, Method, Run, Step, TrajectoryMatching
 from dd.presets import Preset, preset, replace_fields
+from dd.process import tune_process
 from dd.runs import RunFolder, split_state, to_device
 from dd.selection import Protocol, Selector
 from dd.synthetic import SyntheticImages
@@ -127,8 +128,7 @@ def distill(
     Raises:
         InputError, MissingError, DivergedError, WriteError: each with argument, expected, got and the way out.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
+    tune_process(threads, allocator=False)
     target = resolve_device(device)
     real = load_real(data, protocol, root=root, download=download, size=size)
     value, row = resolve_method(method, real, preset, target, fields)
@@ -252,8 +252,7 @@ def buffer(
         experts, snapshots: how many; the recipe's by default.
         protocol, store, device, threads, progress, root, download, size: as in `distill`.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
+    tune_process(threads, allocator=False)
     target = resolve_device(device)
     real = load_real(data, protocol, root=root, download=download, size=size)
     if isinstance(recipe, TrajectoryMatching):

@@ -17,6 +17,7 @@ from dd.errors import InputError, refuse, unknown
 from dd.evaluation import EvalReport, NetworkLearner, Row, model_name, origin, tune_lr
 from dd.methods import METHODS, Run
 from dd.models import Model, ModelSpec
+from dd.process import tune_process
 from dd.seeding import child_seed
 from dd.synthetic import SyntheticImages
 
@@ -62,8 +63,7 @@ def evaluate(
     Raises:
         InputError: classes or shape differ from the data's, no test split, an unknown baseline.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
+    tune_process(threads, allocator=False)
     if repeats < 1:
         raise refuse("repeats", "at least 1", repeats)
     for name in baselines:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dd.errors import InputError, MissingError
+from dd.errors import DamagedError, InputError, MissingError
 from dd.files import (
     append_jsonl,
     digest,
@@ -75,11 +75,11 @@ class RunFolder:
             self.log_file.unlink(missing_ok=True)
             return None, {}
         state, kept = load_tensors(self._checkpoint)
-        for name, expected in kept.pop("sha256").items():
-            if digest(state[name]) != expected:
-                raise InputError(
-                    f"{self._checkpoint} does not match its checksum. Remove it to start again from the experts."
-                )
+        sums = kept.pop("sha256", {})
+        if set(sums) != set(state) or any(digest(state[name]) != expected for name, expected in sums.items()):
+            raise DamagedError(
+                f"{self._checkpoint} does not match its checksums. Remove it; the run starts again from its experts."
+            )
         done = int(state["iteration"])
         rows = [row for row in read_jsonl(self.log_file) if row["iteration"] <= done]
         write_text(self.log_file, "".join(dump_json(row) + "\n" for row in rows))

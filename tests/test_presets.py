@@ -200,9 +200,9 @@ def test_every_image_card_has_a_row_for_two_cores(method: str, ipc: int) -> None
 
 def test_cifar10_on_two_cores() -> None:
     one, ten = (MTT(**preset("mtt", "cifar10", ipc, "cpu").fields) for ipc in (1, 10))
-    assert (one.student_steps, one.batch_syn, one.lr_img) == (20, None, 0.1)
+    assert (one.student_steps, one.batch_syn, one.lr_img) == (20, None, 0.2)
     assert 150 <= one.iterations <= 400
-    assert (ten.student_steps, ten.batch_syn, ten.lr_img, ten.iterations) == (15, 50, 0.03, 150)
+    assert (ten.student_steps, ten.batch_syn, ten.lr_img, ten.iterations) == (15, 50, 0.05, 150)
     assert one.snapshots_read == 6  # the first 0.6 epochs of an expert
     assert ten.snapshots_read == 16  # the first 1.6
     for made in (one, ten):

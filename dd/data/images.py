@@ -144,9 +144,14 @@ class Images:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 hex of the train split in use and the class names, so it tells val held out or not apart."""
+        """sha256 hex of the train split in use, the class names, and the mean and std that a user gave.
+
+        So it tells val held out or not apart. A card's own constants go without saying.
+        """
         total = hashlib.sha256(self.train.fingerprint.encode())
         total.update("\n".join(self.classes).encode())
+        if self.card is None and self._constants is not None:
+            total.update(f" {self.mean} {self.std}".encode())
         return total.hexdigest()
 
     def class_index(self, k: int) -> Tensor:

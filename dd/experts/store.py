@@ -44,7 +44,7 @@ class ExpertStore:
 
     def __init__(self, root: Path, recipe: ExpertRecipe, real: Images) -> None:
         self.recipe, self._real = recipe, real
-        self.key = recipe.key(_data_key(real, recipe.whiten))
+        self.key = recipe.key(real.fingerprint)
         self.folder = root / f"{recipe.name}-{self.key[:8]}"
 
     def path(self, seed: int) -> Path:
@@ -227,13 +227,6 @@ class ExpertStore:
         path = self.folder / "recipe.json"
         if not path.exists():
             write_json(path, {"key": self.key, "data": self._real.fingerprint, "recipe": self.recipe.describe()})
-
-
-def _data_key(real: Images, whiten: bool) -> str:
-    """The train split, and the constants of its normalisation where the user gave them instead of the data."""
-    if whiten or real.card is not None or real._constants is None:
-        return real.fingerprint
-    return f"{real.fingerprint} {real.mean} {real.std}"
 
 
 def _check_rest(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:

@@ -38,15 +38,15 @@ def adjoint(problem: Problem, micro_batch: int | None = None, reuse: int = 1) ->
         raise refuse("micro_batch", "None or at least 1", micro_batch)
     if reuse < 0:
         raise refuse("reuse", "at least 0", reuse)
-    p = problem
-    # What outlives a micro-batch is allocated before the first of them and changed in place: a vector allocated in
-    # between would sit in the middle of the heap's free space, and the peak would grow with N.
+    p, lr = problem, problem.lr.detach()
+    # What outlives a micro-batch is allocated before the first of them and changed in place; allocated in between,
+    # it would sit in the middle of the heap's free space and keep the next large block out of it.
     path = [torch.empty_like(p.theta) for _ in range(len(p.steps) + 1)]
     lam, rho = torch.zeros_like(p.theta), torch.zeros_like(p.theta)
-    dx, dlr = torch.zeros_like(p.images), torch.zeros_like(p.lr)
+    dx, dlr = torch.zeros_like(p.images), torch.zeros_like(lr)
     dy = torch.zeros_like(p.labels) if p.soft else None
     kept = _forward(p, path, micro_batch, reuse)
-    loss = torch.zeros_like(p.lr)
+    loss = torch.zeros_like(lr)
     for i in reversed(range(len(p.steps))):
         for target in p.targets:
             if target.step == i + 1:
@@ -59,10 +59,10 @@ def adjoint(problem: Problem, micro_batch: int | None = None, reuse: int = 1) ->
             s = torch.dot(rho, gradient)
             wanted = [theta, x, y] if p.soft else [theta, x]
             parts = torch.autograd.grad(s, wanted, allow_unused=True, materialize_grads=True)
-            lam -= p.lr * parts[0]
-            dx.index_add_(0, part.index, -p.lr * parts[1])
+            lam -= lr * parts[0]
+            dx.index_add_(0, part.index, -lr * parts[1])
             if dy is not None:
-                dy.index_add_(0, part.index, -p.lr * parts[2])
+                dy.index_add_(0, part.index, -lr * parts[2])
             dlr -= s.detach()
             del s, parts, theta, x, y, gradient
     return Matching(loss=loss, images=dx, lr=dlr, labels=dy, theta=path[-1])
@@ -70,7 +70,7 @@ def adjoint(problem: Problem, micro_batch: int | None = None, reuse: int = 1) ->
 
 def _forward(p: Problem, path: list[Tensor], micro_batch: int | None, reuse: int) -> dict[int, list[_Graph]]:
     """Pass 1: fills `path` with θ_0…θ_N; returns the graphs of the last `reuse` steps."""
-    path[0].copy_(p.theta)
+    path[0].copy_(p.theta.detach())
     total, velocity = torch.zeros_like(p.theta), torch.zeros_like(p.theta)
     kept: dict[int, list[_Graph]] = {}
     for i, step in enumerate(p.steps):
@@ -86,7 +86,7 @@ def _forward(p: Problem, path: list[Tensor], micro_batch: int | None, reuse: int
                 loss = share * p.student.loss(leaf, part.draw(x), y)
                 total += torch.autograd.grad(loss, leaf)[0]
         velocity.mul_(p.momentum).add_(total)
-        path[i + 1].copy_(path[i] - p.lr * velocity)
+        path[i + 1].copy_(path[i] - p.lr.detach() * velocity)
     return kept
 
 

@@ -74,7 +74,7 @@ class Problem:
 
     def scale(self, target: Target) -> Tensor:
         """`w / ‖θ_0 − θ*‖²` of a matching point."""
-        distance = (self.theta - target.theta).square().sum()
+        distance = (self.theta - target.theta).detach().square().sum()
         if not distance > 0:
             raise refuse("target", "different from the start", "equal parameters", "The buffer repeats a snapshot.")
         return target.weight / distance
