@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.functional import to_pil_image
 
 import dd
 from dd.files import read_json, read_jsonl
@@ -71,6 +72,37 @@ def test_users_own_dataset_of_odd_size_goes_through(tmp_path: Path) -> None:
     report = dd.evaluate(small, full, repeats=2, baselines=("random", "class_mean"), progress=False)
     assert [row.set for row in report.rows] == ["mtt", "random", "class_mean"]
     assert all(row.steps == 5 for row in report.rows)
+
+
+def test_image_folder_goes_through(tmp_path: Path) -> None:
+    pixels = torch.rand(4, 6, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    for split, part in (("train", pixels), ("test", pixels[:, :2])):
+        for k, images in enumerate(part):
+            folder = tmp_path / "pets" / split / f"class{k}"
+            folder.mkdir(parents=True)
+            for i, image in enumerate(images):
+                to_pil_image(image).save(folder / f"{i}.png")
+    name = f"imagefolder:{tmp_path / 'pets'}"
+    small = dd.distill(name, method(ipc=1), store=tmp_path / "store", progress=False)
+    assert small.classes == ("class0", "class1", "class2", "class3")
+    report = dd.evaluate(small, name, repeats=2, progress=False)
+    assert [row.set for row in report.rows] == ["mtt", "random"]
+
+
+def test_whitened_set_is_saved_without_its_matrix_and_evaluated_all_the_same(store: Path, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(method().expert, whiten=True)
+    small = run(tmp_path / "a", store, method(expert=recipe))
+    kwargs: dict[str, Any] = {"repeats": 2, "seed": 1, "progress": False}
+    a, b = dd.evaluate(small, "digits", **kwargs), dd.evaluate(tmp_path / "a", "digits", **kwargs)
+    assert [row.values for row in a.rows] == [row.values for row in b.rows]
+    back = dd.load(tmp_path / "a")
+    with pytest.raises(dd.InputError, match="was saved without its matrix"):
+        back.pixels()
+    pixels = back.attach(dd.load_images("digits").train).pixels()
+    assert pixels.min() >= 0
+    assert pixels.max() <= 1
+    small.save(tmp_path / "whole.safetensors", whitening_matrix=True)
+    torch.testing.assert_close(dd.load(tmp_path / "whole.safetensors").pixels(), pixels)
 
 
 def test_result_is_a_dataset_that_a_default_loader_collates(store: Path) -> None:
