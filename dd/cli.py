@@ -248,7 +248,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(dump_json(answer))
         return 0
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        way_on = "; the same command goes on where it stopped" if argv[0] in ("buffer", "distill") else ""
+        print(f"interrupted{way_on}", file=sys.stderr)
         return 130
     except DDError as error:
         print(f"ddistill {argv[0]}: {error}", file=sys.stderr)
