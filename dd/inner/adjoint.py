@@ -100,9 +100,7 @@ def _graphs(p: Problem, i: int, theta: Tensor, micro_batch: int | None) -> Itera
             y.requires_grad_()
         loss = share * p.student.loss(leaf, part.draw(x), y)
         (gradient,) = torch.autograd.grad(loss, leaf, create_graph=True)
-        del loss
         yield part, leaf, x, y, gradient
-        del leaf, x, y, gradient  # or they would live until the next graph is complete
 
 
 def _parts(step: InnerStep, micro_batch: int | None) -> Iterator[tuple[InnerStep, float]]:
