@@ -18,7 +18,7 @@ from dd.methods import TrajectoryMatching
 _ASSUMED = {"cpu": 5e10, "cuda": 5e12}
 _CALIBRATION_SECONDS = 5.0
 # Seconds that one layer's pass takes however small its tensors are (dispatch and autograd); rules at 8 px.
-_DISPATCH = 5e-5
+_DISPATCH = 1.2e-4
 
 
 @dataclass(frozen=True, kw_only=True)

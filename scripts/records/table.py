@@ -85,6 +85,10 @@ def table() -> str:
         "the better of `random` and `random_tuned` (same budget, same steps). Last iterate or chosen on the validation "
         "split, never on the test set; full test set. *tuned lr*: step size chosen on the validation split, as for "
         "`random_tuned`. Whole records with every value: `scripts/records/`.",
+        "Two or three jobs ran side by side, one thread each, so seconds are those of a busy core. "
+        + "".join(f"{r['job']['dataset']}: {r['note']}. " for r in records() if "note" in r),
+        "Folders: Tiny-ImageNet-20 is 20 of its 200 classes at 64 px; most test pictures of Imagenette-128 are ILSVRC "
+        "training pictures (nothing here is pretrained on them).",
         "Measured on: " + "; ".join(sorted(origins)) + ".",
     ]
     return "\n".join([*lines, "", *notes])
