@@ -13,13 +13,14 @@ from typing import Any, Literal
 from dd._home import shipped
 from dd.augment import DSA
 from dd.errors import DamagedError, InputError, MissingError, refuse, unknown
+from dd.experts.smooth import PENALTY_FORMS, PenaltyForm
 from dd.files import dump_json
 from dd.models import Model, ModelSpec, as_spec
 from dd.shapes import check_number, check_whole
 
 FORMAT = 1
 _NOT_IN_KEY = {"name", "experts", "snapshots", "title", "source"}
-_REAL = ("lr", "momentum", "weight_decay", "rho", "alpha")
+_REAL = ("lr", "momentum", "weight_decay", "rho", "alpha", "penalty", "drop_factor")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,14 @@ class ExpertRecipe:
             the perturbation is scaled by the weights (ASAM).
         augment, augment_mode: DSA strategy, `""` for none; `single` draws one option a batch, `all` applies all.
         whiten: ZCA (ε = 0.1) in place of mean/std normalisation.
+        ramp: AST's clipping loss: cross-entropy × 0.50, 0.55, …, 0.95 in the first ten units, then × 1.
+        ramp_every: optimiser steps a unit of `ramp` and `drop_epochs`; 0 is one epoch.
+        penalty: weight λ of AST's gradient penalty λ · mean (‖∇_x Σ_c f_c(x)‖₂ − 1)², on the batch before it is
+            augmented; 0 for none. It costs a second forward pass and a double backward pass.
+        penalty_form: `pixel`: norm over the channels at each pixel (the authors' code); `sample`: norm over the
+            whole picture; `label`: as `pixel`, of the true class's score.
+        drop_epochs, drop_factor: after unit number `drop_epochs` (counted from 0) the step size is multiplied once by
+            `drop_factor` and the velocity set to zero; `drop_epochs` = 0 for never.
         snapshot_every, snapshot_unit: cadence of the snapshots; the papers keep one an epoch.
         experts: how many trajectories. Not part of the key: a store can be completed.
         snapshots: snapshots after the initialisation. Not part of the key either.
@@ -57,6 +66,12 @@ class ExpertRecipe:
     augment: str = "color_crop_cutout_flip_scale_rotate"
     augment_mode: Literal["single", "all"] = "single"
     whiten: bool = False
+    ramp: bool = False
+    ramp_every: int = 0
+    penalty: float = 0.0
+    penalty_form: PenaltyForm = "pixel"
+    drop_epochs: int = 0
+    drop_factor: float = 0.6
     snapshot_every: int = 1
     snapshot_unit: Literal["epoch", "step"] = "epoch"
     experts: int = 100
@@ -79,7 +94,15 @@ class ExpertRecipe:
             raise refuse("momentum", "in [0, 1)", self.momentum)
         for name in ("batch_size", "snapshot_every", "experts", "snapshots"):
             check_whole(getattr(self, name), name)
-        for name in ("adaptive", "whiten"):
+        for name in ("ramp_every", "drop_epochs"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise refuse(name, "a whole number of at least 0", repr(value))
+        if self.penalty_form not in PENALTY_FORMS:
+            raise refuse("penalty_form", "`pixel`, `sample` or `label`", repr(self.penalty_form))
+        if not self.drop_factor > 0:
+            raise refuse("drop_factor", "positive", self.drop_factor, "`drop_epochs = 0` is for no drop.")
+        for name in ("adaptive", "whiten", "ramp"):
             if not isinstance(getattr(self, name), bool):
                 raise refuse(name, "true or false", repr(getattr(self, name)))
         as_spec(self.model)
@@ -98,6 +121,18 @@ class ExpertRecipe:
         if self.step == "sgd":
             for name in ("rho", "alpha", "adaptive"):
                 del kept[name]
+        # fields that came later are left out where they change nothing: older keys stay as they are
+        timed = self.ramp or self.drop_epochs > 0
+        used = {
+            "ramp": self.ramp,
+            "ramp_every": timed and self.ramp_every > 0,
+            "penalty": self.penalty > 0,
+            "penalty_form": self.penalty > 0 and self.penalty_form != "pixel",
+            "drop_epochs": self.drop_epochs > 0,
+            "drop_factor": self.drop_epochs > 0,
+        }
+        for name in (name for name, kept_here in used.items() if not kept_here):
+            del kept[name]
         text = dump_json({"recipe": kept, "data": data, "format": FORMAT})
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

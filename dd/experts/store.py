@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dd.data import Images
 from dd.errors import DamagedError, MissingError, refuse
+from dd.experts.fast import LONG_ENOUGH, Road
 from dd.experts.recipe import FORMAT, ExpertRecipe
 from dd.experts.train import ExpertTrainer, Snapshot
 from dd.files import digest, load_tensors, locked, read_meta, read_rows, save_tensors, write_json
@@ -147,6 +148,7 @@ class ExpertStore:
         snapshots: int | None = None,
         device: torch.device | None = None,
         progress: Progress = _silent,
+        compile: bool | None = None,
     ) -> list[int]:
         """Make what is missing and return the seeds that were worked on by this process.
 
@@ -157,6 +159,9 @@ class ExpertStore:
             experts, snapshots: how many; the recipe's by default.
             device: where to train.
             progress: called after every snapshot.
+            compile: whether to compile the loss of a plain ConvNet; None where all experts together are long
+                enough to pay for it. An expert that is continued keeps its road, whatever is said here; a
+                compiled one has `road` in its file's metadata.
         """
         experts = self.recipe.experts if experts is None else experts
         snapshots = self.recipe.snapshots if snapshots is None else snapshots
@@ -167,6 +172,9 @@ class ExpertStore:
         if mine:
             self._write_recipe()
             trainer = ExpertTrainer(self.recipe, self._real, transform, device or torch.device("cpu"))
+            images = experts * snapshots * self._stride(trainer) * self.recipe.batch_size
+            long = images * self._real.size[0] * self._real.size[1] >= LONG_ENOUGH
+            trainer.road = Road(long if compile is None else compile, self.recipe.batch_size)
             total = sum(snapshots + 1 - self.length(seed) for seed in mine)
             done, busy = 0, list[int]()
             for wait, seeds in ((False, mine), (True, busy)):  # what another process works on comes last
@@ -179,11 +187,19 @@ class ExpertStore:
         barrier()
         return mine
 
+    def _stride(self, trainer: ExpertTrainer) -> int:
+        """Optimiser steps a snapshot."""
+        unit = trainer.steps_per_epoch if self.recipe.snapshot_unit == "epoch" else 1
+        return self.recipe.snapshot_every * unit
+
     def _extend(
         self, trainer: ExpertTrainer, seed: int, snapshots: int, done: int, total: int, progress: Progress
     ) -> int:
         """Train expert `seed` up to `snapshots`; what an interruption leaves is kept."""
         found = self._load(seed) if self.path(seed).exists() else []
+        usual, known = trainer.road, str(self._meta(seed).get("road", "eager")) if found else None
+        if known is not None and known != usual.name:
+            trainer.road = Road(known == "compiled", self.recipe.batch_size)
         stream = trainer.snapshots(seed, found[-1] if found else None)
         before = len(found)
         try:
@@ -193,7 +209,9 @@ class ExpertStore:
                 progress(done, total, f"expert {seed}, accuracy {found[-1].accuracy:.3f}")
         finally:
             if len(found) > max(before, 1):
-                self._save(seed, found)
+                road = trainer.road.name
+                self._save(seed, found, road if known in (None, road) else "mixed")
+            trainer.road = usual
         return done
 
     def _load(self, seed: int) -> list[Snapshot]:
@@ -203,7 +221,7 @@ class ExpertStore:
         rows = zip(tensors["steps"].tolist(), tensors["theta"], tensors["accuracy"].tolist(), strict=True)
         return [Snapshot(step, theta, tensors["velocity"], accuracy) for step, theta, accuracy in rows]
 
-    def _save(self, seed: int, found: Sequence[Snapshot]) -> None:
+    def _save(self, seed: int, found: Sequence[Snapshot], road: str = "eager") -> None:
         theta = torch.stack([s.theta for s in found])
         tensors = {
             "theta": theta,
@@ -221,6 +239,8 @@ class ExpertStore:
             "rows": [digest(row) for row in theta],
             "sha256": {name: digest(tensors[name]) for name in rest},
         }
+        if road != "eager":
+            meta["road"] = road
         save_tensors(self.path(seed), tensors, meta)
 
     def _write_recipe(self) -> None:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from dd.data import Images, Split
 from dd.errors import DivergedError
+from dd.experts.fast import Road
 from dd.experts.recipe import ExpertRecipe
+from dd.experts.smooth import gradient_penalty, ramp_factor, step_size
 from dd.experts.steps import gsam_direction, sgd_update
 from dd.inner import Student
 from dd.models import build
@@ -60,10 +62,20 @@ class ExpertTrainer:
     """Trains experts of one recipe on one data set.
 
     Permutations come from the stream (expert, epoch), augmentation draws from (expert, step), so a trajectory
-    continued from a snapshot equals the unbroken one.
+    continued from a snapshot equals the unbroken one, on the same road.
+
+    Attributes:
+        road: `Road(True, …)` for the compiled loss; may be exchanged between experts.
+
+    Args:
+        recipe, real, transform, device: what is trained, on what, pixels to model space, and where.
+        compile: take the compiled loss where that is possible; a penalty's own passes are never compiled.
     """
 
-    def __init__(self, recipe: ExpertRecipe, real: Images, transform: Transform, device: torch.device) -> None:
+    def __init__(
+        self, recipe: ExpertRecipe, real: Images, transform: Transform, device: torch.device, compile: bool = False
+    ) -> None:
+        self.road = Road(compile, recipe.batch_size)
         self.recipe, self.real, self.transform, self.device = recipe, real, transform, device
         self._dsa = recipe.dsa()
         count = len(real.train)
@@ -106,19 +118,25 @@ class ExpertTrainer:
         self, student: Student, theta: Tensor, velocity: Tensor, rows: Tensor, seed: int, step: int
     ) -> tuple[Tensor, Tensor]:
         recipe = self.recipe
-        x = self.transform.forward(self.real.train.pixels(rows).to(self.device))
-        x = self._dsa.draw(len(rows), self.real.size, child(seed, "draw", step))(x)
+        clean = self.transform.forward(self.real.train.pixels(rows).to(self.device))
+        x = self._dsa.draw(len(rows), self.real.size, child(seed, "draw", step))(clean)
         y = self.real.train.labels[rows].to(self.device)
+        factor = ramp_factor(recipe, step, self.steps_per_epoch)
+        lr, forget = step_size(recipe, step, self.steps_per_epoch)
 
         def grad(at: Tensor) -> Tensor:
             leaf = at.detach().requires_grad_()
-            return torch.autograd.grad(student.loss(leaf, x, y), leaf)[0]
+            loss = self.road.loss(student, leaf, x, y) * factor
+            if recipe.penalty:
+                loss = loss + recipe.penalty * gradient_penalty(student, leaf, clean, y, recipe.penalty_form)
+            return torch.autograd.grad(loss, leaf)[0]
 
         if recipe.step == "gsam":
             direction = gsam_direction(theta, grad, recipe.rho, recipe.alpha, recipe.adaptive)
         else:
             direction = grad(theta)
-        return sgd_update(theta, direction, velocity, recipe.lr, recipe.momentum, recipe.weight_decay)
+        velocity = torch.zeros_like(velocity) if forget else velocity
+        return sgd_update(theta, direction, velocity, lr, recipe.momentum, recipe.weight_decay)
 
     def _snapshot(self, student: Student, step: int, theta: Tensor, velocity: Tensor) -> Snapshot:
         with isolated(0, "accuracy"):

@@ -39,6 +39,12 @@ OTHER: dict[str, Any] = {
     "augment": "flip",
     "augment_mode": "all",
     "whiten": True,
+    "ramp": False,
+    "ramp_every": 5,
+    "penalty": 0.5,
+    "penalty_form": "label",
+    "drop_epochs": 3,
+    "drop_factor": 0.5,
     "snapshot_every": 2,
     "snapshot_unit": "step",
 }
@@ -51,7 +57,7 @@ def test_every_field_is_in_the_key_or_free() -> None:
 
 @pytest.mark.parametrize("field", OTHER)
 def test_key_changes_with_what_changes_a_trajectory(field: str) -> None:
-    base = ExpertRecipe(step="gsam")
+    base = ExpertRecipe(step="gsam", ramp=True, penalty=1.0, drop_epochs=2)
     assert dataclasses.replace(base, **{field: OTHER[field]}).key("data") != base.key("data")
 
 

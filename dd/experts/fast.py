@@ -1,0 +1,69 @@
+"""A compiled loss for long expert runs: same function, other rounding, three to four times as fast on a CPU."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from dd.inner import Student
+from dd.models.convnet import ConvNet
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(θ `[P]`, pictures `[N, C, H, W]`, labels `[N]`) → mean cross-entropy, differentiable once in θ."""
+
+LONG_ENOUGH: Final = 200_000_000  # training pixels, all experts together; compiling takes 15 to 40 s
+
+_log = logging.getLogger(__name__)
+
+
+def has_compiler() -> bool:
+    """Whether there is a C++ compiler for `torch.compile` on a CPU."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++") if name)
+
+
+def compiled_loss(student: Student) -> Loss | None:
+    """`student.loss` compiled, or None where it cannot be: no compiler, or a network other than a plain ConvNet.
+
+    Only structure is taken from `student`, so the function serves every expert of a recipe. It cannot be
+    differentiated twice.
+    """
+    plain = isinstance(student.module, ConvNet) and not list(student.module.buffers())
+    if not plain or (student.initial.device.type == "cpu" and not has_compiler()):
+        return None
+    loss: Loss = torch.compile(student.loss, dynamic=False)
+    return loss
+
+
+class Road:
+    """Which loss a trainer uses; goes back to the student's own where the compiled one fails.
+
+    Attributes:
+        name: `eager` or `compiled`.
+    """
+
+    def __init__(self, wanted: bool, batch_size: int, make: Callable[[Student], Loss | None] = compiled_loss) -> None:
+        self.name = "compiled" if wanted else "eager"
+        self._batch_size, self._make = batch_size, make
+        self._loss: Loss | None = None
+
+    def loss(self, student: Student, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Mean cross-entropy; batches that are not full are not compiled, they would each be compiled anew."""
+        if self.name == "eager" or len(x) != self._batch_size:
+            return student.loss(theta, x, y)
+        if self._loss is None:
+            self._loss = self._make(student)
+        if self._loss is None:
+            self.name = "eager"
+            return student.loss(theta, x, y)
+        try:
+            return self._loss(theta, x, y)
+        except Exception as error:
+            _log.warning("the compiled loss failed (%s); training goes on without it.", type(error).__name__)
+            self.name = "eager"
+            return student.loss(theta, x, y)
