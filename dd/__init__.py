@@ -14,7 +14,7 @@ from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingE
 from dd.evaluation import EvalReport
 from dd.experts import ExpertRecipe, load_recipe
 from dd.importers import import_buffer, import_folder, import_pt
-from dd.methods import FTD, MTT, Method, Run, TrajectoryMatching
+from dd.methods import AST, DATM, FTD, MTT, TESLA, Method, Run, TrajectoryMatching
 from dd.models import Model
 from dd.presets import cite, describe
 from dd.synthetic import SyntheticImages, TrainRecipe
@@ -26,7 +26,10 @@ except PackageNotFoundError:  # a bare checkout on the path
 
 __all__ = [
     "DSA",
+    "AST",
+    "DATM",
     "FTD",
+    "TESLA",
     "MTT",
     "DDError",
     "DamagedError",

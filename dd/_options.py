@@ -58,20 +58,22 @@ class DistillOptions(Common):
         out: run folder: set, log, checkpoint; the same command goes on where it was interrupted.
         preset: `paper` (published row), `cpu` (two-core budget) or `auto`.
         protocol: `clean` chooses the iterate on held-out training data, `paper` on the test set.
-        precision: `fp32`, `fp64` or `bf16`.
-        engine: `adjoint` or `unroll`.
-        micro_batch: images whose second-order graph is alive at once.
-        reuse: last steps that keep the graph of pass 1.
+        precision: `fp32`, `fp64`, `bf16` or `hybrid`.
+        engine: `adjoint`, `generic` or `unroll`.
+        micro_batch: images at once.
+        reuse: last steps that keep what pass 1 has computed.
+        compile: fuse kernels; by default where the run is long enough.
         restart: replace what is in `out`.
     """
 
     out: Path | None = None
     preset: Literal["auto", "paper", "cpu"] = "auto"
     protocol: Literal["clean", "paper"] = "clean"
-    precision: Literal["fp32", "fp64", "bf16"] = "fp32"
-    engine: Literal["adjoint", "unroll"] = "adjoint"
+    precision: Literal["fp32", "fp64", "bf16", "hybrid"] = "fp32"
+    engine: Literal["adjoint", "generic", "unroll"] = "adjoint"
     micro_batch: int | None = None
-    reuse: int = 1
+    reuse: int | None = None
+    compile: bool | None = None
     restart: bool = False
 
 

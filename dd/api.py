@@ -19,6 +19,7 @@ from dd.estimate import Estimate, estimate_matching
 from dd.evaluation import NetworkLearner, fit, fresh, origin
 from dd.experts import ExpertRecipe, ExpertStore, load_recipe
 from dd.files import read_json
+from dd.inner import EngineName
 from dd.methods import METHODS, Method, Run, Step, TrajectoryMatching
 from dd.presets import Preset, preset, replace_fields
 from dd.process import tune_process
@@ -92,14 +93,15 @@ def distill(
     seed: int = 0,
     out: str | Path | None = None,
     device: str | torch.device | None = None,
-    precision: Literal["fp32", "fp64", "bf16"] = "fp32",
+    precision: Literal["fp32", "fp64", "bf16", "hybrid"] = "fp32",
     threads: int | None = None,
     store: str | Path | None = None,
     resume: bool = True,
     progress: bool | Progress | None = None,
-    engine: Literal["adjoint", "unroll"] = "adjoint",
+    engine: EngineName = "adjoint",
     micro_batch: int | None = None,
-    reuse: int = 1,
+    reuse: int | None = None,
+    compile: bool | None = None,
     root: str | Path | None = None,
     download: bool = False,
     size: int | tuple[int, int] | None = None,
@@ -121,7 +123,7 @@ def distill(
         store: folder of expert stores.
         resume: `False` starts again and replaces what is in `out`.
         progress: `None` shows bars on a terminal, `True`/`False`, or your own (done, total, text).
-        engine, micro_batch, reuse: see `dd.methods.Run`.
+        engine, micro_batch, reuse, compile: see `dd.methods.Run`.
         root, download, size: of the data set.
         **fields: fields of the method, with a name only (`ipc=10, iterations=200, …`).
 
@@ -143,6 +145,7 @@ def distill(
         engine=engine,
         micro_batch=micro_batch,
         reuse=reuse,
+        compile=compile,
         store=store_root,
         progress=report,
     )
@@ -206,7 +209,7 @@ def _request(method: Method, real: Images, run: Run, protocol: Protocol) -> dict
         "protocol": protocol,
         "seed": run.seed,
         "precision": run.precision,
-        "engine": [run.engine, run.micro_batch, run.reuse],
+        "engine": [run.engine, run.micro_batch, run.reuse, run.compile],
     }
 
 
@@ -331,7 +334,9 @@ def estimate(
     real = load_real(data, protocol, root=root, download=download, size=size)
     value, _ = resolve_method(method, real, preset, target, fields)
     if not isinstance(value, TrajectoryMatching):
-        raise refuse("method", "one that trains (mtt, ftd)", value.name, "The baselines cost nothing.")
+        raise refuse(
+            "method", "one that trains (mtt, ftd, ast, tesla, datm)", value.name, "The baselines cost nothing."
+        )
     return estimate_matching(value, real, target, calibrate)
 
 

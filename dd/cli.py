@@ -104,6 +104,7 @@ def _distill(argv: Sequence[str]) -> dict[str, Any]:
         engine=run.engine,
         micro_batch=run.micro_batch,
         reuse=run.reuse,
+        compile=run.compile,
         **run.data_options(),
         **fields,
     )

@@ -46,6 +46,7 @@ class ExpertStore:
     def __init__(self, root: Path, recipe: ExpertRecipe, real: Images) -> None:
         self.recipe, self._real = recipe, real
         self.key = recipe.key(real.fingerprint)
+        self._roads: dict[str, Road] = {}
         self.folder = root / f"{recipe.name}-{self.key[:8]}"
 
     def path(self, seed: int) -> Path:
@@ -187,6 +188,12 @@ class ExpertStore:
         barrier()
         return mine
 
+    def _other_road(self, name: str) -> Road:
+        """The road of an expert that was begun on another one; made once, since compiling takes its time."""
+        if name not in self._roads:
+            self._roads[name] = Road(name == "compiled", self.recipe.batch_size)
+        return self._roads[name]
+
     def _stride(self, trainer: ExpertTrainer) -> int:
         """Optimiser steps a snapshot."""
         unit = trainer.steps_per_epoch if self.recipe.snapshot_unit == "epoch" else 1
@@ -199,7 +206,7 @@ class ExpertStore:
         found = self._load(seed) if self.path(seed).exists() else []
         usual, known = trainer.road, str(self._meta(seed).get("road", "eager")) if found else None
         if known is not None and known != usual.name:
-            trainer.road = Road(known == "compiled", self.recipe.batch_size)
+            trainer.road = self._other_road(known)
         stream = trainer.snapshots(seed, found[-1] if found else None)
         before = len(found)
         try:

@@ -8,7 +8,8 @@ the second-order graph of one micro-batch of one step at a time:
         s = ⟨ρ, g_i⟩
         dβ −= s;   dx[B_i], dy[B_i] −= β ∂s/∂x, β ∂s/∂y;   λ ← λ − β ∂s/∂θ_i
 
-It is the exact gradient of the unrolled loop (equal to rounding), unlike TESLA's, which keeps λ = λ_N. Splitting a
+It is the exact gradient of the unrolled loop (equal to rounding), unlike TESLA's (`gradient="detached"`), which keeps
+λ = λ_N. With `truncate=K` pass 2 stops after K steps. Splitting a
 step into micro-batches is exact because g_i is a mean over images; it is refused for nets with batch statistics.
 """
 
@@ -44,8 +45,8 @@ def adjoint(problem: Problem, micro_batch: int | None = None, reuse: int = 1) ->
     path = [torch.empty_like(p.theta) for _ in range(len(p.steps) + 1)]
     lam, rho = torch.zeros_like(p.theta), torch.zeros_like(p.theta)
     dx, dlr = torch.zeros_like(p.images), torch.zeros_like(lr)
-    dy = torch.zeros_like(p.labels) if p.soft else None
-    kept = _forward(p, path, micro_batch, reuse)
+    dy = torch.zeros_like(p.labels) if p.wants_labels else None
+    kept, before = _forward(p, path, micro_batch, min(reuse, len(p.steps) - p.first))
     loss = torch.zeros_like(lr)
     for i in reversed(range(len(p.steps))):
         for target in p.targets:
@@ -53,27 +54,37 @@ def adjoint(problem: Problem, micro_batch: int | None = None, reuse: int = 1) ->
                 apart, scale = path[i + 1] - target.theta, p.scale(target)
                 loss += scale * apart.square().sum()
                 lam += 2 * scale * apart
+        if i < p.first:
+            continue
         rho.mul_(p.momentum).add_(lam)
         graphs: Iterator[_Graph] = iter(kept.pop(i)) if i in kept else _graphs(p, i, path[i], micro_batch)
         for part, theta, x, y, gradient in graphs:
             s = torch.dot(rho, gradient)
-            wanted = [theta, x, y] if p.soft else [theta, x]
+            wanted = [theta, x, y] if p.wants_labels else [theta, x]
             parts = torch.autograd.grad(s, wanted, allow_unused=True, materialize_grads=True)
-            lam -= lr * parts[0]
+            if p.gradient == "exact":
+                lam -= lr * parts[0]
             dx.index_add_(0, part.index, -lr * parts[1])
             if dy is not None:
                 dy.index_add_(0, part.index, -lr * parts[2])
             dlr -= s.detach()
             del s, parts, theta, x, y, gradient
+    if before is not None:  # v_{N−K−1} is a constant that β still multiplies
+        dlr -= p.momentum * torch.dot(rho, before)
     return Matching(loss=loss, images=dx, lr=dlr, labels=dy, theta=path[-1])
 
 
-def _forward(p: Problem, path: list[Tensor], micro_batch: int | None, reuse: int) -> dict[int, list[_Graph]]:
-    """Pass 1: fills `path` with θ_0…θ_N; returns the graphs of the last `reuse` steps."""
+def _forward(
+    p: Problem, path: list[Tensor], micro_batch: int | None, reuse: int
+) -> tuple[dict[int, list[_Graph]], Tensor | None]:
+    """Pass 1: fills `path` with θ_0…θ_N; returns the graphs of the last `reuse` steps and a truncation's velocity."""
     path[0].copy_(p.theta.detach())
     total, velocity = torch.zeros_like(p.theta), torch.zeros_like(p.theta)
     kept: dict[int, list[_Graph]] = {}
+    before = None
     for i, step in enumerate(p.steps):
+        if i == p.first > 0:
+            before = velocity.clone()
         total.zero_()
         if i >= len(p.steps) - reuse:
             kept[i] = list(_graphs(p, i, path[i], micro_batch))
@@ -87,7 +98,7 @@ def _forward(p: Problem, path: list[Tensor], micro_batch: int | None, reuse: int
                 total += torch.autograd.grad(loss, leaf)[0]
         velocity.mul_(p.momentum).add_(total)
         path[i + 1].copy_(path[i] - p.lr.detach() * velocity)
-    return kept
+    return kept, before
 
 
 def _graphs(p: Problem, i: int, theta: Tensor, micro_batch: int | None) -> Iterator[_Graph]:
@@ -96,7 +107,7 @@ def _graphs(p: Problem, i: int, theta: Tensor, micro_batch: int | None) -> Itera
         leaf = theta.detach().requires_grad_()
         x = p.images[part.index].detach().requires_grad_()
         y = p.labels[part.index].detach()
-        if p.soft:
+        if p.wants_labels:
             y.requires_grad_()
         loss = share * p.student.loss(leaf, part.draw(x), y)
         (gradient,) = torch.autograd.grad(loss, leaf, create_graph=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -44,6 +45,11 @@ class Problem:
         lr: β, a scalar tensor.
         steps: B_i and A_i for i = 0…N−1.
         momentum: μ in [0, 1).
+        gradient: `exact`, or `detached`: every g_i is taken at a constant θ_i, so that Hessian terms are dropped;
+            what TESLA computes (its released code takes half of it for the images).
+        truncate: K, the last steps whose graph counts; θ_{N−K} and the velocity are constants there, and matching
+            points up to step N − K count in L only. `None` or K ≥ N is all of them.
+        labels_constant: soft labels that get no gradient.
     """
 
     student: Student
@@ -54,12 +60,19 @@ class Problem:
     lr: Tensor
     steps: Sequence[InnerStep]
     momentum: float = 0.0
+    gradient: Literal["exact", "detached"] = "exact"
+    truncate: int | None = None
+    labels_constant: bool = False
 
     def __post_init__(self) -> None:
         if not self.steps:
             raise refuse("steps", "at least one student step", 0)
         if not self.targets:
             raise refuse("targets", "at least one matching point", 0)
+        if self.gradient not in ("exact", "detached"):
+            raise refuse("gradient", "`exact` or `detached`", repr(self.gradient))
+        if self.truncate is not None and self.truncate < 1:
+            raise refuse("truncate", "None or at least 1", self.truncate)
         for target in self.targets:
             if not 1 <= target.step <= len(self.steps):
                 raise refuse("target.step", f"in 1…{len(self.steps)}, the student steps", target.step)
@@ -71,6 +84,16 @@ class Problem:
     def soft(self) -> bool:
         """Whether the labels are probabilities."""
         return self.labels.dtype != torch.int64
+
+    @property
+    def wants_labels(self) -> bool:
+        """Whether the labels' gradient is asked for."""
+        return self.soft and not self.labels_constant
+
+    @property
+    def first(self) -> int:
+        """The first step that has a gradient: 0, or N − K of `truncate`."""
+        return 0 if self.truncate is None else max(0, len(self.steps) - self.truncate)
 
     def scale(self, target: Target) -> Tensor:
         """`w / ‖θ_0 − θ*‖²` of a matching point."""

@@ -15,24 +15,29 @@ def unroll(problem: Problem) -> Matching:
     p = problem
     images = p.images.detach().requires_grad_()
     lr = p.lr.detach().requires_grad_()
-    labels = p.labels.detach().requires_grad_() if p.soft else p.labels
+    labels = p.labels.detach().requires_grad_() if p.wants_labels else p.labels
     theta = p.theta.detach().requires_grad_()
     velocity: torch.Tensor | float = 0.0
     path = [theta]
-    for step in p.steps:
-        loss = p.student.loss(theta, step.draw(images[step.index]), labels[step.index])
-        (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
+    for i, step in enumerate(p.steps):
+        if i == p.first:  # what came before is a constant
+            theta = theta.detach().requires_grad_()
+            velocity = velocity.detach() if isinstance(velocity, torch.Tensor) else velocity
+            path = [t.detach() for t in path[:-1]] + [theta.detach() if i else theta]
+        at = theta.detach().requires_grad_() if p.gradient == "detached" else theta
+        loss = p.student.loss(at, step.draw(images[step.index]), labels[step.index])
+        (gradient,) = torch.autograd.grad(loss, at, create_graph=True)
         velocity = p.momentum * velocity + gradient
         theta = theta - lr * velocity
         path.append(theta)
     terms = [p.scale(t) * (path[t.step] - t.theta).square().sum() for t in p.targets]
     total = torch.stack(terms).sum()
-    wanted = [images, lr, labels] if p.soft else [images, lr]
+    wanted = [images, lr, labels] if p.wants_labels else [images, lr]
     gradients = torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
     return Matching(
         loss=total.detach(),
         images=gradients[0],
         lr=gradients[1],
-        labels=gradients[2] if p.soft else None,
+        labels=gradients[2] if p.wants_labels else None,
         theta=theta.detach(),
     )

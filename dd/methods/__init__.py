@@ -5,16 +5,22 @@ from typing import Final
 
 from dd.methods.base import Candidate, Method, Run, Step
 from dd.methods.baselines import ClassMean, RandomReal
-from dd.methods.trajectory import FTD, MTT, TrajectoryMatching
+from dd.methods.papers import AST, DATM, FTD, MTT, TESLA
+from dd.methods.trajectory import TrajectoryMatching
 
 METHODS: Final[dict[str, Callable[..., Method]]] = {
     "mtt": MTT,
     "ftd": FTD,
+    "ast": AST,
+    "tesla": TESLA,
+    "datm": DATM,
     "random": RandomReal,
     "class_mean": ClassMean,
 }
 
 __all__ = [
+    "AST",
+    "DATM",
     "FTD",
     "METHODS",
     "MTT",
@@ -24,5 +30,6 @@ __all__ = [
     "RandomReal",
     "Run",
     "Step",
+    "TESLA",
     "TrajectoryMatching",
 ]

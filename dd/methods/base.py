@@ -12,9 +12,15 @@ from torch import Tensor
 
 from dd.data import Images
 from dd.errors import refuse
+from dd.inner import ENGINES, EngineName
 from dd.synthetic import SyntheticSet
 
-PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16}
+PRECISIONS: dict[str, torch.dtype] = {
+    "fp32": torch.float32,
+    "fp64": torch.float64,
+    "bf16": torch.bfloat16,
+    "hybrid": torch.float32,
+}
 
 
 def _silent(done: int, total: int, text: str) -> None:
@@ -28,28 +34,36 @@ class Run:
     Attributes:
         seed: of every stream of the run.
         device: where the tensors live.
-        precision: `fp32`, `fp64`, or `bf16` (autocast of the network's forward; gradients are then a few per cent off).
-        engine: `adjoint` (exact, constant graph memory) or `unroll` (reference).
-        micro_batch: images whose second-order graph is alive at once; `None` chooses 50 on a CPU, all on a GPU.
-        reuse: how many last steps keep the graph of pass 1 (see `dd.inner.adjoint`).
+        precision: `fp32`, `fp64`, `bf16` (autocast of the network's forward; gradients are then a few per cent off), or
+            `hybrid` (bfloat16 only in convolutions that are linear in the tangent; needs the compiled fast path).
+        engine: `adjoint` (exact, constant graph memory; the fast path for a ConvNet where kernels are compiled),
+            `generic` (the same without the fast path) or `unroll` (reference).
+        micro_batch: images at once; `None` chooses 50 on a CPU, all on a GPU.
+        reuse: how many last steps keep what pass 1 has computed; `None`: all on the fast path, one on the generic.
+        compile: fuse pointwise kernels with `torch.compile`; `None`: where a compiler is present and the run is long
+            enough to gain more than the half minute that it costs.
         store: the root of the expert stores.
         progress: called as (done, total, text).
     """
 
     seed: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    precision: Literal["fp32", "fp64", "bf16"] = "fp32"
-    engine: Literal["adjoint", "unroll"] = "adjoint"
+    precision: Literal["fp32", "fp64", "bf16", "hybrid"] = "fp32"
+    engine: EngineName = "adjoint"
     micro_batch: int | None = None
-    reuse: int = 1
+    reuse: int | None = None
+    compile: bool | None = None
     store: Path = Path("store")
     progress: Callable[[int, int, str], None] = _silent
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise refuse("precision", f"one of {', '.join(PRECISIONS)}", repr(self.precision))
-        if self.engine not in ("adjoint", "unroll"):
-            raise refuse("engine", "`adjoint` or `unroll`", repr(self.engine))
+        if self.engine not in ENGINES:
+            raise refuse("engine", "`adjoint`, `generic` or `unroll`", repr(self.engine))
+        if self.precision == "hybrid" and (self.engine != "adjoint" or self.compile is False):
+            way_out = "Use precision='fp32', or leave `engine` and `compile` out."
+            raise refuse("precision", "`fp32` without the compiled fast path", "'hybrid'", way_out)
 
 
 @dataclass(frozen=True)

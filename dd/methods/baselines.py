@@ -13,7 +13,7 @@ from torch import Tensor
 from dd.data import Images, check_ipc
 from dd.errors import refuse
 from dd.methods.base import Candidate, Run, Step
-from dd.methods.trajectory import pick_real
+from dd.methods.start import pick_real
 from dd.synthetic import SyntheticImages, TrainRecipe
 from dd.whiten import make_transform
 

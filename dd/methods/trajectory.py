@@ -1,7 +1,6 @@
 """Trajectory matching: one loop; the papers differ in the fields of one frozen value.
 
-MTT: Cazenavette et al., Dataset Distillation by Matching Training Trajectories, CVPR 2022.
-FTD: Du et al., Minimizing the Accumulated Trajectory Error to Improve Dataset Distillation, CVPR 2023.
+The papers' fields are in `dd.methods.papers`.
 """
 
 from __future__ import annotations
@@ -18,15 +17,22 @@ from torch import Tensor
 from dd.data import Images, check_ipc
 from dd.errors import DamagedError, DivergedError, refuse
 from dd.experts import ExpertRecipe, ExpertStore, make_student
-from dd.inner import InnerStep, Matching, Problem, Student, Target, adjoint, unroll
+from dd.inner import InnerStep, Matching, Problem, Road, Student, Target, compiler_present, solve, worth_compiling
 from dd.methods.base import PRECISIONS, Candidate, Run, Step
+from dd.methods.checks import check_fields
 from dd.methods.outer import State, adam, sgd
+from dd.methods.start import committee_logits, correct, pick_real, representative
+from dd.methods.terms import balance, matching_points, perturb, softmax_pull, window_end
 from dd.models import as_spec, uses_batch_stats
 from dd.seeding import child
 from dd.synthetic import SyntheticImages, TrainRecipe
 from dd.whiten import Transform, make_transform
 
 _GIVE_UP_AFTER = 10
+_LATER_FIELDS = (
+    "init_space balance intermediate perturb perturb_norm labels lr_label momentum_label current_start_epoch "
+    "window_iterations gradient truncate"
+).split()
 
 
 @final
@@ -37,7 +43,7 @@ class TrajectoryMatching:
     `min_{x, β} E ‖θ_N(x, β) − θ*_{t+M}‖² / ‖θ*_t − θ*_{t+M}‖²`, N student steps with learnable step size β.
 
     Attributes:
-        name: key of the recipe of fields (`mtt`, `ftd`).
+        name: key of the recipe of fields (`mtt`, `ftd`, `ast`, `tesla`, `datm`).
         ipc: images per class.
         expert: the buffer; also gives model, augmentation and whitening of student and evaluation.
         iterations: outer iterations.
@@ -46,7 +52,22 @@ class TrajectoryMatching:
         min_start_epoch, max_start_epoch: t is uniform in [min, max), in snapshots.
         batch_syn: synthetic images a student step; `None` takes all.
         momentum: μ of the student steps; the papers' MTT and FTD have 0.
-        init: `real` images of the class, or `noise` N(0, 1) in model space.
+        init: `real` images of the class, `noise` N(0, 1) in model space, `representative` (AST: nearest to the centres
+            of a k-means per class), or `correct` (DATM: real ones that expert 0 classifies correctly). An expert means
+            its last snapshot that the matching reads.
+        init_space: of the k-means: an expert's `logit`s, as in the authors' code, or its last `feature`s.
+        balance: AST's factor φ(t) of the inner loss, see `dd.methods.terms.balance`.
+        intermediate: AST's extra matching points: `none`, `equal` (weight 1) or `adaptive` (m / M).
+        perturb, perturb_norm: AST's α of the start's perturbation, see `dd.methods.terms.perturb`. `tensor` is the
+            authors' code, and nearly nothing; `filter` is what the name promises.
+        labels: `hard`; `assigned` each iteration by the target snapshot (TESLA); `learned` logits (DATM), which start
+            from the experts that are right (`init="correct"`) or from expert 0.
+        lr_label, momentum_label: of SGD on the logits.
+        current_start_epoch, window_iterations: DATM's window: the end of the starts grows from the first to
+            `max_start_epoch` in so many iterations; `None` for a fixed one.
+        gradient: `exact`, or `detached` (TESLA; its released code takes half of it for the images, so its published
+            `lr_img` counts half here).
+        truncate: last student steps that the gradient goes through (AST's ignore_graph: 8); `None` for all.
         pixel_optimizer: `sgd` with `momentum_img` as published, or `adam`.
         lr_img: pixel step size (hundreds to ten thousands for `sgd`, because L is normalised).
         lr_lr, momentum_lr, lr_init: step size, momentum and start β₀ of the learnable β.
@@ -71,7 +92,19 @@ class TrajectoryMatching:
     max_start_epoch: int = 20
     batch_syn: int | None = None
     momentum: float = 0.0
-    init: Literal["real", "noise"] = "real"
+    init: Literal["real", "noise", "representative", "correct"] = "real"
+    init_space: Literal["logit", "feature"] = "logit"
+    balance: bool = False
+    intermediate: Literal["none", "equal", "adaptive"] = "none"
+    perturb: float = 0.0
+    perturb_norm: Literal["tensor", "filter"] = "tensor"
+    labels: Literal["hard", "assigned", "learned"] = "hard"
+    lr_label: float = 1.0
+    momentum_label: float = 0.9
+    current_start_epoch: int | None = None
+    window_iterations: int = 0
+    gradient: Literal["exact", "detached"] = "exact"
+    truncate: int | None = None
     pixel_optimizer: Literal["sgd", "adam"] = "sgd"
     lr_img: float = 100.0
     momentum_img: float = 0.5
@@ -85,38 +118,7 @@ class TrajectoryMatching:
     train: TrainRecipe = field(default_factory=TrainRecipe)
 
     def __post_init__(self) -> None:
-        for name in ("ipc", "iterations", "student_steps", "expert_epochs"):
-            if getattr(self, name) < 1:
-                raise refuse(name, "at least 1", getattr(self, name))
-        for name in ("lr_img", "lr_init"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise refuse(name, "positive and finite", getattr(self, name))
-        if not 0 <= self.lr_lr < math.inf:
-            raise refuse("lr_lr", "at least 0 and finite", self.lr_lr)
-        for name in ("momentum", "momentum_img", "momentum_lr"):
-            if not 0 <= getattr(self, name) < 1:
-                raise refuse(name, "in [0, 1)", getattr(self, name))
-        if not 0 <= self.ema <= 1:
-            raise refuse("ema", "in [0, 1]", self.ema)
-        if self.batch_syn is not None and self.batch_syn < 1:
-            raise refuse("batch_syn", "None or at least 1", self.batch_syn)
-        if not 0 <= self.min_start_epoch < self.max_start_epoch:
-            raise refuse("max_start_epoch", f"above min_start_epoch = {self.min_start_epoch} ≥ 0", self.max_start_epoch)
-        for name, known in (
-            ("init", ("real", "noise")),
-            ("pixel_optimizer", ("sgd", "adam")),
-            ("lr_mode", ("log", "raw")),
-        ):
-            if getattr(self, name) not in known:
-                raise refuse(name, " or ".join(known), repr(getattr(self, name)))
-        if self.snapshots_read > self.expert.snapshots:
-            raise refuse(
-                "max_start_epoch",
-                f"at most {self.expert.snapshots - self.expert_epochs + 1}, so that the last start and "
-                f"expert_epochs = {self.expert_epochs} stay inside the buffer's {self.expert.snapshots} snapshots",
-                self.max_start_epoch,
-                "Lower it, or raise the recipe's `snapshots`.",
-            )
+        check_fields(self)
 
     @property
     def snapshots_read(self) -> int:
@@ -125,7 +127,11 @@ class TrajectoryMatching:
 
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields = {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.name not in _LATER_FIELDS or getattr(self, f.name) != f.default  # older sets keep their bytes
+        }
         fields.update(expert=self.expert.describe(), train=self.train.to_json())
         return {k: ("inf" if v == math.inf else v) for k, v in fields.items()}
 
@@ -164,6 +170,7 @@ class _Loop:
         self.student = self._student()
         self.labels = torch.arange(real.num_classes).repeat_interleave(method.ipc).to(run.device)
         self.dsa = method.expert.dsa()
+        self.road = self._road()
 
     def _student(self) -> Student:
         student = make_student(self.method.expert, self.real, 0, self.dtype)
@@ -180,11 +187,17 @@ class _Loop:
     def start(self) -> State:
         """Images, step size and counters before the first iteration."""
         method, real = self.method, self.real
+        logits = None
         if method.init == "noise":
             shape = (len(self.labels), real.channels, *real.size)
             images = torch.randn(shape, generator=child(self.run.seed, "init"))
         else:
-            images = self.transform.forward(real.train.pixels(pick_real(real, method.ipc, self.run.seed)))
+            rows = self._rows()
+            images = self.transform.forward(real.train.pixels(rows))
+            if method.labels == "learned":
+                experts = range(method.expert.experts if method.init == "correct" else 1)
+                thetas = [self._last(expert) for expert in experts]
+                logits = committee_logits(self.student, thetas, real, self.transform, rows, self.labels)
         images = images.to(self.run.device, self.dtype)
         lr = math.log(method.lr_init) if method.lr_mode == "log" else method.lr_init
         state = {
@@ -193,30 +206,61 @@ class _Loop:
             "iteration": torch.tensor(0),
             "failures": torch.tensor(0),
         }
-        return {**state, "ema": images} if method.ema else state
+        if method.ema:
+            state["ema"] = images
+        return state if logits is None else {**state, "logits": logits}
+
+    def _last(self, expert: int) -> Tensor:
+        """θ of the last snapshot that the matching reads."""
+        return self.store.read(expert, [self.method.snapshots_read])[0].to(self.run.device, self.dtype)
+
+    def _rows(self) -> Tensor:
+        """The training images to start from `[K · ipc]`."""
+        method, seed = self.method, self.run.seed
+        if method.init == "real":
+            return pick_real(self.real, method.ipc, seed)
+        args = (self.student, self._last(0), self.real, self.transform, method.ipc)
+        if method.init == "correct":
+            return correct(*args, seed)
+        return representative(*args, method.init_space, seed)
 
     def iterate(self, state: State) -> tuple[State, dict[str, float | int | str]]:
         """One outer iteration: the new state and what is logged."""
         iteration = int(state["iteration"])
         problem, where = self._problem(state, iteration)
         matching = self._engine(problem)
-        loss, beta = float(matching.loss), float(problem.lr)
+        loss, beta = float(matching.loss), float(self.method.beta(state))
         new: State = {**state, "iteration": torch.tensor(iteration + 1)}
         rms = float(matching.images.square().mean().sqrt())
-        log: dict[str, float | int | str] = {"iteration": iteration + 1, "lr": beta, **where}
+        log: dict[str, float | int | str] = {
+            "iteration": iteration + 1,
+            "lr": beta,
+            "expert": where["expert"],
+            "start": where["start"],
+        }
+        if problem.soft and not problem.wants_labels:
+            new["labels"] = problem.labels
+        if matching.labels is not None:
+            labels = softmax_pull(problem.labels, matching.labels)
+            matching = dataclasses.replace(matching, labels=labels)
+            rms += 0.0 * float(labels.sum())  # not finite if they are not
         if not (math.isfinite(loss) and math.isfinite(rms) and math.isfinite(float(matching.lr))):
-            return self._not_finite(new, {**log, "skipped": "not finite"}, where)
+            return self._not_finite(new, {**log, "skipped": "not finite; step size halved"}, where)
         log.update(loss=loss, grad_rms=rms, grad_lr=float(matching.lr))
         new["failures"] = torch.tensor(0)
         if loss > self.method.skip_above:
             return new, {**log, "skipped": f"loss above {self.method.skip_above:g}"}
+        if where["phi"] != 1:  # ∂L/∂β of a step size φ β
+            matching = dataclasses.replace(matching, lr=matching.lr * where["phi"])
         updated = {**new, **self._update(state, matching, beta)}
+        if not all(bool(torch.isfinite(updated[k]).all()) for k in ("images", "logits") if k in updated):
+            return self._not_finite(new, {**log, "skipped": "update not finite; step size halved"}, where)
         if not 0 < float(self.method.beta(updated)) < math.inf:
             return self._not_finite(new, {**log, "skipped": "step size"}, where)
         return updated, log
 
     def _not_finite(
-        self, state: State, log: dict[str, float | int | str], where: Mapping[str, int]
+        self, state: State, log: dict[str, float | int | str], where: Mapping[str, Any]
     ) -> tuple[State, dict[str, float | int | str]]:
         """Keep the last good images, halve β, and give up after ten in a row."""
         failures = int(state["failures"]) + 1
@@ -228,31 +272,50 @@ class _Loop:
         half = state["lr"] - math.log(2) if self.method.lr_mode == "log" else state["lr"] / 2
         return {**state, "failures": torch.tensor(failures), "lr": half}, log
 
-    def _problem(self, state: State, iteration: int) -> tuple[Problem, dict[str, int]]:
+    def _problem(self, state: State, iteration: int) -> tuple[Problem, dict[str, Any]]:
         method, seed = self.method, self.run.seed
         experts = method.expert.experts
         order = torch.randperm(experts, generator=child(seed, "experts", iteration // experts))
         expert = int(order[iteration % experts])
-        window = (method.min_start_epoch, method.max_start_epoch)
-        start = int(torch.randint(*window, (), generator=child(seed, "start", iteration)))
-        pair = self.store.read(expert, [start, start + method.expert_epochs])
-        theta, target = (t.to(self.run.device, self.dtype) for t in pair)
-        if torch.equal(theta, target):
-            raise DamagedError(
-                f"expert {expert} of {self.store.folder} has equal snapshots {start} and "
-                f"{start + method.expert_epochs}. Remove its file; `dd.buffer` makes it anew."
-            )
+        end = window_end(method.current_start_epoch, method.max_start_epoch, iteration, method.window_iterations)
+        start = int(torch.randint(method.min_start_epoch, end, (), generator=child(seed, "start", iteration)))
+        points = matching_points(method.student_steps, method.expert_epochs, method.intermediate)
+        rows = [start, *(start + after for _, after, _ in points)]
+        theta, *ends = (t.to(self.run.device, self.dtype) for t in self.store.read(expert, rows))
+        for row, target in zip(rows[1:], ends, strict=True):
+            if torch.equal(theta, target):
+                raise DamagedError(
+                    f"expert {expert} of {self.store.folder} has equal snapshots {start} and {row}. "
+                    "Remove its file; `dd.buffer` makes it anew."
+                )
+        if method.perturb > 0:
+            views = self.student.views(theta)
+            theta = perturb(views, method.perturb, method.perturb_norm, child(seed, "perturb", iteration))
+        phi = balance(start, method.max_start_epoch) if method.balance else 1.0
         problem = Problem(
             student=self.student,
             theta=theta,
-            targets=[Target(method.student_steps, target)],
+            targets=[Target(step, t, w) for (step, _, w), t in zip(points, ends, strict=True)],
             images=state["images"],
-            labels=self.labels,
-            lr=method.beta(state),
+            labels=self._labels(state, ends[-1]),
+            lr=method.beta(state) * phi if method.balance else method.beta(state),
             steps=self._steps(child(seed, "inner", iteration)),
             momentum=method.momentum,
+            gradient=method.gradient,
+            truncate=method.truncate,
+            labels_constant=method.labels == "assigned",
         )
-        return problem, {"expert": expert, "start": start}
+        return problem, {"expert": expert, "start": start, "phi": phi}
+
+    @torch.no_grad()
+    def _labels(self, state: State, target: Tensor) -> Tensor:
+        """int64 `[n]`, or probabilities `[n, K]`: the target snapshot's, or the softmax of the learned logits."""
+        if self.method.labels == "learned":
+            return state["logits"].softmax(1)
+        if self.method.labels == "assigned":
+            parts = [self.student.logits(target, x) for x in state["images"].split(500)]
+            return torch.cat(parts).softmax(1)
+        return self.labels
 
     def _steps(self, generator: torch.Generator) -> list[InnerStep]:
         """Index chunks from permutations, taken from the end (the short one first), and one draw a step."""
@@ -268,13 +331,25 @@ class _Loop:
             steps.append(InnerStep(index.to(self.run.device), draw))
         return steps
 
-    def _engine(self, problem: Problem) -> Matching:
-        if self.run.engine == "unroll":
-            return unroll(problem)
-        micro = self.run.micro_batch
-        if micro is None and self.run.device.type == "cpu" and not uses_batch_stats(self.student.module):
+    def _road(self) -> Road:
+        method, run, module = self.method, self.run, self.student.module
+        batch = min(method.batch_syn or len(self.labels), len(self.labels))
+        device, compiled = run.device.type, run.compile
+        if compiled and not compiler_present(device):
+            raise refuse(
+                "compile", "False or None where no compiler is present", True, "Install g++, or Triton on a GPU."
+            )
+        if compiled is None:
+            seen = method.iterations * method.student_steps * batch
+            compiled = run.engine == "adjoint" and worth_compiling(module, self.real.size, seen, device)
+        micro = run.micro_batch
+        if micro is None and device == "cpu" and not uses_batch_stats(module):
             micro = 50
-        return adjoint(problem, micro_batch=micro, reuse=self.run.reuse)
+        hybrid = run.precision == "hybrid"
+        return Road(run.engine, micro, run.reuse, (compiled or hybrid) and run.precision != "bf16", hybrid)
+
+    def _engine(self, problem: Problem) -> Matching:
+        return solve(problem, self.road)
 
     def _update(self, state: State, matching: Matching, beta: float) -> State:
         method = self.method
@@ -286,6 +361,9 @@ class _Loop:
         if method.lr_mode == "log":
             gradient, step = gradient * beta, method.lr_lr / method.lr_init**2
         new.update(sgd(state["lr"], gradient, state, "lr", step, method.momentum_lr))
+        if matching.labels is not None:
+            step_label, keep = method.lr_label, method.momentum_label
+            new.update(sgd(state["logits"], matching.labels, state, "logits", step_label, keep))
         if method.ema:
             new["ema"] = method.ema * state["ema"] + (1 - method.ema) * new["images"]
         return new
@@ -307,34 +385,16 @@ class _Loop:
             augment=method.expert.augment,
             augment_mode=method.expert.augment_mode,
         )
+        labels = self.labels
+        if method.labels == "learned":
+            labels = state["logits"].float().softmax(1)
+        elif method.labels == "assigned" and "labels" in state:
+            labels = state["labels"].float()
         return SyntheticImages(
             images=images.detach().float().cpu(),
-            labels=self.labels.cpu(),
+            labels=labels.cpu(),
             classes=self.real.classes,
             recipe=recipe,
             transform=self.transform,
             method=method.describe(),
         )
-
-
-def pick_real(real: Images, ipc: int, seed: int) -> Tensor:
-    """Row numbers of `ipc` distinct random training images of each class, in class order `[K · ipc]`."""
-    rows = []
-    for k in range(real.num_classes):
-        of_class = real.class_index(k)
-        rows.append(of_class[torch.randperm(len(of_class), generator=child(seed, "pick", k))[:ipc]])
-    return torch.cat(rows)
-
-
-def MTT(**fields: Any) -> TrajectoryMatching:
-    """Matching training trajectories: plain SGD experts, no averaging."""
-    return TrajectoryMatching(**{"name": "mtt", **fields})
-
-
-def FTD(**fields: Any) -> TrajectoryMatching:
-    """Flat trajectory distillation: experts trained by GSAM, and an average of the images over the iterations.
-
-    The EMA set is evaluated with a fresh network; the authors' code continues the network trained on x.
-    """
-    defaults = {"name": "ftd", "expert": ExpertRecipe(step="gsam"), "ema": 0.9995}
-    return TrajectoryMatching(**{**defaults, **fields})

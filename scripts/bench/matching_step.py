@@ -7,23 +7,32 @@ DSA as published, float32. Images are seeded noise and θ* is near θ_0: neither
 
 Rows, each in a process of its own, one after the other:
 
-    adjoint        as the library runs it on a CPU: micro-batches of 50, the last step's graph is reused;
-                   allocator settings of `dd.process.tune_process`
-    adjoint_lean   micro-batches of 10, nothing reused; glibc is told (`LEAN_ENVIRONMENT`) to give blocks of 4 MB and
-                   more straight back to the kernel. Its heap otherwise holds twice what is alive (memalign leaves
-                   holes just too small for the next block of the same size), as much as 60 MB more, by chance
-    unroll         the library's reference engine; default allocator
-    plain          a plain transcription of the usual create-graph loop (`plain.py`); default allocator
-    plain_tuned    the same under the allocator settings of `adjoint`
+    adjoint          the fast path: written-out tangents, compiled kernels, micro-batches of 25, all of pass 1 reused
+    adjoint_lean     the same in micro-batches of 5, nothing reused; glibc gives blocks of 0.3 MB and more straight back
+                     to the kernel (`LEAN_ENVIRONMENT`): its heap otherwise holds twice what is alive
+    adjoint_generic  the exact adjoint by double backward, micro-batches of 50, the last step's graph reused
+    adjoint_hybrid   `adjoint` with bfloat16 in the convolutions that are linear in the tangent
+    unroll           the library's reference engine; default allocator
+    plain            a plain transcription of the usual create-graph loop (`plain.py`); default allocator
+    plain_tuned      the same under the allocator settings of `adjoint` (`dd.process.tune_process`)
 
-How memory is counted. The child imports everything, builds data, model and target, and runs one tiny iteration (two
-images, one step, the same augmentation and engine), so that libraries, kernels and thread pools are loaded. Then the
-kernel's high-water mark is reset (`/proc/self/clear_refs`) and the resident size read: the base. `peak_mb` is the
-high-water mark after the warm pass and all timed passes, minus the base, in 10⁶ bytes. Where the mark cannot be
-reset, `ru_maxrss` stands in for it. `stored_mb` is what the N student parameter vectors take on their own (4·N·P).
+How memory is counted. The child builds data, model and target and runs one iteration of one step, so that libraries,
+compiled kernels and thread pools are loaded. Then the kernel's high-water mark is reset (`/proc/self/clear_refs`) and
+the resident size read: the base. `peak_mb` is the high-water mark after all passes, minus the base, in 10⁶ bytes; where
+the mark cannot be reset, `ru_maxrss` stands in. What the one-step pass leaves in the heap belongs to the base: for the
+plain rows a tenth of the graph at N = 10. `stored_mb` is what the N student parameter vectors take (4·N·P).
 
-How time is counted. One warm pass, then `--repeats` timed ones; `seconds` is the fastest. With `--repeats 0` it is that
-of the warm pass: good for memory, not for speed.
+How time is counted. One warm pass, then `--repeats` timed ones; `seconds` is the fastest; `compile_seconds` is the
+one-step pass at the start. With `--repeats 0` it is that of the warm pass: good for memory, not for speed.
+
+`peak_share`: FLOPs of the convolutions that the row executes (counted by torch's flop counter on four images, scaled to
+all), over `seconds`, over the peak: the best of forward and input gradient of a 128→128 3×3 convolution on 25 maps of
+16×16 in channels-last memory, timed in the same child before and after its passes (`conv_gflops`). The weight
+gradient of that layer runs at about two thirds of the peak here, so a share of 1 is out of reach.
+
+`gradient_error`, `cosine`: the image gradient against the generic adjoint in float64 (equal to the unrolled loop to
+1e-12, see the tests), in a process of its own; `--no-reference` leaves it out. In float32 ReLU masks flip by rounding:
+errors of 1e-3 to 1e-2 are those of float32 itself.
 """
 
 from __future__ import annotations
@@ -34,15 +43,16 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROWS = ("adjoint", "adjoint_lean", "unroll", "plain", "plain_tuned")
-TUNED = ("adjoint", "plain_tuned")
-LEAN_MICRO_BATCH = 10
-LEAN_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "4000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
+ROWS = ("adjoint", "adjoint_lean", "adjoint_generic", "adjoint_hybrid", "unroll", "plain", "plain_tuned")
+TUNED = ("adjoint", "adjoint_generic", "adjoint_hybrid", "plain_tuned")
+LEAN_MICRO_BATCH = 5
+LEAN_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "300000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
 MB = 1e6
 
 
@@ -73,68 +83,125 @@ def high_water_mb(was_reset: bool) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MB
 
 
-def make_pass(row: str, args: argparse.Namespace) -> Callable[[int, int], float]:
-    """A function (images, steps) → L that runs one outer iteration as `row` does it."""
+def make_pass(row: str, args: argparse.Namespace) -> Callable[..., Any]:
+    """A function (images, steps, compiled) → (L, image gradient) that runs one outer iteration as `row` does it."""
     import torch
 
     from dd.augment import DSA
     from dd.inner import InnerStep, Problem, Student, Target, adjoint, unroll
+    from dd.inner.fast import adjoint_fast
     from dd.models import build
     from dd.seeding import child
 
-    net = build(f"convnet(width={args.width})", channels=3, classes=10, size=(32, 32), seed=0)
+    dtype = torch.float64 if row == "reference" else torch.float32
+    net = build(f"convnet(width={args.width})", channels=3, classes=10, size=(32, 32), seed=0).to(dtype)
     student = Student(net)
     theta = student.initial
-    target = theta + 0.1 * theta.std() * torch.randn(theta.shape, generator=child(0, "target"))
-    images = torch.randn(args.images, 3, 32, 32, generator=child(0, "images"))
+    target = theta + 0.1 * theta.std() * torch.randn(theta.shape, generator=child(0, "target")).to(dtype)
+    images = torch.randn(args.images, 3, 32, 32, generator=child(0, "images")).to(dtype)
     labels = torch.arange(args.images) % 10
-    lr = torch.tensor(0.01)
+    lr = torch.tensor(0.01, dtype=dtype)
     dsa = DSA(args.augment)
 
     def steps(count: int, n: int) -> list[InnerStep]:
         draws = [dsa.draw(count, (32, 32), child(0, "draw", i)) for i in range(n)]
         return [InnerStep(torch.randperm(count, generator=child(0, "order", i)), d) for i, d in enumerate(draws)]
 
-    def plain(count: int, n: int) -> float:
+    def plain(count: int, n: int, compiled: bool = True) -> Any:
         from plain import plain_matching
 
+        del compiled
         ends = [list(student.views(t).values()) for t in (theta, target)]
         pairs = [(step.index, step.draw) for step in steps(count, n)]
-        return float(plain_matching(net, *ends, images[:count], labels[:count], lr, pairs)[0])
+        loss, gradient, _ = plain_matching(net, *ends, images[:count], labels[:count], lr, pairs)
+        return float(loss), gradient
 
-    def engine(count: int, n: int) -> float:
+    def engine(count: int, n: int, compiled: bool = True) -> Any:
         problem = Problem(student, theta, [Target(n, target)], images[:count], labels[:count], lr, steps(count, n))
         if row == "unroll":
-            return float(unroll(problem).loss)
-        if row == "adjoint_lean":
-            return float(adjoint(problem, micro_batch=LEAN_MICRO_BATCH, reuse=0).loss)
-        return float(adjoint(problem, micro_batch=50, reuse=1).loss)
+            found = unroll(problem)
+        elif row in ("adjoint_generic", "reference"):
+            found = adjoint(problem, micro_batch=50, reuse=1)
+        elif row == "adjoint_lean":
+            found = adjoint_fast(problem, LEAN_MICRO_BATCH, 0, compiled)
+        else:
+            found = adjoint_fast(problem, 25, None, compiled, hybrid=row == "adjoint_hybrid")
+        return float(found.loss), found.images
 
     args.parameters = student.size
     return plain if row.startswith("plain") else engine
 
 
+def conv_flops(run: Callable[..., Any], args: argparse.Namespace) -> float:
+    """FLOPs of the convolutions of one iteration, from a pass on four images."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    few = min(4, args.images)
+    with FlopCounterMode(display=False) as mode:
+        run(few, args.steps, False)
+    counted = mode.get_flop_counts()["Global"]
+    return sum(n for op, n in counted.items() if "convolution" in str(op)) * args.images / few
+
+
+def conv_peak() -> float:
+    """FLOP/s of the better of forward and input gradient of a 128→128 3×3 convolution."""
+    import torch
+
+    x, g = (torch.randn(25, 128, 16, 16).contiguous(memory_format=torch.channels_last) for _ in range(2))
+    w = torch.randn(128, 128, 3, 3).contiguous(memory_format=torch.channels_last)
+    one, back = [1, 1], torch.ops.aten.convolution_backward
+    best = float("inf")
+    for _ in range(20):
+        for call in (
+            lambda: torch.conv2d(x, w, padding=1),
+            lambda: back(g, x, w, None, one, one, one, False, [0, 0], 1, [True, False, False]),
+        ):
+            start = time.perf_counter()
+            call()
+            best = min(best, time.perf_counter() - start)
+    return 2 * 25 * 128 * 128 * 9 * 256 / best
+
+
 def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
     """Run one row in this process."""
+    import torch
+
     from dd.process import tune_process
 
     tune_process(threads=args.threads, allocator=row in TUNED)
     run = make_pass(row, args)
-    run(min(2, args.images), 1)
+    if row == "reference":
+        torch.save(run(args.images, args.steps)[1], args.reference)
+        return {}
+    start = time.perf_counter()
+    run(args.images, 1)
+    warm = time.perf_counter() - start
+    peak = conv_peak()
     was_reset = reset_high_water()
     base_kib = read_kib("VmRSS")
     base = high_water_mb(was_reset) if base_kib is None else base_kib * 1024 / MB
     times = []
     for _ in range(1 + args.repeats):
         start = time.perf_counter()
-        loss = run(args.images, args.steps)
+        loss, gradient = run(args.images, args.steps)
         times.append(time.perf_counter() - start)
-    return {
-        "seconds": round(min(times[1:] or times), 4),
-        "peak_mb": round(high_water_mb(was_reset) - base, 1),
+    seconds, mb = min(times[1:] or times), high_water_mb(was_reset) - base
+    peak, flops = max(peak, conv_peak()), conv_flops(run, args)
+    found = {
+        "seconds": round(seconds, 4),
+        "peak_mb": round(mb, 1),
         "stored_mb": round(4 * args.steps * args.parameters / MB, 1),
+        "peak_share": round(flops / seconds / peak, 3),
+        "conv_gflop": round(flops / 1e9, 1),
+        "conv_gflops": round(peak / 1e9, 1),
+        "compile_seconds": round(warm, 1),
         "loss": loss,
     }
+    if args.reference:
+        true, mine = torch.load(args.reference, weights_only=True).flatten(), gradient.double().flatten()
+        found["gradient_error"] = float((mine - true).norm() / true.norm())
+        found["cosine"] = float(torch.dot(mine, true) / (mine.norm() * true.norm()))
+    return found
 
 
 def child(row: str, arguments: list[str]) -> dict[str, Any]:
@@ -150,14 +217,15 @@ def child(row: str, arguments: list[str]) -> dict[str, Any]:
 def table(results: dict[str, dict[str, Any]]) -> str:
     """The rows for people; ratios are to `plain`: how many times faster, and what part of its memory."""
     base = results.get("plain")
-    lines = [f"{'row':<14}{'seconds':>9}{'speed-up':>10}{'peak MB':>10}{'of plain':>10}{'stored MB':>11}{'L':>10}"]
+    heads = ("seconds", "speed-up", "peak MB", "of plain", "stored MB", "of peak", "error", "L")
+    lines = [f"{'row':<16}" + "".join(f"{head:>11}" for head in heads)]
     for row, r in results.items():
         faster = f"{base['seconds'] / r['seconds']:.2f}x" if base else "-"
         part = f"{r['peak_mb'] / base['peak_mb']:.3f}" if base and base["peak_mb"] > 0 else "-"
-        lines.append(
-            f"{row:<14}{r['seconds']:>9.3f}{faster:>10}{r['peak_mb']:>10.1f}{part:>10}"
-            f"{r['stored_mb']:>11.1f}{r['loss']:>10.6f}"
-        )
+        error = f"{r['gradient_error']:.2e}" if "gradient_error" in r else "-"
+        cells = (f"{r['seconds']:.3f}", faster, f"{r['peak_mb']:.1f}", part, f"{r['stored_mb']:.1f}")
+        cells += (f"{r['peak_share']:.3f}", error, f"{r['loss']:.6f}")
+        lines.append(f"{row:<16}" + "".join(f"{cell:>11}" for cell in cells))
     return "\n".join(lines)
 
 
@@ -177,7 +245,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=2, help="timed passes after the warm one")
     parser.add_argument("--rows", default=",".join(ROWS), help=f"some of {','.join(ROWS)}")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, the rest on stderr")
-    parser.add_argument("--child", choices=ROWS, help=argparse.SUPPRESS)
+    parser.add_argument("--no-reference", action="store_true", help="leave the float64 comparison out")
+    parser.add_argument("--reference", help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=(*ROWS, "reference"), help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     for name, least in (("steps", 1), ("images", 1), ("width", 1), ("threads", 1), ("repeats", 0)):
         if getattr(args, name) < least:
@@ -196,9 +266,14 @@ def main(arguments: list[str]) -> None:
         print(json.dumps(measure(args.child, args)))
         return
     results: dict[str, dict[str, Any]] = {}
-    for row in args.rows:
-        print(f"{row} …", file=sys.stderr, flush=True)
-        results[row] = child(row, arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        if not args.no_reference:
+            arguments = [*arguments, "--reference", str(Path(folder) / "gradient.pt")]
+            print("reference …", file=sys.stderr, flush=True)
+            child("reference", arguments)
+        for row in args.rows:
+            print(f"{row} …", file=sys.stderr, flush=True)
+            results[row] = child(row, arguments)
     text = f"width {args.width}, {args.images} images, N = {args.steps}, {args.threads} threads\n{table(results)}"
     print(text, file=sys.stderr if args.json else sys.stdout)
     if args.json:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -83,6 +86,46 @@ def test_equals_the_unrolled_loop(
     for name in ("loss", "images", "lr", "theta", *(("labels",) if soft else ())):
         for twin in (slow, generic):
             torch.testing.assert_close(getattr(fast, name), getattr(twin, name), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"gradient": "detached"}, {"truncate": 1}, {"truncate": 2}, {"labels_constant": True}]
+)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_options_equal_the_unrolled_loop(changes: dict[str, Any], momentum: float) -> None:
+    p = dataclasses.replace(problem(True, momentum, True), **changes)
+    slow = unroll(p)
+    for found in (adjoint_fast(p, 2, 1, compiled=False), adjoint(p, 2, 3), adjoint(p, None, 0)):
+        for name in ("loss", "images", "lr", "theta"):
+            torch.testing.assert_close(getattr(found, name), getattr(slow, name), rtol=1e-10, atol=1e-12)
+        if p.labels_constant:
+            assert found.labels is None
+            assert slow.labels is None
+        else:
+            torch.testing.assert_close(found.labels, slow.labels, rtol=1e-10, atol=1e-12)
+
+
+def test_truncation_at_its_ends() -> None:
+    p = problem()
+    whole, last = adjoint(p), adjoint(dataclasses.replace(p, truncate=1))
+    torch.testing.assert_close(adjoint(dataclasses.replace(p, truncate=3)).images, whole.images, rtol=0, atol=0)
+    drawn = p.steps[-1].index
+    others = torch.ones(len(p.images), dtype=torch.bool).index_fill(0, drawn, False)
+    assert (last.images[others] == 0).all()
+    detached = adjoint(dataclasses.replace(p, gradient="detached"))
+    only = dataclasses.replace(p, steps=p.steps[-1:], targets=[Target(1, p.targets[0].theta)])
+    assert (whole.images - detached.images).norm() > 1e-3 * whole.images.norm()
+    for other in ("detached", "exact"):  # N = 1: the two are one
+        torch.testing.assert_close(adjoint(dataclasses.replace(only, gradient=other)).images, unroll(only).images)
+
+
+def test_detached_tends_to_exact_linearly_in_the_step_size() -> None:
+    gaps = []
+    for lr in (0.02, 0.01):
+        p = dataclasses.replace(problem(), lr=torch.tensor(lr, dtype=F64))
+        exact, detached = adjoint(p).images, adjoint(dataclasses.replace(p, gradient="detached")).images
+        gaps.append(float((exact - detached).norm() / exact.norm()))
+    assert gaps[0] / gaps[1] == pytest.approx(2.0, rel=0.1)
 
 
 def test_knows_what_it_knows() -> None:

@@ -74,11 +74,11 @@ def test_log_step_size_moves_as_the_published_rule_to_first_order(real: dd.Image
 def test_log_step_size_stays_positive_where_the_published_rule_turns_negative(
     real: dd.Images, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def pushed(problem: Any, **_: Any) -> Matching:
+    def pushed(problem: Any, _: Any) -> Matching:
         zero = torch.zeros_like(problem.images)
         return Matching(torch.tensor(0.5), zero, torch.tensor(100.0), None, problem.theta)
 
-    monkeypatch.setattr(module, "adjoint", pushed)
+    monkeypatch.setattr(module, "solve", pushed)
     log = steps(method(lr_lr=1e-3, iterations=1), real, store)[-1]
     assert 0 < float(method().beta(log.state)) < 0.01
     raw = steps(method(lr_lr=1e-3, iterations=1, lr_mode="raw"), real, store)[-1]
@@ -100,14 +100,14 @@ def test_loss_above_the_threshold_changes_nothing(real: dd.Images, store: Path) 
 def test_not_finite_keeps_images_halves_beta_and_gives_up_after_ten(
     real: dd.Images, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(problem: Any, **_: Any) -> Matching:
+    def broken(problem: Any, _: Any) -> Matching:
         nan = torch.full_like(problem.images, math.nan)
         return Matching(torch.tensor(math.nan), nan, torch.tensor(math.nan), None, problem.theta)
 
-    monkeypatch.setattr(module, "adjoint", broken)
+    monkeypatch.setattr(module, "solve", broken)
     stream = method(iterations=50).distill(real, Run(store=store))
     first = next(stream)
-    assert first.metrics["skipped"] == "not finite"
+    assert first.metrics["skipped"] == "not finite; step size halved"
     assert first.state["images"].isfinite().all()
     assert float(method().beta(first.state)) == pytest.approx(0.005)
     with pytest.raises(dd.DivergedError, match=r"10 outer iterations in a row were not finite.*Lower `lr_img`"):

@@ -54,14 +54,18 @@ def adjoint_fast(
 
 def _adjoint(p: Problem, net: FastNet, micro_batch: int | None, reuse: int) -> Matching:
     lr, count = p.lr.detach(), len(p.steps)
+    reuse = min(reuse, count - p.first)
     path = [torch.empty_like(p.theta) for _ in range(count + 1)]
     path[0].copy_(p.theta)
     total, velocity = torch.zeros_like(p.theta), torch.zeros_like(p.theta)
     lam, rho = torch.zeros_like(p.theta), torch.zeros_like(p.theta)
     dx, dlr, loss = torch.zeros_like(p.images), torch.zeros_like(lr), torch.zeros_like(lr)
-    dy = torch.zeros_like(p.labels) if p.soft else None
+    dy = torch.zeros_like(p.labels) if p.wants_labels else None
     kept: dict[int, list[Kept | None]] = {}
+    before: Tensor | None = None
     for i, step in enumerate(p.steps):
+        if i == p.first > 0:
+            before = velocity.clone()
         total.zero_()
         keep = i >= count - reuse
         tapes = [
@@ -78,20 +82,25 @@ def _adjoint(p: Problem, net: FastNet, micro_batch: int | None, reuse: int) -> M
                 apart, scale = path[i + 1] - target.theta, p.scale(target)
                 loss += scale * apart.square().sum()
                 lam += 2 * scale * apart
+        if i < p.first:
+            continue
         rho.mul_(p.momentum).add_(lam)
-        total.zero_()
+        hessian = total.zero_() if p.gradient == "exact" else None
         stored = kept.pop(i, None)
         for j, chunk in enumerate(_chunks(p.steps[i], micro_batch, p.images)):
             index, leaf, x = _leaf(p, chunk)
             tape = None if stored is None else stored[j]
             y = p.labels[index]
-            s, x_bar, y_bar = net.second(path[i], rho, x.detach(), y, chunk.weight, total, tape)
+            s, x_bar, y_bar = net.second(path[i], rho, x.detach(), y, chunk.weight, hessian, tape)
             (back,) = torch.autograd.grad(x, leaf, x_bar)
             dx.index_add_(0, index, -lr * back)
             if dy is not None:
                 dy.index_add_(0, index, -lr * y_bar)
             dlr -= s
-        lam -= lr * total
+        if hessian is not None:
+            lam -= lr * hessian
+    if before is not None:  # as in the twin
+        dlr -= p.momentum * torch.dot(rho, before)
     return Matching(loss=loss, images=dx, lr=dlr, labels=dy, theta=path[-1])
 
 

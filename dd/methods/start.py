@@ -1,0 +1,109 @@
+"""Which real images a run starts from, and the soft labels that it starts with."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dd.data import Images
+from dd.inner import Student
+from dd.seeding import child, child_seed
+from dd.whiten import Transform
+
+_BATCH = 500
+
+
+def pick_real(real: Images, ipc: int, seed: int) -> Tensor:
+    """Row numbers of `ipc` distinct random training images of each class, in class order `[K · ipc]`."""
+    rows = []
+    for k in range(real.num_classes):
+        of_class = real.class_index(k)
+        rows.append(of_class[torch.randperm(len(of_class), generator=child(seed, "pick", k))[:ipc]])
+    return torch.cat(rows)
+
+
+@torch.no_grad()
+def scores(student: Student, theta: Tensor, real: Images, transform: Transform, rows: Tensor) -> Tensor:
+    """Logits `[n, K]` of training images, not augmented, in batches."""
+    parts = []
+    for part in rows.split(_BATCH):
+        x = transform.forward(real.train.pixels(part)).to(theta)
+        parts.append(student.logits(theta, x))
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def features(student: Student, theta: Tensor, real: Images, transform: Transform, rows: Tensor) -> Tensor:
+    """What goes into the last linear layer `[n, D]`."""
+    last = [layer for layer in student.module.modules() if isinstance(layer, nn.Linear)][-1]
+    seen: list[Tensor] = []
+    hook = last.register_forward_pre_hook(lambda _, given: seen.append(given[0].flatten(1)))
+    try:
+        scores(student, theta, real, transform, rows)
+    finally:
+        hook.remove()
+    return torch.cat(seen)
+
+
+def representative(
+    student: Student,
+    theta: Tensor,
+    real: Images,
+    transform: Transform,
+    ipc: int,
+    space: Literal["logit", "feature"],
+    seed: int,
+) -> Tensor:
+    """AST's representative images `[K · ipc]`: per class k-means with k = ipc, one distinct nearest image a centre.
+
+    The authors' code has ten clusters whatever the ipc, and so none for ipc < 10; this is what it is meant to do.
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    embed, chosen = scores if space == "logit" else features, []
+    for k in range(real.num_classes):
+        rows = real.class_index(k)
+        points = embed(student, theta, real, transform, rows).double().cpu().numpy()
+        means = KMeans(n_clusters=ipc, n_init=1, random_state=child_seed(seed, "k-means", k) % 2**32)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", ConvergenceWarning
+            )  # fewer distinct points than clusters: still distinct rows
+            centres = means.fit(points).cluster_centers_
+        free = np.ones(len(rows), dtype=bool)
+        for centre in centres:
+            distance = np.where(free, ((points - centre) ** 2).sum(1), np.inf)
+            nearest = int(distance.argmin())
+            free[nearest] = False
+            chosen.append(int(rows[nearest]))
+    return torch.tensor(chosen)
+
+
+def correct(student: Student, theta: Tensor, real: Images, transform: Transform, ipc: int, seed: int) -> Tensor:
+    """DATM's images `[K · ipc]`: random ones that the expert classifies correctly, filled up with others."""
+    chosen = []
+    for k in range(real.num_classes):
+        rows = real.class_index(k)
+        rows = rows[torch.randperm(len(rows), generator=child(seed, "pick", k))]
+        right = scores(student, theta, real, transform, rows).argmax(1).cpu() == k
+        chosen.append(torch.cat((rows[right], rows[~right]))[:ipc])
+    return torch.cat(chosen)
+
+
+def committee_logits(
+    student: Student, thetas: Sequence[Tensor], real: Images, transform: Transform, rows: Tensor, labels: Tensor
+) -> Tensor:
+    """DATM's first label logits `[n, K]`: the mean over the experts that classify the image correctly.
+
+    Where none does, the mean over all (the authors' code divides by zero there).
+    """
+    found = torch.stack([scores(student, theta, real, transform, rows) for theta in thetas])
+    good = (found.argmax(2) == labels).to(found)[:, :, None]
+    right = good.sum(0)
+    return torch.where(right > 0, (good * found).sum(0) / right.clamp(min=1), found.mean(0))

@@ -1,0 +1,167 @@
+"""What `dd.estimate(calibrate=True)` predicts, beside what small cells then cost.
+
+    python scripts/bench/estimate.py [--cells digits-mtt-1,digits-ftd-10] [--root DATA] [--repeats 3] [--json]
+
+A cell is a preset for two cores with few experts and outer iterations. For every repeat a process of its own loads
+the data, calls the estimate, then makes the experts (`expert_seconds`, `disk_bytes`), distils (`matching_seconds`, up
+to the last iteration) and chooses among the candidates (`selection_seconds`, if there are two or more). `peak_bytes`
+is the high-water mark of the resident size, reset after the estimate, over the resident size at that moment: libraries
+and data are in both. Printed are medians over the repeats and predicted / measured.
+
+The cell `cifar10-…` takes the first 500 training and 100 test pictures of every class of CIFAR-10; it is left out
+where `--root` does not hold it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+# name: (data set, method, fields). Few iterations: what an estimate multiplies is measured all the same.
+CELLS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    f"digits-{method}-{ipc}": ("digits", method, {"ipc": ipc, "experts": 2, "iterations": 30})
+    for method in ("mtt", "ftd", "ast")
+    for ipc in (1, 10)
+}
+CELLS["cifar10-mtt-1"] = ("cifar10", "mtt", {"ipc": 1, "experts": 1, "iterations": 12})
+CELLS["cifar10-mtt-10"] = ("cifar10", "mtt", {"ipc": 10, "experts": 1, "iterations": 6, "max_start_epoch": 3})
+FIELDS = ("expert_seconds", "matching_seconds", "selection_seconds", "seconds", "disk_bytes", "peak_bytes")
+
+
+def cut(root: str) -> Any:
+    """CIFAR-10 with 500 training and 100 test pictures a class, under its own card."""
+    import torch
+
+    import dd
+    from dd.api import load_real
+
+    whole = load_real("cifar10", root=root).all_train()
+    assert whole.test is not None
+    parts = []
+    for split, count in ((whole.train, 500), (whole.test, 100)):
+        rows = [torch.nonzero(split.labels == k)[:count, 0] for k in range(whole.num_classes)]
+        parts.append(split.subset(torch.cat(rows)))
+    return dd.Images(train=parts[0], test=parts[1], classes=whole.classes, name="cifar10 (cut)", card=whole.card)
+
+
+def resident(key: str) -> int:
+    """Bytes from `/proc/self/status`; 0 where there is none."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+
+
+def reset() -> int:
+    """Give free pages back, reset the high-water mark; the resident size, 0 where it cannot be done."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return 0
+    return resident("VmRSS")
+
+
+def child(name: str, root: str) -> dict[str, Any]:
+    """Predict and run one cell: {field: [predicted, measured]}."""
+    import torch
+
+    import dd
+    from dd.api import load_real, resolve_method
+
+    data, method, fields = CELLS[name]
+    real = load_real(cut(root) if data == "cifar10" else data)
+    start = time.perf_counter()
+    guess = dd.estimate(real, method, calibrate=True, device="cpu", **fields).to_json()
+    calibration = time.perf_counter() - start
+    value, _ = resolve_method(method, real, "auto", torch.device("cpu"), fields)
+    with tempfile.TemporaryDirectory() as store:
+        base = reset()
+        start = time.perf_counter()
+        made = dd.buffer(real, value, store=store, device="cpu", progress=False)
+        experts = time.perf_counter() - start
+        disk = sum(path.stat().st_size for path in made.folder.glob("*.safetensors"))
+        last = start = time.perf_counter()
+
+        def progress(done: int, total: int, text: str) -> None:
+            nonlocal last
+            del done, total, text
+            last = time.perf_counter()
+
+        dd.distill(real, value, store=store, device="cpu", progress=progress)
+        end = time.perf_counter()
+    many = guess["selection_seconds"] > 0
+    measured = {
+        "expert_seconds": experts,
+        "matching_seconds": (last if many else end) - start,
+        "selection_seconds": end - last if many else 0.0,
+        "seconds": experts + end - start,
+        "disk_bytes": disk,
+        "peak_bytes": resident("VmHWM") - base if base else 0,
+    }
+    return {"calibration_seconds": calibration, **{field: [guess[field], measured[field]] for field in FIELDS}}
+
+
+def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Medians over the repeats of one cell."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--child", name, "--root", args.root]
+    results = []
+    for _ in range(args.repeats):
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        results.append(json.loads(done.stdout.splitlines()[-1]))
+    row: dict[str, Any] = {"calibration_seconds": max(r["calibration_seconds"] for r in results)}
+    for field in FIELDS:
+        predicted, measured = (statistics.median(r[field][i] for r in results) for i in (0, 1))
+        ratio = predicted / measured if measured else None
+        row[field] = {"predicted": predicted, "measured": measured, "ratio": ratio}
+    return row
+
+
+def main() -> None:
+    """Print the table, or one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", default="", help=f"some of {', '.join(CELLS)}")
+    parser.add_argument("--root", default="data", help="folder of the data sets")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        print(json.dumps(child(args.child, args.root)))
+        return
+    names = args.cells.split(",") if args.cells else list(CELLS)
+    if unknown := [name for name in names if name not in CELLS]:
+        parser.error(f"unknown cell {', '.join(unknown)}; known: {', '.join(CELLS)}")
+    if not args.cells and not (Path(args.root) / "cifar10").is_dir():
+        names = [name for name in names if not name.startswith("cifar10")]
+    table = {}
+    for name in names:
+        table[name] = run(name, args)
+        if not args.json:
+            cells = [f"{field} {_text(field, table[name][field])}" for field in FIELDS]
+            print(f"{name:16s} " + "   ".join(cells), flush=True)
+    if args.json:
+        print(json.dumps(table))
+
+
+def _text(field: str, value: dict[str, Any]) -> str:
+    if value["ratio"] is None:
+        return "-"
+    unit, name = (1e6, "MB") if field.endswith("bytes") else (1.0, "s")
+    predicted, measured = value["predicted"] / unit, value["measured"] / unit
+    return f"{predicted:.3g} / {measured:.3g} {name} = {value['ratio']:.2f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Training images a second of an expert, library beside a plain loop.
+
+    python scripts/bench/expert_epoch.py [--steps 4] [--repeats 2] [--rows compiled,plain] [--json]
+
+Setting: ConvNet of width 128 (depth 3, instance norm), seeded random uint8 pictures 3×32×32, ten classes, batch 256,
+DSA as published, SGD of lr 0.01 without momentum, float32.
+
+Rows, each measurement in a process of its own, repeats interleaved (a, b, a, b, …):
+
+    compiled   the library with the compiled loss, under the allocator settings of `dd.process.tune_process`
+    eager      the library without it, same allocator settings
+    plain      a plain transcription of the usual loop: normalised float pictures in a `TensorDataset`, a shuffling
+               `DataLoader`, DSA a batch, `nn.Module`, `torch.optim.SGD`; default allocator
+
+`images_per_s` is that of the fastest repeat, `all` has every repeat. The first steps (`warm_seconds`: compilation,
+kernels, memory) are timed apart. Other work on the machine moves the numbers; ratios of one run move less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROWS = ("compiled", "eager", "plain")
+WARM = 2  # steps
+
+
+def plain_steps(args: argparse.Namespace, images: Any, labels: Any) -> Iterator[None]:
+    """The usual loop, one yield a step."""
+    import torch
+    from torch.nn import functional as F
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from dd.augment import DSA
+    from dd.models import build
+    from dd.seeding import child
+
+    mean, std = images.float().div(255).mean((0, 2, 3)), images.float().div(255).std((0, 2, 3))
+    pixels = (images.float() / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    net = build(f"convnet(width={args.width})", channels=3, classes=10, size=(32, 32), seed=0)
+    net.train()
+    loader = DataLoader(TensorDataset(pixels, labels), batch_size=args.batch, shuffle=True)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    dsa, step = DSA(), 0
+    while True:
+        for x, y in loader:
+            loss = F.cross_entropy(net(dsa.draw(len(x), (32, 32), child(0, "draw", step))(x)), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            loss.item()
+            step += 1
+            yield
+
+
+def library_steps(row: str, args: argparse.Namespace, images: Any, labels: Any) -> Iterator[None]:
+    """The library's loop, one yield a step."""
+    import torch
+
+    from dd.data import Images, load_images
+    from dd.experts import ExpertRecipe, ExpertTrainer, make_student
+    from dd.whiten import make_transform
+
+    real = load_images(Images(train=(images, labels), test=(images[:10], labels[:10]))).all_train()
+    recipe = ExpertRecipe(model=f"convnet(width={args.width})", batch_size=args.batch)
+    device = torch.device("cpu")
+    trainer = ExpertTrainer(recipe, real, make_transform(real, False), device, compile=row == "compiled")
+    student = make_student(recipe, real, 0)
+    theta, velocity, step = student.initial, torch.zeros_like(student.initial), 0
+    while True:
+        order = torch.randperm(len(images))
+        for start in range(0, len(images), args.batch):
+            rows = order[start : start + args.batch]
+            theta, velocity = trainer._step(student, theta, velocity, rows, 0, step)
+            step += 1
+            args.road = trainer.road.name
+            yield
+
+
+def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Run one row in this process."""
+    import torch
+
+    from dd.process import tune_process
+
+    tune_process(threads=args.threads, allocator=row != "plain")
+    generator = torch.Generator().manual_seed(0)
+    count = args.batch * 4
+    images = torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    labels = torch.arange(count) % 10
+    args.road = "plain"
+    stream = plain_steps(args, images, labels) if row == "plain" else library_steps(row, args, images, labels)
+    start = time.perf_counter()
+    for _ in range(WARM):
+        next(stream)
+    warm = time.perf_counter()
+    for _ in range(args.steps):
+        next(stream)
+    seconds = time.perf_counter() - warm
+    return {"images_per_s": args.steps * args.batch / seconds, "warm_seconds": warm - start, "road": args.road}
+
+
+def child_process(row: str, arguments: list[str]) -> dict[str, Any]:
+    """Run one row in a process of its own."""
+    command = [sys.executable, str(Path(__file__).resolve()), *arguments, "--child", row]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=dict(os.environ))
+    if done.returncode:
+        raise SystemExit(f"row {row} failed with exit code {done.returncode}")
+    return json.loads(done.stdout)
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """The rows for people; ratios are to `plain`."""
+    base = results.get("plain")
+    lines = [f"{'row':<10}{'images/s':>10}{'ratio':>8}{'warm s':>9}  {'road':<10}all"]
+    for row, r in results.items():
+        ratio = f"{r['images_per_s'] / base['images_per_s']:.2f}x" if base else "-"
+        every = " ".join(f"{value:.0f}" for value in r["all"])
+        lines.append(f"{row:<10}{r['images_per_s']:>10.1f}{ratio:>8}{r['warm_seconds']:>9.1f}  {r['road']:<10}{every}")
+    return "\n".join(lines)
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--steps", type=int, default=4, help="timed steps a repeat")
+    parser.add_argument("--repeats", type=int, default=2, help="processes a row, interleaved")
+    parser.add_argument("--batch", type=int, default=256, help="pictures a step")
+    parser.add_argument("--width", type=int, default=128, help="channels of the ConvNet")
+    parser.add_argument("--threads", type=int, default=1, help="intra-op threads")
+    parser.add_argument("--rows", default=",".join(ROWS), help=f"some of {','.join(ROWS)}")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, the rest on stderr")
+    parser.add_argument("--child", choices=ROWS, help=argparse.SUPPRESS)
+    args = parser.parse_args(arguments)
+    for name in ("steps", "repeats", "batch", "width", "threads"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be at least 1; got {getattr(args, name)}")
+    args.rows = args.rows.split(",")
+    for row in args.rows:
+        if row not in ROWS:
+            parser.error(f"unknown row {row!r}; known: {', '.join(ROWS)}")
+    return args
+
+
+def main(arguments: list[str]) -> None:
+    """Measure every row and print the table, or with `--json` the object."""
+    args = parse(arguments)
+    if args.child:
+        print(json.dumps(measure(args.child, args)))
+        return
+    found: dict[str, list[dict[str, Any]]] = {row: [] for row in args.rows}
+    for repeat in range(args.repeats):
+        for row in args.rows:
+            print(f"{row}, repeat {repeat + 1} …", file=sys.stderr, flush=True)
+            found[row].append(child_process(row, arguments))
+    results = {}
+    for row, each in found.items():
+        best = max(each, key=lambda r: r["images_per_s"])
+        results[row] = {**best, "all": [r["images_per_s"] for r in each]}
+    text = f"width {args.width}, batch {args.batch}, {args.threads} threads\n{table(results)}"
+    print(text, file=sys.stderr if args.json else sys.stdout)
+    if args.json:
+        print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

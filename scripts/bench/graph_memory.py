@@ -1,0 +1,175 @@
+"""Memory of the lean exact engine over the number of student steps, and what a kept step costs.
+
+    python scripts/bench/graph_memory.py [--steps 5,20,80] [--reuse 1,2] [--engine fast] [--json]
+
+Setting: that of `matching_step.py` (ConvNet of depth 3, pictures 3×32×32, ten classes, every synthetic image in every
+step, DSA, float32), the micro-batches of its lean row. Each row runs one outer iteration in a process of its own, with
+glibc told to give blocks of 0.3 MB and more straight back (at 4 MB its heap hides tens of MB). Before the base is
+read, a pass of one step with as many images as a micro-batch has loads libraries and compiles kernels, and the free
+heap is given back to the kernel.
+
+    peak_mb     high-water mark of the resident size, minus the base (10⁶ bytes)
+    stored_mb   the student parameter vectors θ_0…θ_N that pass 1 leaves for pass 2: 4·(N + 1)·P bytes
+    graph_mb    peak_mb − stored_mb: activations and graphs, which should not grow with N
+    reuse_mb    what each of the last `reuse` steps costs that keeps what pass 1 computed: graph_mb minus graph_mb
+                at reuse = 0 and equal N, divided by `reuse`. `Run(reuse=…)` bounds it. With few
+                images the peak lies elsewhere and nothing shows; the heap itself adds some MB by chance
+
+The first rows are N = `--steps` with nothing reused, the last ones `--reuse` at the smallest N.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from matching_step import LEAN_ENVIRONMENT, LEAN_MICRO_BATCH, MB, cores, high_water_mb, read_kib, reset_high_water
+
+ENGINES = ("fast", "generic")
+ENVIRONMENT = {**LEAN_ENVIRONMENT, "MALLOC_MMAP_THRESHOLD_": "300000"}
+
+
+def give_back() -> None:
+    """Return free heap to the kernel, where the C library can."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def make_pass(args: argparse.Namespace, reuse: int) -> tuple[Callable[[int, int], float], int]:
+    """A function (images, steps) → L that runs one outer iteration, and P."""
+    import torch
+
+    from dd.augment import DSA
+    from dd.inner import InnerStep, Problem, Student, Target, adjoint
+    from dd.models import build
+    from dd.seeding import child
+
+    student = Student(build(f"convnet(width={args.width})", channels=3, classes=10, size=(32, 32), seed=0))
+    theta = student.initial
+    goal = theta + 0.1 * theta.std() * torch.randn(theta.shape, generator=child(0, "target"))
+    images = torch.randn(args.images, 3, 32, 32, generator=child(0, "images"))
+    labels = torch.arange(args.images) % 10
+    dsa, lr = DSA(), torch.tensor(0.01)
+
+    def run(count: int, n: int) -> float:
+        steps = [InnerStep(torch.arange(count), dsa.draw(count, (32, 32), child(0, "draw", i))) for i in range(n)]
+        problem = Problem(student, theta, [Target(n, goal)], images[:count], labels[:count], lr, steps)
+        if args.engine == "generic":
+            return float(adjoint(problem, micro_batch=args.micro_batch, reuse=reuse).loss)
+        from dd.inner.fast import adjoint_fast, compiler_present
+
+        compiled = not args.no_compile and compiler_present()
+        return float(adjoint_fast(problem, args.micro_batch, reuse, compiled=compiled).loss)
+
+    return run, student.size
+
+
+def measure(args: argparse.Namespace, steps: int, reuse: int) -> dict[str, Any]:
+    """Run one row in this process."""
+    from dd.process import tune_process
+
+    tune_process(threads=args.threads, allocator=False)
+    run, parameters = make_pass(args, reuse)
+    parts = -(-args.images // args.micro_batch)
+    run(-(-args.images // parts), 1)
+    give_back()
+    was_reset = reset_high_water()
+    base_kib = read_kib("VmRSS")
+    base = high_water_mb(was_reset) if base_kib is None else base_kib * 1024 / MB
+    loss = run(args.images, steps)
+    peak, stored = high_water_mb(was_reset) - base, 4 * (steps + 1) * parameters / MB
+    return {
+        "steps": steps,
+        "reuse": reuse,
+        "peak_mb": round(peak, 1),
+        "stored_mb": round(stored, 1),
+        "graph_mb": round(peak - stored, 1),
+        "loss": loss,
+    }
+
+
+def child(steps: int, reuse: int, arguments: list[str]) -> dict[str, Any]:
+    """Run one row in a process of its own."""
+    command = [sys.executable, str(Path(__file__).resolve()), *arguments, "--child", f"{steps},{reuse}"]
+    environment = {**os.environ, **ENVIRONMENT}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
+    if done.returncode:
+        raise SystemExit(f"the row of {steps} steps and reuse {reuse} failed with exit code {done.returncode}")
+    return json.loads(done.stdout)
+
+
+def add_reuse(rows: list[dict[str, Any]]) -> None:
+    """Write `reuse_mb` into the rows that reuse."""
+    lean = {row["steps"]: row["graph_mb"] for row in rows if row["reuse"] == 0}
+    for row in rows:
+        row["reuse_mb"] = round((row["graph_mb"] - lean[row["steps"]]) / row["reuse"], 1) if row["reuse"] else None
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows for people."""
+    lines = [f"{'N':>4}{'reuse':>7}{'peak MB':>10}{'stored MB':>11}{'graph MB':>10}{'MB a kept step':>16}"]
+    for row in rows:
+        kept = "-" if row["reuse_mb"] is None else f"{row['reuse_mb']:.1f}"
+        lines.append(
+            f"{row['steps']:>4}{row['reuse']:>7}{row['peak_mb']:>10.1f}{row['stored_mb']:>11.1f}"
+            f"{row['graph_mb']:>10.1f}{kept:>16}"
+        )
+    return "\n".join(lines)
+
+
+def whole_numbers(text: str) -> list[int]:
+    """`5,20,80` → [5, 20, 80]."""
+    return [int(part) for part in text.split(",") if part]
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--steps", type=whole_numbers, default=[5, 20, 80], help="student steps N, by commas")
+    parser.add_argument("--reuse", type=whole_numbers, default=[1, 2], help="steps kept, by commas; at the smallest N")
+    parser.add_argument("--engine", choices=ENGINES, default="fast", help="the path of the exact engine")
+    parser.add_argument("--no-compile", action="store_true", help="eager kernels in the fast path")
+    parser.add_argument("--images", type=int, default=100, help="synthetic images, all in every step")
+    parser.add_argument("--width", type=int, default=128, help="channels of the ConvNet")
+    parser.add_argument("--micro-batch", type=int, default=LEAN_MICRO_BATCH, help="images at once")
+    parser.add_argument("--threads", type=int, default=cores(), help="default: all cores")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, the rest on stderr")
+    parser.add_argument("--child", type=whole_numbers, help=argparse.SUPPRESS)
+    args = parser.parse_args(arguments)
+    for name in ("images", "width", "micro_batch", "threads"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1; got {getattr(args, name)}")
+    if not args.steps or min(args.steps) < 1:
+        parser.error(f"--steps must be numbers of at least 1; got {args.steps}")
+    if any(not 1 <= kept <= min(args.steps) for kept in args.reuse):
+        parser.error(f"--reuse must be in 1…{min(args.steps)}, the smallest of --steps; got {args.reuse}")
+    return args
+
+
+def main(arguments: list[str]) -> None:
+    """Measure every row and print the table, or with `--json` the object."""
+    args = parse(arguments)
+    if args.child:
+        print(json.dumps(measure(args, *args.child)))
+        return
+    rows = []
+    for steps, reuse in [(n, 0) for n in args.steps] + [(min(args.steps), kept) for kept in args.reuse]:
+        print(f"N = {steps}, reuse = {reuse} …", file=sys.stderr, flush=True)
+        rows.append(child(steps, reuse, arguments))
+    add_reuse(rows)
+    head = f"{args.engine}, width {args.width}, {args.images} images, micro-batches of {args.micro_batch}"
+    print(f"{head}, {args.threads} threads\n{table(rows)}", file=sys.stderr if args.json else sys.stdout)
+    if args.json:
+        print(json.dumps({"engine": args.engine, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

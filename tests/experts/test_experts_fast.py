@@ -1,0 +1,98 @@
+"""The compiled road: used where it may be, left where it fails, kept by an expert; nothing is compiled here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import dd
+from dd.experts import ExpertRecipe, ExpertStore, fast, make_student
+from dd.experts import store as store_module
+from dd.experts.fast import Loss, Road, compiled_loss
+from dd.files import read_meta
+from dd.inner import Student
+from dd.whiten import make_transform
+
+LABELS = torch.arange(3).repeat(10)
+PIXELS = torch.randint(0, 256, (30, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+REAL = dd.load_images(dd.Images(train=(PIXELS, LABELS), test=(PIXELS[:6], LABELS[:6])))
+RECIPE = ExpertRecipe(model="convnet(width=4)", batch_size=4, experts=1, momentum=0.9, snapshots=2)
+
+
+class Compiler:
+    """Stands in for `compiled_loss`: counts the calls, and gives half the loss, so that its road shows."""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.made, self.calls, self.fails = 0, 0, fails
+
+    def __call__(self, student: Student) -> Loss:
+        self.made += 1
+
+        def loss(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+            self.calls += 1
+            if self.fails:
+                raise RuntimeError("no")
+            return student.loss(theta, x, y) / 2
+
+        return loss
+
+
+def batch(count: int = 4) -> tuple[Student, Tensor, Tensor, Tensor]:
+    student = make_student(RECIPE, REAL, 0)
+    return student, student.initial, REAL.train.pixels(torch.arange(count)), REAL.train.labels[:count]
+
+
+def test_full_batches_only_and_one_compilation_for_all_experts() -> None:
+    compiler = Compiler()
+    road = Road(True, 4, compiler)
+    for _ in range(3):
+        student, theta, x, y = batch()
+        assert torch.equal(road.loss(student, theta, x, y), student.loss(theta, x, y) / 2)
+    student, theta, x, y = batch(3)
+    assert torch.equal(road.loss(student, theta, x, y), student.loss(theta, x, y))
+    assert (compiler.made, compiler.calls, road.name) == (1, 3, "compiled")
+
+
+def test_a_failure_falls_back_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    compiler, (student, theta, x, y) = Compiler(fails=True), batch()
+    road = Road(True, 4, compiler)
+    for _ in range(2):
+        assert torch.equal(road.loss(student, theta, x, y), student.loss(theta, x, y))
+    assert (compiler.calls, road.name) == (1, "eager")
+    assert "the compiled loss failed (RuntimeError)" in caplog.text
+
+
+def test_no_compiler_and_other_networks_are_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compiled_loss(Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)))) is None
+    monkeypatch.setattr(fast, "has_compiler", lambda: False)
+    student, theta, x, y = batch()
+    road = Road(True, 4)
+    assert torch.equal(road.loss(student, theta, x, y), student.loss(theta, x, y))
+    assert road.name == "eager"
+
+
+def test_an_expert_keeps_its_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def road(wanted: bool, size: int) -> Road:
+        return Road(wanted, size, Compiler())
+
+    monkeypatch.setattr(store_module, "Road", road)
+    transform = make_transform(REAL, False)
+
+    def made(name: str, *parts: tuple[int, bool | None]) -> tuple[bytes, Any]:
+        store = ExpertStore(tmp_path / name, RECIPE, REAL)
+        for snapshots, compile in parts:
+            store.ensure(transform, snapshots=snapshots, compile=compile)
+        return store.path(0).read_bytes(), read_meta(store.path(0)).get("road")
+
+    eager, compiled = made("eager", (2, False)), made("compiled", (2, True))
+    assert eager != compiled
+    assert (eager[1], compiled[1]) == (None, "compiled")
+    assert made("short", (2, None)) == eager  # not long enough to pay
+    assert made("a", (1, False), (2, True)) == eager
+    assert made("b", (1, True), (2, False)) == compiled
+    monkeypatch.setattr(store_module, "LONG_ENOUGH", 2 * 7 * 4 * 64)
+    assert made("long", (2, None)) == compiled
