@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.mark.slow  # a process a row
 def test_one_object_with_the_rows() -> None:
     script = ROOT / "scripts" / "bench" / "expert_epoch.py"
     tiny = ["--width", "4", "--batch", "8", "--steps", "1", "--repeats", "1", "--rows", "eager,plain"]

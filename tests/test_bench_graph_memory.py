@@ -22,6 +22,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
+@pytest.mark.slow  # a process a row
 @pytest.mark.parametrize(("engine", "steps"), [("fast", [2, 4]), ("generic", [2])])
 def test_one_object_with_all_rows(engine: str, steps: list[int]) -> None:
     text = ",".join(map(str, steps))
