@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 from collections.abc import Callable
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from dd.inner import Student
+from dd.inner import Student, compiler_present
 from dd.models.convnet import ConvNet
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -22,11 +20,6 @@ LONG_ENOUGH: Final = 200_000_000  # training pixels, all experts together; compi
 _log = logging.getLogger(__name__)
 
 
-def has_compiler() -> bool:
-    """Whether there is a C++ compiler for `torch.compile` on a CPU."""
-    return any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++") if name)
-
-
 def compiled_loss(student: Student) -> Loss | None:
     """`student.loss` compiled, or None where it cannot be: no compiler, or a network other than a plain ConvNet.
 
@@ -34,7 +27,7 @@ def compiled_loss(student: Student) -> Loss | None:
     differentiated twice.
     """
     plain = isinstance(student.module, ConvNet) and not list(student.module.buffers())
-    if not plain or (student.initial.device.type == "cpu" and not has_compiler()):
+    if not plain or (student.initial.device.type == "cpu" and not compiler_present()):
         return None
     loss: Loss = torch.compile(student.loss, dynamic=False)
     return loss

@@ -173,7 +173,7 @@ class ExpertStore:
         if mine:
             self._write_recipe()
             trainer = ExpertTrainer(self.recipe, self._real, transform, device or torch.device("cpu"))
-            images = experts * snapshots * self._stride(trainer) * self.recipe.batch_size
+            images = experts * snapshots * trainer.stride * self.recipe.batch_size
             long = images * self._real.size[0] * self._real.size[1] >= LONG_ENOUGH
             trainer.road = Road(long if compile is None else compile, self.recipe.batch_size)
             total = sum(snapshots + 1 - self.length(seed) for seed in mine)
@@ -193,11 +193,6 @@ class ExpertStore:
         if name not in self._roads:
             self._roads[name] = Road(name == "compiled", self.recipe.batch_size)
         return self._roads[name]
-
-    def _stride(self, trainer: ExpertTrainer) -> int:
-        """Optimiser steps a snapshot."""
-        unit = trainer.steps_per_epoch if self.recipe.snapshot_unit == "epoch" else 1
-        return self.recipe.snapshot_every * unit
 
     def _extend(
         self, trainer: ExpertTrainer, seed: int, snapshots: int, done: int, total: int, progress: Progress

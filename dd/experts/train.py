@@ -83,6 +83,12 @@ class ExpertTrainer:
         held_out = real.val if real.val is not None else real.test
         self._check = _sample(held_out) if held_out is not None and len(held_out) else None
 
+    @property
+    def stride(self) -> int:
+        """Optimiser steps a snapshot."""
+        unit = self.steps_per_epoch if self.recipe.snapshot_unit == "epoch" else 1
+        return self.recipe.snapshot_every * unit
+
     def snapshots(self, seed: int, start: Snapshot | None = None) -> Iterator[Snapshot]:
         """Snapshots after `start` (or from the initialisation on), for ever; each is a copy on the CPU."""
         student = make_student(self.recipe, self.real, seed)
@@ -93,9 +99,7 @@ class ExpertTrainer:
         else:
             theta, velocity = start.theta.to(self.device), start.velocity.to(self.device)
             step = start.step
-        every = self.recipe.snapshot_every
-        if self.recipe.snapshot_unit == "epoch":
-            every *= self.steps_per_epoch
+        every = self.stride
         order, epoch_of_order = torch.empty(0, dtype=torch.int64), -1
         while True:
             epoch, place = divmod(step, self.steps_per_epoch)

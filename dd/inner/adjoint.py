@@ -1,16 +1,11 @@
 """The exact engine: gradients through training by the adjoint, with graph memory that does not grow with N.
 
 Pass 1 runs the N student steps without a graph and keeps θ_0…θ_N (N·P numbers). Pass 2 goes backwards and builds
-the second-order graph of one micro-batch of one step at a time:
-
-    λ_N = ∂L/∂θ_N;  for i = N−1…0:   λ += ∂L/∂θ_{i+1} where step i+1 is a matching point before N
-        ρ ← μ ρ + λ                  (so that π = −βρ is the cotangent of g_i)
-        s = ⟨ρ, g_i⟩
-        dβ −= s;   dx[B_i], dy[B_i] −= β ∂s/∂x, β ∂s/∂y;   λ ← λ − β ∂s/∂θ_i
+the second-order graph of one micro-batch of one step at a time; `dd.inner.sweep` has the equations.
 
 It is the exact gradient of the unrolled loop (equal to rounding), unlike TESLA's (`gradient="detached"`), which keeps
-λ = λ_N. With `truncate=K` pass 2 stops after K steps. Splitting a
-step into micro-batches is exact because g_i is a mean over images; it is refused for nets with batch statistics.
+λ = λ_N. Splitting a step into micro-batches is exact because g_i is a mean over images; it is refused for nets with
+batch statistics.
 """
 
 from __future__ import annotations
@@ -22,6 +17,7 @@ from torch import Tensor
 
 from dd.errors import refuse
 from dd.inner.problem import InnerStep, Matching, Problem
+from dd.inner.sweep import Sums, sweep
 
 _Graph = tuple[InnerStep, Tensor, Tensor, Tensor, Tensor]
 
@@ -39,66 +35,47 @@ def adjoint(problem: Problem, micro_batch: int | None = None, reuse: int = 1) ->
         raise refuse("micro_batch", "None or at least 1", micro_batch)
     if reuse < 0:
         raise refuse("reuse", "at least 0", reuse)
-    p, lr = problem, problem.lr.detach()
-    # What outlives a micro-batch is allocated before the first of them and changed in place; allocated in between,
-    # it would sit in the middle of the heap's free space and keep the next large block out of it.
-    path = [torch.empty_like(p.theta) for _ in range(len(p.steps) + 1)]
-    lam, rho = torch.zeros_like(p.theta), torch.zeros_like(p.theta)
-    dx, dlr = torch.zeros_like(p.images), torch.zeros_like(lr)
-    dy = torch.zeros_like(p.labels) if p.wants_labels else None
-    kept, before = _forward(p, path, micro_batch, min(reuse, len(p.steps) - p.first))
-    loss = torch.zeros_like(lr)
-    for i in reversed(range(len(p.steps))):
-        for target in p.targets:
-            if target.step == i + 1:
-                apart, scale = path[i + 1] - target.theta, p.scale(target)
-                loss += scale * apart.square().sum()
-                lam += 2 * scale * apart
-        if i < p.first:
-            continue
-        rho.mul_(p.momentum).add_(lam)
-        graphs: Iterator[_Graph] = iter(kept.pop(i)) if i in kept else _graphs(p, i, path[i], micro_batch)
-        for part, theta, x, y, gradient in graphs:
+    return sweep(problem, _DoubleBackward(problem, micro_batch), reuse)
+
+
+class _DoubleBackward:
+    """The passes of a step by autograd."""
+
+    def __init__(self, problem: Problem, micro_batch: int | None) -> None:
+        self._problem, self._micro_batch = problem, micro_batch
+        self._kept: dict[int, list[_Graph]] = {}
+
+    def first(self, i: int, theta: Tensor, total: Tensor, keep: bool) -> None:
+        """See `Passes`."""
+        p = self._problem
+        if keep:
+            self._kept[i] = list(_graphs(p, i, theta, self._micro_batch))
+            for graph in self._kept[i]:
+                total += graph[-1].detach()
+            return
+        for part, share in _parts(p.steps[i], self._micro_batch):
+            leaf = theta.detach().requires_grad_()
+            x, y = p.images[part.index].detach(), p.labels[part.index].detach()
+            loss = share * p.student.loss(leaf, part.draw(x), y)
+            total += torch.autograd.grad(loss, leaf)[0]
+
+    def second(self, i: int, theta: Tensor, rho: Tensor, sums: Sums) -> None:
+        """See `Passes`."""
+        p, lr = self._problem, self._problem.lr.detach()
+        kept = self._kept.pop(i, None)
+        graphs: Iterator[_Graph] = _graphs(p, i, theta, self._micro_batch) if kept is None else iter(kept)
+        del kept
+        for part, leaf, x, y, gradient in graphs:
             s = torch.dot(rho, gradient)
-            wanted = [theta, x, y] if p.wants_labels else [theta, x]
+            wanted = [leaf, x, y] if p.wants_labels else [leaf, x]
             parts = torch.autograd.grad(s, wanted, allow_unused=True, materialize_grads=True)
             if p.gradient == "exact":
-                lam -= lr * parts[0]
-            dx.index_add_(0, part.index, -lr * parts[1])
-            if dy is not None:
-                dy.index_add_(0, part.index, -lr * parts[2])
-            dlr -= s.detach()
-            del s, parts, theta, x, y, gradient
-    if before is not None:  # v_{N−K−1} is a constant that β still multiplies
-        dlr -= p.momentum * torch.dot(rho, before)
-    return Matching(loss=loss, images=dx, lr=dlr, labels=dy, theta=path[-1])
-
-
-def _forward(
-    p: Problem, path: list[Tensor], micro_batch: int | None, reuse: int
-) -> tuple[dict[int, list[_Graph]], Tensor | None]:
-    """Pass 1: fills `path` with θ_0…θ_N; returns the graphs of the last `reuse` steps and a truncation's velocity."""
-    path[0].copy_(p.theta.detach())
-    total, velocity = torch.zeros_like(p.theta), torch.zeros_like(p.theta)
-    kept: dict[int, list[_Graph]] = {}
-    before = None
-    for i, step in enumerate(p.steps):
-        if i == p.first > 0:
-            before = velocity.clone()
-        total.zero_()
-        if i >= len(p.steps) - reuse:
-            kept[i] = list(_graphs(p, i, path[i], micro_batch))
-            for graph in kept[i]:
-                total += graph[-1].detach()
-        else:
-            for part, share in _parts(step, micro_batch):
-                leaf = path[i].detach().requires_grad_()
-                x, y = p.images[part.index].detach(), p.labels[part.index].detach()
-                loss = share * p.student.loss(leaf, part.draw(x), y)
-                total += torch.autograd.grad(loss, leaf)[0]
-        velocity.mul_(p.momentum).add_(total)
-        path[i + 1].copy_(path[i] - p.lr.detach() * velocity)
-    return kept, before
+                sums.lam.sub_(lr * parts[0])
+            sums.images.index_add_(0, part.index, -lr * parts[1])
+            if sums.labels is not None:
+                sums.labels.index_add_(0, part.index, -lr * parts[2])
+            sums.lr.sub_(s.detach())
+            del s, parts, leaf, x, y, gradient
 
 
 def _graphs(p: Problem, i: int, theta: Tensor, micro_batch: int | None) -> Iterator[_Graph]:

@@ -243,8 +243,8 @@ class _Loop:
         if matching.labels is not None:
             labels = softmax_pull(problem.labels, matching.labels)
             matching = dataclasses.replace(matching, labels=labels)
-            rms += 0.0 * float(labels.sum())  # not finite if they are not
-        if not (math.isfinite(loss) and math.isfinite(rms) and math.isfinite(float(matching.lr))):
+        told = [t for t in (matching.loss, matching.images, matching.lr, matching.labels) if t is not None]
+        if not (math.isfinite(rms) and all(bool(torch.isfinite(t).all()) for t in told)):
             return self._not_finite(new, {**log, "skipped": "not finite; step size halved"}, where)
         log.update(loss=loss, grad_rms=rms, grad_lr=float(matching.lr))
         new["failures"] = torch.tensor(0)

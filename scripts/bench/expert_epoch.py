@@ -20,13 +20,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
+
+from matching_step import chosen_rows, run_child
 
 ROWS = ("compiled", "eager", "plain")
 WARM = 2  # steps
@@ -107,15 +106,6 @@ def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
     return {"images_per_s": args.steps * args.batch / seconds, "warm_seconds": warm - start, "road": args.road}
 
 
-def child_process(row: str, arguments: list[str]) -> dict[str, Any]:
-    """Run one row in a process of its own."""
-    command = [sys.executable, str(Path(__file__).resolve()), *arguments, "--child", row]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=dict(os.environ))
-    if done.returncode:
-        raise SystemExit(f"row {row} failed with exit code {done.returncode}")
-    return json.loads(done.stdout)
-
-
 def table(results: dict[str, dict[str, Any]]) -> str:
     """The rows for people; ratios are to `plain`."""
     base = results.get("plain")
@@ -142,10 +132,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     for name in ("steps", "repeats", "batch", "width", "threads"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} must be at least 1; got {getattr(args, name)}")
-    args.rows = args.rows.split(",")
-    for row in args.rows:
-        if row not in ROWS:
-            parser.error(f"unknown row {row!r}; known: {', '.join(ROWS)}")
+    args.rows = chosen_rows(parser, args.rows, ROWS)
     return args
 
 
@@ -159,7 +146,7 @@ def main(arguments: list[str]) -> None:
     for repeat in range(args.repeats):
         for row in args.rows:
             print(f"{row}, repeat {repeat + 1} …", file=sys.stderr, flush=True)
-            found[row].append(child_process(row, arguments))
+            found[row].append(run_child(__file__, row, arguments, {}))
     results = {}
     for row, each in found.items():
         best = max(each, key=lambda r: r["images_per_s"])

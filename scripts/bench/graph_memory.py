@@ -23,17 +23,22 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from matching_step import LEAN_ENVIRONMENT, LEAN_MICRO_BATCH, MB, cores, high_water_mb, read_kib, reset_high_water
+from matching_step import (
+    LEAN_ENVIRONMENT,
+    LEAN_MICRO_BATCH,
+    MB,
+    cores,
+    high_water_mb,
+    read_kib,
+    reset_high_water,
+    run_child,
+)
 
 ENGINES = ("fast", "generic")
-ENVIRONMENT = {**LEAN_ENVIRONMENT, "MALLOC_MMAP_THRESHOLD_": "300000"}
 
 
 def give_back() -> None:
@@ -98,12 +103,7 @@ def measure(args: argparse.Namespace, steps: int, reuse: int) -> dict[str, Any]:
 
 def child(steps: int, reuse: int, arguments: list[str]) -> dict[str, Any]:
     """Run one row in a process of its own."""
-    command = [sys.executable, str(Path(__file__).resolve()), *arguments, "--child", f"{steps},{reuse}"]
-    environment = {**os.environ, **ENVIRONMENT}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
-    if done.returncode:
-        raise SystemExit(f"the row of {steps} steps and reuse {reuse} failed with exit code {done.returncode}")
-    return json.loads(done.stdout)
+    return run_child(__file__, f"{steps},{reuse}", arguments, LEAN_ENVIRONMENT)
 
 
 def add_reuse(rows: list[dict[str, Any]]) -> None:

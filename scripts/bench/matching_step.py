@@ -45,7 +45,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -204,14 +204,27 @@ def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def child(row: str, arguments: list[str]) -> dict[str, Any]:
-    """Run one row in a process of its own."""
-    command = [sys.executable, str(Path(__file__).resolve()), *arguments, "--child", row]
-    environment = {**os.environ, **(LEAN_ENVIRONMENT if row == "adjoint_lean" else {})}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
+def run_child(script: str, row: str, arguments: list[str], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Run one row of a bench in a process of its own; `environment` is added to that of this one."""
+    command = [sys.executable, str(Path(script).resolve()), *arguments, "--child", row]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env={**os.environ, **environment})
     if done.returncode:
         raise SystemExit(f"row {row} failed with exit code {done.returncode}")
     return json.loads(done.stdout)
+
+
+def chosen_rows(parser: argparse.ArgumentParser, text: str, known: Sequence[str]) -> list[str]:
+    """The rows named in `text`, by commas; an unknown one is refused."""
+    rows = text.split(",")
+    for row in rows:
+        if row not in known:
+            parser.error(f"unknown row {row!r}; known: {', '.join(known)}")
+    return rows
+
+
+def child(row: str, arguments: list[str]) -> dict[str, Any]:
+    """Run one row in a process of its own."""
+    return run_child(__file__, row, arguments, LEAN_ENVIRONMENT if row == "adjoint_lean" else {})
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
@@ -252,10 +265,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     for name, least in (("steps", 1), ("images", 1), ("width", 1), ("threads", 1), ("repeats", 0)):
         if getattr(args, name) < least:
             parser.error(f"--{name} must be at least {least}; got {getattr(args, name)}")
-    args.rows = args.rows.split(",")
-    for row in args.rows:
-        if row not in ROWS:
-            parser.error(f"unknown row {row!r}; known: {', '.join(ROWS)}")
+    args.rows = chosen_rows(parser, args.rows, ROWS)
     return args
 
 

@@ -68,7 +68,7 @@ def test_a_failure_falls_back_and_says_so(caplog: pytest.LogCaptureFixture) -> N
 
 def test_no_compiler_and_other_networks_are_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compiled_loss(Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)))) is None
-    monkeypatch.setattr(fast, "has_compiler", lambda: False)
+    monkeypatch.setattr(fast, "compiler_present", lambda: False)
     student, theta, x, y = batch()
     road = Road(True, 4)
     assert torch.equal(road.loss(student, theta, x, y), student.loss(theta, x, y))

@@ -1,4 +1,4 @@
-"""The exact adjoint with `FastNet` in place of a second-order graph; its twin `dd.inner.adjoint` has the equations."""
+"""The exact adjoint with `FastNet` in place of a second-order graph; its twin is `dd.inner.adjoint`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dd.errors import refuse
 from dd.inner.fast.compile import Kernels
 from dd.inner.fast.network import FastNet, Kept, supported
 from dd.inner.problem import InnerStep, Matching, Problem
+from dd.inner.sweep import Sums, sweep
 
 
 class _Chunk(NamedTuple):
@@ -49,59 +50,43 @@ def adjoint_fast(
         raise refuse("reuse", "None or at least 0", reuse)
     net = FastNet(p.student, Kernels(compiled), torch.bfloat16 if hybrid else None)
     with torch.no_grad():
-        return _adjoint(p, net, micro_batch, len(p.steps) if reuse is None else reuse)
+        return sweep(p, _Layers(p, net, micro_batch), len(p.steps) if reuse is None else reuse)
 
 
-def _adjoint(p: Problem, net: FastNet, micro_batch: int | None, reuse: int) -> Matching:
-    lr, count = p.lr.detach(), len(p.steps)
-    reuse = min(reuse, count - p.first)
-    path = [torch.empty_like(p.theta) for _ in range(count + 1)]
-    path[0].copy_(p.theta)
-    total, velocity = torch.zeros_like(p.theta), torch.zeros_like(p.theta)
-    lam, rho = torch.zeros_like(p.theta), torch.zeros_like(p.theta)
-    dx, dlr, loss = torch.zeros_like(p.images), torch.zeros_like(lr), torch.zeros_like(lr)
-    dy = torch.zeros_like(p.labels) if p.wants_labels else None
-    kept: dict[int, list[Kept | None]] = {}
-    before: Tensor | None = None
-    for i, step in enumerate(p.steps):
-        if i == p.first > 0:
-            before = velocity.clone()
-        total.zero_()
-        keep = i >= count - reuse
+class _Layers:
+    """The passes of a step by the network's own layers."""
+
+    def __init__(self, problem: Problem, net: FastNet, micro_batch: int | None) -> None:
+        self._problem, self._net, self._micro_batch = problem, net, micro_batch
+        self._kept: dict[int, list[Kept | None]] = {}
+
+    def first(self, i: int, theta: Tensor, total: Tensor, keep: bool) -> None:
+        """See `Passes`."""
+        p, weights = self._problem, self._net.weights(theta)
         tapes = [
-            net.gradient(path[i], _pixels(p, chunk), p.labels[chunk.part.index], chunk.weight, total, keep)
-            for chunk in _chunks(step, micro_batch, p.images)
+            self._net.gradient(weights, _pixels(p, chunk), p.labels[chunk.part.index], chunk.weight, total, keep)
+            for chunk in _chunks(p.steps[i], self._micro_batch, p.images)
         ]
         if keep:
-            kept[i] = tapes
-        velocity.mul_(p.momentum).add_(total)
-        path[i + 1].copy_(path[i] - lr * velocity)
-    for i in reversed(range(count)):
-        for target in p.targets:
-            if target.step == i + 1:
-                apart, scale = path[i + 1] - target.theta, p.scale(target)
-                loss += scale * apart.square().sum()
-                lam += 2 * scale * apart
-        if i < p.first:
-            continue
-        rho.mul_(p.momentum).add_(lam)
-        hessian = total.zero_() if p.gradient == "exact" else None
-        stored = kept.pop(i, None)
-        for j, chunk in enumerate(_chunks(p.steps[i], micro_batch, p.images)):
+            self._kept[i] = tapes
+
+    def second(self, i: int, theta: Tensor, rho: Tensor, sums: Sums) -> None:
+        """See `Passes`."""
+        p, lr = self._problem, self._problem.lr.detach()
+        weights, along = self._net.weights(theta), self._net.weights(rho)
+        hessian = torch.zeros_like(rho) if p.gradient == "exact" else None
+        stored = self._kept.pop(i, None)
+        for j, chunk in enumerate(_chunks(p.steps[i], self._micro_batch, p.images)):
             index, leaf, x = _leaf(p, chunk)
             tape = None if stored is None else stored[j]
-            y = p.labels[index]
-            s, x_bar, y_bar = net.second(path[i], rho, x.detach(), y, chunk.weight, hessian, tape)
+            s, x_bar, y_bar = self._net.second(weights, along, x.detach(), p.labels[index], chunk.weight, hessian, tape)
             (back,) = torch.autograd.grad(x, leaf, x_bar)
-            dx.index_add_(0, index, -lr * back)
-            if dy is not None:
-                dy.index_add_(0, index, -lr * y_bar)
-            dlr -= s
+            sums.images.index_add_(0, index, -lr * back)
+            if sums.labels is not None:
+                sums.labels.index_add_(0, index, -lr * y_bar)
+            sums.lr.sub_(s)
         if hessian is not None:
-            lam -= lr * hessian
-    if before is not None:  # as in the twin
-        dlr -= p.momentum * torch.dot(rho, before)
-    return Matching(loss=loss, images=dx, lr=dlr, labels=dy, theta=path[-1])
+            sums.lam.sub_(lr * hessian)
 
 
 def _size(p: Problem) -> tuple[int, int]:

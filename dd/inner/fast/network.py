@@ -44,6 +44,10 @@ class BlockWeights(NamedTuple):
     beta: Tensor
 
 
+Weights = tuple[list[BlockWeights], Tensor, Tensor]
+"""Blocks, classifier weight `[K, D]` and bias `[K]`."""
+
+
 @dataclass
 class Tape:
     """What a block keeps of one forward pass: its input, z, m, r, and the gradient of its output."""
@@ -79,7 +83,7 @@ class FastNet:
         self.padding = [int(b.conv.padding[0]) for b in module.blocks]  # type: ignore[union-attr,index]
         self.eps = [float(b.norm.eps) for b in module.blocks]  # type: ignore[union-attr,arg-type]
 
-    def weights(self, theta: Tensor) -> tuple[list[BlockWeights], Tensor, Tensor]:
+    def weights(self, theta: Tensor) -> Weights:
         """(blocks, classifier weight `[K, D]`, classifier bias `[K]`) of θ."""
         v = self.student.views(theta)
         blocks = []
@@ -119,9 +123,11 @@ class FastNet:
             x = out
         return tapes, x
 
-    def gradient(self, theta: Tensor, x: Tensor, y: Tensor, weight: Tensor, total: Tensor, keep: bool) -> Kept | None:
+    def gradient(
+        self, weights: Weights, x: Tensor, y: Tensor, weight: Tensor, total: Tensor, keep: bool
+    ) -> Kept | None:
         """Pass 1 of a micro-batch: adds ∇_θ Σ_j w_j ℓ(θ; x_j, y_j) to `total` `[P]`."""
-        blocks, head, bias = self.weights(theta)
+        blocks, head, bias = weights
         sums = self.student.views(total)
         tapes, out = self.forward(blocks, x)
         features = out.flatten(1)
@@ -145,20 +151,20 @@ class FastNet:
 
     def second(
         self,
-        theta: Tensor,
-        along: Tensor,
+        weights: Weights,
+        along: Weights,
         x: Tensor,
         y: Tensor,
         weight: Tensor,
         total: Tensor | None,
         kept: Kept | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Pass 2 of a micro-batch: the derivative along `along` `[P]` of Σ_j w_j ℓ and of its gradients.
+        """Pass 2 of a micro-batch: the derivative along the direction `along` in θ of Σ_j w_j ℓ and of its gradients.
 
         Adds H·along to `total` `[P]` unless it is `None`; returns (⟨along, g⟩, its gradient in x, that in y's
         probabilities `[n, K]`).
         """
-        (blocks, head, bias), (along_blocks, head_d, bias_d) = self.weights(theta), self.weights(along)
+        (blocks, head, bias), (along_blocks, head_d, bias_d) = weights, along
         tapes, out = self.forward(blocks, x, kept)
         tangents: list[tuple[Tensor | None, Tensor, Tensor, Tensor]] = []  # ẋ, ż, mean ż, mean n ż
         xd: Tensor | None = None
