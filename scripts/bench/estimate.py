@@ -15,16 +15,14 @@ where `--root` does not hold it.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
-import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from common import MB, base_mb, give_back, high_water_mb, reset_high_water, run_child
 
 # name: (data set, method, fields). Few iterations: what an estimate multiplies is measured all the same.
 CELLS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -53,26 +51,6 @@ def cut(root: str) -> Any:
     return dd.Images(train=parts[0], test=parts[1], classes=whole.classes, name="cifar10 (cut)", card=whole.card)
 
 
-def resident(key: str) -> int:
-    """Bytes from `/proc/self/status`; 0 where there is none."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
-
-
-def reset() -> int:
-    """Give free pages back, reset the high-water mark; the resident size, 0 where it cannot be done."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return 0
-    return resident("VmRSS")
-
-
 def child(name: str, root: str) -> dict[str, Any]:
     """Predict and run one cell: {field: [predicted, measured]}."""
     import torch
@@ -87,7 +65,9 @@ def child(name: str, root: str) -> dict[str, Any]:
     calibration = time.perf_counter() - start
     value, _ = resolve_method(method, real, "auto", torch.device("cpu"), fields)
     with tempfile.TemporaryDirectory() as store:
-        base = reset()
+        give_back()
+        was_reset = reset_high_water()
+        base = base_mb(was_reset)
         start = time.perf_counter()
         made = dd.buffer(real, value, store=store, device="cpu", progress=False)
         experts = time.perf_counter() - start
@@ -108,18 +88,14 @@ def child(name: str, root: str) -> dict[str, Any]:
         "selection_seconds": end - last if many else 0.0,
         "seconds": experts + end - start,
         "disk_bytes": disk,
-        "peak_bytes": resident("VmHWM") - base if base else 0,
+        "peak_bytes": round((high_water_mb(was_reset) - base) * MB) if was_reset else 0,
     }
     return {"calibration_seconds": calibration, **{field: [guess[field], measured[field]] for field in FIELDS}}
 
 
 def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Medians over the repeats of one cell."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--child", name, "--root", args.root]
-    results = []
-    for _ in range(args.repeats):
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        results.append(json.loads(done.stdout.splitlines()[-1]))
+    results = [run_child(__file__, name, ["--root", args.root], {}) for _ in range(args.repeats)]
     row: dict[str, Any] = {"calibration_seconds": max(r["calibration_seconds"] for r in results)}
     for field in FIELDS:
         predicted, measured = (statistics.median(r[field][i] for r in results) for i in (0, 1))

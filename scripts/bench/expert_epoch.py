@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from matching_step import chosen_rows, run_child
+from common import chosen_rows, run_child
 
 ROWS = ("compiled", "eager", "plain")
 WARM = 2  # steps

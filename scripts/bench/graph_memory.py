@@ -21,76 +21,39 @@ The first rows are N = `--steps` with nothing reused, the last ones `--reuse` at
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import sys
-from collections.abc import Callable
 from typing import Any
 
-from matching_step import (
-    LEAN_ENVIRONMENT,
-    LEAN_MICRO_BATCH,
-    MB,
-    cores,
-    high_water_mb,
-    read_kib,
-    reset_high_water,
-    run_child,
-)
+from common import MB, Setting, base_mb, cores, give_back, high_water_mb, reset_high_water, run_child
+from matching_step import LEAN_ENVIRONMENT, LEAN_MICRO_BATCH
 
 ENGINES = ("fast", "generic")
 
 
-def give_back() -> None:
-    """Return free heap to the kernel, where the C library can."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-def make_pass(args: argparse.Namespace, reuse: int) -> tuple[Callable[[int, int], float], int]:
-    """A function (images, steps) → L that runs one outer iteration, and P."""
-    import torch
-
-    from dd.augment import DSA
-    from dd.inner import InnerStep, Problem, Student, Target, adjoint
-    from dd.models import build
-    from dd.seeding import child
-
-    student = Student(build(f"convnet(width={args.width})", channels=3, classes=10, size=(32, 32), seed=0))
-    theta = student.initial
-    goal = theta + 0.1 * theta.std() * torch.randn(theta.shape, generator=child(0, "target"))
-    images = torch.randn(args.images, 3, 32, 32, generator=child(0, "images"))
-    labels = torch.arange(args.images) % 10
-    dsa, lr = DSA(), torch.tensor(0.01)
-
-    def run(count: int, n: int) -> float:
-        steps = [InnerStep(torch.arange(count), dsa.draw(count, (32, 32), child(0, "draw", i))) for i in range(n)]
-        problem = Problem(student, theta, [Target(n, goal)], images[:count], labels[:count], lr, steps)
-        if args.engine == "generic":
-            return float(adjoint(problem, micro_batch=args.micro_batch, reuse=reuse).loss)
-        from dd.inner.fast import adjoint_fast, compiler_present
-
-        compiled = not args.no_compile and compiler_present()
-        return float(adjoint_fast(problem, args.micro_batch, reuse, compiled=compiled).loss)
-
-    return run, student.size
-
-
 def measure(args: argparse.Namespace, steps: int, reuse: int) -> dict[str, Any]:
     """Run one row in this process."""
+    from dd.inner import adjoint
+    from dd.inner.fast import adjoint_fast, compiler_present
     from dd.process import tune_process
 
     tune_process(threads=args.threads, allocator=False)
-    run, parameters = make_pass(args, reuse)
+    setting = Setting(args.images, args.width, "color_crop_cutout_flip_scale_rotate")
+
+    def run(count: int, n: int) -> float:
+        problem = setting.problem(count, n)
+        if args.engine == "generic":
+            return float(adjoint(problem, micro_batch=args.micro_batch, reuse=reuse).loss)
+        compiled = not args.no_compile and compiler_present()
+        return float(adjoint_fast(problem, args.micro_batch, reuse, compiled=compiled).loss)
+
     parts = -(-args.images // args.micro_batch)
     run(-(-args.images // parts), 1)
     give_back()
     was_reset = reset_high_water()
-    base_kib = read_kib("VmRSS")
-    base = high_water_mb(was_reset) if base_kib is None else base_kib * 1024 / MB
+    base = base_mb(was_reset)
     loss = run(args.images, steps)
-    peak, stored = high_water_mb(was_reset) - base, 4 * (steps + 1) * parameters / MB
+    peak, stored = high_water_mb(was_reset) - base, 4 * (steps + 1) * setting.student.size / MB
     return {
         "steps": steps,
         "reuse": reuse,

@@ -39,85 +39,40 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from common import MB, Setting, base_mb, chosen_rows, cores, high_water_mb, reset_high_water, run_child
 
 ROWS = ("adjoint", "adjoint_lean", "adjoint_generic", "adjoint_hybrid", "unroll", "plain", "plain_tuned")
 TUNED = ("adjoint", "adjoint_generic", "adjoint_hybrid", "plain_tuned")
 LEAN_MICRO_BATCH = 5
 LEAN_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "300000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
-MB = 1e6
-
-
-def read_kib(key: str) -> int | None:
-    """A size in KiB from `/proc/self/status`, or None where there is none."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    found = [line.split()[1] for line in lines if line.startswith(f"{key}:")]
-    return int(found[0]) if found else None
-
-
-def reset_high_water() -> bool:
-    """Set the high-water mark of the resident size to the present size; False where the system cannot."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return read_kib("VmHWM") is not None
-
-
-def high_water_mb(was_reset: bool) -> float:
-    """The resident size's high-water mark in 10⁶ bytes: since the reset, or else of the whole process."""
-    if was_reset:
-        return (read_kib("VmHWM") or 0) * 1024 / MB
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MB
 
 
 def make_pass(row: str, args: argparse.Namespace) -> Callable[..., Any]:
     """A function (images, steps, compiled) → (L, image gradient) that runs one outer iteration as `row` does it."""
-    import torch
-
-    from dd.augment import DSA
-    from dd.inner import InnerStep, Problem, Student, Target, adjoint, unroll
+    from dd.inner import adjoint, unroll
     from dd.inner.fast import adjoint_fast
-    from dd.models import build
-    from dd.seeding import child
 
-    dtype = torch.float64 if row == "reference" else torch.float32
-    net = build(f"convnet(width={args.width})", channels=3, classes=10, size=(32, 32), seed=0).to(dtype)
-    student = Student(net)
-    theta = student.initial
-    target = theta + 0.1 * theta.std() * torch.randn(theta.shape, generator=child(0, "target")).to(dtype)
-    images = torch.randn(args.images, 3, 32, 32, generator=child(0, "images")).to(dtype)
-    labels = torch.arange(args.images) % 10
-    lr = torch.tensor(0.01, dtype=dtype)
-    dsa = DSA(args.augment)
-
-    def steps(count: int, n: int) -> list[InnerStep]:
-        draws = [dsa.draw(count, (32, 32), child(0, "draw", i)) for i in range(n)]
-        return [InnerStep(torch.randperm(count, generator=child(0, "order", i)), d) for i, d in enumerate(draws)]
+    setting = Setting(args.images, args.width, args.augment, double=row == "reference")
 
     def plain(count: int, n: int, compiled: bool = True) -> Any:
         from plain import plain_matching
 
         del compiled
-        ends = [list(student.views(t).values()) for t in (theta, target)]
-        pairs = [(step.index, step.draw) for step in steps(count, n)]
-        loss, gradient, _ = plain_matching(net, *ends, images[:count], labels[:count], lr, pairs)
+        ends = [list(setting.student.views(t).values()) for t in (setting.theta, setting.target)]
+        pairs = [(step.index, step.draw) for step in setting.steps(count, n)]
+        images, labels = setting.images[:count], setting.labels[:count]
+        loss, gradient, _ = plain_matching(setting.net, *ends, images, labels, setting.lr, pairs)
         return float(loss), gradient
 
     def engine(count: int, n: int, compiled: bool = True) -> Any:
-        problem = Problem(student, theta, [Target(n, target)], images[:count], labels[:count], lr, steps(count, n))
+        problem = setting.problem(count, n)
         if row == "unroll":
             found = unroll(problem)
         elif row in ("adjoint_generic", "reference"):
@@ -128,7 +83,7 @@ def make_pass(row: str, args: argparse.Namespace) -> Callable[..., Any]:
             found = adjoint_fast(problem, 25, None, compiled, hybrid=row == "adjoint_hybrid")
         return float(found.loss), found.images
 
-    args.parameters = student.size
+    args.parameters = setting.student.size
     return plain if row.startswith("plain") else engine
 
 
@@ -178,8 +133,7 @@ def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
     warm = time.perf_counter() - start
     peak = conv_peak()
     was_reset = reset_high_water()
-    base_kib = read_kib("VmRSS")
-    base = high_water_mb(was_reset) if base_kib is None else base_kib * 1024 / MB
+    base = base_mb(was_reset)
     times = []
     for _ in range(1 + args.repeats):
         start = time.perf_counter()
@@ -204,24 +158,6 @@ def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def run_child(script: str, row: str, arguments: list[str], environment: Mapping[str, str]) -> dict[str, Any]:
-    """Run one row of a bench in a process of its own; `environment` is added to that of this one."""
-    command = [sys.executable, str(Path(script).resolve()), *arguments, "--child", row]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env={**os.environ, **environment})
-    if done.returncode:
-        raise SystemExit(f"row {row} failed with exit code {done.returncode}")
-    return json.loads(done.stdout)
-
-
-def chosen_rows(parser: argparse.ArgumentParser, text: str, known: Sequence[str]) -> list[str]:
-    """The rows named in `text`, by commas; an unknown one is refused."""
-    rows = text.split(",")
-    for row in rows:
-        if row not in known:
-            parser.error(f"unknown row {row!r}; known: {', '.join(known)}")
-    return rows
-
-
 def child(row: str, arguments: list[str]) -> dict[str, Any]:
     """Run one row in a process of its own."""
     return run_child(__file__, row, arguments, LEAN_ENVIRONMENT if row == "adjoint_lean" else {})
@@ -240,11 +176,6 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         cells += (f"{r['peak_share']:.3f}", error, f"{r['loss']:.6f}")
         lines.append(f"{row:<16}" + "".join(f"{cell:>11}" for cell in cells))
     return "\n".join(lines)
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

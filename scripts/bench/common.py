@@ -1,0 +1,127 @@
+"""What the benches share: reading memory, a process a row, and the setting of an outer iteration."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+MB = 1e6
+
+
+def read_kib(key: str) -> int | None:
+    """A size in KiB from `/proc/self/status`, or None where there is none."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith(f"{key}:")]
+    return int(found[0]) if found else None
+
+
+def reset_high_water() -> bool:
+    """Set the high-water mark of the resident size to the present size; False where the system cannot."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return read_kib("VmHWM") is not None
+
+
+def high_water_mb(was_reset: bool) -> float:
+    """The resident size's high-water mark in 10⁶ bytes: since the reset, or else of the whole process."""
+    if was_reset:
+        return (read_kib("VmHWM") or 0) * 1024 / MB
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MB
+
+
+def base_mb(was_reset: bool) -> float:
+    """The resident size in 10⁶ bytes that growth is counted from."""
+    kib = read_kib("VmRSS")
+    return high_water_mb(was_reset) if kib is None else kib * 1024 / MB
+
+
+def give_back() -> None:
+    """Return free heap to the kernel, where the C library can."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_child(script: str, row: str, arguments: list[str], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Run one row of a bench in a process of its own; `environment` is added to that of this one."""
+    command = [sys.executable, str(Path(script).resolve()), *arguments, "--child", row]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env={**os.environ, **environment})
+    if done.returncode:
+        raise SystemExit(f"row {row} failed with exit code {done.returncode}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def chosen_rows(parser: argparse.ArgumentParser, text: str, known: Sequence[str]) -> list[str]:
+    """The rows named in `text`, by commas; an unknown one is refused."""
+    rows = text.split(",")
+    for row in rows:
+        if row not in known:
+            parser.error(f"unknown row {row!r}; known: {', '.join(known)}")
+    return rows
+
+
+class Setting:
+    """An outer iteration of ConvNet on 3×32×32 pictures of ten classes, every image in every step, one target.
+
+    Pictures are seeded noise and θ* is near θ_0: neither time nor memory depends on the values.
+
+    Attributes:
+        net, student: the network and its function of θ.
+        theta, target: θ_0 and θ* `[P]`.
+        images, labels, lr: x `[n, 3, 32, 32]`, y `[n]`, β.
+    """
+
+    def __init__(self, images: int, width: int, augment: str, double: bool = False) -> None:
+        import torch
+
+        from dd.augment import DSA
+        from dd.inner import Student
+        from dd.models import build
+        from dd.seeding import child
+
+        dtype = torch.float64 if double else torch.float32
+        self.net = build(f"convnet(width={width})", channels=3, classes=10, size=(32, 32), seed=0).to(dtype)
+        self.student = Student(self.net)
+        self.theta = self.student.initial
+        noise = torch.randn(self.theta.shape, generator=child(0, "target")).to(dtype)
+        self.target = self.theta + 0.1 * self.theta.std() * noise
+        self.images = torch.randn(images, 3, 32, 32, generator=child(0, "images")).to(dtype)
+        self.labels = torch.arange(images) % 10
+        self.lr = torch.tensor(0.01, dtype=dtype)
+        self._dsa = DSA(augment)
+
+    def steps(self, count: int, n: int) -> list[Any]:
+        """n student steps, each on the first `count` pictures in an order and a draw of its own."""
+        import torch
+
+        from dd.inner import InnerStep
+        from dd.seeding import child
+
+        draws = [self._dsa.draw(count, (32, 32), child(0, "draw", i)) for i in range(n)]
+        return [InnerStep(torch.randperm(count, generator=child(0, "order", i)), d) for i, d in enumerate(draws)]
+
+    def problem(self, count: int, n: int) -> Any:
+        """The outer iteration on the first `count` pictures with n student steps."""
+        from dd.inner import Problem, Target
+
+        target, steps = Target(n, self.target), self.steps(count, n)
+        return Problem(self.student, self.theta, [target], self.images[:count], self.labels[:count], self.lr, steps)
