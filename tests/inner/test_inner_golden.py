@@ -23,7 +23,8 @@ from torch import Tensor
 from dd.augment import DSA, Draw
 from dd.experts.steps import gsam_direction, sgd_update
 from dd.inner import InnerStep, Matching, Problem, Student, Target, adjoint, unroll
-from dd.methods import papers, trajectory
+from dd.methods import papers
+from dd.methods.loop import Loop
 from dd.models import build
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -213,7 +214,7 @@ def test_outer_iterations_and_average_of_ftd() -> None:
         same(answer.loss, iteration["loss"])
         same(answer.images, tensors[f"ftd_ema/gradient{k}"])
         same(answer.lr, iteration["lr_gradient"])
-        state.update(trajectory._Loop._update(loop, state, answer, float(state["lr"])))
+        state.update(Loop._update(loop, state, answer, float(state["lr"])))
         same(state["lr"], iteration["lr"])
     same(state["images"], tensors["ftd_ema/images"])
     same(state["ema"], tensors["ftd_ema/ema"])

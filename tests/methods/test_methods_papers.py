@@ -13,6 +13,7 @@ import dd
 from dd.inner import cross_entropy
 from dd.methods import Run, Step
 from dd.methods import trajectory as module
+from dd.methods.loop import Loop
 from dd.methods.start import committee_logits, correct, features, representative, scores
 from dd.methods.terms import balance, matching_points, perturb, softmax_pull, window_end
 from dd.seeding import child
@@ -46,11 +47,11 @@ def run(value: Any, real: dd.Images, store: Path, **road: Any) -> list[Step]:
     return list(value.distill(real, Run(store=store, **road)))
 
 
-def loop(value: Any, real: dd.Images, store: Path, **road: Any) -> module._Loop:
+def loop(value: Any, real: dd.Images, store: Path, **road: Any) -> Loop:
     transform = module.make_transform(real, value.expert.whiten)
     experts = module.ExpertStore(store, value.expert, real)
     experts.ensure(transform, snapshots=value.snapshots_read)
-    return module._Loop(value, real, Run(store=store, **road), transform, experts)
+    return Loop(value, real, Run(store=store, **road), transform, experts)
 
 
 def test_balance_has_the_published_values() -> None:

@@ -13,6 +13,7 @@ import dd
 from dd.files import digest, load_tensors, save_tensors
 from dd.inner import Matching
 from dd.methods import Run, Step
+from dd.methods import loop as loops
 from dd.methods import trajectory as module
 
 FEW: dict[str, Any] = {"augment": "", "batch_size": 64, "snapshot_every": 2, "snapshot_unit": "step"}
@@ -47,10 +48,10 @@ def steps(value: dd.TrajectoryMatching, real: dd.Images, store: Path, **run: Any
     return list(value.distill(real, Run(store=store, **run)))
 
 
-def _loop(value: dd.TrajectoryMatching, real: dd.Images, store: Path, **run: Any) -> module._Loop:
+def _loop(value: dd.TrajectoryMatching, real: dd.Images, store: Path, **run: Any) -> loops.Loop:
     transform = module.make_transform(real, value.expert.whiten)
     experts = module.ExpertStore(store, value.expert, real)
-    return module._Loop(value, real, Run(store=store, **run), transform, experts)
+    return loops.Loop(value, real, Run(store=store, **run), transform, experts)
 
 
 def test_both_engines_give_the_same_images_in_float64(real: dd.Images, store: Path) -> None:
@@ -78,7 +79,7 @@ def test_log_step_size_stays_positive_where_the_published_rule_turns_negative(
         zero = torch.zeros_like(problem.images)
         return Matching(torch.tensor(0.5), zero, torch.tensor(100.0), None, problem.theta)
 
-    monkeypatch.setattr(module, "solve", pushed)
+    monkeypatch.setattr(loops, "solve", pushed)
     log = steps(method(lr_lr=1e-3, iterations=1), real, store)[-1]
     assert 0 < float(method().beta(log.state)) < 0.01
     raw = steps(method(lr_lr=1e-3, iterations=1, lr_mode="raw"), real, store)[-1]
@@ -104,7 +105,7 @@ def test_not_finite_keeps_images_halves_beta_and_gives_up_after_ten(
         nan = torch.full_like(problem.images, math.nan)
         return Matching(torch.tensor(math.nan), nan, torch.tensor(math.nan), None, problem.theta)
 
-    monkeypatch.setattr(module, "solve", broken)
+    monkeypatch.setattr(loops, "solve", broken)
     stream = method(iterations=50).distill(real, Run(store=store))
     first = next(stream)
     assert first.metrics["skipped"] == "not finite; step size halved"
