@@ -91,7 +91,7 @@ def evaluate(
         split="test",
         protocol=protocol,
         selection=str(loaded.provenance.get("selection", "unknown")),
-        method=f"{name}, {len(loaded)} images",
+        method=f"{name}, {len(loaded)} " + (f"canvases of {loaded.canvas}²" if loaded.canvas > 1 else "images"),
         rows=tuple(rows),
         bytes=sizes,
         origin=origin(seed, judge.device),
@@ -104,8 +104,9 @@ def _match(small: SyntheticImages, real: Images) -> SyntheticImages:
     if len(small.classes) != real.num_classes:
         raise refuse("data", f"of {len(small.classes)} classes, like the set", f"{real.num_classes} ({real.name})")
     shape = (real.channels, *real.size)
-    if tuple(small.images.shape[1:]) != shape:
-        raise refuse("data", f"of images {list(small.images.shape[1:])}, like the set", list(shape), "Give `size=`.")
+    own = (small.channels, *small.size)
+    if own != shape:
+        raise refuse("data", f"of images {list(own)}, like the set", list(shape), "Give `size=`.")
     if real.test is None:
         raise refuse("data", "with a test split", "none", "Give dd.Images(train=…, test=…) or a test Dataset.")
     if small.transform is not None:
@@ -177,6 +178,10 @@ class _Judge:
         sets: list[tuple[str, list[SyntheticImages]]] = []
         notes = []
         ipc = len(self.small) // len(self.small.classes)
+        if self.small.canvas > 1 and baselines and len(self.real.train):
+            smallest = int(torch.bincount(self.real.train.labels, minlength=self.real.num_classes).min())
+            ipc = min(ipc * self.small.canvas**2, smallest)
+            notes.append(f"a canvas counts as {self.small.canvas**2} images, its bytes: {ipc} a class in the baselines")
         draws: list[SyntheticImages] = []
         for label in baselines:
             if not len(self.real.train):

@@ -60,7 +60,7 @@ def grid(
     for name, value in (("columns", columns), ("classes", classes)):
         if value is not None and value < 1:
             raise refuse(name, "at least 1", value)
-    height, width = small.size
+    height, width = small.images.shape[2:]  # of a canvas where there are canvases
     scale = _default_scale(max(height, width)) if scale is None else scale
     if not 0 < scale < math.inf:
         raise refuse("scale", "positive and finite", scale)

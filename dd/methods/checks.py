@@ -6,6 +6,7 @@ import math
 from typing import Any, Final
 
 from dd.errors import refuse
+from dd.shapes import check_whole
 
 CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "init": ("real", "noise", "representative", "correct"),
@@ -54,6 +55,23 @@ def check_fields(m: Any) -> None:
     if m.labels == "learned" and m.init == "noise":
         way_out = 'Use init="correct" or "real", whose images the experts can label.'
         raise refuse("init", "real images where labels are learned", "'noise'", way_out)
+    _check_canvas(m)
+
+
+def _check_canvas(m: Any) -> None:
+    if check_whole(m.canvas_samples, "canvas_samples") > 1 and check_whole(m.canvas, "canvas") == 1:
+        raise refuse("canvas_samples", "1 without a canvas", m.canvas_samples, "Give `canvas=2`.")
+    if check_whole(m.canvas, "canvas") == 1:
+        return
+    if m.expert.whiten:
+        way_out = "Use an `expert` with whiten=False, or `canvas=1`."
+        raise refuse("canvas", "1 with a whitened buffer, whose matrix is of one picture size", m.canvas, way_out)
+    if m.labels != "hard":
+        way_out = 'Use labels="hard", or `canvas=1`.'
+        raise refuse("labels", "`hard` with a canvas, whose crops share one label", repr(m.labels), way_out)
+    if m.init not in ("real", "noise"):
+        way_out = 'Use init="noise" or "real", or `canvas=1`.'
+        raise refuse("init", "`real` or `noise` with a canvas", repr(m.init), way_out)
 
 
 def _check_window(m: Any) -> None:

@@ -20,7 +20,7 @@ from dd.methods.start import committee_logits, correct, pick_real, representativ
 from dd.methods.terms import balance, matching_points, perturb, softmax_pull, window_end
 from dd.models import as_spec, uses_batch_stats
 from dd.seeding import child
-from dd.synthetic import SyntheticImages
+from dd.synthetic import Crops, SyntheticImages, draw_crops, tile
 from dd.whiten import Transform
 
 if TYPE_CHECKING:
@@ -60,11 +60,11 @@ class Loop:
         method, real = self.method, self.real
         logits = None
         if method.init == "noise":
-            shape = (len(self.labels), real.channels, *real.size)
-            images = torch.randn(shape, generator=child(self.run.seed, "init"))
+            sides = [method.canvas * side for side in real.size]
+            images = torch.randn((len(self.labels), real.channels, *sides), generator=child(self.run.seed, "init"))
         else:
             rows = self._rows()
-            images = self.transform.forward(real.train.pixels(rows))
+            images = tile(self.transform.forward(real.train.pixels(rows)), method.canvas)
             if method.labels == "learned":
                 experts = range(method.expert.experts if method.init == "correct" else 1)
                 thetas = [self._last(expert) for expert in experts]
@@ -86,10 +86,10 @@ class Loop:
         return self.store.read(expert, [self.method.snapshots_read])[0].to(self.run.device, self.dtype)
 
     def _rows(self) -> Tensor:
-        """The training images to start from `[K · ipc]`."""
+        """The training images to start from `[K · ipc · canvas²]`."""
         method, seed = self.method, self.run.seed
         if method.init == "real":
-            return pick_real(self.real, method.ipc, seed)
+            return pick_real(self.real, method.ipc * method.canvas**2, seed)
         args = (self.student, self._last(0), self.real, self.transform, method.ipc)
         if method.init == "correct":
             return correct(*args, seed)
@@ -100,6 +100,8 @@ class Loop:
         iteration = int(state["iteration"])
         problem, where = self._problem(state, iteration)
         matching = self._engine(problem)
+        if where["crops"] is not None:
+            matching = dataclasses.replace(matching, images=where["crops"].put(matching.images, state["images"]))
         loss, beta = float(matching.loss), float(self.method.beta(state))
         new: State = {**state, "iteration": torch.tensor(iteration + 1)}
         rms = float(matching.images.square().mean().sqrt())
@@ -163,20 +165,25 @@ class Loop:
             views = self.student.views(theta)
             theta = perturb(views, method.perturb, method.perturb_norm, child(seed, "perturb", iteration))
         phi = balance(start, method.max_start_epoch) if method.balance else 1.0
+        images, labels = state["images"], self._labels(state, ends[-1])
+        steps, crops = self._steps(child(seed, "inner", iteration)), None
+        if method.canvas > 1:
+            steps, crops = self._crop(steps, images, child(seed, "crops", iteration))
+            images, labels = crops.take(images), labels[crops.index]
         problem = Problem(
             student=self.student,
             theta=theta,
             targets=[Target(step, t, w) for (step, _, w), t in zip(points, ends, strict=True)],
-            images=state["images"],
-            labels=self._labels(state, ends[-1]),
+            images=images,
+            labels=labels,
             lr=method.beta(state) * phi if method.balance else method.beta(state),
-            steps=self._steps(child(seed, "inner", iteration)),
+            steps=steps,
             momentum=method.momentum,
             gradient=method.gradient,
             truncate=method.truncate,
             labels_constant=method.labels == "assigned",
         )
-        return problem, {"expert": expert, "start": start, "phi": phi}
+        return problem, {"expert": expert, "start": start, "phi": phi, "crops": crops}
 
     @torch.no_grad()
     def _labels(self, state: State, target: Tensor) -> Tensor:
@@ -189,7 +196,10 @@ class Loop:
         return self.labels
 
     def _steps(self, generator: torch.Generator) -> list[InnerStep]:
-        """Index chunks from permutations, taken from the end (the short one first), and one draw a step."""
+        """Index chunks from permutations, taken from the end (the short one first), and one draw a step.
+
+        A canvas is in its step `canvas_samples` times, after all others of its chunk.
+        """
         count = len(self.labels)
         size = min(self.method.batch_syn or count, count)
         pool: list[Tensor] = []
@@ -197,10 +207,22 @@ class Loop:
         for _ in range(self.method.student_steps):
             if not pool:
                 pool = list(torch.randperm(count, generator=generator).split(size))
-            index = pool.pop()
+            index = pool.pop().repeat(self.method.canvas_samples)
             draw = self.dsa.draw(len(index), self.real.size, generator)
             steps.append(InnerStep(index.to(self.run.device), draw))
         return steps
+
+    def _crop(
+        self, steps: list[InnerStep], canvases: Tensor, generator: torch.Generator
+    ) -> tuple[list[InnerStep], Crops]:
+        """A crop for every place in every step, and the steps in terms of these crops, which come one after the other.
+
+        An engine then needs to know nothing of canvases; it holds N · b crops and their gradient.
+        """
+        sides = canvases.shape[2], canvases.shape[3]
+        crops = draw_crops(torch.cat([s.index for s in steps]), sides, self.real.size, generator)
+        places = torch.arange(len(crops.index), device=canvases.device).split([len(s.index) for s in steps])
+        return [InnerStep(place, s.draw) for place, s in zip(places, steps, strict=True)], crops
 
     def _road(self) -> Road:
         method, run, module = self.method, self.run, self.student.module
@@ -211,7 +233,7 @@ class Loop:
                 "compile", "False or None where no compiler is present", True, "Install g++, or Triton on a GPU."
             )
         if compiled is None:
-            seen = method.iterations * method.student_steps * batch
+            seen = method.iterations * method.student_steps * batch * method.canvas_samples
             compiled = run.engine == "adjoint" and worth_compiling(module, self.real.size, seen, device)
         micro = run.micro_batch
         if micro is None and device == "cpu" and not uses_batch_stats(module):
@@ -268,4 +290,6 @@ class Loop:
             recipe=recipe,
             transform=self.transform,
             method=method.describe(),
+            canvas=method.canvas,
+            canvas_samples=method.canvas_samples,
         )

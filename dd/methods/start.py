@@ -19,11 +19,15 @@ _BATCH = 500
 
 
 def pick_real(real: Images, ipc: int, seed: int) -> Tensor:
-    """Row numbers of `ipc` distinct random training images of each class, in class order `[K · ipc]`."""
+    """Row numbers of `ipc` random training images of each class, in class order `[K · ipc]`.
+
+    Distinct, unless a class has fewer: then all of it as often as it goes in, which only canvases ask for.
+    """
     rows = []
     for k in range(real.num_classes):
         of_class = real.class_index(k)
-        rows.append(of_class[torch.randperm(len(of_class), generator=child(seed, "pick", k))[:ipc]])
+        order = torch.randperm(len(of_class), generator=child(seed, "pick", k))
+        rows.append(of_class[order[torch.arange(ipc) % len(of_class)]])
     return torch.cat(rows)
 
 

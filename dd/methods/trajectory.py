@@ -23,7 +23,7 @@ from dd.whiten import make_transform
 
 _LATER_FIELDS = (
     "init_space balance intermediate perturb perturb_norm labels lr_label momentum_label current_start_epoch "
-    "window_iterations gradient truncate"
+    "window_iterations gradient truncate canvas canvas_samples"
 ).split()
 
 
@@ -55,6 +55,12 @@ class TrajectoryMatching:
         labels: `hard`; `assigned` each iteration by the target snapshot (TESLA); `learned` logits (DATM), which start
             from the experts that are right (`init="correct"`) or from expert 0.
         lr_label, momentum_label: of SGD on the logits.
+        canvas: MTT's texture mode: a synthetic image is a canvas of canvas × canvas pictures, `[C, canvas·H,
+            canvas·W]`, and every student step, of the matching as of the evaluation, sees crops `[C, H, W]` at fresh
+            random places, with wrap-around. 1 is off. `init="noise"` is the authors' way; with `real` a canvas is
+            tiled with different images of its class, whose borders take long to go (their code means to do so, but
+            stops there with an error of shapes). Not with whitening.
+        canvas_samples: crops of a canvas in a student step, which then sees batch_syn · canvas_samples pictures.
         current_start_epoch, window_iterations: DATM's window: the end of the starts grows from the first to
             `max_start_epoch` in so many iterations; `None` for a fixed one.
         gradient: `exact`, or `detached` (TESLA; its released code takes half of it for the images, so its published
@@ -95,6 +101,8 @@ class TrajectoryMatching:
     momentum_label: float = 0.9
     current_start_epoch: int | None = None
     window_iterations: int = 0
+    canvas: int = 1
+    canvas_samples: int = 1
     gradient: Literal["exact", "detached"] = "exact"
     truncate: int | None = None
     pixel_optimizer: Literal["sgd", "adam"] = "sgd"

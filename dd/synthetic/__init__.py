@@ -1,7 +1,8 @@
 """Synthetic sets: the protocol, image sets and their files."""
 
 from dd.synthetic.base import NBytes, SyntheticSet
+from dd.synthetic.canvas import Crops, draw_crops, tile
 from dd.synthetic.images import SyntheticImages
 from dd.synthetic.recipe import TrainRecipe
 
-__all__ = ["NBytes", "SyntheticImages", "SyntheticSet", "TrainRecipe"]
+__all__ = ["Crops", "NBytes", "SyntheticImages", "SyntheticSet", "TrainRecipe", "draw_crops", "tile"]

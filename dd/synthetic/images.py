@@ -14,8 +14,9 @@ from torch.utils.data import Dataset
 from dd.data import Split
 from dd.errors import DamagedError, DDError, InputError, refuse
 from dd.files import digest, load_tensors, pack, save_tensors
-from dd.shapes import check, check_finite
+from dd.shapes import check, check_finite, check_whole
 from dd.synthetic.base import NBytes
+from dd.synthetic.canvas import draw_crops
 from dd.synthetic.recipe import TrainRecipe
 from dd.whiten import ZCA, Transform, transform_from
 
@@ -28,10 +29,11 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
     """Images `[n, C, H, W]` in model space with labels, and all that a fresh network needs to be trained on them.
 
     `small[i]` is (float32 image `[C, H, W]` in model space, int label or float32 `[K]` probabilities); a default
-    DataLoader collates it.
+    DataLoader collates it. Of a set of canvases it is the whole canvas: train on `batches`, which crops.
 
     Attributes:
-        images: float32 `[n, C, H, W]` in model space (normalised or whitened); finite.
+        images: float32 `[n, C, H, W]` in model space (normalised or whitened); finite. With canvases
+            `[n, C, canvas·H, canvas·W]`.
         labels: int64 `[n]` in 0…K−1, or float32 `[n, K]` rows of probabilities.
         classes: names in label order.
         recipe: how a network is trained on it.
@@ -40,6 +42,8 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         transform_record: the transform as the file tells it.
         method: name and fields of the method.
         provenance: data name and hash, protocol, seed, how the iterate was chosen; no time, no host.
+        canvas: each image is canvas × canvas pictures large, and networks are trained on crops of it; 1 for none.
+        canvas_samples: crops of a canvas in a batch; 1 without canvases.
     """
 
     images: Tensor
@@ -50,6 +54,8 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
     transform_record: Mapping[str, Any] = field(default_factory=dict)
     method: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    canvas: int = 1
+    canvas_samples: int = 1
 
     def __post_init__(self) -> None:
         images = check(self.images, "images", "N C H W")
@@ -61,6 +67,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
             if self.transform is None:
                 raise refuse("transform", "given", None)
             object.__setattr__(self, "transform_record", self.transform.describe())
+        _check_canvas(self)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -71,8 +78,8 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width."""
-        return self.images.shape[2], self.images.shape[3]
+        """Height and width of what a network sees: of an image, or of a crop of a canvas."""
+        return self.images.shape[2] // self.canvas, self.images.shape[3] // self.canvas
 
     @property
     def channels(self) -> int:
@@ -80,15 +87,26 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         return self.images.shape[1]
 
     def batches(self, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch of (images, labels); the whole set, unshuffled, where it fits one batch."""
-        if size >= len(self):
+        """One epoch of (images, labels); the whole set, unshuffled, where it fits one batch.
+
+        Of canvases: `canvas_samples` fresh crops `[C, H, W]` of each, at places drawn from `generator`; `size` counts
+        canvases, as in the authors' code.
+        """
+        whole = size >= len(self)
+        if whole and self.canvas == 1:
             yield self.images, self.labels
             return
-        for rows in torch.randperm(len(self), generator=generator).split(size):
-            yield self.images[rows], self.labels[rows]
+        order = torch.arange(len(self)) if whole else torch.randperm(len(self), generator=generator)
+        for rows in order.split(size):
+            if self.canvas == 1:
+                yield self.images[rows], self.labels[rows]
+                continue
+            sides = self.images.shape[2], self.images.shape[3]
+            crops = draw_crops(rows.repeat(self.canvas_samples), sides, self.size, generator)
+            yield crops.take(self.images), self.labels[crops.index]
 
     def pixels(self) -> Tensor:
-        """The images as pixels in [0, 1] `[n, C, H, W]`, clipped."""
+        """The images (or canvases) as pixels in [0, 1] `[n, C, H, W]`, clipped."""
         return self.ready_transform().inverse(self.images).clamp(0, 1)
 
     def ready_transform(self) -> Transform:
@@ -129,6 +147,8 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
             "provenance": dict(self.provenance),
             "sha256": {name: digest(t) for name, t in tensors.items()},
         }
+        if self.canvas > 1:  # other sets keep their bytes
+            meta.update(canvas=self.canvas, canvas_samples=self.canvas_samples)
         return tensors, meta
 
     @property
@@ -194,7 +214,21 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
             transform_record={**record, "tensors": kept} if kept else record,
             method=meta["method"],
             provenance=meta["provenance"],
+            canvas=meta.get("canvas", 1),
+            canvas_samples=meta.get("canvas_samples", 1),
         )
+
+
+def _check_canvas(small: SyntheticImages) -> None:
+    """Refuse canvases that are not whole pictures wide and high, or whitened."""
+    canvas, height, width = check_whole(small.canvas, "canvas"), *small.images.shape[2:]
+    if check_whole(small.canvas_samples, "canvas_samples") > 1 and canvas == 1:
+        raise refuse("canvas_samples", "1 in a set without canvases", small.canvas_samples, "Give `canvas=` too.")
+    if height % canvas or width % canvas:
+        raise refuse("canvas", "a divisor of height and width of `images`", f"{canvas} for {height} × {width}")
+    if canvas > 1 and small.transform_record.get("kind") == "zca":
+        way_out = "Use mean and std, or `canvas=1`."
+        raise refuse("canvas", "1 in a whitened set, whose matrix is of one picture size", canvas, way_out)
 
 
 def _check_labels(labels: object, count: int, classes: int) -> None:
