@@ -1,171 +1,325 @@
-"""A few seconds of the real thing: expert steps, outer iterations and evaluation steps at a method's own sizes.
+"""A few seconds of the real thing: experts, outer iterations and selection at a method's own sizes, in a run's order.
 
-Nothing here imitates a run. The expert trainer, the method's own loop with its engine, and the learner of the
-selection are called as a run calls them, only for a few steps, on one throw-away expert in a temporary folder.
+Nothing here imitates a run. The expert store, the method's own loop with the engine of its road, and the learner of
+the selection are called as a run calls them, only for a few steps, in a temporary folder. Where a step is too long,
+fewer pictures are shown: times and graphs are sums over pictures. Nothing is compiled, for that alone takes longer
+than a calibration may: a compiled road is walked with eager kernels, the time inside convolutions is told apart, and
+the rest is scaled by `FUSED`.
 """
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
+import itertools
 import math
-import platform
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import TypeVar
+from typing import Final
 
 import torch
 
-from dd.data import Images
+from dd._counts import Peaks, Pieces, Plan, images_seen
+from dd._measure import Convolutions, Memory, timed, typical
+from dd.data import Images, Split
 from dd.evaluation import NetworkLearner
-from dd.experts import ExpertRecipe
-from dd.experts.train import ExpertTrainer
+from dd.experts import ExpertStore
 from dd.methods import Run, Step, TrajectoryMatching
 from dd.synthetic import SyntheticImages
 from dd.whiten import ZCA, Transform, make_transform
 
-_EXPERT_SECONDS, _MATCHING_SECONDS, _SELECTION_SECONDS = 2.5, 4.0, 1.2
+FUSED: Final = {"matching": 0.25, "expert": 0.45}
+"""Time outside convolutions that compiling leaves, as a share of the eager time. Measured on one core of a Xeon under
+other load, 2026-11-24, torch 2.14: matching 0.20 and 0.30, experts 0.35 and 0.59 (ConvNet of width 32 and 128 at
+32 px)."""
+
+_EXPERT_SECONDS, _MATCHING_SECONDS, _SELECTION_SECONDS = 2.2, 2.8, 0.9
+_PILOT = 0.12  # seconds of a first call, at the assumed rate
 _SCORED = 500  # images of the split that times a score
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pieces:
-    """What was measured.
-
-    Attributes:
-        expert_step, expert_snapshot: seconds of an optimiser step; of a snapshot with its accuracy.
-        iteration: seconds of an outer iteration apart from its student images (reads, outer update).
-        student_image: seconds of one image in one student step, there and back.
-        compile: seconds that the first iteration took above a later one.
-        train_step, score_image: seconds of a step on the synthetic set; of a real image that is scored.
-        expert_peak, matching_peak: growth of the resident (or CUDA) memory in bytes; 0 where it cannot be read.
-        matching_steps, matching_batch: student steps and images a step that `matching_peak` was seen with.
-    """
-
-    expert_step: float
-    expert_snapshot: float
-    iteration: float
-    student_image: float
-    compile: float
-    train_step: float
-    score_image: float
-    expert_peak: int
-    matching_peak: int
-    matching_steps: int
-    matching_batch: int
+_EXPERTS, _SNAPSHOTS = 2, 2  # that the calibration trains
+_NUMBERS = 10_000_000  # of the synthetic images; beyond, fewer images a class are calibrated
 
 
-def measure_pieces(method: TrajectoryMatching, real: Images, device: torch.device, affordable: float) -> Pieces:
-    """Measure the pieces of a run in about eight seconds.
+def measure_pieces(method: TrajectoryMatching, real: Images, device: torch.device, plan: Plan, folder: Path) -> Pieces:
+    """Measure the pieces of a run in well under ten seconds.
 
     Args:
         method: what will be run.
         real: on this data.
         device: where.
-        affordable: student images that an assumed rate allows in a second; a larger student batch is measured
-            with fewer images, since its time is a sum over images.
+        plan: its sizes and road.
+        folder: an empty folder for throw-away experts.
     """
-    fixed, image, lengths, peak, small = _matching(method, real, device, affordable)
-    with Memory(device) as of_expert:
-        step, snapshot = _expert(method.expert, real, device)
-    train_step, score_image = _selection(small, real, device)
+    start = time.perf_counter()
+    transform = _transform(method, real)
+    matching = _Matching(method, real, device, plan, folder)
+    experts = _Experts(method, real, device, plan, folder, transform)
+    small = matching.pilot()
+    experts.pilot()
+    selection = _Selection(small, method, real, device, plan, transform)
+    selection.pilot()
+    memory = Memory(device)  # libraries are warm by now
+    late = max(0.0, time.perf_counter() - start - 2.0)  # a slow machine gets fewer repeats
+    step, snapshot = experts.measure(max(0.3, _EXPERT_SECONDS - 0.4 * late))
+    expert_peak, left = memory.peak(), memory.now()
+    memory.restart()
+    iteration, image = matching.measure(max(0.3, _MATCHING_SECONDS - 0.6 * late))
+    matching_peak = memory.peak()
+    memory.restart()
+    train_step, score_image = selection.measure(_SELECTION_SECONDS)
+    peaks = Peaks(
+        expert=expert_peak,
+        left=left,
+        matching=matching_peak,
+        selection=memory.peak() if plan.selects else 0,
+        expert_images=experts.batch,
+        snapshots=_SNAPSHOTS + 1,
+        student_steps=matching.lengths[-1],
+        student_batch=matching.batch,
+        synthetic=matching.total,
+        train_images=selection.batch,
+    )
     return Pieces(
         expert_step=step,
         expert_snapshot=snapshot,
-        iteration=fixed,
+        iteration=iteration,
         student_image=image,
-        compile=0.0,
         train_step=train_step,
         score_image=score_image,
-        expert_peak=of_expert.peak,
-        matching_peak=peak,
-        matching_steps=lengths[0],
-        matching_batch=lengths[1],
+        peaks=peaks if memory.readable else None,
     )
 
 
-def images_seen(total: int, batch_syn: int | None, steps: int) -> int:
-    """Images in the first `steps` student steps: permutations in chunks, the short chunk first."""
-    size = min(batch_syn or total, total)
-    rest, seen = 0, 0
-    for _ in range(steps):
-        rest = rest or total
-        chunk = rest % size or size
-        seen, rest = seen + chunk, rest - chunk
-    return seen
+class _Experts:
+    """Two short experts in a store, as `ExpertStore.ensure` makes them."""
+
+    def __init__(
+        self,
+        method: TrajectoryMatching,
+        real: Images,
+        device: torch.device,
+        plan: Plan,
+        folder: Path,
+        transform: Transform,
+    ) -> None:
+        self._recipe, self._device, self._plan = method.expert, device, plan
+        self._folder, self._transform = folder, transform
+        self._checked = _few(plan.checked, plan.score)
+        split = real.val if real.val is not None else real.test
+        held_out = None if not self._checked or split is None else split.subset(torch.arange(self._checked))
+        rows = torch.linspace(0, len(real.train) - 1, min(len(real.train), 8 * plan.expert_images)).long()
+        firsts = torch.cat([real.class_index(k)[:1] for k in range(real.num_classes)])
+        train = real.train.subset(torch.cat((firsts, rows)).unique())
+        self._data = Images(train=train, val=held_out, classes=real.classes, mean=real.mean, std=real.std)
+        self.batch = _few(plan.expert_images, plan.expert)
+
+    def pilot(self) -> None:
+        """One step, whose time says how many images and steps are affordable."""
+        marks = self._train(1, 1, 1)
+        self._step = marks[1]
+
+    def _train(self, experts: int, snapshots: int, every: int) -> list[float]:
+        """Seconds of each snapshot in turn; the first of every expert is its initialisation."""
+        recipe = dataclasses.replace(
+            self._recipe, batch_size=self.batch, snapshot_every=every, snapshot_unit="step", lr=1e-6
+        )  # a step size that cannot diverge
+        store = ExpertStore(self._folder, recipe, self._data)
+        marks = [time.perf_counter()]
+
+        def progress(done: int, total: int, text: str) -> None:
+            del done, total, text
+            marks.append(time.perf_counter())
+
+        store.ensure(
+            self._transform,
+            experts=experts,
+            snapshots=snapshots,
+            device=self._device,
+            progress=progress,
+            compile=False,
+        )
+        return [after - before for before, after in itertools.pairwise(marks)]
+
+    def measure(self, budget: float) -> tuple[float, float]:
+        """(seconds a step, seconds a snapshot) of a run."""
+        count, total = _EXPERTS * _SNAPSHOTS, self._plan.expert_images
+        image = self._step / self.batch
+        self.batch = max(self.batch, min(total, int(budget / (count * image))))
+        every = max(2, min(100, int(budget / (count * image * self.batch))))
+        marks = self._train(_EXPERTS, _SNAPSHOTS, every)
+        starts = [marks[i] for i in range(0, len(marks), _SNAPSHOTS + 1)]
+        stretches = [s for i, s in enumerate(marks) if i % (_SNAPSHOTS + 1)]
+        snapshot, stretch = min(starts), typical(stretches)
+        step = max(stretch - snapshot, 0.02 * stretch) / every
+        if self._plan.expert_compiled:
+            with Convolutions(self._device) as inside:
+                again = self._train(1, 1, every + 1)[1]
+            step *= fused(inside.seconds / again, "expert")
+        return step * total / self.batch, snapshot * max(1, self._plan.checked) / max(1, self._checked)
 
 
-def _matching(
-    method: TrajectoryMatching, real: Images, device: torch.device, affordable: float
-) -> tuple[float, float, tuple[int, int], int, SyntheticImages]:
-    """(seconds an iteration apart from images, seconds an image, (steps, images a step), peak, a set)."""
-    total = method.ipc * real.num_classes
-    few = min(max(2, method.expert_epochs), method.student_steps)
-    lengths = sorted({few, min(2 * few, method.student_steps)})
-    wanted = min(method.batch_syn or total, total)
-    batch = min(wanted, max(8, int(_MATCHING_SECONDS * affordable / (2 * sum(lengths)))))
-    data = _some(real, method.ipc)
-    with tempfile.TemporaryDirectory(prefix="dd-estimate-") as folder:
-        run = Run(device=device, store=Path(folder))
-        first = next(_shortened(method, few, batch, iterations=1).distill(data, run))
-        streams = [_shortened(method, n, batch, iterations=1000).distill(data, run) for n in lengths]
-        with Memory(device) as memory:  # libraries are warm by now
-            times = _alternate(streams, device)
-    means = [typical(of_length[1:]) for of_length in times]
-    seen = [images_seen(total, batch, n) for n in lengths]
-    image = means[-1] / seen[-1]
-    if len(means) == 2 and means[1] > means[0]:
-        image = min(image, (means[1] - means[0]) / (seen[1] - seen[0]))
-    small = first.candidates[0].set
-    assert isinstance(small, SyntheticImages)
-    # with a step size that cannot diverge, and the transform of real images
-    recipe = dataclasses.replace(small.recipe, lr=1e-6)
-    small = dataclasses.replace(small, recipe=recipe, transform=_transform(method.expert, real))
-    return max(0.0, means[-1] - image * seen[-1]), image, (lengths[-1], batch), memory.peak, small
+def fused(convolutions: float, which: str) -> float:
+    """Time that compiling leaves, as a share of the eager time, given the convolutions' share of that."""
+    inside = min(1.0, convolutions)
+    return inside + FUSED[which] * (1 - inside)
 
 
-def _alternate(streams: Sequence[Iterator[Step]], device: torch.device) -> list[list[float]]:
-    """Seconds of iterations of each stream in turn; the first of each has the set-up in it."""
-    times: list[list[float]] = [[] for _ in streams]
-    start = time.perf_counter()
-    while len(times[0]) < 2 or (len(times[0]) < 40 and time.perf_counter() - start < 0.8 * _MATCHING_SECONDS):
-        for mine, stream in zip(times, streams, strict=True):
-            mine.append(timed(partial(next, stream), device)[0])
-    return times
+class _Matching:
+    """The method's loop with few student steps and an expert that costs nothing to train."""
+
+    def __init__(
+        self, method: TrajectoryMatching, real: Images, device: torch.device, plan: Plan, folder: Path
+    ) -> None:
+        self._method, self._device, self._plan = method, device, plan
+        numbers = real.num_classes * real.channels * math.prod(real.size)
+        ipc = max(1, min(method.ipc, _NUMBERS // numbers))
+        self.total = ipc * real.num_classes
+        self._ipc, self._data = ipc, _some(real, ipc)
+        self._wanted = min(method.batch_syn or self.total, self.total)
+        heavy = 2 * plan.student > _PILOT  # one image in two steps
+        few = 1 if heavy else min(max(2, method.expert_epochs), method.student_steps)
+        self._epochs = min(few, method.expert_epochs)
+        self.lengths = sorted({few, few if heavy else min(2 * few, method.student_steps)})
+        self.batch = _few(self._wanted, few * plan.student)
+        self._run = Run(
+            device=device,
+            store=folder,
+            engine=plan.road.engine,
+            micro_batch=plan.road.micro_batch,
+            reuse=plan.road.reuse,
+            compile=plan.road.compiled,
+        )
+
+    def pilot(self) -> SyntheticImages:
+        """Two iterations, whose time says how many images are affordable; the set that they make."""
+        stream = self._stream(self.lengths[0], iterations=2)
+        self._next(stream)
+        took, last = timed(partial(self._next, stream), self._device)
+        self._image = took / images_seen(self.total, self.batch, self.lengths[0])
+        small = last.candidates[0].set
+        assert isinstance(small, SyntheticImages)
+        return small
+
+    def _next(self, stream: Iterator[Step]) -> Step:
+        """One iteration on the run's road, its kernels eager."""
+        if not self._plan.road.compiled:
+            return next(stream)
+        with torch.compiler.set_stance("force_eager"):
+            return next(stream)
+
+    def _stream(self, steps: int, iterations: int) -> Iterator[Step]:
+        method = self._method
+        expert = dataclasses.replace(
+            method.expert,
+            experts=1,
+            snapshots=self._epochs,
+            snapshot_every=1,
+            snapshot_unit="step",
+            batch_size=min(8, self.batch),
+            whiten=False,
+        )
+        shortened = dataclasses.replace(
+            method,
+            expert=expert,
+            ipc=self._ipc,
+            student_steps=steps,
+            expert_epochs=self._epochs,
+            batch_syn=self.batch,
+            iterations=iterations,
+            candidate_every=0,
+            min_start_epoch=0,
+            max_start_epoch=1,
+            current_start_epoch=None,
+            window_iterations=0,
+            truncate=None,
+            init="real",
+            skip_above=math.inf,
+        )
+        return shortened.distill(self._data, self._run)
+
+    def measure(self, budget: float) -> tuple[float, float]:
+        """(seconds an iteration apart from images, seconds an image) of a run."""
+        cost = 2 * sum(self.lengths) * self._image  # of an image a step, first iterations included
+        self.batch = max(self.batch, min(self._wanted, int(budget / cost)))
+        streams = [self._stream(n, iterations=1000) for n in self.lengths]
+        times = self._alternate(streams, budget)
+        means = [typical(of_length[1:]) for of_length in times]
+        seen = [images_seen(self.total, self.batch, n) for n in self.lengths]
+        image = means[-1] / seen[-1]
+        if len(means) == 2 and means[1] > means[0]:
+            image = min(image, (means[1] - means[0]) / (seen[1] - seen[0]))
+        fixed = max(0.0, means[-1] - image * seen[-1])
+        if self._plan.road.compiled:
+            with Convolutions(self._device) as inside:
+                again, _ = timed(partial(self._next, streams[-1]), self._device)
+            image *= fused(inside.seconds / again, "matching")
+        return fixed * self._method.ipc / self._ipc, image
+
+    def _alternate(self, streams: Sequence[Iterator[Step]], budget: float) -> list[list[float]]:
+        """Seconds of iterations of each stream in turn; the first of each has the set-up in it."""
+        times: list[list[float]] = [[] for _ in streams]
+        start = time.perf_counter()
+        while len(times[0]) < 2 or (len(times[0]) < 40 and time.perf_counter() - start < 0.8 * budget):
+            for mine, stream in zip(times, streams, strict=True):
+                mine.append(timed(partial(self._next, stream), self._device)[0])
+        return times
 
 
-def _shortened(method: TrajectoryMatching, steps: int, batch: int, iterations: int) -> TrajectoryMatching:
-    """The method with few student steps, and an expert that costs nothing to train."""
-    expert = dataclasses.replace(
-        method.expert,
-        experts=1,
-        snapshots=method.expert_epochs,
-        snapshot_every=1,
-        snapshot_unit="step",
-        batch_size=8,
-        whiten=False,
-    )
-    return dataclasses.replace(
-        method,
-        expert=expert,
-        student_steps=steps,
-        batch_syn=batch,
-        iterations=iterations,
-        candidate_every=0,
-        min_start_epoch=0,
-        max_start_epoch=1,
-        current_start_epoch=None,
-        window_iterations=0,
-        init="real",
-        skip_above=math.inf,
-    )
+class _Selection:
+    """The learner that scores candidates, on the set of the first iterations."""
+
+    def __init__(
+        self,
+        small: SyntheticImages,
+        method: TrajectoryMatching,
+        real: Images,
+        device: torch.device,
+        plan: Plan,
+        transform: Transform,
+    ) -> None:
+        # with a step size that cannot diverge, and the transform of real images
+        self._recipe = dataclasses.replace(small.recipe, lr=1e-6)
+        self._small, self._transform, self._device, self._plan = small, transform, device, plan
+        self._total = min(plan.train_images, len(small))
+        self.batch = _few(self._total, plan.train)
+        split = real.val if real.val is not None else real.test
+        self._split: Split | None = split if split is not None and len(split) else None
+
+    def _fit(self, steps: int) -> tuple[float, SyntheticImages]:
+        recipe = dataclasses.replace(self._recipe, batch_size=self.batch)
+        small = dataclasses.replace(self._small, recipe=recipe, transform=self._transform)
+        took, self._predictor = timed(
+            partial(NetworkLearner(device=self._device, steps=steps).fit, small, 0), self._device
+        )
+        return took / steps, small
+
+    def pilot(self) -> None:
+        """The first optimiser of a process takes a second; then how many images are affordable."""
+        if self._plan.selects:
+            self._fit(1)
+            self._step, _ = self._fit(1)
+
+    def measure(self, budget: float) -> tuple[float, float]:
+        """(seconds a training step on the set, seconds a scored image) of a run; zeros where nothing is chosen."""
+        if not self._plan.selects:
+            return 0.0, 0.0
+        image = self._step / self.batch
+        self.batch = max(self.batch, min(self._total, int(budget / (3 * image))))
+        steps = max(1, min(80, int(0.7 * budget / (image * self.batch))))
+        step, _ = self._fit(steps)
+        step *= self._plan.train_images / self.batch
+        if self._split is None:
+            return step, 0.0
+        count = min(len(self._split), _SCORED, max(8, int(0.3 * budget / (image / 3))))
+        part = self._split.subset(torch.arange(count))
+        took, _ = timed(partial(self._predictor.score, part), self._device)
+        return step, took / count
+
+
+def _few(most: int, seconds: float) -> int:
+    """Images of a first call, at `seconds` each."""
+    return max(min(1, most), min(most, int(_PILOT / seconds)))
 
 
 def _some(real: Images, ipc: int) -> Images:
@@ -174,104 +328,12 @@ def _some(real: Images, ipc: int) -> Images:
     return Images(train=real.train.subset(rows), classes=real.classes, mean=real.mean, std=real.std)
 
 
-def _expert(recipe: ExpertRecipe, real: Images, device: torch.device) -> tuple[float, float]:
-    """(seconds a step, seconds a snapshot) of the trainer; more and more steps while there is time."""
-    transform = _transform(recipe, real)
-    start, every, step, snapshot = time.perf_counter(), 1, math.inf, math.inf
-    while True:
-        short = dataclasses.replace(recipe, snapshot_every=every, snapshot_unit="step")
-        stream = ExpertTrainer(short, real, transform, device).snapshots(0)
-        # the initialisation: a network, and its accuracy
-        snapshot = min(snapshot, timed(partial(next, stream), device)[0])
-        took, _ = timed(partial(next, stream), device)
-        step = max(took - snapshot, 0.02 * took) / every
-        left = _EXPERT_SECONDS - (time.perf_counter() - start) - snapshot
-        if left < 2 * every * step or every >= 200:
-            return step, snapshot
-        every = max(every + 1, min(8 * every, 200, int(left / step)))
-
-
-def _selection(small: SyntheticImages, real: Images, device: torch.device) -> tuple[float, float]:
-    """(seconds a training step on the set, seconds a scored image)."""
-    NetworkLearner(device=device, steps=1).fit(small, 0)  # the first optimiser of a process takes a second
-    start, steps = time.perf_counter(), 1
-    while True:
-        fit = partial(NetworkLearner(device=device, steps=steps).fit, small, 0)
-        took, predictor = timed(fit, device)
-        if steps >= 80 or time.perf_counter() - start + 4 * took > _SELECTION_SECONDS:
-            break
-        steps *= 4
-    split = real.val if real.val is not None else real.test
-    if split is None or not len(split):
-        return took / steps, 0.0
-    part = split.subset(torch.arange(min(_SCORED, len(split))))
-    scoring, _ = timed(partial(predictor.score, part), device)
-    return took / steps, scoring / len(part)
-
-
-def _transform(recipe: ExpertRecipe, real: Images) -> Transform:
+def _transform(method: TrajectoryMatching, real: Images) -> Transform:
     """The recipe's transform; a whitening that costs as much as a fitted one, without the fit."""
-    if not recipe.whiten:
+    if not method.expert.whiten:
         return make_transform(real, whiten=False)
     q = math.prod((real.channels, *real.size))
     eye = torch.eye(q)
     return ZCA(
         mean=torch.zeros(q), matrix=eye, inverse_matrix=eye, shape=(real.channels, *real.size), eps=0.1, fitted_on=""
     )
-
-
-def typical(seconds: Sequence[float]) -> float:
-    """The mean without the slowest quarter: a mean, since augmentations cost unequally; trimmed, since
-    another process may have the machine for a moment."""
-    kept = sorted(seconds)[: math.ceil(0.75 * len(seconds))]
-    return sum(kept) / len(kept)
-
-
-def timed(call: Callable[[], T], device: torch.device) -> tuple[float, T]:
-    """(seconds, result) of one call, with the device's queue empty before and after."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    result = call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start, result
-
-
-class Memory:
-    """`with Memory(device) as memory: …`, then `memory.peak`: growth in bytes, 0 where it cannot be read."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.peak, self._base = device, 0, 0
-
-    def __enter__(self) -> Memory:
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            self._base = torch.cuda.memory_allocated(self.device)
-            return self
-        if platform.libc_ver()[0] == "glibc":  # pages that are free in the heap would hide growth
-            ctypes.CDLL(None).malloc_trim(0)
-        try:
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        except OSError:
-            return self
-        self._base = _status("VmRSS")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.device.type == "cuda":
-            self.peak = torch.cuda.max_memory_allocated(self.device) - self._base
-        elif self._base:
-            self.peak = max(0, _status("VmHWM") - self._base)
-
-
-def _status(key: str) -> int:
-    """A size in bytes from `/proc/self/status`; 0 where there is none."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    found = [int(line.split()[1]) for line in lines if line.startswith(f"{key}:")]
-    return 1024 * found[0] if found else 0

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import tempfile
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dd.calibrate import Pieces, images_seen, measure_pieces
+from dd._counts import Counts, Pieces, Plan, chunks, images_seen
+from dd._memory import peak_bytes
+from dd.calibrate import measure_pieces
 from dd.data import Images
-from dd.experts import ExpertRecipe, make_student
-from dd.inner import Student
+from dd.experts import ExpertRecipe, ExpertStore, make_student
+from dd.experts.fast import can_compile, long_enough
+from dd.inner import Road, Student, worth_compiling
+from dd.inner.fast import FastNet
+from dd.inner.fast.compile import Kernels
 from dd.methods import TrajectoryMatching
+from dd.models import uses_batch_stats
 from dd.selection import REPEATS
 
 # Assumed rates of one device in FLOP/s for small convolutional nets, eager fp32; `calibrate=True` measures instead.
@@ -22,6 +31,9 @@ _DISPATCH = 1.2e-4
 # Forward passes that an image costs: a gradient; what the gradient penalty adds; an outer iteration's two passes.
 _GRADIENT, _PENALTY, _ADJOINT = 3, 6, 12
 _DISK = 4e8  # bytes a second, checksums included
+# Compiling, with an empty cache on one core of a Xeon under other load, 2026-11-24, torch 2.14: 2.6 to 3.7 s a kernel
+# of the fast path (31 to 53 s at depth 3 and 4), 8 to 12 s a block of the experts' loss; resident growth of 171 MB.
+_KERNEL_SECONDS, _LOSS_SECONDS, _COMPILER_BYTES = 3.2, 8.5, 171_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +41,14 @@ class Estimate:
     """Predicted cost of one run.
 
     Attributes:
-        disk_bytes: expert store at the snapshots that the matching reads.
-        peak_bytes: memory over that of the libraries and the data: stored student parameters and the graph of one
-            micro-batch, or an expert and its snapshots where that is more.
+        disk_bytes: expert store at the snapshots that the matching reads, its recipe included.
+        peak_bytes: resident (CUDA) bytes over those of the libraries and the data at the highest moment of the run:
+            the whitening's fit, an expert and its snapshots, an outer iteration, or the selection. With the compiler
+            where the run compiles. Each stage is counted on top of what the one before leaves in the heap.
         expert_seconds, matching_seconds: on this device; with initialisation and whitening.
         selection_seconds: scoring of the candidates among which the run chooses; 0 where it offers one only.
-        compile_seconds: compiling kernels, once a process; 0 where nothing is compiled.
+        compile_seconds: compiling kernels, once a process, with an empty cache; never measured, but a constant a
+            kernel (2 cores); 0 where nothing is compiled.
         flops_per_image: multiply-adds × 2 of one forward pass.
         rate: FLOP/s used, of an expert's step.
         measured: whether this machine was measured.
@@ -79,60 +93,44 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-@dataclass(frozen=True)
-class _Counts:
-    """What a run does, counted from its fields: no measurement in here."""
-
-    flops: int  # of one image's forward pass
-    numbers: int  # outputs of all layers for one image
-    layers: int
-    parameters: int
-    expert_steps: int  # of all experts
-    snapshots: int  # of one expert, the initialisation included
-    expert_images: int  # a step
-    checked: int  # held-out images that a snapshot classifies
-    student_images: int  # an outer iteration
-    micro: int  # images whose graph is alive at once
-    networks: int  # trained for the selection
-    train_batch: int
-    scored: int  # real images that all those networks classify
-
-
 def estimate_matching(method: TrajectoryMatching, real: Images, device: torch.device, calibrate: bool) -> Estimate:
-    """Predict a trajectory-matching run, its experts included.
+    """Predict a trajectory-matching run, its experts included, on the road that it takes by default.
 
     From tables: the FLOPs of its passes at an assumed rate, and a dispatch time a layer. Calibrated: the times of its
     own pieces at its own sizes (`dd.calibrate`), times how often each comes.
     """
-    n = _count(method, real, device)
+    student = make_student(method.expert, real, 0)
+    n = _count(method, real, device, student)
     assumed = _ASSUMED.get(device.type, 5e10)
     if calibrate:
-        pieces = measure_pieces(method, real, device, assumed / (_ADJOINT * n.flops))
+        with tempfile.TemporaryDirectory(prefix="dd-estimate-") as folder:
+            pieces = measure_pieces(method, real, device, _plan(method, n, assumed), Path(folder))
     else:
         pieces = _from_tables(method, n, assumed)
-    passes = _passes(method.expert)
-    rate = n.expert_images * passes * n.flops / pieces.expert_step if calibrate else assumed
+    rate = n.expert_images * _passes(method.expert) * n.flops / pieces.expert_step if calibrate else assumed
     experts, iterations = method.expert.experts, method.iterations
-    disk = experts * (n.snapshots + 1) * n.parameters * 4
+    road = "compiled" if n.expert_compiled else "eager"
+    store = ExpertStore(Path(), method.expert, real)
+    disk = store.size_on_disk(experts, method.snapshots_read, n.parameters, road)
+    shown = n.student_images * _truncated(method)
     return Estimate(
         disk_bytes=disk,
-        peak_bytes=max(_matching_peak(method, n, pieces), _expert_peak(n, pieces)),
+        peak_bytes=peak_bytes(method, n, pieces.peaks) + _compiler(n),
         expert_seconds=n.expert_steps * pieces.expert_step
         + experts * n.snapshots * pieces.expert_snapshot
         + disk / _DISK,
-        matching_seconds=iterations * (pieces.iteration + n.student_images * pieces.student_image)
+        matching_seconds=iterations * (pieces.iteration + shown * pieces.student_image)
         + _preparation(method, real, n, rate),
         selection_seconds=n.networks * method.train.steps * pieces.train_step + n.scored * pieces.score_image,
-        compile_seconds=pieces.compile,
+        compile_seconds=_compilation(n),
         flops_per_image=n.flops,
         rate=rate,
         measured=calibrate,
     )
 
 
-def _count(method: TrajectoryMatching, real: Images, device: torch.device) -> _Counts:
+def _count(method: TrajectoryMatching, real: Images, device: torch.device, student: Student) -> Counts:
     recipe, count = method.expert, len(real.train)
-    student = make_student(recipe, real, 0)
     flops, numbers, layers = _forward_cost(student, real)
     every = recipe.snapshot_every * (-(-count // recipe.batch_size) if recipe.snapshot_unit == "epoch" else 1)
     steps = recipe.experts * method.snapshots_read * every
@@ -143,21 +141,84 @@ def _count(method: TrajectoryMatching, real: Images, device: torch.device) -> _C
     networks = REPEATS * candidates if candidates > 1 else 0
     split = real.val if real.val is not None else real.test
     held_out = 0 if split is None else len(split)
-    return _Counts(
+    road = _road(method, real, device, student, batch)
+    sizes = {min(road.micro_batch or b, b) for b in chunks(total, method.batch_syn, method.student_steps)}
+    return Counts(
         flops=flops,
         numbers=numbers,
+        pixels=math.prod((real.channels, *real.size)),
         layers=layers,
         parameters=student.size,
+        real_images=count,
         expert_steps=steps,
+        expert_compiled=can_compile(student) and long_enough(steps * recipe.batch_size, real.size),
         snapshots=method.snapshots_read + 1,
         expert_images=min(recipe.batch_size, count),
         checked=min(1000, held_out),
         student_images=images_seen(total, method.batch_syn, method.student_steps),
-        micro=min(batch, 50 if device.type == "cpu" else batch),
+        synthetic=total,
+        batch=batch,
+        road=road,
+        kept=_kept_bytes(student, real) if road.compiled else 0,
+        shapes=len(sizes),
         networks=networks,
         train_batch=min(method.train.batch_size, total),
+        held_out=held_out,
         scored=networks * held_out,
     )
+
+
+def _road(method: TrajectoryMatching, real: Images, device: torch.device, student: Student, batch: int) -> Road:
+    """The road of `dd.distill` without options."""
+    shown = method.iterations * method.student_steps * batch
+    compiled = worth_compiling(student.module, real.size, shown, device.type)
+    micro = 50 if device.type == "cpu" and not uses_batch_stats(student.module) else None
+    return Road(micro_batch=micro, compiled=compiled)
+
+
+def _kept_bytes(student: Student, real: Images) -> int:
+    """What the fast path keeps of one image in one student step between its passes, from a pass on one image."""
+    net = FastNet(student, Kernels(compiled=False))
+    x = torch.zeros(1, real.channels, *real.size).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        total = torch.zeros_like(student.initial)
+        weights = net.weights(student.initial)
+        kept = net.gradient(weights, x, torch.zeros(1, dtype=torch.int64), torch.ones(1), total, keep=True)
+    assert kept is not None
+    return sum(t.numel() * t.element_size() for t in (*kept.z, *kept.g_out))
+
+
+def _plan(method: TrajectoryMatching, n: Counts, rate: float) -> Plan:
+    forward = n.flops / rate
+    return Plan(
+        road=n.road,
+        expert_compiled=n.expert_compiled,
+        expert_images=n.expert_images,
+        train_images=n.train_batch,
+        checked=n.checked,
+        selects=n.networks > 0,
+        expert=_passes(method.expert) * forward,
+        student=_ADJOINT * forward,
+        train=_GRADIENT * forward,
+        score=forward,
+    )
+
+
+def _truncated(method: TrajectoryMatching) -> float:
+    """Cost of an image in a student step as a share of that there and back, where only the last steps go back."""
+    back = min(method.truncate or method.student_steps, method.student_steps) / method.student_steps
+    return (_GRADIENT + (_ADJOINT - _GRADIENT) * back) / _ADJOINT
+
+
+def _compilation(n: Counts) -> float:
+    """Seconds of compiling: four kernels a block and size of micro-batch, and the experts' loss."""
+    matching = 4 * n.blocks * n.shapes * _KERNEL_SECONDS if n.road.compiled else 0.0
+    return matching + (n.blocks * _LOSS_SECONDS if n.expert_compiled else 0.0)
+
+
+def _compiler(n: Counts) -> int:
+    """Bytes of the compiler in this process, where it is used."""
+    return _COMPILER_BYTES if n.road.compiled or n.expert_compiled else 0
 
 
 def _passes(recipe: ExpertRecipe) -> int:
@@ -165,40 +226,21 @@ def _passes(recipe: ExpertRecipe) -> int:
     return (_GRADIENT + (_PENALTY if recipe.penalty else 0)) * (2 if recipe.step == "gsam" else 1)
 
 
-def _from_tables(method: TrajectoryMatching, n: _Counts, rate: float) -> Pieces:
+def _from_tables(method: TrajectoryMatching, n: Counts, rate: float) -> Pieces:
     """Every piece by its FLOPs and a dispatch time for each layer's pass."""
     passes, steps = _passes(method.expert), method.student_steps
-    parts = -(-n.student_images // (steps * n.micro))  # micro-batches a step
+    parts = -(-n.student_images // (steps * min(n.road.micro_batch or n.batch, n.batch)))  # micro-batches a step
     return Pieces(
         expert_step=passes * (n.expert_images * n.flops / rate + n.layers * _DISPATCH),
         expert_snapshot=n.checked * n.flops / rate,
         iteration=steps * parts * _ADJOINT * n.layers * _DISPATCH,
         student_image=_ADJOINT * n.flops / rate,
-        compile=0.0,
         train_step=_GRADIENT * (n.train_batch * n.flops / rate + n.layers * _DISPATCH),
         score_image=n.flops / rate,
-        expert_peak=0,
-        matching_peak=0,
-        matching_steps=0,
-        matching_batch=0,
     )
 
 
-def _matching_peak(method: TrajectoryMatching, n: _Counts, pieces: Pieces) -> int:
-    """θ_0 … θ_N and what is measured, or ten numbers for every one that a layer puts out for a micro-batch."""
-    if pieces.matching_peak:
-        graph = pieces.matching_peak * max(1.0, n.micro / pieces.matching_batch)
-        return int(graph) + 4 * n.parameters * (method.student_steps - pieces.matching_steps)
-    return 4 * (n.parameters * (method.student_steps + 6) + 10 * n.numbers * n.micro)
-
-
-def _expert_peak(n: _Counts, pieces: Pieces) -> int:
-    """A step, and the snapshots of one expert, which are copied once to be saved."""
-    step = pieces.expert_peak or 4 * (3 * n.numbers * n.expert_images + 6 * n.parameters)
-    return step + 4 * n.parameters * 4 * n.snapshots
-
-
-def _preparation(method: TrajectoryMatching, real: Images, n: _Counts, rate: float) -> float:
+def _preparation(method: TrajectoryMatching, real: Images, n: Counts, rate: float) -> float:
     """Seconds before the first iteration: whitening, and forward passes for the initialisation and its labels."""
     seconds = 0.0
     if method.expert.whiten:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from torch import Tensor
 from dd.errors import DamagedError, MissingError, WriteError, refuse
 
 FORMAT_KEY = "dd"
+_NAMES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.uint8: "U8"}
 
 
 def digest(data: bytes | Tensor) -> str:
@@ -137,6 +139,19 @@ def pack(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
     # safetensors refuses tensors that share memory, such as an average that is still the image itself.
     ready = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
     return _pack(ready, metadata={FORMAT_KEY: dump_json(meta)})
+
+
+def packed_size(shapes: Mapping[str, tuple[torch.dtype, Sequence[int]]], meta: Mapping[str, Any]) -> int:
+    """Bytes of the file that `save_tensors` writes for tensors of these types and shapes, without making them."""
+    header: dict[str, Any] = {"__metadata__": {FORMAT_KEY: dump_json(meta)}}
+    start = 0
+    # the format's own order: wide types first, then by name
+    for name, (dtype, shape) in sorted(shapes.items(), key=lambda item: (-item[1][0].itemsize, item[0])):
+        stop = start + dtype.itemsize * math.prod(shape)
+        header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, stop]}
+        start = stop
+    text = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
+    return 8 + -(-text // 8) * 8 + start
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:

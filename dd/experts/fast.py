@@ -20,14 +20,24 @@ LONG_ENOUGH: Final = 200_000_000  # training pixels, all experts together; compi
 _log = logging.getLogger(__name__)
 
 
+def long_enough(images: int, size: tuple[int, int]) -> bool:
+    """Whether training on `images` pictures, all experts together, pays for a compilation."""
+    return images * size[0] * size[1] >= LONG_ENOUGH
+
+
+def can_compile(student: Student) -> bool:
+    """Whether `compiled_loss` knows the network and finds a compiler."""
+    plain = isinstance(student.module, ConvNet) and not list(student.module.buffers())
+    return plain and (student.initial.device.type != "cpu" or compiler_present())
+
+
 def compiled_loss(student: Student) -> Loss | None:
     """`student.loss` compiled, or None where it cannot be: no compiler, or a network other than a plain ConvNet.
 
     Only structure is taken from `student`, so the function serves every expert of a recipe. It cannot be
     differentiated twice.
     """
-    plain = isinstance(student.module, ConvNet) and not list(student.module.buffers())
-    if not plain or (student.initial.device.type == "cpu" and not compiler_present()):
+    if not can_compile(student):
         return None
     loss: Loss = torch.compile(student.loss, dynamic=False)
     return loss

@@ -17,10 +17,20 @@ from torch import Tensor
 
 from dd.data import Images
 from dd.errors import DamagedError, MissingError, refuse
-from dd.experts.fast import LONG_ENOUGH, Road
+from dd.experts.fast import Road, long_enough
 from dd.experts.recipe import FORMAT, ExpertRecipe
 from dd.experts.train import ExpertTrainer, Snapshot
-from dd.files import digest, load_tensors, locked, read_meta, read_rows, save_tensors, write_json
+from dd.files import (
+    digest,
+    dump_json,
+    load_tensors,
+    locked,
+    packed_size,
+    read_meta,
+    read_rows,
+    save_tensors,
+    write_json,
+)
 from dd.models import as_spec
 from dd.parallel import barrier, shard
 from dd.shapes import check, check_whole
@@ -174,7 +184,7 @@ class ExpertStore:
             self._write_recipe()
             trainer = ExpertTrainer(self.recipe, self._real, transform, device or torch.device("cpu"))
             images = experts * snapshots * trainer.stride * self.recipe.batch_size
-            long = images * self._real.size[0] * self._real.size[1] >= LONG_ENOUGH
+            long = long_enough(images, self._real.size)
             trainer.road = Road(long if compile is None else compile, self.recipe.batch_size)
             total = sum(snapshots + 1 - self.length(seed) for seed in mine)
             done, busy = 0, list[int]()
@@ -231,24 +241,49 @@ class ExpertStore:
             "accuracy": torch.tensor([s.accuracy for s in found], dtype=torch.float32),
             "velocity": found[-1].velocity,
         }
-        rest = ("steps", "accuracy", "velocity")
+        rest = {name: digest(tensors[name]) for name in ("steps", "accuracy", "velocity")}
+        meta = self._describe(seed, [digest(row) for row in theta], rest, road)
+        save_tensors(self.path(seed), tensors, meta)
+
+    def _describe(self, seed: int, rows: Sequence[str], rest: Mapping[str, str], road: str) -> dict[str, Any]:
+        """The metadata of expert `seed`: sha256 a row of θ, and of each other tensor."""
         meta = {
             "kind": "expert",
             "format": FORMAT,
             "key": self.key,
             "seed": seed,
             "model": str(as_spec(self.recipe.model)),
-            "rows": [digest(row) for row in theta],
-            "sha256": {name: digest(tensors[name]) for name in rest},
+            "rows": list(rows),
+            "sha256": dict(rest),
         }
-        if road != "eager":
-            meta["road"] = road
-        save_tensors(self.path(seed), tensors, meta)
+        return meta if road == "eager" else {**meta, "road": road}
+
+    def size_on_disk(self, experts: int, snapshots: int, parameters: int, road: str = "eager") -> int:
+        """Bytes that the store takes with so many experts of so many snapshots after the initialisation.
+
+        Args:
+            experts, snapshots: how many.
+            parameters: P.
+            road: `eager` or `compiled`.
+        """
+        length, sha = snapshots + 1, digest(b"")
+        shapes = {
+            "theta": (torch.float32, (length, parameters)),
+            "steps": (torch.int64, (length,)),
+            "accuracy": (torch.float32, (length,)),
+            "velocity": (torch.float32, (parameters,)),
+        }
+        rest = dict.fromkeys(("steps", "accuracy", "velocity"), sha)
+        files = (packed_size(shapes, self._describe(seed, [sha] * length, rest, road)) for seed in range(experts))
+        return sum(files) + len(dump_json(self._about(), indent=2).encode()) + 1
+
+    def _about(self) -> dict[str, Any]:
+        return {"key": self.key, "data": self._real.fingerprint, "recipe": self.recipe.describe()}
 
     def _write_recipe(self) -> None:
         path = self.folder / "recipe.json"
         if not path.exists():
-            write_json(path, {"key": self.key, "data": self._real.fingerprint, "recipe": self.recipe.describe()})
+            write_json(path, self._about())
 
 
 def _check_rest(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import dd
 from dd.experts import ExpertRecipe, ExpertStore, fast, make_student
+from dd.experts import fast as fast_module
 from dd.experts import store as store_module
 from dd.experts.fast import Loss, Road, compiled_loss
 from dd.files import read_meta
@@ -94,5 +95,5 @@ def test_an_expert_keeps_its_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert made("short", (2, None)) == eager  # not long enough to pay
     assert made("a", (1, False), (2, True)) == eager
     assert made("b", (1, True), (2, False)) == compiled
-    monkeypatch.setattr(store_module, "LONG_ENOUGH", 2 * 7 * 4 * 64)
+    monkeypatch.setattr(fast_module, "LONG_ENOUGH", 2 * 7 * 4 * 64)
     assert made("long", (2, None)) == compiled
