@@ -52,11 +52,13 @@ def _matching(method: TrajectoryMatching, n: Counts, peaks: Peaks | None) -> int
     p, steps = _FLOAT * n.parameters, method.student_steps
     back = min(method.truncate or steps, steps)
     image = _FLOAT * n.pixels * (_IMAGES + 2 * (method.pixel_optimizer == "adam") + 2 * (method.ema > 0))
-    grows = p * (_VECTORS + steps) + n.kept * n.batch * back + image * n.synthetic
+    grows = p * (_VECTORS + steps) + n.kept * n.batch * back + image * n.synthetic * method.canvas**2
+    if method.canvas > 1:
+        grows += 2 * _FLOAT * n.pixels * n.student_images  # crops of a whole iteration, and their gradient
     if peaks is None:
         return grows + 10 * _FLOAT * n.numbers * n.micro
     small = p * (_VECTORS + peaks.student_steps) + n.kept * peaks.student_batch * peaks.student_steps
-    small += image * peaks.synthetic
+    small += image * peaks.synthetic * method.canvas**2
     micro = min(peaks.student_batch, n.micro)
     return grows + int(max(0, peaks.matching - small) * n.micro / micro)
 

@@ -76,7 +76,7 @@ def measure_pieces(method: TrajectoryMatching, real: Images, device: torch.devic
         expert_images=experts.batch,
         snapshots=_SNAPSHOTS + 1,
         student_steps=matching.lengths[-1],
-        student_batch=matching.batch,
+        student_batch=matching.batch * method.canvas_samples,
         synthetic=matching.total,
         train_images=selection.batch,
     )
@@ -172,16 +172,17 @@ class _Matching:
         self, method: TrajectoryMatching, real: Images, device: torch.device, plan: Plan, folder: Path
     ) -> None:
         self._method, self._device, self._plan = method, device, plan
-        numbers = real.num_classes * real.channels * math.prod(real.size)
+        numbers = real.num_classes * real.channels * math.prod(real.size) * method.canvas**2
         ipc = max(1, min(method.ipc, _NUMBERS // numbers))
         self.total = ipc * real.num_classes
-        self._ipc, self._data = ipc, _some(real, ipc)
+        self._ipc, self._data = ipc, _some(real, ipc * method.canvas**2)
         self._wanted = min(method.batch_syn or self.total, self.total)
         heavy = 2 * plan.student > _PILOT  # one image in two steps
         few = 1 if heavy else min(max(2, method.expert_epochs), method.student_steps)
         self._epochs = min(few, method.expert_epochs)
         self.lengths = sorted({few, few if heavy else min(2 * few, method.student_steps)})
-        self.batch = _few(self._wanted, few * plan.student)
+        self._samples = method.canvas_samples
+        self.batch = _few(self._wanted, few * plan.student * self._samples)
         self._run = Run(
             device=device,
             store=folder,
@@ -192,14 +193,21 @@ class _Matching:
         )
 
     def pilot(self) -> SyntheticImages:
-        """Two iterations, whose time says how many images are affordable; the set that they make."""
-        stream = self._stream(self.lengths[0], iterations=2)
+        """Two iterations, whose time says how many images are affordable; the set that they make.
+
+        They start as a run does, where that is short: choosing images loads libraries of its own.
+        """
+        short = self._epochs * self.total * self._plan.score < _PILOT
+        stream = self._stream(self.lengths[0], iterations=2, init=self._method.init if short else "real")
         self._next(stream)
         took, last = timed(partial(self._next, stream), self._device)
-        self._image = took / images_seen(self.total, self.batch, self.lengths[0])
+        self._image = took / self._seen(self.lengths[0])
         small = last.candidates[0].set
         assert isinstance(small, SyntheticImages)
         return small
+
+    def _seen(self, steps: int) -> int:
+        return self._samples * images_seen(self.total, self.batch, steps)
 
     def _next(self, stream: Iterator[Step]) -> Step:
         """One iteration on the run's road, its kernels eager."""
@@ -208,7 +216,7 @@ class _Matching:
         with torch.compiler.set_stance("force_eager"):
             return next(stream)
 
-    def _stream(self, steps: int, iterations: int) -> Iterator[Step]:
+    def _stream(self, steps: int, iterations: int, init: str = "real") -> Iterator[Step]:
         method = self._method
         expert = dataclasses.replace(
             method.expert,
@@ -233,19 +241,19 @@ class _Matching:
             current_start_epoch=None,
             window_iterations=0,
             truncate=None,
-            init="real",
+            init=init,
             skip_above=math.inf,
         )
         return shortened.distill(self._data, self._run)
 
     def measure(self, budget: float) -> tuple[float, float]:
         """(seconds an iteration apart from images, seconds an image) of a run."""
-        cost = 2 * sum(self.lengths) * self._image  # of an image a step, first iterations included
+        cost = 2 * sum(self.lengths) * self._image * self._samples  # of an image a step, first iterations included
         self.batch = max(self.batch, min(self._wanted, int(budget / cost)))
         streams = [self._stream(n, iterations=1000) for n in self.lengths]
         times = self._alternate(streams, budget)
         means = [typical(of_length[1:]) for of_length in times]
-        seen = [images_seen(self.total, self.batch, n) for n in self.lengths]
+        seen = [self._seen(n) for n in self.lengths]
         image = means[-1] / seen[-1]
         if len(means) == 2 and means[1] > means[0]:
             image = min(image, (means[1] - means[0]) / (seen[1] - seen[0]))

@@ -135,14 +135,17 @@ def _count(method: TrajectoryMatching, real: Images, device: torch.device, stude
     every = recipe.snapshot_every * (-(-count // recipe.batch_size) if recipe.snapshot_unit == "epoch" else 1)
     steps = recipe.experts * method.snapshots_read * every
     total = method.ipc * real.num_classes
-    batch = min(method.batch_syn or total, total)
+    samples = method.canvas_samples
+    batch = min(method.batch_syn or total, total) * samples
     candidates = 1 + (method.iterations - 1) // method.candidate_every if method.candidate_every else 1
     candidates *= 2 if method.ema else 1
     networks = REPEATS * candidates if candidates > 1 else 0
     split = real.val if real.val is not None else real.test
     held_out = 0 if split is None else len(split)
     road = _road(method, real, device, student, batch)
-    sizes = {min(road.micro_batch or b, b) for b in chunks(total, method.batch_syn, method.student_steps)}
+    sizes = {
+        min(road.micro_batch or b * samples, b * samples) for b in chunks(total, method.batch_syn, method.student_steps)
+    }
     return Counts(
         flops=flops,
         numbers=numbers,
@@ -155,7 +158,7 @@ def _count(method: TrajectoryMatching, real: Images, device: torch.device, stude
         snapshots=method.snapshots_read + 1,
         expert_images=min(recipe.batch_size, count),
         checked=min(1000, held_out),
-        student_images=images_seen(total, method.batch_syn, method.student_steps),
+        student_images=images_seen(total, method.batch_syn, method.student_steps) * samples,
         synthetic=total,
         batch=batch,
         road=road,
