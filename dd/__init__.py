@@ -14,6 +14,7 @@ from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingE
 from dd.evaluation import EvalReport
 from dd.experts import ExpertRecipe, load_recipe
 from dd.importers import import_buffer, import_folder, import_pt
+from dd.many import distill_many
 from dd.methods import AST, DATM, FTD, MTT, TESLA, Method, Run, TrajectoryMatching
 from dd.models import Model
 from dd.presets import cite, describe
@@ -50,6 +51,7 @@ __all__ = [
     "cite",
     "describe",
     "distill",
+    "distill_many",
     "estimate",
     "evaluate",
     "import_buffer",

@@ -64,6 +64,7 @@ class DistillOptions(Common):
         reuse: last steps that keep what pass 1 has computed.
         compile: fuse kernels; by default where the run is long enough.
         restart: replace what is in `out`.
+        seeds: make a set for each of these seeds, in `out`/seed0, …, from one buffer of experts.
     """
 
     out: Path | None = None
@@ -75,6 +76,7 @@ class DistillOptions(Common):
     reuse: int | None = None
     compile: bool | None = None
     restart: bool = False
+    seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

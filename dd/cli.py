@@ -32,9 +32,10 @@ from dd._options import (
 )
 from dd.compare import evaluate
 from dd.data import list_cards
-from dd.errors import DDError, InputError, unknown
+from dd.errors import DDError, InputError, refuse, unknown
 from dd.experts import load_recipe, recipe_names
 from dd.files import dump_json
+from dd.many import distill_many, seed_folder
 from dd.methods import METHODS, Method
 from dd.models import MODELS
 from dd.pages import write_run_page
@@ -89,13 +90,15 @@ def _distill(argv: Sequence[str]) -> dict[str, Any]:
     data, name, run, fields = _with_method("distill", DistillOptions, argv)
     if run.out is None:
         run = dataclasses.replace(run, out=Path("runs") / f"{Path(data.partition(':')[2] or data).name}-{name}")
+    if run.seeds and run.seed:
+        raise refuse("seed", "left out beside `seeds`", run.seed)
     tune_process(run.threads)
-    small = api.distill(
+    seeds = {"seeds": run.seeds} if run.seeds else {"seed": run.seed}
+    made: Any = (distill_many if run.seeds else api.distill)(
         data,
         name,
         preset=run.preset,
         protocol=run.protocol,
-        seed=run.seed,
         out=run.out,
         precision=run.precision,
         store=run.store,
@@ -105,20 +108,28 @@ def _distill(argv: Sequence[str]) -> dict[str, Any]:
         micro_batch=run.micro_batch,
         reuse=run.reuse,
         compile=run.compile,
+        **seeds,
         **run.data_options(),
         **fields,
     )
+    if not run.seeds:
+        return {**_told(made, run.out, run.json), "json": run.json}
+    sets = [_told(small, seed_folder(run.out, seed), run.json) for seed, small in zip(run.seeds, made, strict=True)]
+    return {"sets": sets, "json": run.json}
+
+
+def _told(small: dd.SyntheticImages, folder: Path, silent: bool) -> dict[str, Any]:
+    """The grid beside a set that was made, a line on it, and what `--json` says of it."""
     from dd.plot import save_grid
 
-    save_grid(small, run.out / "grid.png")
-    path = run.out / "synthetic.safetensors"
-    if not run.json:
+    save_grid(small, folder / "grid.png")
+    path = folder / "synthetic.safetensors"
+    if not silent:
         print(f"{len(small)} images in {path} ({path.stat().st_size:,} bytes); {small.provenance['selection']}")
     return {
         "path": str(path),
         "bytes": small.nbytes._asdict(),
         "provenance": dict(small.provenance),
-        "json": run.json,
     }
 
 
