@@ -64,7 +64,7 @@ def grid(
     scale = _default_scale(max(height, width)) if scale is None else scale
     if not 0 < scale < math.inf:
         raise refuse("scale", "positive and finite", scale)
-    labels = small.labels if small.labels.ndim == 1 else small.labels.argmax(1)
+    labels = small.hard().labels
     names = small.classes[:classes]
     largest = max(1, int(torch.bincount(labels, minlength=len(names))[: len(names)].max()))
     if columns is None:

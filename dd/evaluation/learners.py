@@ -27,7 +27,7 @@ class Predictor(Protocol):
 
 
 class Learner(Protocol):
-    """Fits a synthetic set; `seed` names all its streams."""
+    """Fits a synthetic set; `seed` names all its streams. Labels may be soft; `small.hard()` has classes only."""
 
     def fit(self, small: SyntheticImages, seed: int) -> Predictor:
         """A fresh predictor."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 from pathlib import Path
@@ -139,6 +140,44 @@ def test_an_epoch_of_batches_is_a_permutation() -> None:
 def test_refusals(fields: dict[str, Any], text: str) -> None:
     with pytest.raises(InputError, match=text):
         small(**fields)
+
+
+def test_hard_labels_are_the_largest_and_doing_it_twice_is_doing_it_once(tmp_path: Path) -> None:
+    rows = soft()
+    rows[2] = torch.tensor([0.2, 0.4, 0.4])  # the first of equals
+    value = small(labels=rows, canvas=1)
+    made = value.hard()
+    assert made.labels.dtype == torch.int64
+    assert made.labels.tolist() == [max(range(3), key=row.__getitem__) for row in rows.tolist()]
+    assert made.labels[2] == 1
+    assert torch.equal(made.images, value.images)
+    assert (made.recipe, made.classes, made.transform) == (value.recipe, value.classes, value.transform)
+    assert made.provenance == {**value.provenance, "labels": "largest of the soft labels"}
+    assert torch.equal(value.labels, rows)  # untouched
+    assert made.hard() is made
+    assert small().hard().provenance == small().provenance
+    assert (value.nbytes.labels, made.nbytes.labels) == (6 * 3 * 4, 6 * 8)
+    same(dd.load(made.save(tmp_path / "x")), made)
+    assert type(made[0][1]) is int
+
+
+@pytest.mark.parametrize("matrix", [True, False])
+def test_hard_labels_of_a_whitened_set_and_of_canvases(tmp_path: Path, matrix: bool) -> None:
+    data = real()
+    value = dataclasses.replace(whitened(data), labels=torch.tensor([[0.6, 0.4]] * 4))
+    back = dd.load(value.save(tmp_path / "x", whitening_matrix=matrix)).hard()
+    assert back.labels.tolist() == [0] * 4
+    torch.testing.assert_close(back.attach(data.train).pixels(), value.pixels(), rtol=0, atol=1e-5)
+    large = small(images=torch.zeros(6, 2, 8, 10), labels=soft(), canvas=2, canvas_samples=3).hard()
+    assert (large.canvas, large.canvas_samples) == (2, 3)
+
+
+def test_hard_labels_train_as_probabilities_of_one() -> None:
+    value = small(labels=soft()).hard()
+    sure = small(labels=torch.nn.functional.one_hot(value.labels, 3).float())
+    nets = [dd.train(s, "mlp", steps=3, device="cpu") for s in (value, sure)]
+    for a, b in zip(*(net.parameters() for net in nets), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 # The recipe
