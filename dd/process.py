@@ -10,14 +10,15 @@ import torch
 
 from dd.errors import refuse
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
 def tune_process(threads: int | None = None, allocator: bool = True) -> dict[str, object]:
     """Set threads and keep freed memory in the process; returns what was set, for the record.
 
     glibc gives every block above 128 KiB back to the kernel and faults it in again: on CPU that is half the time
-    of a create-graph loop. `M_MMAP_MAX=0` and no trimming keep the pages. Only on glibc; `DD_ALLOCATOR=0` or
+    of a create-graph loop. `M_MMAP_MAX=0` and no trimming keep the pages; the further arenas that glibc would give to
+    other threads know neither, so there is one. Only on glibc; `DD_ALLOCATOR=0` or
     `allocator=False` switches it off.
 
     Args:
@@ -36,5 +37,7 @@ def tune_process(threads: int | None = None, allocator: bool = True) -> dict[str
     wanted = allocator and os.environ.get("DD_ALLOCATOR", "1") != "0"
     if wanted and platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt
-        done["allocator"] = bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, -1))
+        done["allocator"] = bool(
+            mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, -1) and mallopt(_M_ARENA_MAX, 1)
+        )
     return done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import types
 from collections.abc import Callable
 from functools import lru_cache
@@ -34,21 +35,47 @@ def _copy(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Kernels:
-    """The four kernels of `dd.inner.fast.kernels`, as they are or compiled for each shape that comes."""
+    """The four kernels of `dd.inner.fast.kernels`, as they are or compiled for each shape that comes.
 
-    def __init__(self, compiled: bool) -> None:
-        self.compiled = compiled
+    Args:
+        compiled: whether to compile.
+        threads: of a compiled kernel on a CPU.
+    """
+
+    def __init__(self, compiled: bool, threads: int = 1) -> None:
+        self.compiled, self.threads = compiled, threads
 
     def run(self, name: str, z: torch.Tensor, *rest: Any) -> Any:
         """Kernel `name` on a map z and its other arguments."""
         if not self.compiled:
             return getattr(kernels, name)(z, *rest)
-        return _compiled(name, tuple(z.shape), z.stride(), z.dtype, str(z.device))(z, *rest)
+        return _compiled(name, tuple(z.shape), z.stride(), z.dtype, str(z.device), self.threads)(z, *rest)
+
+
+_LOCK = threading.RLock()
+
+
+class _Compiled:
+    """A kernel that compiles at its first call; other threads wait for that."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function, self._ready = function, False
+
+    def __call__(self, *args: Any) -> Any:
+        if self._ready:
+            return self._function(*args)
+        with _LOCK:
+            found = self._function(*args)
+            self._ready = True
+        return found
 
 
 @lru_cache(maxsize=256)
 def _compiled(
-    name: str, shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype, device: str
-) -> Callable[..., Any]:
-    del shape, stride, dtype, device  # the key
-    return torch.compile(_copy(getattr(kernels, name)), dynamic=False, fullgraph=True, options=dict(_FUSE_MORE))
+    name: str, shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype, device: str, threads: int
+) -> _Compiled:
+    del shape, stride, dtype  # the key
+    options: dict[str, Any] = dict(_FUSE_MORE)
+    if device == "cpu":  # the C++ wrapper lets go of the interpreter's lock while a kernel runs
+        options.update({"cpp_wrapper": True, "cpp.threads": threads})
+    return _Compiled(torch.compile(_copy(getattr(kernels, name)), dynamic=False, fullgraph=True, options=options))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from dd.errors import refuse
 from dd.inner.fast.compile import Kernels
 from dd.inner.fast.network import FastNet, Kept, supported
+from dd.inner.fast.workers import Workers
 from dd.inner.problem import InnerStep, Matching, Problem
 from dd.inner.sweep import Sums, sweep
 
@@ -33,6 +33,7 @@ def adjoint_fast(
     Args:
         problem: the outer iteration.
         micro_batch: pictures at once; 25 keep a micro-batch near the cache. `None` takes the whole batch of a step.
+            On a CPU one micro-batch a thread is under way at a time, and there are at least as many as threads.
         reuse: how many of the last steps keep maps and gradients of pass 1 (about a third of a step's activations);
             `None` keeps all, 0 is the leanest.
         compiled: fuse the pointwise kernels with `torch.compile`; without, each is a chain of eager operations.
@@ -48,45 +49,60 @@ def adjoint_fast(
         raise refuse("micro_batch", "None or at least 1", micro_batch)
     if reuse is not None and reuse < 0:
         raise refuse("reuse", "None or at least 0", reuse)
-    net = FastNet(p.student, Kernels(compiled), torch.bfloat16 if hybrid else None)
-    with torch.no_grad():
-        return sweep(p, _Layers(p, net, micro_batch), len(p.steps) if reuse is None else reuse)
+    with torch.no_grad(), Workers(p.images.device) as workers:
+        net = FastNet(p.student, Kernels(compiled), torch.bfloat16 if hybrid else None)
+        return sweep(p, _Layers(p, net, micro_batch, workers), len(p.steps) if reuse is None else reuse)
 
 
 class _Layers:
-    """The passes of a step by the network's own layers."""
+    """The passes of a step by the network's own layers; the micro-batches of a step are shared between workers."""
 
-    def __init__(self, problem: Problem, net: FastNet, micro_batch: int | None) -> None:
-        self._problem, self._net, self._micro_batch = problem, net, micro_batch
+    def __init__(self, problem: Problem, net: FastNet, micro_batch: int | None, workers: Workers) -> None:
+        self._problem, self._net, self._micro_batch, self._workers = problem, net, micro_batch, workers
         self._kept: dict[int, list[Kept | None]] = {}
+
+    def _chunks(self, i: int) -> list[_Chunk]:
+        return _chunks(self._problem.steps[i], self._micro_batch, self._workers.count, self._problem.images)
 
     def first(self, i: int, theta: Tensor, total: Tensor, keep: bool) -> None:
         """See `Passes`."""
-        p, weights = self._problem, self._net.weights(theta)
-        tapes = [
-            self._net.gradient(weights, _pixels(p, chunk), p.labels[chunk.part.index], chunk.weight, total, keep)
-            for chunk in _chunks(p.steps[i], self._micro_batch, p.images)
-        ]
+        p, net, weights = self._problem, self._net, self._net.weights(theta)
+
+        def one(chunk: _Chunk) -> tuple[Tensor, Kept | None]:
+            part = torch.zeros_like(total)
+            labels = p.labels[chunk.part.index]
+            return part, net.gradient(weights, _pixels(p, chunk), labels, chunk.weight, part, keep)
+
+        kept = []
+        for part, tape in self._workers.map(one, self._chunks(i)):
+            total.add_(part)
+            kept.append(tape)
         if keep:
-            self._kept[i] = tapes
+            self._kept[i] = kept
 
     def second(self, i: int, theta: Tensor, rho: Tensor, sums: Sums) -> None:
         """See `Passes`."""
-        p, lr = self._problem, self._problem.lr.detach()
-        weights, along = self._net.weights(theta), self._net.weights(rho)
-        hessian = torch.zeros_like(rho) if p.gradient == "exact" else None
-        stored = self._kept.pop(i, None)
-        for j, chunk in enumerate(_chunks(p.steps[i], self._micro_batch, p.images)):
+        p, lr, net = self._problem, self._problem.lr.detach(), self._net
+        weights, along = net.weights(theta), net.weights(rho)
+        want = p.gradient == "exact" and i > p.first  # λ before the first of these steps is nobody's
+        chunks = self._chunks(i)
+        stored = self._kept.pop(i, None) or [None] * len(chunks)
+
+        def one(work: tuple[_Chunk, Kept | None]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+            chunk, tape = work
+            hessian = torch.zeros_like(rho) if want else None
             index, leaf, x = _leaf(p, chunk)
-            tape = None if stored is None else stored[j]
-            s, x_bar, y_bar = self._net.second(weights, along, x.detach(), p.labels[index], chunk.weight, hessian, tape)
+            s, x_bar, y_bar = net.second(weights, along, x.detach(), p.labels[index], chunk.weight, hessian, tape)
             (back,) = torch.autograd.grad(x, leaf, x_bar)
+            return index, s, back, y_bar, hessian
+
+        for index, s, back, y_bar, hessian in self._workers.map(one, list(zip(chunks, stored, strict=True))):
             sums.images.index_add_(0, index, -lr * back)
             if sums.labels is not None:
                 sums.labels.index_add_(0, index, -lr * y_bar)
             sums.lr.sub_(s)
-        if hessian is not None:
-            sums.lam.sub_(lr * hessian)
+            if hessian is not None:
+                sums.lam.sub_(lr * hessian)
 
 
 def _size(p: Problem) -> tuple[int, int]:
@@ -94,18 +110,24 @@ def _size(p: Problem) -> tuple[int, int]:
     return p.images.shape[2], p.images.shape[3]
 
 
-def _chunks(step: InnerStep, micro_batch: int | None, like: Tensor) -> Iterator[_Chunk]:
-    """Micro-batches of one size, so that one compilation serves; the last is filled up with pictures of weight 0."""
+def _chunks(step: InnerStep, micro_batch: int | None, workers: int, like: Tensor) -> list[_Chunk]:
+    """Micro-batches of one size, so that one compilation serves; the last is filled up with pictures of weight 0.
+
+    No worker is left without one while there are pictures: their number is a multiple of that of the workers.
+    """
     count = len(step.index)
     parts = -(-count // min(micro_batch or count, count))
+    parts = min(-(-parts // workers) * workers, count)
     size = -(-count // parts)
+    chunks = []
     for start in range(0, count, size):
         stop = min(start + size, count)
         rows = torch.arange(start, start + size).clamp(max=count - 1)
         weight = torch.zeros(size, dtype=like.dtype, device=like.device)
         weight[: stop - start] = 1.0 / count
         part = step if parts == 1 else InnerStep(step.index[rows.to(step.index.device)], step.draw.rows(rows))
-        yield _Chunk(part, weight)
+        chunks.append(_Chunk(part, weight))
+    return chunks
 
 
 def _pixels(p: Problem, chunk: _Chunk) -> Tensor:
