@@ -89,11 +89,15 @@ def make_pass(row: str, args: argparse.Namespace) -> Callable[..., Any]:
 
 def conv_flops(run: Callable[..., Any], args: argparse.Namespace) -> float:
     """FLOPs of the convolutions of one iteration, from a pass on four images."""
+    import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     few = min(4, args.images)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the counter sees its own thread only
     with FlopCounterMode(display=False) as mode:
         run(few, args.steps, False)
+    torch.set_num_threads(threads)
     counted = mode.get_flop_counts()["Global"]
     return sum(n for op, n in counted.items() if "convolution" in str(op)) * args.images / few
 
