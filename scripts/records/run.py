@@ -23,6 +23,7 @@ from dd.process import tune_process
 
 HERE = Path(__file__).resolve().parent
 ALL_STEPS = 1000  # memory is plenty here: no graph of pass 1 is thrown away, which saves a quarter of the passes
+ROAD: dict[str, dict[str, Any]] = {"cifar10": {"compile": True}}  # many cells of one shape share one compilation
 RUNS = HERE.parents[1] / "runs" / "records"
 
 
@@ -36,21 +37,46 @@ class Job:
     seed: int = 0
     data: str | None = None
     repeats: int = 3
+    variant: str = ""
+
+    @property
+    def row(self) -> str:
+        """The method with its variant, as the table names it."""
+        return f"{self.method} {self.variant}".strip()
 
     @property
     def name(self) -> str:
-        return f"{self.dataset}-ipc{self.ipc}-{self.method}-seed{self.seed}"
+        row = self.row.replace(" ", "-")
+        return f"{self.dataset}-ipc{self.ipc}-{row}-seed{self.seed}"
 
     def data_argument(self, root: Path) -> str:
         return self.data.format(root=root) if self.data else self.dataset
 
+
+# What a variant changes in the `cpu` row of its method. Without momentum β is what β / (1 - momentum) was.
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "ast": {
+        "without ramp": {"expert": "cpu-ast-no-ramp"},
+        "without penalty": {"expert": "cpu-ast-no-penalty"},
+        "without init": {"init": "real"},
+        "without momentum": {"momentum": 0.0, "lr_init": 0.02, "lr_lr": 8e-6},
+        "without balance": {"balance": False},
+        "without intermediate": {"intermediate": "none"},
+        "without perturbation": {"perturb": 0.0},
+    },
+    "tesla": {"exact": {"gradient": "exact"}},
+}
 
 JOBS = [
     *(Job("digits", m, i, repeats=5) for i in (1, 10) for m in ("mtt", "ftd", "baselines")),
     *(Job("cifar10", m, i) for i in (1, 10) for m in ("mtt", "ftd", "baselines")),
     Job("tiny-imagenet-20", "mtt", 1, data="imagefolder:{root}/tiny-imagenet-20"),
     Job("imagenette128", "mtt", 1, data="imagefolder:{root}/imagenette128"),
-    *(Job("cifar10", m, i, s) for s in (1, 2) for i in (1, 10) for m in ("mtt", "ftd")),
+    Job("cifar10", "ast", 10),
+    *(Job("cifar10", m, 10, s) for s in (1, 2) for m in ("mtt", "ftd", "ast")),
+    *(Job("cifar10", m, 10, variant=v) for m, variants in VARIANTS.items() for v in ("", *variants) if m != "ast" or v),
+    Job("cifar10", "datm", 10),
+    *(Job("cifar10", m, 1, s) for s in (1, 2) for m in ("mtt", "ftd")),
 ]
 SMALL = {"expert_epochs": 2, "max_start_epoch": 3, "student_steps": 10, "expert": {"experts": 2}}
 BUDGET: dict[str, dict[str, Any]] = {  # these runs only show that the road is open at 64 and 128 px
@@ -71,12 +97,13 @@ def cell(job: Job, root: Path) -> dict[str, Any]:
     """Distil one set and evaluate it twice."""
     data, out = job.data_argument(root), RUNS / job.name
     options: dict[str, Any] = {"root": root} if job.data is None else {}
-    road = {"seed": job.seed, "out": out, "reuse": ALL_STEPS}
+    road = {"seed": job.seed, "out": out, **ROAD.get(job.dataset, {"reuse": ALL_STEPS})}
+    changes = VARIANTS.get(job.method, {}).get(job.variant, {})
     start = time.monotonic()
     if job.dataset in BUDGET:
         small = dd.distill(data, small_method(job), **road)
     else:
-        small = dd.distill(data, job.method, ipc=job.ipc, preset="cpu", **road, **options)
+        small = dd.distill(data, job.method, ipc=job.ipc, preset="cpu", **road, **options, **changes)
     seconds = time.monotonic() - start
     baselines = ("random", "class_mean") if job.dataset in BUDGET else ()
     common = {"repeats": job.repeats, "seed": job.seed, **options}
@@ -87,7 +114,7 @@ def cell(job: Job, root: Path) -> dict[str, Any]:
         "method": dict(small.method),
         "selection": small.provenance["selection"],
     }
-    if job.dataset not in BUDGET:
+    if job.dataset not in BUDGET and not job.variant:
         tuned = dd.evaluate(small, data, lr="tuned", baselines=(), **common)
         record["report_tuned"] = tuned.to_json()
     return record
@@ -120,7 +147,7 @@ def do(job: Job, root: Path) -> None:
         except dd.MissingError as error:
             print(f"{job.name} skipped: {error}", file=sys.stderr, flush=True)
             return
-        record.update(job={"dataset": job.dataset, "method": job.method, "ipc": job.ipc, "seed": job.seed})
+        record.update(job={"dataset": job.dataset, "method": job.row, "ipc": job.ipc, "seed": job.seed})
         write_json(path, {**record, "wall_seconds": round(time.monotonic() - start, 1)})
         print(f"{job.name} done in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
 
