@@ -28,6 +28,7 @@ class Counts:
     batch: int  # images a student step
     road: Road
     kept: int  # bytes that the fast path keeps of an image in a student step
+    workers: int  # micro-batches at once on the fast path
     shapes: int  # sizes of micro-batches
     networks: int  # trained for the selection
     train_batch: int
@@ -41,8 +42,10 @@ class Counts:
 
     @property
     def micro(self) -> int:
-        """Images whose graph is alive at once: a micro-batch, or the whole last step whose graph is reused."""
-        return min(self.road.micro_batch or self.batch, self.batch) if self.road.compiled else self.batch
+        """Images whose graph is alive at once: micro-batches side by side, or the whole last step that is reused."""
+        if not self.road.compiled:
+            return self.batch
+        return min((self.road.micro_batch or self.batch) * self.workers, self.batch)
 
 
 @dataclass(frozen=True, kw_only=True)

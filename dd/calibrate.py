@@ -198,7 +198,7 @@ class _Matching:
         They start as a run does, where that is short: choosing images loads libraries of its own.
         """
         short = self._epochs * self.total * self._plan.score < _PILOT
-        stream = self._stream(self.lengths[0], iterations=2, init=self._method.init if short else "real")
+        stream = self._stream(self.lengths[0], iterations=2, as_it_starts=short)
         self._next(stream)
         took, last = timed(partial(self._next, stream), self._device)
         self._image = took / self._seen(self.lengths[0])
@@ -216,7 +216,7 @@ class _Matching:
         with torch.compiler.set_stance("force_eager"):
             return next(stream)
 
-    def _stream(self, steps: int, iterations: int, init: str = "real") -> Iterator[Step]:
+    def _stream(self, steps: int, iterations: int, as_it_starts: bool = False) -> Iterator[Step]:
         method = self._method
         expert = dataclasses.replace(
             method.expert,
@@ -241,7 +241,7 @@ class _Matching:
             current_start_epoch=None,
             window_iterations=0,
             truncate=None,
-            init=init,
+            init=method.init if as_it_starts else "real",
             skip_above=math.inf,
         )
         return shortened.distill(self._data, self._run)
@@ -259,10 +259,19 @@ class _Matching:
             image = min(image, (means[1] - means[0]) / (seen[1] - seen[0]))
         fixed = max(0.0, means[-1] - image * seen[-1])
         if self._plan.road.compiled:
-            with Convolutions(self._device) as inside:
-                again, _ = timed(partial(self._next, streams[-1]), self._device)
-            image *= fused(inside.seconds / again, "matching")
+            image *= fused(self._convolutions(streams[-1]), "matching")
         return fixed * self._method.ipc / self._ipc, image
+
+    def _convolutions(self, stream: Iterator[Step]) -> float:
+        """Their share of an iteration in one thread, which is what each worker of the fast path has."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with Convolutions(self._device) as inside:
+                took, _ = timed(partial(self._next, stream), self._device)
+        finally:
+            torch.set_num_threads(threads)
+        return inside.seconds / took
 
     def _alternate(self, streams: Sequence[Iterator[Step]], budget: float) -> list[list[float]]:
         """Seconds of iterations of each stream in turn; the first of each has the set-up in it."""

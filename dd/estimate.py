@@ -17,12 +17,13 @@ from dd.calibrate import measure_pieces
 from dd.data import Images
 from dd.experts import ExpertRecipe, ExpertStore, make_student
 from dd.experts.fast import can_compile, long_enough
-from dd.inner import Road, Student, worth_compiling
+from dd.inner import Student
 from dd.inner.fast import FastNet
 from dd.inner.fast.compile import Kernels
-from dd.methods import TrajectoryMatching
-from dd.models import uses_batch_stats
+from dd.methods import Run, TrajectoryMatching
+from dd.methods.loop import Loop
 from dd.selection import REPEATS
+from dd.whiten import Normalise
 
 # Assumed rates of one device in FLOP/s for small convolutional nets, eager fp32; `calibrate=True` measures instead.
 _ASSUMED = {"cpu": 5e10, "cuda": 5e12}
@@ -142,7 +143,10 @@ def _count(method: TrajectoryMatching, real: Images, device: torch.device, stude
     networks = REPEATS * candidates if candidates > 1 else 0
     split = real.val if real.val is not None else real.test
     held_out = 0 if split is None else len(split)
-    road = _road(method, real, device, student, batch)
+    # the loop's own choice; it asks neither the transform nor the store
+    road = Loop(
+        method, real, Run(device=device), Normalise(real.mean, real.std), ExpertStore(Path(), recipe, real)
+    ).road
     sizes = {
         min(road.micro_batch or b * samples, b * samples) for b in chunks(total, method.batch_syn, method.student_steps)
     }
@@ -163,20 +167,13 @@ def _count(method: TrajectoryMatching, real: Images, device: torch.device, stude
         batch=batch,
         road=road,
         kept=_kept_bytes(student, real) if road.compiled else 0,
+        workers=torch.get_num_threads() if device.type == "cpu" else 1,
         shapes=len(sizes),
         networks=networks,
         train_batch=min(method.train.batch_size, total),
         held_out=held_out,
         scored=networks * held_out,
     )
-
-
-def _road(method: TrajectoryMatching, real: Images, device: torch.device, student: Student, batch: int) -> Road:
-    """The road of `dd.distill` without options."""
-    shown = method.iterations * method.student_steps * batch
-    compiled = worth_compiling(student.module, real.size, shown, device.type)
-    micro = 50 if device.type == "cpu" and not uses_batch_stats(student.module) else None
-    return Road(micro_batch=micro, compiled=compiled)
 
 
 def _kept_bytes(student: Student, real: Images) -> int:

@@ -200,7 +200,7 @@ def test_a_compiled_road_is_calibrated_without_compiling(monkeypatch: pytest.Mon
     def never(*args: object, **more: object) -> None:
         raise AssertionError("compiled")
 
-    monkeypatch.setattr(module, "worth_compiling", lambda *args: True)
+    monkeypatch.setattr("dd.methods.loop.worth_compiling", lambda *args: True)
     monkeypatch.setattr(module, "long_enough", lambda *args: True)
     monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", never)
     found = dd.estimate(real_images(), matching(), calibrate=True, device="cpu")
