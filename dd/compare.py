@@ -53,7 +53,7 @@ def evaluate(
         steps: optimiser steps; the set's recipe has them.
         lr: `recipe` (the one in the set), `tuned` (best of a grid on the validation split), or a number.
         baselines: of `random` (3 draws of as many real images, the recipe's lr), `random_tuned` (lr tuned on the
-            validation split), `class_mean` (one image a class only).
+            validation split), `class_mean` (one image a class only). A canvas of c × c pictures counts as c² images.
         seed: of all networks and draws.
         device, threads, progress, root, download, size: as in `dd.distill`.
 

@@ -12,6 +12,7 @@ from reference.matching import matching_loss
 
 import dd
 from dd.experts import ExpertStore
+from dd.inner.fast import adjoint_fast
 from dd.methods import Run
 from dd.methods.loop import Loop
 from dd.methods.start import pick_real
@@ -62,14 +63,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("engine", ["adjoint", "unroll"])
+@pytest.mark.parametrize("engine", ["adjoint", "unroll", "fast"])
 @pytest.mark.parametrize("name", OPTIONS)
 def test_gradient_in_the_canvases_is_autograds(real: dd.Images, store: Path, name: str, engine: Any) -> None:
     value = method(**OPTIONS[name])
-    made = loop(value, real, store, precision="fp64", engine=engine, micro_batch=6)
+    road = "adjoint" if engine == "fast" else engine
+    made = loop(value, real, store, precision="fp64", engine=road, micro_batch=6)
     state = made.start()
     problem, where = made._problem(state, 0)
-    crops, answer = where["crops"], made._engine(problem)
+    crops = where["crops"]
+    answer = adjoint_fast(problem, 6, compiled=False) if engine == "fast" else made._engine(problem)
     leaf = state["images"].clone().requires_grad_()
     lr = problem.lr.clone().requires_grad_()
     places = torch.stack((crops.index, crops.top, crops.left), 1).tolist()
