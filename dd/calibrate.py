@@ -34,7 +34,7 @@ FUSED: Final = {"matching": 0.25, "expert": 0.45}
 other load, 2026-11-24, torch 2.14: matching 0.20 and 0.30, experts 0.35 and 0.59 (ConvNet of width 32 and 128 at
 32 px)."""
 
-_EXPERT_SECONDS, _MATCHING_SECONDS, _SELECTION_SECONDS = 2.2, 2.8, 0.9
+_EXPERT_SECONDS, _MATCHING_SECONDS, _SELECTION_SECONDS = 1.8, 2.2, 0.6
 _PILOT = 0.12  # seconds of a first call, at the assumed rate
 _SCORED = 500  # images of the split that times a score
 _EXPERTS, _SNAPSHOTS = 2, 2  # that the calibration trains
@@ -105,7 +105,7 @@ class _Experts:
     ) -> None:
         self._recipe, self._device, self._plan = method.expert, device, plan
         self._folder, self._transform = folder, transform
-        self._checked = _few(plan.checked, plan.score)
+        self._checked = _few(plan.checked, 4 * plan.score)  # once a snapshot
         split = real.val if real.val is not None else real.test
         held_out = None if not self._checked or split is None else split.subset(torch.arange(self._checked))
         rows = torch.linspace(0, len(real.train) - 1, min(len(real.train), 8 * plan.expert_images)).long()
@@ -145,8 +145,8 @@ class _Experts:
         """(seconds a step, seconds a snapshot) of a run."""
         count, total = _EXPERTS * _SNAPSHOTS, self._plan.expert_images
         image = self._step / self.batch
-        self.batch = max(self.batch, min(total, int(budget / (count * image))))
-        every = max(2, min(100, int(budget / (count * image * self.batch))))
+        self.batch = max(self.batch, min(total, int(budget / (3 * count * image))))
+        every = max(3, min(100, int(budget / (count * image * self.batch))))
         marks = self._train(_EXPERTS, _SNAPSHOTS, every)
         starts = [marks[i] for i in range(0, len(marks), _SNAPSHOTS + 1)]
         stretches = [s for i, s in enumerate(marks) if i % (_SNAPSHOTS + 1)]
@@ -154,7 +154,7 @@ class _Experts:
         step = max(stretch - snapshot, 0.02 * stretch) / every
         if self._plan.expert_compiled:
             with Convolutions(self._device) as inside:
-                again = self._train(1, 1, every + 1)[1]
+                again = self._train(1, 1, 2)[1]
             step *= fused(inside.seconds / again, "expert")
         return step * total / self.batch, snapshot * max(1, self._plan.checked) / max(1, self._checked)
 

@@ -32,8 +32,9 @@ _DISPATCH = 1.2e-4
 # Forward passes that an image costs: a gradient; what the gradient penalty adds; an outer iteration's two passes.
 _GRADIENT, _PENALTY, _ADJOINT = 3, 6, 12
 _DISK = 4e8  # bytes a second, checksums included
-# Compiling, with an empty cache on one core of a Xeon under other load, 2026-11-24, torch 2.14: 2.6 to 3.7 s a kernel
-# of the fast path (31 to 53 s at depth 3 and 4), 8 to 12 s a block of the experts' loss; resident growth of 171 MB.
+# Compiling, with an empty cache on one core of a Xeon under other load, 2026-11-24, torch 2.14, commit b3330aa: 2.6 to
+# 3.7 s a kernel of the fast path (31 to 53 s at depth 3 and 4), 8 to 12 s a block of the experts' loss; the resident
+# size grew by 171 MB.
 _KERNEL_SECONDS, _LOSS_SECONDS, _COMPILER_BYTES = 3.2, 8.5, 171_000_000
 
 

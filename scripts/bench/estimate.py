@@ -6,7 +6,8 @@ A cell is a preset for two cores with few experts and outer iterations. For ever
 the data, calls the estimate, then makes the experts (`expert_seconds`, `disk_bytes`), distils (`matching_seconds`, up
 to the last iteration) and chooses among the candidates (`selection_seconds`, if there are two or more). `peak_bytes`
 is the high-water mark of the resident size, reset after the estimate, over the resident size at that moment: libraries
-and data are in both. Printed are medians over the repeats and predicted / measured.
+and data are in both. Printed are medians over the repeats and predicted / measured. The cells are too short to be
+compiled. Other work on the machine moves the times; where it comes and goes within a cell, their ratio too.
 
 The cell `cifar10-…` takes the first 500 training and 100 test pictures of every class of CIFAR-10; it is left out
 where `--root` does not hold it.
