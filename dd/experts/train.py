@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from dd.data import Images, Split
+from dd.data import Images, Split, TensorSplit
 from dd.errors import DivergedError
 from dd.experts.fast import Road
 from dd.experts.recipe import ExpertRecipe
@@ -20,6 +20,7 @@ from dd.seeding import child, child_seed, isolated
 from dd.whiten import Transform
 
 _ACCURACY_IMAGES = 1000
+_ROOM = 4 * 2**30  # bytes of training pictures that an accelerator keeps
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,13 @@ class Snapshot:
     accuracy: float
 
 
-def make_student(recipe: ExpertRecipe, real: Images, seed: int, dtype: torch.dtype = torch.float32) -> Student:
+def make_student(
+    recipe: ExpertRecipe,
+    real: Images,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+    autocast: torch.dtype | None = None,
+) -> Student:
     """The recipe's network for this data, initialised from the stream of `seed`.
 
     Dropout and stochastic depth are switched off: a trajectory is matched by a deterministic function of θ.
@@ -45,7 +52,7 @@ def make_student(recipe: ExpertRecipe, real: Images, seed: int, dtype: torch.dty
         seed=child_seed(seed, "expert"),
         dtype=dtype,
     )
-    return Student(_without_chance(module))
+    return Student(_without_chance(module), autocast)
 
 
 def _without_chance(module: nn.Module) -> nn.Module:
@@ -82,6 +89,9 @@ class ExpertTrainer:
         self.steps_per_epoch = -(-count // recipe.batch_size)
         held_out = real.val if real.val is not None else real.test
         self._check = _sample(held_out) if held_out is not None and len(held_out) else None
+        self._pixels = on_device(real.train, device)
+        self._labels = real.train.labels.to(device)
+        self._autocast = torch.bfloat16 if recipe.precision == "bf16" else None
 
     @property
     def stride(self) -> int:
@@ -91,7 +101,7 @@ class ExpertTrainer:
 
     def snapshots(self, seed: int, start: Snapshot | None = None) -> Iterator[Snapshot]:
         """Snapshots after `start` (or from the initialisation on), for ever; each is a copy on the CPU."""
-        student = make_student(self.recipe, self.real, seed)
+        student = make_student(self.recipe, self.real, seed, autocast=self._autocast)
         if start is None:
             theta = student.initial.to(self.device)
             velocity, step = torch.zeros_like(theta), 0
@@ -122,9 +132,9 @@ class ExpertTrainer:
         self, student: Student, theta: Tensor, velocity: Tensor, rows: Tensor, seed: int, step: int
     ) -> tuple[Tensor, Tensor]:
         recipe = self.recipe
-        clean = self.transform.forward(self.real.train.pixels(rows).to(self.device))
+        clean = self.transform.forward(self._pixels(rows))
         x = self._dsa.draw(len(rows), self.real.size, child(seed, "draw", step))(clean)
-        y = self.real.train.labels[rows].to(self.device)
+        y = self._labels[rows.to(self.device)]
         factor = ramp_factor(recipe, step, self.steps_per_epoch)
         lr, forget = step_size(recipe, step, self.steps_per_epoch)
 
@@ -156,6 +166,25 @@ class ExpertTrainer:
             x = self.transform.forward(split.pixels(rows).to(self.device))
             right += int((student.logits(theta, x).argmax(1).cpu() == split.labels[rows]).sum())
         return right / len(split)
+
+
+def on_device(split: Split, device: torch.device, room: int = _ROOM) -> Callable[[Tensor], Tensor]:
+    """A function from rows (int64 `[n]`) to their pixels, float32 `[n, C, H, W]` in [0, 1] on `device`.
+
+    What is in memory and takes at most `room` bytes moves to an accelerator once, as the bytes that it is; a batch is
+    then picked and scaled there. Anything else, and all of it on a CPU, comes batch by batch from the split.
+    """
+    if device.type == "cpu" or not isinstance(split, TensorSplit) or split.images.nbytes > room:
+        return lambda rows: split.pixels(rows).to(device)
+    return _resident(split.images.to(device))
+
+
+def _resident(stored: Tensor) -> Callable[[Tensor], Tensor]:
+    def pixels(rows: Tensor) -> Tensor:
+        picked = stored[rows.to(stored.device)]
+        return picked.float().div_(255) if stored.dtype == torch.uint8 else picked
+
+    return pixels
 
 
 def _sample(split: Split) -> Split:

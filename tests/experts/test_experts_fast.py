@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor
 
 import dd
+from dd.data import TensorSplit
 from dd.experts import ExpertRecipe, ExpertStore, fast, make_student
 from dd.experts import fast as fast_module
 from dd.experts import store as store_module
 from dd.experts.fast import Loss, Road, compiled_loss
+from dd.experts.train import ExpertTrainer, _resident, on_device
 from dd.files import read_meta
 from dd.inner import Student
 from dd.whiten import make_transform
@@ -97,3 +100,27 @@ def test_an_expert_keeps_its_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert made("b", (1, True), (2, False)) == compiled
     monkeypatch.setattr(fast_module, "LONG_ENOUGH", 2 * 7 * 4 * 64)
     assert made("long", (2, None)) == compiled
+
+
+def test_pictures_on_the_device_are_those_of_the_split() -> None:
+    split = TensorSplit(torch.arange(256, dtype=torch.uint8).repeat(12).view(16, 3, 8, 8), torch.arange(16) % 2)
+    rows = torch.tensor([3, 0, 15, 3])
+    assert torch.equal(_resident(split.images)(rows), split.pixels(rows))
+    floats = TensorSplit(torch.rand(6, 1, 4, 4), torch.arange(6) % 2)
+    assert torch.equal(_resident(floats.images)(rows[:2]), floats.pixels(rows[:2]))
+    assert on_device(split, torch.device("meta"))(rows).device.type == "meta"
+    assert on_device(split, torch.device("cpu"))(rows).dtype == torch.float32
+
+
+def test_bfloat16_expert_follows_the_float32_one() -> None:
+    recipe = dataclasses.replace(RECIPE, lr=0.05, augment="", snapshot_unit="step", snapshot_every=5)
+    transform = make_transform(REAL, False)
+    last = {}
+    for precision in ("fp32", "bf16"):
+        value = dataclasses.replace(recipe, precision=precision)
+        stream = ExpertTrainer(value, REAL, transform, torch.device("cpu")).snapshots(0)
+        first, last[precision] = next(stream), next(stream)
+        assert last[precision].theta.dtype == torch.float32
+    moved = (last["fp32"].theta - first.theta).norm()
+    apart = (last["fp32"].theta - last["bf16"].theta).norm()
+    assert 0 < apart < 0.1 * moved  # rounding of 8 bits, not another trajectory

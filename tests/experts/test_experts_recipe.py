@@ -47,6 +47,7 @@ OTHER: dict[str, Any] = {
     "drop_factor": 0.5,
     "snapshot_every": 2,
     "snapshot_unit": "step",
+    "precision": "bf16",
 }
 FREE: dict[str, Any] = {"name": "other", "experts": 3, "snapshots": 2, "title": "t", "source": "s"}
 
