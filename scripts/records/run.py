@@ -63,6 +63,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "without balance": {"balance": False},
         "without intermediate": {"intermediate": "none"},
         "without perturbation": {"perturb": 0.0},
+        "with penalty 2": {"expert": "cpu-ast-penalty-2"},
     },
     "tesla": {"exact": {"gradient": "exact"}},
 }

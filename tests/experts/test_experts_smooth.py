@@ -281,7 +281,8 @@ def test_published_recipes() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["cpu-ast", "cpu-ast-no-ramp", "cpu-ast-no-penalty", "cpu-digits-ast", "cpu-default-ast"]
+    "name",
+    ["cpu-ast", "cpu-ast-no-ramp", "cpu-ast-no-penalty", "cpu-ast-penalty-2", "cpu-digits-ast", "cpu-default-ast"],
 )
 def test_recipes_for_two_cores_are_their_siblings_by_arithmetic(name: str) -> None:
     smooth = load_recipe(name)
