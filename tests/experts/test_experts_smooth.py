@@ -290,7 +290,7 @@ def test_recipes_for_two_cores_are_their_siblings_by_arithmetic(name: str) -> No
     assert smooth.lr / (1 - smooth.momentum) == pytest.approx(plain.lr)
     assert smooth.ramp is (not name.endswith("no-ramp"))
     assert smooth.ramp_every == (plain.snapshot_every if smooth.ramp else 0)
-    assert smooth.penalty == (0 if name.endswith("no-penalty") else 2)
+    assert smooth.penalty == {"cpu-ast-no-penalty": 0, "cpu-ast-penalty-2": 2}.get(name, 0.1)
     assert "set by arithmetic, not tuned" in smooth.source
     same = {"lr": plain.lr, "momentum": 0.0, "weight_decay": 0.0, "ramp": False, "penalty": 0.0}
     assert dataclasses.replace(smooth, **same).key("x") == plain.key("x")
