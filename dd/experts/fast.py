@@ -9,7 +9,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from dd.experts.smooth import PenaltyForm, gradient_penalty
 from dd.inner import Student, compiler_present
+from dd.inner.fast import FastNet, Kernels, penalty_gradient, supported
 from dd.models.convnet import ConvNet
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -54,6 +56,7 @@ class Road:
         self.name = "compiled" if wanted else "eager"
         self._batch_size, self._make = batch_size, make
         self._loss: Loss | None = None
+        self._layers = wanted  # whether a penalty goes by the network's own layers
 
     def loss(self, student: Student, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Mean cross-entropy; batches that are not full are not compiled, they would each be compiled anew."""
@@ -70,3 +73,16 @@ class Road:
             _log.warning("the compiled loss failed (%s); training goes on without it.", type(error).__name__)
             self.name = "eager"
             return student.loss(theta, x, y)
+
+    def penalty(self, student: Student, theta: Tensor, x: Tensor, y: Tensor, form: PenaltyForm) -> Tensor:
+        """∇_θ `[P]` of `gradient_penalty`: by compiled tangents of known layers, else by autograd twice."""
+        size = (x.shape[2], x.shape[3])
+        if self._layers and len(x) == self._batch_size and can_compile(student) and supported(student.module, size):
+            try:
+                net = FastNet(student, Kernels(True, torch.get_num_threads()))
+                return penalty_gradient(net, theta, x, y if form == "label" else None, form == "sample")[1]
+            except Exception as error:
+                _log.warning("the compiled penalty failed (%s); training goes on without it.", type(error).__name__)
+                self._layers = False
+        leaf = theta.detach().requires_grad_()
+        return torch.autograd.grad(gradient_penalty(student, leaf, x, y, form), leaf)[0]

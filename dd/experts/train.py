@@ -12,7 +12,7 @@ from dd.data import Images, Split, TensorSplit
 from dd.errors import DivergedError
 from dd.experts.fast import Road
 from dd.experts.recipe import ExpertRecipe
-from dd.experts.smooth import gradient_penalty, ramp_factor, step_size
+from dd.experts.smooth import ramp_factor, step_size
 from dd.experts.steps import gsam_direction, sgd_update
 from dd.inner import Student
 from dd.models import build
@@ -76,7 +76,7 @@ class ExpertTrainer:
 
     Args:
         recipe, real, transform, device: what is trained, on what, pixels to model space, and where.
-        compile: take the compiled loss where that is possible; a penalty's own passes are never compiled.
+        compile: take the compiled loss, and a penalty's compiled passes, where that is possible.
     """
 
     def __init__(
@@ -140,10 +140,11 @@ class ExpertTrainer:
 
         def grad(at: Tensor) -> Tensor:
             leaf = at.detach().requires_grad_()
-            loss = self.road.loss(student, leaf, x, y) * factor
+            (found,) = torch.autograd.grad(self.road.loss(student, leaf, x, y) * factor, leaf)
             if recipe.penalty:
-                loss = loss + recipe.penalty * gradient_penalty(student, leaf, clean, y, recipe.penalty_form)
-            return torch.autograd.grad(loss, leaf)[0]
+                exact = student if self._autocast is None else Student(student.module)
+                found = found + recipe.penalty * self.road.penalty(exact, leaf, clean, y, recipe.penalty_form)
+            return found
 
         if recipe.step == "gsam":
             direction = gsam_direction(theta, grad, recipe.rho, recipe.alpha, recipe.adaptive)

@@ -94,10 +94,11 @@ class FastNet:
             blocks.append(BlockWeights(conv, gamma, beta))
         return blocks, v["classifier.weight"], v["classifier.bias"]
 
-    def _conv(self, i: int, x: Tensor, w: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    def conv(self, i: int, x: Tensor, w: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """The convolution of block i."""
         return conv2d_in(x, w, self.padding[i], dtype)
 
-    def _back(self, i: int, g: Tensor, x: Tensor, w: Tensor, want: tuple[bool, bool]) -> tuple[Tensor, Tensor]:
+    def back(self, i: int, g: Tensor, x: Tensor, w: Tensor, want: tuple[bool, bool]) -> tuple[Tensor, Tensor]:
         """(gradient of x, gradient of w) of a convolution, those asked for."""
         pad = [self.padding[i]] * 2
         mask = [*want, False]
@@ -107,12 +108,12 @@ class FastNet:
     def _tangent_back(self, i: int, g: Tensor, x: Tensor, w: Tensor, want: tuple[bool, bool]) -> tuple[Tensor, Tensor]:
         dtype = self.tangent_dtype
         if dtype is None:
-            return self._back(i, g, x, w, want)
-        dx, dw = self._back(i, g.to(dtype), x.to(dtype), w.to(dtype), want)
+            return self.back(i, g, x, w, want)
+        dx, dw = self.back(i, g.to(dtype), x.to(dtype), w.to(dtype), want)
         return dx.to(g.dtype) if want[0] else dx, dw.to(g.dtype) if want[1] else dw
 
     def _image_tangent(self, gd: Tensor, w: Tensor, g: Tensor, v: Tensor, size: torch.Size) -> Tensor:
-        """The first layer's `_back(gd, w) + _back(g, v)` for the pictures.
+        """The first layer's `back(gd, w) + back(g, v)` for the pictures.
 
         As two 1×1 convolutions to C·9 channels, whose sum is then added up over overlapping windows: convolution
         libraries pad three output channels to a full vector, which makes the direct form twice as slow.
@@ -126,7 +127,7 @@ class FastNet:
         """Tapes of the blocks and the features `[n, D]`; z of the later blocks comes from `kept` where given."""
         tapes = []
         for i, w in enumerate(blocks):
-            z = kept.z[i - 1] if kept is not None and i else self._conv(i, x, w.conv)
+            z = kept.z[i - 1] if kept is not None and i else self.conv(i, x, w.conv)
             out, m, r = self.kernels.run("forward", z, w.gamma, w.beta, self.eps[i])
             tapes.append(Tape(x, z, m, r))
             x = out
@@ -152,7 +153,7 @@ class FastNet:
                 kept.g_out.insert(0, g_out)
                 if i:
                     kept.z.insert(0, tape.z)
-            g_out, d_conv = self._back(i, g_z, tape.x, w.conv, (i > 0, True))
+            g_out, d_conv = self.back(i, g_z, tape.x, w.conv, (i > 0, True))
             sums[name + "conv.weight"] += d_conv
             sums[name + "norm.weight"] += d_gamma.sum(0).flatten()
             sums[name + "norm.bias"] += d_beta.sum(0).flatten()
@@ -178,9 +179,9 @@ class FastNet:
         tangents: list[tuple[Tensor | None, Tensor, Tensor, Tensor]] = []  # ẋ, ż, mean ż, mean n ż
         xd: Tensor | None = None
         for i, (w, v, tape) in enumerate(zip(blocks, along_blocks, tapes, strict=True)):
-            zd = self._conv(i, tape.x, v.conv, self.tangent_dtype)
+            zd = self.conv(i, tape.x, v.conv, self.tangent_dtype)
             if xd is not None:
-                zd += self._conv(i, xd, w.conv, self.tangent_dtype)
+                zd += self.conv(i, xd, w.conv, self.tangent_dtype)
             args = (zd, tape.m, tape.r, w.gamma, w.beta, v.gamma, v.beta)
             out_d, md, q = self.kernels.run("tangent_forward", tape.z, *args)
             tangents.append((xd, zd, md, q))
@@ -218,7 +219,7 @@ class FastNet:
             if sums is not None:
                 sums[name + "conv.weight"] += d_conv + d_conv_2
             if kept is None:
-                g_out, _ = self._back(i, g_z, tape.x, w.conv, (True, False))
+                g_out, _ = self.back(i, g_z, tape.x, w.conv, (True, False))
         return (g * logits_d).sum(), gd_out, dy
 
 
