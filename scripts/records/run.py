@@ -5,7 +5,8 @@
 A job that has its record is skipped, a job that another process works on is left to it, so two processes can share the
 list (one thread each). A cell is one method × images per class × seed: distil with the `cpu` preset, then train three
 fresh networks by the set's own recipe (the first seed of a method: three more with a step size tuned on the validation
-split), and test them on the full test set. Baseline jobs stand beside the first seed of a cell. Data that is missing skips its jobs with a line.
+split), and test them on the full test set. Baseline jobs stand beside the first seed of a cell. Data that is missing
+skips its jobs with a line.
 """
 
 from __future__ import annotations
