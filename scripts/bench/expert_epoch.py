@@ -8,6 +8,8 @@ DSA as published, SGD of lr 0.01 without momentum, float32.
 Rows, each measurement in a process of its own, repeats interleaved (a, b, a, b, …):
 
     compiled   the library with the compiled loss, under the allocator settings of `dd.process.tune_process`
+    side_by_side   as many such processes at once as `--threads`, one thread each, as under `torchrun`; images a second
+               of all of them
     eager      the library without it, same allocator settings
     plain      a plain transcription of the usual loop: normalised float pictures in a `TensorDataset`, a shuffling
                `DataLoader`, DSA a batch, `nn.Module`, `torch.optim.SGD`; default allocator
@@ -23,11 +25,12 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from common import chosen_rows, run_child
 
-ROWS = ("compiled", "eager", "plain")
+ROWS = ("compiled", "side_by_side", "eager", "plain")
 WARM = 2  # steps
 
 
@@ -106,14 +109,24 @@ def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
     return {"images_per_s": args.steps * args.batch / seconds, "warm_seconds": warm - start, "road": args.road}
 
 
+def measure_apart(row: str, args: argparse.Namespace, arguments: list[str]) -> dict[str, Any]:
+    """Run one row in a process of its own; `side_by_side` in several at once."""
+    if row != "side_by_side":
+        return run_child(__file__, row, arguments, {})
+    with ThreadPoolExecutor(args.threads) as pool:
+        alone = [*arguments, "--threads", "1"]
+        each = list(pool.map(lambda _: run_child(__file__, "compiled", alone, {}), range(args.threads)))
+    return {**each[0], "images_per_s": sum(r["images_per_s"] for r in each)}
+
+
 def table(results: dict[str, dict[str, Any]]) -> str:
     """The rows for people; ratios are to `plain`."""
     base = results.get("plain")
-    lines = [f"{'row':<10}{'images/s':>10}{'ratio':>8}{'warm s':>9}  {'road':<10}all"]
+    lines = [f"{'row':<14}{'images/s':>10}{'ratio':>8}{'warm s':>9}  {'road':<10}all"]
     for row, r in results.items():
         ratio = f"{r['images_per_s'] / base['images_per_s']:.2f}x" if base else "-"
         every = " ".join(f"{value:.0f}" for value in r["all"])
-        lines.append(f"{row:<10}{r['images_per_s']:>10.1f}{ratio:>8}{r['warm_seconds']:>9.1f}  {r['road']:<10}{every}")
+        lines.append(f"{row:<14}{r['images_per_s']:>10.1f}{ratio:>8}{r['warm_seconds']:>9.1f}  {r['road']:<10}{every}")
     return "\n".join(lines)
 
 
@@ -146,7 +159,7 @@ def main(arguments: list[str]) -> None:
     for repeat in range(args.repeats):
         for row in args.rows:
             print(f"{row}, repeat {repeat + 1} …", file=sys.stderr, flush=True)
-            found[row].append(run_child(__file__, row, arguments, {}))
+            found[row].append(measure_apart(row, args, arguments))
     results = {}
     for row, each in found.items():
         best = max(each, key=lambda r: r["images_per_s"])
