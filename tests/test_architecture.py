@@ -18,6 +18,7 @@ FORBIDDEN = {
     "inner": {"experts", "synthetic", "methods", "evaluation", "api"},
     "synthetic": {"experts", "methods", "evaluation", "api"},
     "experts": {"synthetic", "methods", "evaluation", "api"},
+    "teachers": {"experts", "inner", "synthetic", "methods", "evaluation", "api"},
     "methods": {"evaluation", "api", "cli"},
     "evaluation": {"experts", "methods", "api", "cli"},
     "presets": {"api", "cli", "evaluation"},
