@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dd.data import Split
 from dd.errors import DivergedError
-from dd.inner import cross_entropy
+from dd.evaluation.optim import distillation_loss, make_optimizer, smoothed_cosine
 from dd.models import Model, ModelSpec, build
 from dd.seeding import child, child_seed, isolated
 from dd.synthetic import SyntheticImages, TrainRecipe
@@ -33,8 +33,8 @@ def fresh(small: SyntheticImages, model: str | ModelSpec | Model, seed: int, dev
 def fit(small: SyntheticImages, net: nn.Module, recipe: TrainRecipe, seed: int, device: torch.device) -> nn.Module:
     """Train `net` on the set for exactly `recipe.steps` optimiser steps, in place.
 
-    After `drop_at` of the steps lr is multiplied by `drop_factor` and the optimiser is made anew: the published
-    protocol does, and so loses its momentum buffer.
+    With the schedule `drop`, after `drop_at` of the steps lr is multiplied by `drop_factor` and the optimiser is made
+    anew: the published protocol does, and so loses its momentum buffer.
 
     Raises:
         DivergedError: the loss or a parameter stopped being finite.
@@ -42,18 +42,20 @@ def fit(small: SyntheticImages, net: nn.Module, recipe: TrainRecipe, seed: int, 
     net.train()
     dsa = recipe.dsa()
     drop = max(1, round(recipe.steps * recipe.drop_at))
-    optimizer = _sgd(net, recipe, recipe.lr)
+    optimizer = make_optimizer(net, recipe, recipe.lr)
     stream = _endless(small, recipe.batch_size, seed)
     loss = torch.zeros(())
     with isolated(seed, "layers"):  # dropout takes the global stream
         for step in range(recipe.steps):
-            if step == drop:
-                optimizer = _sgd(net, recipe, recipe.lr * recipe.drop_factor)
+            if recipe.schedule == "cosine":
+                for group in optimizer.param_groups:
+                    group["lr"] = recipe.lr * smoothed_cosine(step / recipe.steps, recipe.eta)
+            elif step == drop:
+                optimizer = make_optimizer(net, recipe, recipe.lr * recipe.drop_factor)
             x, y = next(stream)
             x = dsa.draw(len(x), small.size, child(seed, "draw", step))(x.to(device))
-            loss = cross_entropy(net(x), y.to(device))
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss = accumulate(net, x, y.to(device), recipe, min(recipe.batch_size, len(small)))
             optimizer.step()
     # The last loss does not see the last step, and a network of NaN would quietly score as the first class.
     if not all(bool(torch.isfinite(t).all()) for t in (loss, *net.parameters(), *net.buffers())):
@@ -64,8 +66,18 @@ def fit(small: SyntheticImages, net: nn.Module, recipe: TrainRecipe, seed: int, 
     return net.eval()
 
 
-def _sgd(net: nn.Module, recipe: TrainRecipe, lr: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(net.parameters(), lr=lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+def accumulate(net: nn.Module, x: Tensor, y: Tensor, recipe: TrainRecipe, batch: int) -> Tensor:
+    """Add the gradients of a batch, micro-batch by micro-batch; returns what they are the gradients of.
+
+    Micro-batches are those of a full `batch`: a short one has fewer of them, each with a full one's weight 1 / A.
+    """
+    size = -(-batch // recipe.accumulate) if recipe.accumulate > 1 else len(x)
+    total = torch.zeros((), device=x.device)
+    for images, labels in zip(x.split(size), y.split(size), strict=True):
+        loss = distillation_loss(net(images), labels, recipe) / recipe.accumulate
+        loss.backward()
+        total = total + loss.detach()
+    return total
 
 
 def _endless(small: SyntheticImages, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -10,13 +10,22 @@ from dd.augment import DSA
 from dd.errors import refuse, unknown
 from dd.shapes import check_number, check_whole
 
+_CHOICES = {
+    "optimizer": ("sgd", "adamw"),
+    "decay": ("all", "weights"),
+    "schedule": ("drop", "cosine"),
+    "loss": ("ce", "kl"),
+}
+_LATER_FIELDS = ("optimizer", "decay", "schedule", "eta", "loss", "temperature", "accumulate")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRecipe:
-    """SGD with momentum for a fixed number of optimiser steps.
+    """SGD or AdamW for a fixed number of optimiser steps.
 
-    The published protocol is 1,001 epochs with lr × 0.1 after epoch 501, where the optimiser is made anew, so its
-    momentum buffer is lost; `drop_at` imitates that on purpose.
+    The published protocol of trajectory matching is 1,001 epochs with lr × 0.1 after epoch 501, where the optimiser is
+    made anew, so its momentum buffer is lost; `drop_at` imitates that on purpose. The decoupled methods train by
+    `optimizer="adamw"`, `schedule="cosine"`, `loss="kl"`.
 
     Attributes:
         model: what the set was distilled for (`ModelSpec` text).
@@ -25,6 +34,17 @@ class TrainRecipe:
         momentum, weight_decay, batch_size: of SGD; a batch is the whole set where it fits.
         drop_at: share of the steps after which lr is multiplied by `drop_factor`, at least one step; 1 never.
         augment, augment_mode: DSA strategy (`""` for none).
+        optimizer: `sgd`, or `adamw` with PyTorch's betas (0.9, 0.999); `momentum` is read by `sgd` only.
+        decay: what `weight_decay` acts on: `all` parameters, or `weights`: those whose name contains "weight" and that
+            have more than one dimension, so neither biases nor norms.
+        schedule: `drop`, or `cosine`: lr · ½ (1 + cos(π s / (S η))) at step s of S. The published scripts set it once
+            an epoch; a step is finer and needs no notion of an epoch.
+        eta: η ≥ 1 of the smoothed cosine; with 1 it ends at 0, with 2 at half of lr.
+        loss: `ce`: cross-entropy with labels or probabilities; `kl`: labels are teacher **logits** z, and the loss is
+            the batch mean of KL(softmax(z / T) ‖ softmax(f(x) / T)), without a factor T².
+        temperature: T of `kl`.
+        accumulate: micro-batches A of a batch B, each ⌈B / A⌉ images, its loss divided by A. Batch norms see one
+            micro-batch. A short last batch has fewer of them, and so less weight, as published.
 
     Raises:
         InputError: a field outside its range or of another type.
@@ -40,11 +60,21 @@ class TrainRecipe:
     drop_factor: float = 0.1
     augment: str = ""
     augment_mode: Literal["single", "all"] = "single"
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    decay: Literal["all", "weights"] = "all"
+    schedule: Literal["drop", "cosine"] = "drop"
+    eta: float = 1.0
+    loss: Literal["ce", "kl"] = "ce"
+    temperature: float = 1.0
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size"):
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise refuse(name, " or ".join(f"`{word}`" for word in known), repr(getattr(self, name)))
+        for name in ("steps", "batch_size", "accumulate"):
             check_whole(getattr(self, name), name)
-        for name in ("lr", "momentum", "weight_decay", "drop_at", "drop_factor"):
+        for name in ("lr", "momentum", "weight_decay", "drop_at", "drop_factor", "eta", "temperature"):
             check_number(getattr(self, name), name, low=0.0)
         if not self.lr > 0:
             raise refuse("lr", "positive", self.lr)
@@ -52,6 +82,10 @@ class TrainRecipe:
             raise refuse("momentum", "in [0, 1)", self.momentum)
         if not 0 < self.drop_at <= 1:
             raise refuse("drop_at", "in (0, 1]", self.drop_at)
+        if not self.eta >= 1:
+            raise refuse("eta", "at least 1", self.eta)
+        if not self.temperature > 0:
+            raise refuse("temperature", "positive", self.temperature)
         self.dsa()
 
     def dsa(self) -> DSA:
@@ -59,8 +93,9 @@ class TrainRecipe:
         return DSA(strategy=self.augment, mode=self.augment_mode)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON-able values."""
-        return dataclasses.asdict(self)
+        """The fields as JSON-able values; those that came later only where they say something."""
+        later = {f.name: f.default for f in dataclasses.fields(self) if f.name in _LATER_FIELDS}
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in later or v != later[k]}
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> TrainRecipe:
