@@ -1,0 +1,179 @@
+"""Views of the decoupled methods: random resized crops, flips and mixing, each a draw that can be stored and replayed.
+
+A draw holds whole numbers and one mixing coefficient, nothing that depends on the pictures; the same draw on the same
+pictures gives the same bytes. Draws come from a generator of their own, never from the global stream.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import torch
+from torch import Tensor
+
+from dd.errors import refuse
+from dd.shapes import check
+
+MixKind = Literal["none", "cutmix", "mixup"]
+MIX_KINDS: Final = ("none", "cutmix", "mixup")
+_ATTEMPTS = 10  # of torchvision's RandomResizedCrop
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """One crop and one coin a picture.
+
+    Attributes:
+        boxes: int32 `[n, 4]`: top, left, height, width in pixels.
+        flips: bool `[n]`: mirrored from left to right, after the crop.
+    """
+
+    boxes: Tensor
+    flips: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Each picture of `[n, C, H, W]` cropped, resized to H × W (bilinear, antialiased), flipped; differentiable."""
+        check(x, "x", "N C H W", N=len(self.boxes))
+        from torchvision.transforms.v2.functional import resized_crop
+
+        size, out = list(x.shape[2:]), []
+        for picture, box, flip in zip(x, self.boxes.tolist(), self.flips.tolist(), strict=True):
+            top, left, height, width = box
+            whole = (top, left, height, width) == (0, 0, *size)
+            view = picture if whole else resized_crop(picture, top, left, height, width, size, antialias=True)
+            out.append(view.flip(-1) if flip else view)
+        return torch.stack(out)
+
+    def shared(self, count: int) -> Views:
+        """The first picture's view for `count` pictures: torchvision's transforms draw one for a whole batch."""
+        return Views(self.boxes[:1].expand(count, 4), self.flips[:1].expand(count))
+
+
+def draw_views(
+    count: int,
+    size: tuple[int, int],
+    generator: torch.Generator,
+    *,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    flip: float = 0.5,
+) -> Views:
+    """Crops by torchvision's rule for RandomResizedCrop: area uniform in `scale`, log of the aspect uniform in `ratio`.
+
+    Ten attempts; then the largest central crop whose aspect is in range.
+
+    Args:
+        count: n.
+        size: height and width in pixels.
+        generator: where the draws come from.
+        scale: share of the area, 0 < low ≤ high ≤ 1.
+        ratio: width over height, 0 < low ≤ high.
+        flip: probability of a flip.
+
+    Raises:
+        InputError: a range that is empty or out of bounds.
+    """
+    if not 0 < scale[0] <= scale[1] <= 1:
+        raise refuse("scale", "0 < low ≤ high ≤ 1", scale)
+    if not 0 < ratio[0] <= ratio[1]:
+        raise refuse("ratio", "0 < low ≤ high", ratio)
+    if not 0 <= flip <= 1:
+        raise refuse("flip", "in [0, 1]", flip)
+    boxes = [_box(size, generator, scale, ratio) for _ in range(count)]
+    flips = torch.rand(count, generator=generator) < flip
+    return Views(torch.tensor(boxes, dtype=torch.int32).reshape(count, 4), flips)
+
+
+def _box(
+    size: tuple[int, int], generator: torch.Generator, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    high, wide = size
+    low, top = math.log(ratio[0]), math.log(ratio[1])
+    draws = torch.rand(_ATTEMPTS, 2, generator=generator, dtype=torch.float64).tolist()
+    for area_draw, ratio_draw in draws:
+        area = high * wide * (scale[0] + (scale[1] - scale[0]) * area_draw)
+        aspect = math.exp(low + (top - low) * ratio_draw)
+        width, height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < width <= wide and 0 < height <= high:
+            place = [int(torch.randint(0, n + 1, (), generator=generator)) for n in (high - height, wide - width)]
+            return place[0], place[1], height, width
+    aspect = min(max(wide / high, ratio[0]), ratio[1])
+    width, height = min(wide, round(high * aspect)), min(high, round(wide / aspect))
+    return (high - height) // 2, (wide - width) // 2, height, width
+
+
+@dataclass(frozen=True, eq=False)
+class Mix:
+    """CutMix or MixUp of a batch with a permutation of itself.
+
+    Attributes:
+        kind: `none`, `cutmix` or `mixup`.
+        order: int64 `[n]`: the partner of each picture.
+        share: λ of the Beta draw: of MixUp the weight of the picture itself; CutMix's box has about 1 − λ of the area.
+        box: CutMix's box, x1, y1, x2, y2, ends excluded; empty where x1 = x2.
+    """
+
+    kind: MixKind
+    order: Tensor
+    share: float
+    box: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """A new tensor `[n, C, H, W]`; what is given is never changed in place."""
+        if self.kind == "none":
+            return x
+        if self.kind == "mixup":
+            return self.blend(x)
+        x1, y1, x2, y2 = self.box
+        mixed = x.clone()
+        mixed[:, :, x1:x2, y1:y2] = x[self.order, :, x1:x2, y1:y2]
+        return mixed
+
+    def blend(self, a: Tensor) -> Tensor:
+        """λ a_i + (1 − λ) a_π(i) of pictures, or of stored labels (logits or probabilities) `[n, K]`."""
+        return self.share * a + (1 - self.share) * a[self.order]
+
+
+def draw_mix(
+    kind: MixKind, count: int, size: tuple[int, int], generator: torch.Generator, alpha: float | None = None
+) -> Mix:
+    """A draw of a batch's mixing, λ ~ Beta(α, α).
+
+    CutMix as in the field's soft-label stores: with w = ⌊S √(1 − λ)⌋ for each side S, the box is a uniform integer
+    centre ± ⌊w / 2⌋, clipped to the picture; λ is not corrected for clipping, since labels come from a teacher that has
+    seen the mixed picture.
+
+    Args:
+        kind: `none`, `cutmix` (α 1) or `mixup` (α 0.8).
+        count, size: of the batch.
+        generator: where the draws come from.
+        alpha: α > 0; `None` takes the kind's own.
+
+    Raises:
+        InputError: an unknown kind, or α ≤ 0.
+    """
+    if kind not in MIX_KINDS:
+        raise refuse("kind", "`none`, `cutmix` or `mixup`", repr(kind))
+    alpha = {"none": 1.0, "cutmix": 1.0, "mixup": 0.8}[kind] if alpha is None else alpha
+    if not alpha > 0:
+        raise refuse("alpha", "positive", alpha)
+    if kind == "none":
+        return Mix("none", torch.arange(count), 1.0)
+    order = torch.randperm(count, generator=generator)
+    share = _beta(alpha, generator)
+    if kind == "mixup":
+        return Mix("mixup", order, share)
+    cut = math.sqrt(1 - share)
+    ends = []
+    for side in size:
+        half, centre = int(side * cut) // 2, int(torch.randint(0, side, (), generator=generator))
+        ends.append((max(centre - half, 0), min(centre + half, side)))
+    return Mix("cutmix", order, share, (ends[0][0], ends[1][0], ends[0][1], ends[1][1]))
+
+
+def _beta(alpha: float, generator: torch.Generator) -> float:
+    """One draw of Beta(α, α), by two of Gamma(α)."""
+    draws = torch._standard_gamma(torch.full((2,), alpha, dtype=torch.float64), generator=generator)
+    return float(draws[0] / draws.sum())
