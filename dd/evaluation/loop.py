@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dd.data import Split
 from dd.errors import DivergedError
-from dd.evaluation.optim import distillation_loss, make_optimizer, smoothed_cosine
+from dd.evaluation.optim import distillation_loss, make_optimizer, mixed, smoothed_cosine
 from dd.models import Model, ModelSpec, build
 from dd.seeding import child, child_seed, isolated
 from dd.synthetic import SyntheticImages, TrainRecipe
@@ -54,8 +54,9 @@ def fit(small: SyntheticImages, net: nn.Module, recipe: TrainRecipe, seed: int, 
                 optimizer = make_optimizer(net, recipe, recipe.lr * recipe.drop_factor)
             x, y = next(stream)
             x = dsa.draw(len(x), small.size, child(seed, "draw", step))(x.to(device))
+            x, y = mixed(x, y.to(device), recipe, child(seed, "mix", step))
             optimizer.zero_grad(set_to_none=True)
-            loss = accumulate(net, x, y.to(device), recipe, min(recipe.batch_size, len(small)))
+            loss = accumulate(net, x, y, recipe, min(recipe.batch_size, len(small)))
             optimizer.step()
     # The last loss does not see the last step, and a network of NaN would quietly score as the first class.
     if not all(bool(torch.isfinite(t).all()) for t in (loss, *net.parameters(), *net.buffers())):

@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dd.errors import refuse
 from dd.inner import cross_entropy
 from dd.synthetic import TrainRecipe
+from dd.views import draw_mix
 
 
 def make_optimizer(net: nn.Module, recipe: TrainRecipe, lr: float) -> torch.optim.Optimizer:
@@ -35,6 +37,26 @@ def decay_groups(net: nn.Module, recipe: TrainRecipe) -> list[dict[str, object]]
 def smoothed_cosine(progress: float, eta: float) -> float:
     """½ (1 + cos(π p / η)) at share p in [0, 1] of the training: from 1 down to 0 for η = 1, to ½ for η = 2."""
     return 0.5 * (1 + math.cos(math.pi * progress / eta))
+
+
+def mixed(x: Tensor, y: Tensor, recipe: TrainRecipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The batch and its soft labels, mixed with their own permutation as the recipe says.
+
+    Labels are interpolated with λ, of CutMix too, whose λ is not corrected for clipping. In `prob` space teacher
+    logits are returned as T log Σ λ softmax(z / T), whose tempered softmax is the blend.
+
+    Raises:
+        InputError: hard labels.
+    """
+    if recipe.mix == "none":
+        return x, y
+    mix = draw_mix(recipe.mix, len(x), (x.shape[2], x.shape[3]), generator)
+    if y.dtype == torch.int64:
+        raise refuse("mix", "`none` with hard labels", recipe.mix, "Mixing is for soft labels.")
+    if recipe.loss == "kl" and recipe.mix_space == "prob":
+        t = recipe.temperature
+        return mix(x), t * mix.blend((y / t).softmax(1)).log()
+    return mix(x), mix.blend(y)
 
 
 def distillation_loss(scores: Tensor, y: Tensor, recipe: TrainRecipe) -> Tensor:

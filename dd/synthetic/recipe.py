@@ -9,14 +9,17 @@ from typing import Any, Literal
 from dd.augment import DSA
 from dd.errors import refuse, unknown
 from dd.shapes import check_number, check_whole
+from dd.views import MIX_KINDS
 
 _CHOICES = {
     "optimizer": ("sgd", "adamw"),
     "decay": ("all", "weights"),
     "schedule": ("drop", "cosine"),
     "loss": ("ce", "kl"),
+    "mix": MIX_KINDS,
+    "mix_space": ("logit", "prob"),
 }
-_LATER_FIELDS = ("optimizer", "decay", "schedule", "eta", "loss", "temperature", "accumulate")
+_LATER_FIELDS = ("optimizer", "decay", "schedule", "eta", "loss", "temperature", "accumulate", "mix", "mix_space")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,8 @@ class TrainRecipe:
         temperature: T of `kl`.
         accumulate: micro-batches A of a batch B, each ⌈B / A⌉ images, its loss divided by A. Batch norms see one
             micro-batch. A short last batch has fewer of them, and so less weight, as published.
+        mix: of a batch, after its augmentation, with its own permutation: labels are interpolated with the same λ.
+        mix_space: what `kl` interpolates: the `logit`s, as in the authors' code of INFER, or the `prob`abilities at T.
 
     Raises:
         InputError: a field outside its range or of another type.
@@ -67,6 +72,8 @@ class TrainRecipe:
     loss: Literal["ce", "kl"] = "ce"
     temperature: float = 1.0
     accumulate: int = 1
+    mix: Literal["none", "cutmix", "mixup"] = "none"
+    mix_space: Literal["logit", "prob"] = "logit"
 
     def __post_init__(self) -> None:
         for name, known in _CHOICES.items():

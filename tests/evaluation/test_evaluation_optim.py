@@ -11,9 +11,11 @@ from torch import nn
 
 from dd.errors import InputError
 from dd.evaluation.loop import accumulate
-from dd.evaluation.optim import decay_groups, distillation_loss, make_optimizer, smoothed_cosine
+from dd.evaluation.optim import decay_groups, distillation_loss, make_optimizer, mixed, smoothed_cosine
 from dd.models import build
+from dd.seeding import child
 from dd.synthetic import TrainRecipe
+from dd.views import draw_mix
 
 
 def logits(seed: int, rows: int = 6, classes: int = 4) -> torch.Tensor:
@@ -98,6 +100,27 @@ def test_accumulation_equals_the_whole_batch_where_no_batch_norm_looks_at_it() -
 def test_a_short_batch_weighs_by_its_micro_batches() -> None:
     net = build("convnet(width=4, depth=1)", channels=3, classes=3, size=(8, 8), seed=0).double()
     assert torch.allclose(gradients(net, 2, 16, 4), gradients(net, 1, 16, 4) / 2, rtol=1e-10, atol=1e-14)
+
+
+def test_labels_mix_as_pictures_do_in_either_space() -> None:
+    x, z = torch.rand(6, 3, 4, 4, dtype=torch.float64), logits(0)
+    recipe = TrainRecipe(loss="kl", temperature=2.0, mix="mixup")
+    seen, by_logit = mixed(x, z, recipe, child(0, "mix"))
+    mix = draw_mix("mixup", 6, (4, 4), child(0, "mix"))
+    assert torch.equal(seen, mix(x))
+    geometric = ((z / 2).softmax(1) ** mix.share) * ((z / 2).softmax(1)[mix.order] ** (1 - mix.share))
+    assert torch.allclose((by_logit / 2).softmax(1), geometric / geometric.sum(1, keepdim=True), rtol=1e-12)
+    gaps = []
+    for t in (2.0, 20.0, 200.0):
+        prob = TrainRecipe(loss="kl", temperature=t, mix="mixup", mix_space="prob")
+        _, by_prob = mixed(x, z, prob, child(0, "mix"))
+        p = (z / t).softmax(1)
+        assert torch.allclose((by_prob / t).softmax(1), mix.share * p + (1 - mix.share) * p[mix.order], rtol=1e-12)
+        gaps.append(float(((by_prob / t).softmax(1) - (mix.blend(z) / t).softmax(1)).abs().max()))
+    assert gaps[0] > 10 * gaps[1] > 100 * gaps[2] > 0  # the two spaces agree as T grows
+    assert mixed(x, z, TrainRecipe(), child(0, "mix")) == (x, z)
+    with pytest.raises(InputError, match="`mix` must be `none` with hard labels"):
+        mixed(x, torch.arange(6), recipe, child(0, "mix"))
 
 
 def test_older_sets_keep_their_recipe_and_new_fields_come_back() -> None:
