@@ -2,7 +2,19 @@
 
 from dd.synthetic.base import NBytes, SyntheticSet
 from dd.synthetic.canvas import Crops, draw_crops, tile
+from dd.synthetic.compensated import CompensatedImages, base_sets, compose
 from dd.synthetic.images import SyntheticImages
 from dd.synthetic.recipe import TrainRecipe
 
-__all__ = ["Crops", "NBytes", "SyntheticImages", "SyntheticSet", "TrainRecipe", "draw_crops", "tile"]
+__all__ = [
+    "CompensatedImages",
+    "Crops",
+    "base_sets",
+    "compose",
+    "NBytes",
+    "SyntheticImages",
+    "SyntheticSet",
+    "TrainRecipe",
+    "draw_crops",
+    "tile",
+]

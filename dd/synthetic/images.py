@@ -13,10 +13,11 @@ from torch.utils.data import Dataset
 
 from dd.data import Split
 from dd.errors import DamagedError, DDError, InputError, refuse
-from dd.files import digest, load_tensors, pack, save_tensors
+from dd.files import digest, pack, save_tensors
 from dd.shapes import check, check_finite, check_whole
 from dd.synthetic.base import NBytes
 from dd.synthetic.canvas import draw_crops
+from dd.synthetic.file import read_set
 from dd.synthetic.recipe import TrainRecipe
 from dd.whiten import ZCA, Transform, transform_from
 
@@ -193,19 +194,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         Raises:
             MissingError, DamagedError: not there, truncated, foreign, altered or of an unknown format version.
         """
-        tensors, meta = load_tensors(Path(path))
-        if "kind" not in meta:
-            raise DamagedError(f"{path} is not a synthetic set: its metadata names no kind.")
-        if meta["kind"] != "images":
-            raise DamagedError(f"{path} is not a synthetic image set but {meta['kind']!r}.")
-        if meta.get("format") != FORMAT:
-            raise DamagedError(
-                f"{path} has format version {meta.get('format')}; this version reads {FORMAT}. Upgrade dd."
-            )
-        sums = meta.get("sha256", {})
-        for name in sorted(tensors.keys() | sums.keys()):
-            if name not in tensors or digest(tensors[name]) != sums.get(name):
-                raise DamagedError(f"tensor `{name}` of {path} does not match its checksum; restore the file.")
+        tensors, meta = read_set(Path(path), "images", "synthetic image set", FORMAT)
         try:
             return SyntheticImages._assemble(tensors, meta)
         except (DDError, KeyError, TypeError, ValueError, AttributeError) as error:

@@ -1,0 +1,207 @@
+"""INFER's set: base images, and compensators that all classes of a base set share, composed when they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dd.errors import DamagedError, DDError, refuse
+from dd.files import digest, pack, save_tensors
+from dd.shapes import check, check_finite, check_whole
+from dd.synthetic.base import NBytes
+from dd.synthetic.file import read_set
+from dd.synthetic.recipe import TrainRecipe
+from dd.whiten import Normalise, transform_from
+
+FORMAT = 1
+
+
+def base_sets(ipc: int, classes: int, members: int) -> int:
+    """k: how many base sets, each of one image a class with M shared compensators, fit `ipc` images a class.
+
+    The largest k with k K + k M ≤ ipc K, in whole numbers: ⌊ipc K / (K + M)⌋. (The authors' float expression
+    ⌊ipc / (1 + M / K)⌋ loses one at some exact divisions: K = 10, M = 1, ipc = 33 gives 29 in place of 30.)
+
+    Raises:
+        InputError: not one base set fits; the smallest ipc that works is named.
+    """
+    for name, value in (("ipc", ipc), ("classes", classes), ("members", members)):
+        check_whole(value, name)
+    k = ipc * classes // (classes + members)
+    if k < 1:
+        least = -(-(classes + members) // classes)
+        raise refuse("ipc", f"at least {least} for {members} compensators over {classes} classes", ipc)
+    return k
+
+
+def compose(base: Tensor, compensators: Tensor, transform: Normalise) -> Tensor:
+    """The base images and their compensated copies in model space, `[k · (M + 1) · K, C, H, W]`.
+
+    Index ((j (M + 1) + m) K + c): first the base set itself (m = 0), then base + u_m clipped to pixels in [0, 1].
+
+    Args:
+        base: uint8 `[k, K, C, H, W]`.
+        compensators: u in model space, `[k, M, C, H, W]`.
+        transform: pixels in [0, 1] → model space.
+    """
+    plain = transform.forward(base.flatten(0, 1).float() / 255).view(base.shape)
+    moved = plain[:, None] + compensators.float()[:, :, None]  # [k, M, K, C, H, W]
+    clipped = transform.forward(transform.inverse(moved.flatten(0, 2)).clamp(0, 1)).view(moved.shape)
+    return torch.cat([plain[:, None], clipped], dim=1).flatten(0, 2)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CompensatedImages(Dataset[tuple[Tensor, Any]]):
+    """k base sets of one image a class, M compensators for each, and static teacher logits: k (M + 1) images a class.
+
+    `small[i]` is (float32 image `[C, H, W]` in model space, float32 `[K]` teacher logits, or the int label where no
+    logits are kept).
+
+    Attributes:
+        base: uint8 `[k, K, C, H, W]`, class c at place c.
+        compensators: float16 `[k, M, C, H, W]` in model space: one image for all classes of its base set.
+        logits: float16 `[k, M + 1, K, K]`: the mean of the teachers' logits on each composed image, not augmented; or
+            None.
+        classes: names in label order.
+        recipe: how a network is trained on it.
+        transform: mean and standard deviation; whitening has no clipping by pixel.
+        method, provenance: as in `SyntheticImages`.
+    """
+
+    base: Tensor
+    compensators: Tensor
+    logits: Tensor | None
+    classes: tuple[str, ...]
+    recipe: TrainRecipe
+    transform: Normalise
+    method: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.base.dtype != torch.uint8 or self.base.ndim != 5 or self.base.shape[1] != len(self.classes):
+            got = f"{self.base.dtype} {list(self.base.shape)}"
+            raise refuse("base", f"uint8 [k, {len(self.classes)}, C, H, W]", got)
+        k, count = self.base.shape[:2]
+        check(self.compensators.flatten(0, 1), "compensators", "N C H W")
+        if self.compensators.dtype != torch.float16 or self.compensators.shape[::2] != (k, *self.base.shape[2::2]):
+            got = f"{self.compensators.dtype} {list(self.compensators.shape)}"
+            raise refuse("compensators", f"float16 [{k}, M, {', '.join(map(str, self.base.shape[2:]))}]", got)
+        check_finite(self.compensators, "compensators", "A broken set is never made; lower `lr`.")
+        if self.logits is not None:
+            wanted = (k, self.members + 1, count, count)
+            if self.logits.dtype != torch.float16 or self.logits.shape != wanted:
+                raise refuse("logits", f"float16 {list(wanted)}", f"{self.logits.dtype} {list(self.logits.shape)}")
+            check_finite(self.logits, "logits")
+
+    @property
+    def members(self) -> int:
+        """M."""
+        return self.compensators.shape[1]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.base.shape[3], self.base.shape[4]
+
+    @property
+    def channels(self) -> int:
+        """Colour channels."""
+        return self.base.shape[2]
+
+    @property
+    def images(self) -> Tensor:
+        """All composed images in model space, float32 `[k (M + 1) K, C, H, W]`; made anew at each call."""
+        return compose(self.base, self.compensators, self.transform)
+
+    @property
+    def labels(self) -> Tensor:
+        """Teacher logits float32 `[k (M + 1) K, K]`, or int64 `[k (M + 1) K]` where none are kept."""
+        if self.logits is not None:
+            return self.logits.float().flatten(0, 2)
+        return torch.arange(len(self.classes)).repeat(len(self) // len(self.classes))
+
+    def __len__(self) -> int:
+        return self.base.shape[0] * (self.members + 1) * len(self.classes)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        copies = self.members + 1
+        j, rest = divmod(range(len(self))[index], copies * len(self.classes))
+        m, c = divmod(rest, len(self.classes))
+        u = self.compensators[j : j + 1, m - 1 : m] if m else self.compensators[j : j + 1, :0]
+        image = compose(self.base[j : j + 1, c : c + 1], u, self.transform)[-1]
+        return image, c if self.logits is None else self.logits[j, m, c].float()
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch of (images, logits or labels); the whole set, unshuffled, where it fits one batch."""
+        images, labels = self.images, self.labels
+        if size >= len(self):
+            yield images, labels
+            return
+        for rows in torch.randperm(len(self), generator=generator).split(size):
+            yield images[rows], labels[rows]
+
+    def _content(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = {"base": self.base, "compensators": self.compensators}
+        if self.logits is not None:
+            tensors["logits"] = self.logits
+        meta = {
+            "kind": "compensated",
+            "format": FORMAT,
+            "classes": list(self.classes),
+            "recipe": self.recipe.to_json(),
+            "transform": self.transform.describe(),
+            "method": dict(self.method),
+            "provenance": dict(self.provenance),
+            "sha256": {name: digest(t) for name, t in tensors.items()},
+        }
+        return tensors, meta
+
+    @property
+    def nbytes(self) -> NBytes:
+        """Bytes of the file that `save` writes; base images and compensators are the images."""
+        tensors, meta = self._content()
+        sizes = {name: t.numel() * t.element_size() for name, t in tensors.items()}
+        images, labels = sizes["base"] + sizes["compensators"], sizes.get("logits", 0)
+        total = len(pack(tensors, meta))
+        return NBytes(images, labels, total - images - labels, total)
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file, factored, whole or not at all.
+
+        Raises:
+            WriteError: the disk refuses; an earlier file is intact.
+        """
+        tensors, meta = self._content()
+        save_tensors(Path(path), tensors, meta)
+        return Path(path)
+
+    @staticmethod
+    def load(path: str | Path) -> CompensatedImages:
+        """Read a set; every checksum is compared.
+
+        Raises:
+            MissingError, DamagedError: not there, truncated, foreign, altered or of an unknown format version.
+        """
+        tensors, meta = read_set(Path(path), "compensated", "set of compensated images", FORMAT)
+        try:
+            transform = transform_from(meta["transform"], {})
+            if not isinstance(transform, Normalise):
+                raise refuse("transform", "mean and standard deviation", meta["transform"].get("kind"))
+            return CompensatedImages(
+                base=tensors["base"],
+                compensators=tensors["compensators"],
+                logits=tensors.get("logits"),
+                classes=tuple(meta["classes"]),
+                recipe=TrainRecipe.from_json(meta["recipe"]),
+                transform=transform,
+                method=meta["method"],
+                provenance=meta["provenance"],
+            )
+        except (DDError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DamagedError(f"{path} holds what no set can have ({error}). Restore it, or make it anew.") from error
