@@ -10,6 +10,7 @@ from dd.teachers.committee import (
     voters,
 )
 from dd.teachers.labelling import BN_MODES, BNMode, batch_statistics, label
+from dd.teachers.squeeze import Teacher, TeacherRecipe, TeacherStore, train_teacher
 from dd.teachers.statistics import LayerGap, StatisticsMatch, keeps_statistics
 
 __all__ = [
@@ -22,9 +23,13 @@ __all__ = [
     "BNMode",
     "LayerGap",
     "StatisticsMatch",
+    "Teacher",
+    "TeacherRecipe",
+    "TeacherStore",
     "batch_statistics",
     "keeps_statistics",
     "label",
+    "train_teacher",
     "vote_weights",
     "voters",
 ]
