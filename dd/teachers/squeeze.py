@@ -115,6 +115,10 @@ class Teacher:
         scores: Tensor = self.module(self.transform.forward(pixels))
         return scores
 
+    def as_module(self) -> nn.Module:
+        """Pixels in [0, 1] → logits, as one module in eval mode."""
+        return _OnPixels(self).eval()
+
     def check(self, split: Split, classes: int) -> float:
         """Its accuracy on at most 200 images of `split`, evenly spaced.
 
@@ -141,6 +145,17 @@ class Teacher:
                 "not those of this data: give `class_ids`, or the transform it was trained with."
             )
         return right
+
+
+class _OnPixels(nn.Module):
+    def __init__(self, teacher: Teacher) -> None:
+        super().__init__()
+        self.net, self._transform = teacher.module, teacher.transform
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits of pixels in [0, 1]."""
+        scores: Tensor = self.net(self._transform.forward(pixels))
+        return scores
 
 
 def weights_digest(module: nn.Module) -> str:

@@ -1,0 +1,208 @@
+"""Recovery by teachers: SRe2L, SRe2L++ and CV-DD are fields of one value."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, final
+
+import torch
+from torch import Tensor
+
+from dd.data import Images, check_ipc
+from dd.errors import refuse
+from dd.methods.base import Candidate, Run, Step
+from dd.methods.recovery import Recovery, recover_block
+from dd.methods.start import pick_real
+from dd.models import as_spec
+from dd.seeding import child
+from dd.shapes import check_number, check_whole
+from dd.synthetic import SyntheticImages, TrainRecipe
+from dd.teachers import (
+    BN_MODES,
+    LABEL_TAU,
+    RECOVER_TAU,
+    BNMode,
+    Teacher,
+    TeacherRecipe,
+    TeacherStore,
+    label,
+    vote_weights,
+    voters,
+)
+from dd.teachers.committee import SCHEDULES, Schedule
+from dd.teachers.statistics import STATISTICS_NORMS, StatisticsNorm
+from dd.whiten import Normalise
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Recover:
+    """Images that teachers classify as their class while their batch norms see the statistics of real data.
+
+    For image i of every class a part S_i of the committee votes:
+    `min_x Σ_{m ∈ S_i} w_m [CE(f_m(A(x)), y) + λ R(f_m, A(x))]`, w = softmax of the members' priors over S_i.
+
+    Attributes:
+        name: key of the recipe of fields.
+        ipc: images per class.
+        committee: model names; each is a teacher trained by `teacher`, or taken from its store.
+        teacher: how teachers are trained (its `model` is not read).
+        priors: α in per cent, one a member; `None` takes the accuracies of the teachers on held-out training images.
+            The published priors are test accuracies of students, see `dd.teachers.PUBLISHED_PRIORS`.
+        tau, size, schedule: τ of the votes, members an image, and which of them: `dd.teachers.voters`.
+        iterations, lr: T steps of Adam on the pixels, their step size α.
+        bn_weight, first_bn, bn_norm: λ of R, and its options: `dd.teachers.StatisticsMatch`.
+        crop, shared_crop, jitter: A: whether there are random resized crops and flips; one for the whole batch, as
+            published, or one an image; the largest roll in pixels.
+        init: `noise` N(0, 1) in model space (SRe2L) or `real` images (SRe2L++, CV-DD).
+        batch: classes at once; `None` for all. One batch has one image of each.
+        labels: `hard`, or `static`: one vector of probabilities an image, without augmentation, at temperature 1.
+        bn_mode, label_tau: of static labels: running or batch statistics (see `dd.teachers.label`), τ of the whole
+            committee's weights.
+        train: how fresh networks are trained on the set.
+
+    Raises:
+        InputError: a field out of range.
+    """
+
+    name: str = "recover"
+    ipc: int = 10
+    committee: tuple[str, ...] = ("convnet(norm=batch)",)
+    teacher: TeacherRecipe = field(default_factory=TeacherRecipe)
+    priors: tuple[float, ...] | None = None
+    tau: float = RECOVER_TAU
+    size: int = 2
+    schedule: Schedule = "auto"
+    iterations: int = 1000
+    lr: float = 0.25
+    bn_weight: float = 0.01
+    first_bn: float = 10.0
+    bn_norm: StatisticsNorm = "sum"
+    crop: bool = True
+    shared_crop: bool = True
+    jitter: int = 4
+    init: Literal["noise", "real"] = "real"
+    batch: int | None = None
+    labels: Literal["hard", "static"] = "static"
+    bn_mode: BNMode = "running"
+    label_tau: float = LABEL_TAU
+    train: TrainRecipe = field(default_factory=TrainRecipe)
+
+    def __post_init__(self) -> None:
+        for name in ("ipc", "iterations", "size"):
+            check_whole(getattr(self, name), name)
+        for name in ("lr", "bn_weight", "first_bn", "tau", "label_tau"):
+            check_number(getattr(self, name), name, low=0.0)
+        if self.batch is not None:
+            check_whole(self.batch, "batch")
+        if isinstance(self.jitter, bool) or not isinstance(self.jitter, int) or self.jitter < 0:
+            raise refuse("jitter", "a whole number of at least 0", repr(self.jitter))
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise refuse(name, " or ".join(f"`{word}`" for word in known), repr(getattr(self, name)))
+        if not isinstance(self.committee, tuple) or not self.committee:
+            raise refuse("committee", "a tuple of model names", repr(self.committee))
+        if self.priors is not None and len(self.priors) != len(self.committee):
+            raise refuse("priors", f"{len(self.committee)} numbers, one a member", len(self.priors))
+        for member in self.committee:
+            as_spec(member)
+
+    def describe(self) -> dict[str, Any]:
+        """The fields as JSON-able values."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields.update(teacher=dataclasses.asdict(self.teacher), train=self.train.to_json())
+        fields["committee"] = [str(as_spec(member)) for member in self.committee]
+        return {**fields, "priors": None if self.priors is None else list(self.priors)}
+
+    def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
+        """Train the teachers that are missing, then yield a step after each image of all classes.
+
+        Raises:
+            InputError: the data cannot give `ipc` images a class, or a teacher does not know it.
+            DivergedError: a teacher or the recovery is not finite.
+        """
+        check_ipc(real, self.ipc)
+        store = TeacherStore(run.store / "teachers", real)
+        recipes = [dataclasses.replace(self.teacher, model=member) for member in self.committee]
+        teachers = [store.get(recipe, device=run.device, progress=run.progress) for recipe in recipes]
+        priors = self.priors or [100 * teacher.accuracy for teacher in teachers]
+        parts = voters(len(teachers), self.ipc, size=self.size, schedule=self.schedule, priors=priors, seed=run.seed)
+        transform = Normalise(mean=tuple(real.mean), std=tuple(real.std))
+        done = int(state["iteration"]) if state else 0
+        pixels = state["pixels"] if state else torch.zeros(self.ipc, real.num_classes, real.channels, *real.size)
+        for i in range(done, self.ipc):
+            chosen = [teachers[m] for m in parts[i]]
+            weights = vote_weights([priors[m] for m in parts[i]], self.tau)
+            pixels = pixels.clone()
+            pixels[i] = self._image(i, list(zip(chosen, weights, strict=True)), real, transform, run)
+            kept = {"iteration": torch.tensor(i + 1), "pixels": pixels}
+            candidates: tuple[Candidate, ...] = ()
+            if i + 1 == self.ipc:
+                whole = vote_weights(priors, self.label_tau)
+                small = self._set(pixels, list(zip(teachers, whole, strict=True)), real, transform)
+                candidates = (Candidate("last", self.ipc, small),)
+            members = "+".join(teacher.name for teacher in chosen)
+            yield Step(i + 1, self.ipc, {"iteration": i + 1, "members": members}, kept, candidates)
+
+    def _image(
+        self, i: int, chosen: list[tuple[Teacher, float]], real: Images, transform: Normalise, run: Run
+    ) -> Tensor:
+        """Image i of every class, pixels in [0, 1] on the CPU, rounded to the 256 levels that are stored."""
+        how = Recovery(
+            iterations=self.iterations,
+            lr=self.lr,
+            bn_weight=self.bn_weight,
+            first_bn=self.first_bn,
+            bn_norm=self.bn_norm,
+            crop=self.crop,
+            shared_crop=self.shared_crop,
+            jitter=self.jitter,
+        )
+        if self.init == "real":
+            rows = pick_real(real, self.ipc, run.seed).view(real.num_classes, self.ipc)[:, i]
+            start = transform.forward(real.train.pixels(rows))
+        else:
+            shape = (real.num_classes, real.channels, *real.size)
+            start = torch.randn(shape, generator=child(run.seed, "init", i))
+        classes = torch.arange(real.num_classes)
+        blocks = classes.split(self.batch or real.num_classes)
+        made = []
+        for place, block in enumerate(blocks):
+
+            def tell(t: int, loss: float, place: int = place) -> None:
+                done = (i * len(blocks) + place) * self.iterations + t
+                run.progress(done, self.ipc * len(blocks) * self.iterations, f"recover, loss {loss:.3f}")
+
+            x, y = start[block].to(run.device), block.to(run.device)
+            made.append(recover_block(chosen, x, y, transform, how, run.seed, (i, place), tell).cpu())
+        return (torch.cat(made) * 255).round() / 255
+
+    def _set(
+        self, pixels: Tensor, committee: list[tuple[Teacher, float]], real: Images, transform: Normalise
+    ) -> SyntheticImages:
+        images = pixels.transpose(0, 1).flatten(0, 1)  # class by class, as the other methods' sets
+        labels = torch.arange(real.num_classes).repeat_interleave(self.ipc)
+        if self.labels == "static":
+            device = next(committee[0][0].module.parameters()).device
+            weights = [weight for _, weight in committee]
+            scores = label([t.as_module() for t, _ in committee], weights, images.to(device), bn_mode=self.bn_mode)
+            labels = scores.float().softmax(1).cpu()
+        return SyntheticImages(
+            images=transform.forward(images),
+            labels=labels,
+            classes=real.classes,
+            recipe=self.train,
+            transform=transform,
+            method=self.describe(),
+        )
+
+
+_CHOICES = {
+    "schedule": SCHEDULES,
+    "bn_norm": STATISTICS_NORMS,
+    "init": ("noise", "real"),
+    "labels": ("hard", "static"),
+    "bn_mode": BN_MODES,
+}

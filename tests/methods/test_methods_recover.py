@@ -1,0 +1,174 @@
+"""Recovery: the published loop step by step, votes that do not change what they must not, resumption (7, 8, 25, 38)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import dd
+from dd.errors import DivergedError, InputError
+from dd.methods import Run
+from dd.methods.recover import Recover
+from dd.methods.recovery import Recovery, recover_block, step_size
+from dd.models import build
+from dd.synthetic import TrainRecipe
+from dd.teachers import Teacher, TeacherRecipe
+from dd.whiten import Normalise
+
+GENERATOR = torch.Generator().manual_seed(0)
+LABELS = torch.arange(90) % 3
+PIXELS = torch.randint(0, 80, (90, 3, 8, 8), generator=GENERATOR, dtype=torch.uint8)
+for k in range(3):
+    PIXELS[LABELS == k, k] += 150  # class k is bright in channel k
+REAL = dd.load_images(dd.Images(train=(PIXELS, LABELS), test=(PIXELS[:30], LABELS[:30])))
+NET = "convnet(width=4, depth=1, norm=batch)"
+METHOD = Recover(
+    ipc=2,
+    committee=(NET,),
+    teacher=TeacherRecipe(epochs=3, batch_size=16, augment=""),
+    iterations=5,
+    train=TrainRecipe(model=NET, steps=10, lr=0.05),
+)
+SAME = Normalise(mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
+HOW = Recovery(
+    iterations=4, lr=0.1, bn_weight=0.5, first_bn=10.0, bn_norm="sum", crop=False, shared_crop=True, jitter=0
+)
+
+
+def teacher(seed: int = 0, transform: Normalise = SAME) -> Teacher:
+    net = build("convnet(width=4, depth=2, norm=batch)", channels=3, classes=3, size=(8, 8), seed=seed)
+    return Teacher(f"t{seed}", net.double(), transform)
+
+
+def start() -> Tensor:
+    return torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def plain_loop(net: nn.Module, x: Tensor, y: Tensor, steps: int, lr: float, bn_weight: float) -> Tensor:
+    """The published loop by hand: hooks on batch norms, Adam written out, clipping; no augmentation."""
+    layers = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    low, high = (SAME.forward(torch.full((1, 3, 1, 1), v, dtype=torch.float64)) for v in (0.0, 1.0))
+    m, v = torch.zeros_like(x), torch.zeros_like(x)
+    for t in range(steps):
+        x = x.detach().requires_grad_()
+        seen: list[Tensor] = []
+        handles = [layer.register_forward_hook(lambda _, i, o, seen=seen: seen.append(i[0])) for layer in layers]
+        loss = F.cross_entropy(net(x), y)
+        for handle in handles:
+            handle.remove()
+        for place, (layer, a) in enumerate(zip(layers, seen, strict=True)):
+            gap = (a.var((0, 2, 3), unbiased=False) - layer.running_var).norm()
+            gap = gap + (a.mean((0, 2, 3)) - layer.running_mean).norm()
+            loss = loss + bn_weight * (10.0 if place == 0 else 1.0) * gap
+        (g,) = torch.autograd.grad(loss, x)
+        m, v = 0.5 * m + 0.5 * g, 0.9 * v + 0.1 * g * g
+        size = 0.5 * lr * (1 + math.cos(math.pi * t / steps))
+        x = x.detach() - size * (m / (1 - 0.5 ** (t + 1))) / ((v / (1 - 0.9 ** (t + 1))).sqrt() + 1e-8)
+        x = torch.minimum(torch.maximum(x, low), high)
+    return SAME.inverse(x)
+
+
+def test_equals_the_published_loop_written_out() -> None:
+    one, y = teacher(), torch.arange(3)
+    fast = recover_block([(one, 1.0)], start(), y, SAME, HOW, 0, (0,))
+    slow = plain_loop(one.module, start(), y, 4, 0.1, 0.5)
+    assert torch.allclose(fast, slow, rtol=0, atol=1e-10)
+    assert float((fast - SAME.inverse(start()).clamp(0, 1)).abs().max()) > 1e-3
+
+
+def test_one_voter_weighs_one_and_two_equal_ones_are_one() -> None:
+    one, y = teacher(), torch.arange(3)
+    how = dataclasses.replace(HOW, crop=True, jitter=2)
+    alone = recover_block([(one, 1.0)], start(), y, SAME, how, 0, (0,))
+    twice = recover_block([(one, 0.5), (teacher(), 0.5)], start(), y, SAME, how, 0, (0,))
+    assert torch.allclose(alone, twice, rtol=0, atol=1e-9)
+    other = recover_block([(one, 0.5), (teacher(3), 0.5)], start(), y, SAME, how, 0, (0,))
+    assert float((alone - other).abs().max()) > 1e-3
+
+
+def test_a_teacher_with_other_constants_sees_its_own_space() -> None:
+    shifted = Normalise(mean=(0.1, 0.2, 0.3), std=(0.5, 0.5, 0.5))
+
+    class Moved(nn.Module):
+        """The first teacher behind the change of constants, so that both say the same of the same pixels."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = teacher().module
+
+        def forward(self, z: Tensor) -> Tensor:
+            return self.net(SAME.forward(shifted.inverse(z)))
+
+    y = torch.arange(3)
+    plain = recover_block([(teacher(), 1.0)], start(), y, SAME, HOW, 0, (0,))
+    moved = recover_block([(Teacher("moved", Moved(), shifted), 1.0)], start(), y, SAME, HOW, 0, (0,))
+    assert torch.allclose(plain, moved, rtol=0, atol=1e-9)
+
+
+def test_step_sizes() -> None:
+    assert step_size(0.25, 0, 1000) == 0.25
+    assert step_size(0.25, 999, 1000) == pytest.approx(0.125 * (1 + math.cos(math.pi * 0.999)))
+    assert step_size(0.25, 999, 1000) < 1e-6
+
+
+def test_votes_of_one_member_change_nothing(tmp_path: Path) -> None:
+    plain = list(METHOD.distill(REAL, Run(store=tmp_path)))[-1].candidates[0].set
+    voted = dataclasses.replace(METHOD, priors=(12.0,), tau=0.1, schedule="random")
+    again = list(voted.distill(REAL, Run(store=tmp_path)))[-1].candidates[0].set
+    assert torch.equal(plain.images, again.images)  # type: ignore[attr-defined]
+    assert torch.equal(plain.labels, again.labels)  # type: ignore[attr-defined]
+
+
+def test_the_road_from_pictures_to_a_trained_network(tmp_path: Path) -> None:
+    small = dd.distill(REAL, METHOD, store=tmp_path / "store", out=tmp_path / "run")
+    assert small.images.shape == (6, 3, 8, 8)
+    levels = 255 * small.pixels()
+    assert float((levels - levels.round()).abs().max()) < 1e-3  # what is labelled is what an 8-bit file holds
+    assert small.labels.shape == (6, 3)
+    assert torch.equal(small.labels.argmax(1), torch.arange(3).repeat_interleave(2))
+    report = dd.evaluate(small, REAL, repeats=2, baselines=())
+    assert report.mean > 0.5
+    again = dd.distill(REAL, METHOD, store=tmp_path / "store", out=tmp_path / "again")
+    assert (tmp_path / "run/synthetic.safetensors").read_bytes() == (
+        tmp_path / "again/synthetic.safetensors"
+    ).read_bytes()
+    assert torch.equal(small.images, again.images)
+
+
+def test_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
+    whole = list(METHOD.distill(REAL, Run(store=tmp_path)))
+    rest = list(METHOD.distill(REAL, Run(store=tmp_path), whole[0].state))
+    assert len(rest) == 1
+    assert torch.equal(rest[0].candidates[0].set.images, whole[1].candidates[0].set.images)  # type: ignore[attr-defined]
+
+
+def test_blocks_of_classes_cover_all_of_them(tmp_path: Path) -> None:
+    parts = dataclasses.replace(METHOD, batch=2, ipc=1, labels="hard", init="noise")
+    small = list(parts.distill(REAL, Run(store=tmp_path)))[-1].candidates[0].set
+    assert small.labels.tolist() == [0, 1, 2]  # type: ignore[attr-defined]
+
+
+def test_refusals(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="`committee` must be a tuple"):
+        Recover(committee=())
+    with pytest.raises(InputError, match="`priors` must be 1 numbers, one a member; got 2"):
+        Recover(priors=(1.0, 2.0))
+    with pytest.raises(InputError, match="`init` must be `noise` or `real`"):
+        Recover(init="patch")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="`jitter`"):
+        Recover(jitter=-1)
+    with pytest.raises(InputError, match="model"):
+        Recover(committee=("resnot",))
+    instance = dataclasses.replace(METHOD, committee=("convnet(width=4, depth=1)",))
+    with pytest.raises(InputError, match="batch norms that keep running statistics"):
+        list(instance.distill(REAL, Run(store=tmp_path)))
+    broken = teacher()
+    broken.module.classifier.bias.data[0] = math.inf  # type: ignore[union-attr]
+    with pytest.raises(DivergedError, match="not finite at iteration 0"):
+        recover_block([(broken, 1.0)], start(), torch.arange(3), SAME, HOW, 0, (0,))
