@@ -1,0 +1,246 @@
+"""The soft-label store: teacher logits of augmented, mixed batches, with all that replays those batches to the bit.
+
+A record is one batch: which images, their crops and flips, the mixing, and the logits that the teachers gave. Images
+are named by number, so nothing hangs on the order of files or of a sampler. On disk records lie in shards of
+safetensors beside a manifest with checksums; no pickles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from dd.errors import DamagedError, MissingError, refuse
+from dd.files import digest, load_tensors, read_json, save_tensors, write_json
+from dd.seeding import child
+from dd.shapes import check_finite, check_whole
+from dd.views import Mix, Views
+
+FORMAT = 1
+_SHARD_BYTES: Final = 64 * 2**20
+_LATER: Final = ("ids", "boxes", "flips", "order", "logits")  # one row an image of a record
+
+
+@dataclass(frozen=True, eq=False)
+class LabelRecord:
+    """One batch of b images.
+
+    Attributes:
+        ids: int32 `[b]`: numbers of the images in the set.
+        views: their crops and flips.
+        mix: the batch's mixing.
+        logits: float16 `[b, K]`, of the augmented and mixed batch, the temperature not applied.
+    """
+
+    ids: Tensor
+    views: Views
+    mix: Mix
+    logits: Tensor
+
+    def __post_init__(self) -> None:
+        count = len(self.ids)
+        if self.logits.dtype != torch.float16 or self.logits.ndim != 2 or len(self.logits) != count:
+            raise refuse("logits", f"float16 [{count}, K]", f"{self.logits.dtype} {list(self.logits.shape)}")
+        check_finite(self.logits, "logits", "float16 ends at 65,504: the teacher's logits are larger.")
+        if len(self.views.boxes) != count or len(self.mix.order) != count:
+            raise refuse("views and mix", f"of {count} images", f"{len(self.views.boxes)} and {len(self.mix.order)}")
+
+    def picture(self, pixels: Tensor) -> Tensor:
+        """What the teachers saw: pixels `[b, C, H, W]` in [0, 1] of all pictures `[n, C, H, W]`."""
+        return self.mix(self.views(pixels[self.ids.long()]))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk, without a shard's header: 2 b K for logits and 25 b + 20 for the replay."""
+        return len(self.ids) * (2 * self.logits.shape[1] + 4 + 16 + 1 + 4) + 20
+
+
+@dataclass(frozen=True, eq=False)
+class LabelStore:
+    """All records of a set, in the order in which a student meets them.
+
+    Attributes:
+        records: the batches.
+        images: sha256 of the set's stored pictures: labels of other pictures are refused.
+        made: how: members with hashes and weights, bn_mode, micro_batch, batch, mix and its α, crop scale and ratio,
+            seed, τ, versions. For people and for checks; replay does not need it.
+    """
+
+    records: tuple[LabelRecord, ...]
+    images: str
+    made: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.records:
+            raise refuse("records", "at least one", "none")
+        if len({record.logits.shape[1] for record in self.records}) > 1:
+            raise refuse("records", "of one number of classes", "several")
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all records, without headers and manifest."""
+        return sum(record.nbytes for record in self.records)
+
+    def check(self, pixels: Tensor) -> None:
+        """Refuse pictures uint8 `[n, C, H, W]` other than those that were labelled.
+
+        Raises:
+            DamagedError: an image was removed, added, reordered or changed.
+        """
+        if digest(pixels) != self.images:
+            raise DamagedError(
+                "the soft labels were made for other images (their checksum differs): an image is missing, changed or "
+                "in another place. Restore the set, or label it anew."
+            )
+        top = max(int(record.ids.max()) for record in self.records)
+        if top >= len(pixels):
+            raise DamagedError(f"the soft labels name image {top}, but there are only {len(pixels)}.")
+
+    def replay(self, pixels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """(pixels `[b, C, H, W]` in [0, 1], logits float32 `[b, K]`) of each record, to the bit what was labelled.
+
+        Args:
+            pixels: all pictures, float32 in [0, 1] `[n, C, H, W]`.
+        """
+        for record in self.records:
+            yield record.picture(pixels), record.logits.float()
+
+    def pruned(self, nbytes: int, seed: int = 0) -> LabelStore:
+        """A random part of the records that takes at most `nbytes`; they keep their order (LPLD's rule).
+
+        Raises:
+            InputError: not one record fits.
+        """
+        order = torch.randperm(len(self.records), generator=child(seed, "prune")).tolist()
+        kept, total = [], 0
+        for i in order:
+            if total + self.records[i].nbytes <= nbytes:
+                kept.append(i)
+                total += self.records[i].nbytes
+        if not kept:
+            least = min(record.nbytes for record in self.records)
+            raise refuse("nbytes", f"at least {least}, the smallest record", nbytes)
+        made = {**self.made, "pruned": {"kept": len(kept), "of": len(self.records), "seed": seed}}
+        return LabelStore(tuple(self.records[i] for i in sorted(kept)), self.images, made)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write shards and, last, the manifest; a folder without one is no store.
+
+        Raises:
+            WriteError: the disk refuses.
+        """
+        folder, shards = Path(folder), []
+        for number, records in enumerate(_shards(self.records)):
+            name = f"{number:05d}.safetensors"
+            tensors = _packed(records)
+            save_tensors(folder / name, tensors, {"kind": "labels", "format": FORMAT})
+            sums = {key: digest(value) for key, value in tensors.items()}
+            shards.append({"file": name, "records": len(records), "sha256": sums})
+        manifest = {
+            "kind": "labels",
+            "format": FORMAT,
+            "images": self.images,
+            "made": dict(self.made),
+            "shards": shards,
+        }
+        write_json(folder / "manifest.json", manifest)
+        for old in folder.glob("*.safetensors"):
+            if old.name not in {shard["file"] for shard in shards}:
+                old.unlink()
+        return folder
+
+    @staticmethod
+    def load(folder: str | Path) -> LabelStore:
+        """Read a store; every checksum is compared.
+
+        Raises:
+            MissingError: no manifest, or a shard that it names is not there.
+            DamagedError: an altered shard, a foreign manifest, or one of an unknown format version.
+        """
+        folder = Path(folder)
+        if not (folder / "manifest.json").exists():
+            raise MissingError(f"no label store in {folder}: it has no manifest.json. Label the set anew.")
+        manifest = read_json(folder / "manifest.json")
+        if not isinstance(manifest, dict) or manifest.get("kind") != "labels":
+            raise DamagedError(f"{folder / 'manifest.json'} is not a label store's manifest.")
+        if manifest.get("format") != FORMAT:
+            raise DamagedError(f"{folder} has format version {manifest.get('format')}; this version reads {FORMAT}.")
+        records: list[LabelRecord] = []
+        for shard in manifest["shards"]:
+            path = folder / shard["file"]
+            if not path.exists():
+                raise MissingError(f"shard {path.name} of {folder} is missing. Restore it, or label the set anew.")
+            tensors, _ = load_tensors(path)
+            for key, value in shard["sha256"].items():
+                if key not in tensors or digest(tensors[key]) != value:
+                    raise DamagedError(f"tensor `{key}` of {path} does not match its checksum; restore the file.")
+            records += _unpacked(tensors)
+        return LabelStore(tuple(records), manifest["images"], manifest["made"])
+
+
+def _shards(records: Sequence[LabelRecord]) -> Iterator[list[LabelRecord]]:
+    part: list[LabelRecord] = []
+    size = 0
+    for record in records:
+        if part and size + record.nbytes > _SHARD_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(record)
+        size += record.nbytes
+    yield part
+
+
+_KINDS: Final = ("none", "cutmix", "mixup")
+
+
+def _packed(records: Sequence[LabelRecord]) -> dict[str, Tensor]:
+    """Rows of all records one below the other, and the length, mixing kind, λ and box of each record."""
+    return {
+        "ids": torch.cat([r.ids.to(torch.int32) for r in records]),
+        "boxes": torch.cat([r.views.boxes for r in records]).to(torch.int32),
+        "flips": torch.cat([r.views.flips for r in records]),
+        "order": torch.cat([r.mix.order.to(torch.int32) for r in records]),
+        "logits": torch.cat([r.logits for r in records]),
+        "lengths": torch.tensor([len(r.ids) for r in records], dtype=torch.int32),
+        "kinds": torch.tensor([_KINDS.index(r.mix.kind) for r in records], dtype=torch.uint8),
+        "shares": torch.tensor([r.mix.share for r in records], dtype=torch.float64),
+        "mix_boxes": torch.tensor([r.mix.box for r in records], dtype=torch.int16),
+    }
+
+
+def _unpacked(tensors: Mapping[str, Tensor]) -> list[LabelRecord]:
+    lengths = tensors["lengths"].tolist()
+    rows = {name: tensors[name].split(lengths) for name in _LATER}
+    kinds, shares, boxes = (tensors[name].tolist() for name in ("kinds", "shares", "mix_boxes"))
+    records = []
+    for i in range(len(lengths)):
+        views = Views(rows["boxes"][i], rows["flips"][i])
+        mix = Mix(_KINDS[kinds[i]], rows["order"][i].long(), shares[i], tuple(boxes[i]))
+        records.append(LabelRecord(rows["ids"][i], views, mix, rows["logits"][i]))
+    return records
+
+
+def batch_ids(count: int, batch: int, epochs: int, seed: int, least: int = 1) -> Iterator[Tensor]:
+    """Image numbers of each batch of `epochs` epochs; a last batch of fewer than `least` images is left out.
+
+    Args:
+        count, batch: images, and images a batch.
+        epochs: E.
+        seed: of the orders, one stream an epoch.
+        least: 2 where a batch norm needs more than one image.
+    """
+    for name, value in (("count", count), ("batch", batch), ("epochs", epochs)):
+        check_whole(value, name)
+    for epoch in range(epochs):
+        order = torch.randperm(count, generator=child(seed, "labels", "order", epoch))
+        for rows in order.split(batch):
+            if len(rows) >= least:
+                yield rows.to(torch.int32)

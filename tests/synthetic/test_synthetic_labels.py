@@ -1,0 +1,134 @@
+"""The soft-label store: replayed to the bit in this and another process, loud when a piece is gone (13 to 18)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dd.errors import DamagedError, InputError, MissingError
+from dd.files import digest
+from dd.seeding import child
+from dd.synthetic import labels as module
+from dd.synthetic.labels import LabelRecord, LabelStore, batch_ids
+from dd.views import MixKind, draw_mix, draw_views
+
+N, K, B, SIZE = 10, 5, 4, (8, 12)
+PICTURES = torch.randint(0, 256, (N, 3, *SIZE), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+PIXELS = PICTURES.float() / 255
+
+
+def record(ids: torch.Tensor, i: int, kind: MixKind) -> LabelRecord:
+    views = draw_views(len(ids), SIZE, child(0, "views", i))
+    mix = draw_mix(kind, len(ids), SIZE, child(0, "mix", i))
+    seen = mix(views(PIXELS[ids.long()]))
+    logits = torch.cat([seen.mean((1, 2, 3))[:, None] * (k + 1) for k in range(K)], 1)  # a teacher that can be rerun
+    return LabelRecord(ids, views, mix, logits.half())
+
+
+def store(kind: MixKind = "cutmix", epochs: int = 3) -> LabelStore:
+    parts = [record(ids, i, kind) for i, ids in enumerate(batch_ids(N, B, epochs, seed=42))]
+    return LabelStore(tuple(parts), digest(PICTURES), {"members": ["t"], "bn_mode": "batch"})
+
+
+@pytest.mark.parametrize("kind", ["none", "cutmix", "mixup"])
+def test_replay_is_what_the_teacher_saw(kind: MixKind, tmp_path: Path) -> None:
+    made = store(kind)
+    back = LabelStore.load(made.save(tmp_path / "labels"))
+    back.check(PICTURES)
+    assert len(back) == len(made) == 9  # ⌈10 / 4⌉ batches an epoch
+    for (x, z), (y, w), one in zip(made.replay(PIXELS), back.replay(PIXELS), made.records, strict=True):
+        assert torch.equal(x, y)
+        assert torch.equal(z, w)
+        again = torch.cat([y.mean((1, 2, 3))[:, None] * (k + 1) for k in range(K)], 1)
+        assert torch.equal(again.half(), one.logits)  # the teacher's answer to the replayed batch
+    assert back.made == made.made
+
+
+def test_another_process_replays_the_same_bytes(tmp_path: Path) -> None:
+    store().save(tmp_path / "labels")
+    code = (
+        "import sys, torch; from dd.synthetic.labels import LabelStore; from dd.files import digest;"
+        "g = torch.Generator().manual_seed(0);"
+        f"x = torch.randint(0, 256, {(N, 3, *SIZE)}, generator=g, dtype=torch.uint8).float() / 255;"
+        "print(digest(torch.cat([x for x, _ in LabelStore.load(sys.argv[1]).replay(x)])))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "labels")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == digest(torch.cat([x for x, _ in store().replay(PIXELS)]))
+
+
+def test_same_records_same_bytes_and_many_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SHARD_BYTES", 400)
+    a, b = (store().save(tmp_path / name) for name in ("a", "b"))
+    files = sorted(p.name for p in a.iterdir())
+    assert len(files) > 3
+    assert all((a / name).read_bytes() == (b / name).read_bytes() for name in files)
+    rest = store().pruned(500).save(a)  # a smaller store in the same folder leaves no old shard
+    assert len(list(rest.glob("*.safetensors"))) < len(files) - 1
+    assert len(LabelStore.load(rest)) == len(store().pruned(500))
+
+
+def test_a_missing_image_or_shard_or_byte_is_loud(tmp_path: Path) -> None:
+    made = store()
+    for others in (PICTURES[:-1], PICTURES.flip(0), PICTURES.clone().index_fill_(0, torch.tensor([3]), 7)):
+        with pytest.raises(DamagedError, match="made for other images"):
+            made.check(others)
+    folder = made.save(tmp_path / "labels")
+    shard = folder / "00000.safetensors"
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(DamagedError, match="does not match its checksum"):
+        LabelStore.load(folder)
+    shard.unlink()
+    with pytest.raises(MissingError, match=r"shard 00000.safetensors .* is missing"):
+        LabelStore.load(folder)
+    (folder / "manifest.json").unlink()
+    with pytest.raises(MissingError, match=r"no manifest.json. Label the set anew"):
+        LabelStore.load(folder)
+
+
+def test_bytes_and_pruning() -> None:
+    made = store(epochs=30)
+    rows = 30 * N
+    assert made.nbytes == 2 * rows * K + 25 * rows + 20 * len(made)
+    part = made.pruned(made.nbytes // 4)
+    assert made.nbytes // 5 < part.nbytes <= made.nbytes // 4
+    places = [made.records.index(r) for r in part.records]
+    assert places == sorted(places)
+    assert part.made["pruned"]["kept"] == len(part)
+    assert [id(r) for r in part.records] == [id(r) for r in made.pruned(made.nbytes // 4).records]  # seeded
+    with pytest.raises(InputError, match="`nbytes` must be at least"):
+        made.pruned(10)
+
+
+def test_orders_are_seeded_epoch_by_epoch() -> None:
+    first, again = (torch.cat(list(batch_ids(N, B, 2, seed=42))) for _ in range(2))
+    assert torch.equal(first, again)
+    assert sorted(first[:N].tolist()) == sorted(first[N:].tolist()) == list(range(N))
+    assert first[:N].tolist() != first[N:].tolist()
+    assert [len(rows) for rows in batch_ids(9, 4, 1, seed=0, least=2)] == [4, 4]  # a tail of one is left out
+
+
+def test_half_precision_is_enough_at_high_temperature() -> None:
+    z = 4 * torch.randn(50, 1000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    apart = ((z / 20).softmax(1) - (z.half().double() / 20).softmax(1)).abs().max()
+    assert float(apart) < 1e-6
+
+
+def test_refusals() -> None:
+    ids = torch.arange(3, dtype=torch.int32)
+    views, mix = draw_views(3, SIZE, child(0)), draw_mix("none", 3, SIZE, child(0))
+    with pytest.raises(InputError, match=r"`logits` must be float16 \[3, K\]"):
+        LabelRecord(ids, views, mix, torch.zeros(3, K))
+    with pytest.raises(InputError, match="65,504"):
+        LabelRecord(ids, views, mix, torch.full((3, K), 1e6).half())
+    with pytest.raises(InputError, match="of 3 images"):
+        LabelRecord(ids, draw_views(2, SIZE, child(0)), mix, torch.zeros(3, K).half())
+    with pytest.raises(InputError, match="`records` must be at least one"):
+        LabelStore((), "")
