@@ -14,11 +14,12 @@ from dd.data import Images, check_ipc
 from dd.errors import refuse
 from dd.methods.base import Candidate, Run, Step
 from dd.methods.recovery import Recovery, recover_block
+from dd.methods.relabel import make_labels
 from dd.methods.start import pick_real
 from dd.models import as_spec
 from dd.seeding import child
 from dd.shapes import check_number, check_whole
-from dd.synthetic import SyntheticImages, TrainRecipe
+from dd.synthetic import LabelStore, SyntheticImages, TrainRecipe
 from dd.teachers import (
     BN_MODES,
     LABEL_TAU,
@@ -33,6 +34,7 @@ from dd.teachers import (
 )
 from dd.teachers.committee import SCHEDULES, Schedule
 from dd.teachers.statistics import STATISTICS_NORMS, StatisticsNorm
+from dd.views import MIX_KINDS, MixKind
 from dd.whiten import Normalise
 
 
@@ -58,9 +60,12 @@ class Recover:
             published, or one an image; the largest roll in pixels.
         init: `noise` N(0, 1) in model space (SRe2L) or `real` images (SRe2L++, CV-DD).
         batch: classes at once; `None` for all. One batch has one image of each.
-        labels: `hard`, or `static`: one vector of probabilities an image, without augmentation, at temperature 1.
-        bn_mode, label_tau: of static labels: running or batch statistics (see `dd.teachers.label`), τ of the whole
+        labels: `hard`; `static`: one vector of probabilities an image, without augmentation, at temperature 1; or
+            `stored`: logits of every batch that a student will see (`make_labels`), for which `train` must have
+            loss="kl". Batch and micro-batch are the student's: `train.batch_size`, cut in `train.accumulate`.
+        bn_mode, label_tau: of soft labels: running or batch statistics (see `dd.teachers.label`), τ of the whole
             committee's weights.
+        label_epochs, mix, scale: of stored labels: E, the mixing, and the crops' share of the area.
         train: how fresh networks are trained on the set.
 
     Raises:
@@ -85,13 +90,16 @@ class Recover:
     jitter: int = 4
     init: Literal["noise", "real"] = "real"
     batch: int | None = None
-    labels: Literal["hard", "static"] = "static"
+    labels: Literal["hard", "static", "stored"] = "static"
     bn_mode: BNMode = "running"
     label_tau: float = LABEL_TAU
+    label_epochs: int = 300
+    mix: MixKind = "cutmix"
+    scale: tuple[float, float] = (0.08, 1.0)
     train: TrainRecipe = field(default_factory=TrainRecipe)
 
     def __post_init__(self) -> None:
-        for name in ("ipc", "iterations", "size"):
+        for name in ("ipc", "iterations", "size", "label_epochs"):
             check_whole(getattr(self, name), name)
         for name in ("lr", "bn_weight", "first_bn", "tau", "label_tau"):
             check_number(getattr(self, name), name, low=0.0)
@@ -108,13 +116,23 @@ class Recover:
             raise refuse("priors", f"{len(self.committee)} numbers, one a member", len(self.priors))
         for member in self.committee:
             as_spec(member)
+        if (self.labels == "stored") != (self.train.loss == "kl"):
+            raise refuse(
+                "train.loss",
+                "`kl` with stored labels, and `ce` with others",
+                f"{self.train.loss!r} with {self.labels!r}",
+            )
+        if self.labels == "stored" and (self.train.augment or self.train.mix != "none"):
+            way_out = "The stored labels are those of stored crops and mixes."
+            raise refuse("train", "without `augment` and `mix` with stored labels", "one of them", way_out)
 
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         fields.update(teacher=dataclasses.asdict(self.teacher), train=self.train.to_json())
         fields["committee"] = [str(as_spec(member)) for member in self.committee]
-        return {**fields, "priors": None if self.priors is None else list(self.priors)}
+        priors = None if self.priors is None else list(self.priors)
+        return {**fields, "priors": priors, "scale": list(self.scale)}
 
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
         """Train the teachers that are missing, then yield a step after each image of all classes.
@@ -141,7 +159,7 @@ class Recover:
             candidates: tuple[Candidate, ...] = ()
             if i + 1 == self.ipc:
                 whole = vote_weights(priors, self.label_tau)
-                small = self._set(pixels, list(zip(teachers, whole, strict=True)), real, transform)
+                small = self._set(pixels, list(zip(teachers, whole, strict=True)), real, transform, run)
                 candidates = (Candidate("last", self.ipc, small),)
             members = "+".join(teacher.name for teacher in chosen)
             yield Step(i + 1, self.ipc, {"iteration": i + 1, "members": members}, kept, candidates)
@@ -180,14 +198,13 @@ class Recover:
         return (torch.cat(made) * 255).round() / 255
 
     def _set(
-        self, pixels: Tensor, committee: list[tuple[Teacher, float]], real: Images, transform: Normalise
+        self, pixels: Tensor, committee: list[tuple[Teacher, float]], real: Images, transform: Normalise, run: Run
     ) -> SyntheticImages:
         images = pixels.transpose(0, 1).flatten(0, 1)  # class by class, as the other methods' sets
         labels = torch.arange(real.num_classes).repeat_interleave(self.ipc)
         if self.labels == "static":
-            device = next(committee[0][0].module.parameters()).device
-            weights = [weight for _, weight in committee]
-            scores = label([t.as_module() for t, _ in committee], weights, images.to(device), bn_mode=self.bn_mode)
+            members, weights = [t.as_module() for t, _ in committee], [weight for _, weight in committee]
+            scores = label(members, weights, images.to(run.device), bn_mode=self.bn_mode)
             labels = scores.float().softmax(1).cpu()
         return SyntheticImages(
             images=transform.forward(images),
@@ -196,6 +213,23 @@ class Recover:
             recipe=self.train,
             transform=transform,
             method=self.describe(),
+            store=self._store(images, committee, run) if self.labels == "stored" else None,
+        )
+
+    def _store(self, images: Tensor, committee: list[tuple[Teacher, float]], run: Run) -> LabelStore:
+        batch = min(self.train.batch_size, len(images))
+        return make_labels(
+            (images * 255).round().to(torch.uint8),
+            committee,
+            epochs=self.label_epochs,
+            batch=batch,
+            micro_batch=-(-batch // self.train.accumulate),
+            bn_mode=self.bn_mode,
+            mix=self.mix,
+            scale=self.scale,
+            seed=run.seed,
+            device=run.device,
+            progress=run.progress,
         )
 
 
@@ -203,6 +237,7 @@ _CHOICES = {
     "schedule": SCHEDULES,
     "bn_norm": STATISTICS_NORMS,
     "init": ("noise", "real"),
-    "labels": ("hard", "static"),
+    "labels": ("hard", "static", "stored"),
+    "mix": MIX_KINDS,
     "bn_mode": BN_MODES,
 }

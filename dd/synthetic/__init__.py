@@ -4,13 +4,17 @@ from dd.synthetic.base import NBytes, SyntheticSet
 from dd.synthetic.canvas import Crops, draw_crops, tile
 from dd.synthetic.compensated import CompensatedImages, base_sets, compose
 from dd.synthetic.images import SyntheticImages
+from dd.synthetic.labels import LabelRecord, LabelStore, batch_ids
 from dd.synthetic.recipe import TrainRecipe
 
 __all__ = [
     "CompensatedImages",
     "Crops",
     "base_sets",
+    "batch_ids",
     "compose",
+    "LabelRecord",
+    "LabelStore",
     "NBytes",
     "SyntheticImages",
     "SyntheticSet",

@@ -18,6 +18,7 @@ from dd.shapes import check, check_finite, check_whole
 from dd.synthetic.base import NBytes
 from dd.synthetic.canvas import draw_crops
 from dd.synthetic.file import read_set
+from dd.synthetic.labels import LabelStore, labels_folder
 from dd.synthetic.recipe import TrainRecipe
 from dd.whiten import ZCA, Transform, transform_from
 
@@ -45,6 +46,8 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         provenance: data name and hash, protocol, seed, how the iterate was chosen; no time, no host.
         canvas: each image is canvas × canvas pictures large, and networks are trained on crops of it; 1 for none.
         canvas_samples: crops of a canvas in a batch; 1 without canvases.
+        store: soft labels of augmented batches, which `batches` replays; the pictures then are multiples of 1/255, and
+            `labels` are the classes that the images were made for.
     """
 
     images: Tensor
@@ -57,6 +60,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
     provenance: Mapping[str, Any] = field(default_factory=dict)
     canvas: int = 1
     canvas_samples: int = 1
+    store: LabelStore | None = None
 
     def __post_init__(self) -> None:
         images = check(self.images, "images", "N C H W")
@@ -69,6 +73,10 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
                 raise refuse("transform", "given", None)
             object.__setattr__(self, "transform_record", self.transform.describe())
         _check_canvas(self)
+        if self.store is not None:
+            if self.canvas > 1:
+                raise refuse("store", "None for a set of canvases", "a label store")
+            self.store.check(self.pictures())
 
     def __len__(self) -> int:
         return len(self.images)
@@ -92,7 +100,15 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
 
         Of canvases: `canvas_samples` fresh crops `[C, H, W]` of each, at places drawn from `generator`; `size` counts
         canvases, as in the authors' code.
+
+        Of a set with a label store: all its records in turn, each (images as the teachers saw them, teacher logits);
+        `size` and `generator` were fixed when the labels were made.
         """
+        if self.store is not None:
+            transform = self.ready_transform()
+            for x, logits in self.store.replay(self.pictures().float() / 255):
+                yield transform.forward(x), logits
+            return
         whole = size >= len(self)
         if whole and self.canvas == 1:
             yield self.images, self.labels
@@ -109,6 +125,10 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
     def pixels(self) -> Tensor:
         """The images (or canvases) as pixels in [0, 1] `[n, C, H, W]`, clipped."""
         return self.ready_transform().inverse(self.images).clamp(0, 1)
+
+    def pictures(self) -> Tensor:
+        """The images as uint8 `[n, C, H, W]`, rounded."""
+        return (self.pixels() * 255).round().to(torch.uint8)
 
     def ready_transform(self) -> Transform:
         """The transform, or a message that says how to get it."""
@@ -134,10 +154,11 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         shrink to 8 an image, and `provenance["labels"]` says what was done. A set with hard labels is returned as it
         is, so doing it twice is doing it once.
         """
-        if self.labels.ndim == 1:
+        if self.labels.ndim == 1 and self.store is None:
             return self
+        labels = self.labels if self.labels.ndim == 1 else self.labels.argmax(1)
         return self._with(
-            labels=self.labels.argmax(1), provenance={**self.provenance, "labels": "largest of the soft labels"}
+            labels=labels, store=None, provenance={**self.provenance, "labels": "largest of the soft labels"}
         )
 
     def _with(self, **changes: Any) -> SyntheticImages:
@@ -145,7 +166,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         return SyntheticImages(**{**fields, **changes})
 
     def _content(self, whitening_matrix: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        tensors = {"images": self.images, "labels": self.labels}
+        tensors = {"images": self.images if self.store is None else self.pictures(), "labels": self.labels}
         record = dict(self.transform_record)
         kept = record.pop("tensors", None)
         if isinstance(self.transform, ZCA):
@@ -163,6 +184,8 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         }
         if self.canvas > 1:  # other sets keep their bytes
             meta.update(canvas=self.canvas, canvas_samples=self.canvas_samples)
+        if self.store is not None:
+            meta["labels"] = {"records": len(self.store), "bytes": self.store.nbytes}
         return tensors, meta
 
     @property
@@ -171,10 +194,12 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         tensors, meta = self._content(whitening_matrix=False)
         images, labels = (tensors[k].numel() * tensors[k].element_size() for k in ("images", "labels"))
         total = len(pack(tensors, meta))
+        if self.store is not None:
+            labels, total = labels + self.store.nbytes, total + self.store.file_bytes
         return NBytes(images, labels, total - images - labels, total)
 
     def save(self, path: str | Path, *, whitening_matrix: bool = False) -> Path:
-        """Write one safetensors file, whole or not at all.
+        """Write one safetensors file, whole or not at all; soft labels of a store go into a folder beside it, first.
 
         Args:
             path: the file.
@@ -184,6 +209,8 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
             WriteError: the disk refuses; an earlier file is intact.
         """
         tensors, meta = self._content(whitening_matrix)
+        if self.store is not None:
+            self.store.save(labels_folder(Path(path)))
         save_tensors(Path(path), tensors, meta)
         return Path(path)
 
@@ -195,29 +222,36 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
             MissingError, DamagedError: not there, truncated, foreign, altered or of an unknown format version.
         """
         tensors, meta = read_set(Path(path), "images", "synthetic image set", FORMAT)
+        store = LabelStore.load(labels_folder(Path(path))) if "labels" in meta else None
         try:
-            return SyntheticImages._assemble(tensors, meta)
+            return SyntheticImages._assemble(tensors, meta, store)
+        except DamagedError:
+            raise
         except (DDError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise DamagedError(f"{path} holds what no set can have ({error}). Restore it, or make it anew.") from error
 
     @staticmethod
-    def _assemble(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> SyntheticImages:
+    def _assemble(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], store: LabelStore | None) -> SyntheticImages:
         record = dict(meta["transform"])
         kept = {k: t for k, t in tensors.items() if k not in ("images", "labels")}
         complete = record.get("kind") != "zca" or "whiten_matrix" in kept
         if not complete and (absent := {"eps", "shape", "hash", "fitted_on", "whiten_mean"} - {*record, *kept}):
             raise DamagedError(f"the whitening lacks {', '.join(sorted(absent))}")
+        images, transform = tensors["images"], transform_from(record, kept) if complete else None
+        if store is not None and transform is not None:
+            images = transform.forward(images.float() / 255)
         return SyntheticImages(
-            images=tensors["images"],
+            images=images,
             labels=tensors["labels"],
             classes=tuple(meta["classes"]),
             recipe=TrainRecipe.from_json(meta["recipe"]),
-            transform=transform_from(record, kept) if complete else None,
+            transform=transform,
             transform_record={**record, "tensors": kept} if kept else record,
             method=meta["method"],
             provenance=meta["provenance"],
             canvas=meta.get("canvas", 1),
             canvas_samples=meta.get("canvas_samples", 1),
+            store=store,
         )
 
 

@@ -16,14 +16,15 @@ import torch
 from torch import Tensor
 
 from dd.errors import DamagedError, MissingError, refuse
-from dd.files import digest, load_tensors, read_json, save_tensors, write_json
+from dd.files import digest, dump_json, load_tensors, pack, read_json, save_tensors, write_json
 from dd.seeding import child
 from dd.shapes import check_finite, check_whole
 from dd.views import Mix, Views
 
 FORMAT = 1
 _SHARD_BYTES: Final = 64 * 2**20
-_LATER: Final = ("ids", "boxes", "flips", "order", "logits")  # one row an image of a record
+_META: Final = {"kind": "labels", "format": FORMAT}
+_BY_IMAGE: Final = ("ids", "boxes", "flips", "order", "logits")  # one row an image of a record
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +90,29 @@ class LabelStore:
         """Bytes of all records, without headers and manifest."""
         return sum(record.nbytes for record in self.records)
 
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of the folder that `save` writes: shards with their headers, and the manifest."""
+        shards = list(_shards(self.records))
+        parts = [_packed(records) for records in shards]
+        total = sum(len(pack(tensors, _META)) for tensors in parts)
+        return total + len(dump_json(self._manifest(parts, shards), indent=2).encode()) + 1
+
+    def _manifest(
+        self, parts: Sequence[Mapping[str, Tensor]], shards: Sequence[Sequence[LabelRecord]]
+    ) -> dict[str, Any]:
+        """What `manifest.json` says."""
+        told = [
+            {
+                "file": f"{number:05d}.safetensors",
+                "records": len(records),
+                "sha256": {key: digest(value) for key, value in tensors.items()},
+            }
+            for number, (tensors, records) in enumerate(zip(parts, shards, strict=True))
+        ]
+        meta = {"kind": "labels", "format": FORMAT, "images": self.images, "made": dict(self.made)}
+        return {**meta, "shards": told}
+
     def check(self, pixels: Tensor) -> None:
         """Refuse pictures uint8 `[n, C, H, W]` other than those that were labelled.
 
@@ -137,23 +161,15 @@ class LabelStore:
         Raises:
             WriteError: the disk refuses.
         """
-        folder, shards = Path(folder), []
-        for number, records in enumerate(_shards(self.records)):
-            name = f"{number:05d}.safetensors"
-            tensors = _packed(records)
-            save_tensors(folder / name, tensors, {"kind": "labels", "format": FORMAT})
-            sums = {key: digest(value) for key, value in tensors.items()}
-            shards.append({"file": name, "records": len(records), "sha256": sums})
-        manifest = {
-            "kind": "labels",
-            "format": FORMAT,
-            "images": self.images,
-            "made": dict(self.made),
-            "shards": shards,
-        }
+        folder, shards = Path(folder), list(_shards(self.records))
+        parts = [_packed(records) for records in shards]
+        manifest = self._manifest(parts, shards)
+        names = [shard["file"] for shard in manifest["shards"]]
+        for name, tensors in zip(names, parts, strict=True):
+            save_tensors(folder / name, tensors, _META)
         write_json(folder / "manifest.json", manifest)
         for old in folder.glob("*.safetensors"):
-            if old.name not in {shard["file"] for shard in shards}:
+            if old.name not in names:
                 old.unlink()
         return folder
 
@@ -184,6 +200,11 @@ class LabelStore:
                     raise DamagedError(f"tensor `{key}` of {path} does not match its checksum; restore the file.")
             records += _unpacked(tensors)
         return LabelStore(tuple(records), manifest["images"], manifest["made"])
+
+
+def labels_folder(path: Path) -> Path:
+    """Where the soft labels of the set in file `path` lie: `labels/` in a run folder, else `<stem>.labels/`."""
+    return path.with_name("labels" if path.stem == "synthetic" else f"{path.stem}.labels")
 
 
 def _shards(records: Sequence[LabelRecord]) -> Iterator[list[LabelRecord]]:
@@ -218,7 +239,7 @@ def _packed(records: Sequence[LabelRecord]) -> dict[str, Tensor]:
 
 def _unpacked(tensors: Mapping[str, Tensor]) -> list[LabelRecord]:
     lengths = tensors["lengths"].tolist()
-    rows = {name: tensors[name].split(lengths) for name in _LATER}
+    rows = {name: tensors[name].split(lengths) for name in _BY_IMAGE}
     kinds, shares, boxes = (tensors[name].tolist() for name in ("kinds", "shares", "mix_boxes"))
     records = []
     for i in range(len(lengths)):

@@ -264,7 +264,8 @@ class TeacherStore:
             raise DamagedError(f"the weights in {path} do not match their checksum. Remove it; it will be made anew.")
         transform = Normalise(mean=tuple(meta["mean"]), std=tuple(meta["std"]))
         target = device or torch.device("cpu")
-        return Teacher(str(as_spec(recipe.model)), net.to(target), transform, meta["accuracy"], meta["sha256"])
+        known = math.nan if meta["accuracy"] is None else meta["accuracy"]
+        return Teacher(str(as_spec(recipe.model)), net.to(target), transform, known, meta["sha256"])
 
     def _make(
         self,
@@ -288,7 +289,7 @@ class TeacherStore:
             "seed": seed,
             "mean": list(transform.mean),
             "std": list(transform.std),
-            "accuracy": math.nan if held_out is None else accuracy(teacher, held_out),
+            "accuracy": None if held_out is None else accuracy(teacher, held_out),
             "sha256": teacher.sha256,
         }
         save_tensors(path, {k: v.contiguous() for k, v in net.state_dict().items()}, meta)

@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import dd
-from dd.errors import DivergedError, InputError
+from dd.errors import DamagedError, DivergedError, InputError, MissingError
 from dd.methods import Run
 from dd.methods.recover import Recover
 from dd.methods.recovery import Recovery, recover_block, step_size
 from dd.models import build
 from dd.synthetic import TrainRecipe
-from dd.teachers import Teacher, TeacherRecipe
+from dd.teachers import Teacher, TeacherRecipe, TeacherStore, label
 from dd.whiten import Normalise
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -141,6 +141,59 @@ def test_the_road_from_pictures_to_a_trained_network(tmp_path: Path) -> None:
     assert torch.equal(small.images, again.images)
 
 
+STORED = dataclasses.replace(
+    METHOD,
+    labels="stored",
+    bn_mode="batch",
+    label_epochs=8,
+    train=TrainRecipe(
+        model=NET,
+        steps=24,
+        lr=0.02,
+        optimizer="adamw",
+        decay="weights",
+        schedule="cosine",
+        loss="kl",
+        temperature=4.0,
+        batch_size=4,
+        accumulate=2,
+    ),
+)
+
+
+def test_stored_labels_are_replayed_after_a_round_trip(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    small = dd.distill(REAL, STORED, store=tmp_path / "store", out=out)
+    assert small.store is not None
+    assert small.store.made["bn_mode"] == "batch"
+    assert small.store.made["micro_batch"] == 2
+    back = dd.load(out)
+    for (x, z), (y, w) in zip(small.batches(1, GENERATOR), back.batches(99, GENERATOR), strict=True):
+        assert torch.equal(z, w)
+        assert torch.allclose(x, y, rtol=0, atol=1e-5)
+    files = [out / "synthetic.safetensors", *(out / "labels").iterdir()]
+    assert sum(f.stat().st_size for f in files) == small.nbytes.total == back.nbytes.total
+    assert small.nbytes.labels == small.store.nbytes + 8 * len(small)
+    assert dd.evaluate(back, REAL, repeats=2, baselines=()).mean > 0.5
+    teachers = TeacherStore(tmp_path / "store" / "teachers", REAL)
+    net = teachers.get(dataclasses.replace(STORED.teacher, model=NET))
+    for one, (x, _) in zip(back.store.records, back.store.replay(back.pictures().float() / 255), strict=True):  # type: ignore[union-attr]
+        again = label([net.as_module()], [1.0], x, bn_mode="batch", micro_batch=2)
+        assert torch.equal(again.half(), one.logits)  # the teacher gives the same to the replayed batch
+    (out / "labels" / "00000.safetensors").unlink()
+    with pytest.raises(MissingError, match="is missing"):
+        dd.load(out)
+
+
+def test_labels_of_other_images_are_refused(tmp_path: Path) -> None:
+    small = list(STORED.distill(REAL, Run(store=tmp_path)))[-1].candidates[0].set
+    with pytest.raises(DamagedError, match="made for other images"):
+        dataclasses.replace(small, images=small.images.flip(0))  # type: ignore[type-var,attr-defined]
+    hard = small.hard()  # type: ignore[attr-defined]
+    assert hard.store is None
+    assert hard.labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
 def test_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     whole = list(METHOD.distill(REAL, Run(store=tmp_path)))
     rest = list(METHOD.distill(REAL, Run(store=tmp_path), whole[0].state))
@@ -163,6 +216,10 @@ def test_refusals(tmp_path: Path) -> None:
         Recover(init="patch")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="`jitter`"):
         Recover(jitter=-1)
+    with pytest.raises(InputError, match=r"`train.loss` must be `kl` with stored labels"):
+        Recover(labels="stored")
+    with pytest.raises(InputError, match="without `augment` and `mix`"):
+        Recover(labels="stored", train=TrainRecipe(loss="kl", augment="flip"))
     with pytest.raises(InputError, match="model"):
         Recover(committee=("resnot",))
     instance = dataclasses.replace(METHOD, committee=("convnet(width=4, depth=1)",))
