@@ -20,6 +20,7 @@ class Counts:
     real_images: int
     expert_steps: int  # of all experts
     expert_compiled: bool
+    penalty_compiled: bool
     snapshots: int  # of one expert, the initialisation included
     expert_images: int  # a step
     checked: int  # held-out images that a snapshot classifies

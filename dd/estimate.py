@@ -18,7 +18,7 @@ from dd.data import Images
 from dd.experts import ExpertRecipe, ExpertStore, make_student
 from dd.experts.fast import can_compile, long_enough
 from dd.inner import Student
-from dd.inner.fast import FastNet
+from dd.inner.fast import FastNet, supported
 from dd.inner.fast.compile import Kernels
 from dd.methods import Run, TrajectoryMatching
 from dd.methods.loop import Loop
@@ -144,6 +144,7 @@ def _count(method: TrajectoryMatching, real: Images, device: torch.device, stude
     networks = REPEATS * candidates if candidates > 1 else 0
     split = real.val if real.val is not None else real.test
     held_out = 0 if split is None else len(split)
+    compiled = can_compile(student) and long_enough(steps * recipe.batch_size, real.size)
     # the loop's own choice; it asks neither the transform nor the store
     road = Loop(
         method, real, Run(device=device), Normalise(real.mean, real.std), ExpertStore(Path(), recipe, real)
@@ -159,7 +160,8 @@ def _count(method: TrajectoryMatching, real: Images, device: torch.device, stude
         parameters=student.size,
         real_images=count,
         expert_steps=steps,
-        expert_compiled=can_compile(student) and long_enough(steps * recipe.batch_size, real.size),
+        expert_compiled=compiled,
+        penalty_compiled=compiled and recipe.penalty > 0 and supported(student.module, real.size),
         snapshots=method.snapshots_read + 1,
         expert_images=min(recipe.batch_size, count),
         checked=min(1000, held_out),
@@ -212,9 +214,9 @@ def _truncated(method: TrajectoryMatching) -> float:
 
 
 def _compilation(n: Counts) -> float:
-    """Seconds of compiling: four kernels a block and size of micro-batch, and the experts' loss."""
-    matching = 4 * n.blocks * n.shapes * _KERNEL_SECONDS if n.road.compiled else 0.0
-    return matching + (n.blocks * _LOSS_SECONDS if n.expert_compiled else 0.0)
+    """Seconds of compiling: four kernels a block for each size of micro-batch and a penalty, and the experts' loss."""
+    sizes = (n.shapes if n.road.compiled else 0) + n.penalty_compiled
+    return 4 * n.blocks * sizes * _KERNEL_SECONDS + (n.blocks * _LOSS_SECONDS if n.expert_compiled else 0.0)
 
 
 def _compiler(n: Counts) -> int:

@@ -115,6 +115,15 @@ def test_selection_is_counted_where_there_is_a_choice() -> None:
     assert found.selection_seconds == pytest.approx(4 * 10 * 0.0625 + 4 * 8 * 0.5)
 
 
+def test_a_penalty_has_kernels_of_its_own() -> None:
+    real, base = real_images(side=32), matching()
+    expert = dataclasses.replace(base.expert, model="convnet(width=32,depth=3)", experts=100, snapshots=600)
+    plain = dataclasses.replace(base, expert=expert, iterations=1, max_start_epoch=599)
+    with_penalty = dataclasses.replace(plain, expert=dataclasses.replace(expert, penalty=0.1))
+    first, second = (guess(m, real, calibrate=False).compile_seconds for m in (plain, with_penalty))
+    assert (second > first > 0) == compiler_present()
+
+
 def test_a_long_run_is_compiled_where_it_can_be() -> None:
     real, base = real_images(side=32), matching()
     expert = dataclasses.replace(base.expert, model="convnet(width=32,depth=3)", experts=100, snapshots=600)
