@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -144,7 +145,10 @@ def test_control_c_exits_130_and_the_same_command_goes_on(home: Path) -> None:
     words = [sys.executable, "-m", "dd", "distill", "digits", "mtt", *TINY, "--iterations", "150"]
     words += ["--threads", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.Popen([*words, "--out", "cut"], env=environment, stderr=subprocess.PIPE, text=True)
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a suite in the background may be deaf to it
+    done = subprocess.Popen(
+        [*words, "--out", "cut"], env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=listening
+    )
     log, deadline = home / "cut" / "log.jsonl", time.monotonic() + 120
     while not log.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
