@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import inf, isfinite
 
 import torch
@@ -57,3 +58,19 @@ def check_whole(value: object, argument: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise refuse(argument, "a whole number of at least 1", repr(value))
     return value
+
+
+def check_choices(value: object, known: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a field of `value` that is none of its known words.
+
+    Args:
+        value: what has the fields.
+        known: words by field.
+
+    Raises:
+        InputError: another word, or something else.
+    """
+    for name, words in known.items():
+        got = getattr(value, name)
+        if got not in words:
+            raise refuse(name, " or ".join(f"`{word}`" for word in words), repr(got))

@@ -17,7 +17,7 @@ from dd.errors import refuse
 from dd.shapes import check
 
 MixKind = Literal["none", "cutmix", "mixup"]
-MIX_KINDS: Final = ("none", "cutmix", "mixup")
+MIX_KINDS: Final = ("none", "cutmix", "mixup")  # label stores keep a kind's place in here
 _ATTEMPTS = 10  # of torchvision's RandomResizedCrop
 
 

@@ -18,7 +18,7 @@ from dd.methods.relabel import make_labels
 from dd.methods.start import pick_real
 from dd.models import as_spec
 from dd.seeding import child
-from dd.shapes import check_number, check_whole
+from dd.shapes import check_choices, check_number, check_whole
 from dd.synthetic import LabelStore, SyntheticImages, TrainRecipe
 from dd.teachers import (
     BN_MODES,
@@ -107,9 +107,7 @@ class Recover:
             check_whole(self.batch, "batch")
         if isinstance(self.jitter, bool) or not isinstance(self.jitter, int) or self.jitter < 0:
             raise refuse("jitter", "a whole number of at least 0", repr(self.jitter))
-        for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
-                raise refuse(name, " or ".join(f"`{word}`" for word in known), repr(getattr(self, name)))
+        check_choices(self, _CHOICES)
         if not isinstance(self.committee, tuple) or not self.committee:
             raise refuse("committee", "a tuple of model names", repr(self.committee))
         if self.priors is not None and len(self.priors) != len(self.committee):

@@ -19,7 +19,7 @@ from dd.errors import DamagedError, MissingError, refuse
 from dd.files import digest, dump_json, load_tensors, pack, read_json, save_tensors, write_json
 from dd.seeding import child
 from dd.shapes import check_finite, check_whole
-from dd.views import Mix, Views
+from dd.views import MIX_KINDS, Mix, Views
 
 FORMAT = 1
 _SHARD_BYTES: Final = 64 * 2**20
@@ -219,9 +219,6 @@ def _shards(records: Sequence[LabelRecord]) -> Iterator[list[LabelRecord]]:
     yield part
 
 
-_KINDS: Final = ("none", "cutmix", "mixup")
-
-
 def _packed(records: Sequence[LabelRecord]) -> dict[str, Tensor]:
     """Rows of all records one below the other, and the length, mixing kind, λ and box of each record."""
     return {
@@ -231,7 +228,7 @@ def _packed(records: Sequence[LabelRecord]) -> dict[str, Tensor]:
         "order": torch.cat([r.mix.order.to(torch.int32) for r in records]),
         "logits": torch.cat([r.logits for r in records]),
         "lengths": torch.tensor([len(r.ids) for r in records], dtype=torch.int32),
-        "kinds": torch.tensor([_KINDS.index(r.mix.kind) for r in records], dtype=torch.uint8),
+        "kinds": torch.tensor([MIX_KINDS.index(r.mix.kind) for r in records], dtype=torch.uint8),
         "shares": torch.tensor([r.mix.share for r in records], dtype=torch.float64),
         "mix_boxes": torch.tensor([r.mix.box for r in records], dtype=torch.int16),
     }
@@ -244,7 +241,7 @@ def _unpacked(tensors: Mapping[str, Tensor]) -> list[LabelRecord]:
     records = []
     for i in range(len(lengths)):
         views = Views(rows["boxes"][i], rows["flips"][i])
-        mix = Mix(_KINDS[kinds[i]], rows["order"][i].long(), shares[i], tuple(boxes[i]))
+        mix = Mix(MIX_KINDS[kinds[i]], rows["order"][i].long(), shares[i], tuple(boxes[i]))
         records.append(LabelRecord(rows["ids"][i], views, mix, rows["logits"][i]))
     return records
 

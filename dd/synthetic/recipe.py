@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from dd.augment import DSA
 from dd.errors import refuse, unknown
-from dd.shapes import check_number, check_whole
+from dd.shapes import check_choices, check_number, check_whole
 from dd.views import MIX_KINDS
 
 _CHOICES = {
@@ -76,9 +76,7 @@ class TrainRecipe:
     mix_space: Literal["logit", "prob"] = "logit"
 
     def __post_init__(self) -> None:
-        for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
-                raise refuse(name, " or ".join(f"`{word}`" for word in known), repr(getattr(self, name)))
+        check_choices(self, _CHOICES)
         for name in ("steps", "batch_size", "accumulate"):
             check_whole(getattr(self, name), name)
         for name in ("lr", "momentum", "weight_decay", "drop_at", "drop_factor", "eta", "temperature"):

@@ -150,12 +150,11 @@ class Teacher:
 class _OnPixels(nn.Module):
     def __init__(self, teacher: Teacher) -> None:
         super().__init__()
-        self.net, self._transform = teacher.module, teacher.transform
+        self.net, self._teacher = teacher.module, teacher  # its network is a part of this one
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits of pixels in [0, 1]."""
-        scores: Tensor = self.net(self._transform.forward(pixels))
-        return scores
+        return self._teacher(pixels)
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -163,6 +162,11 @@ def weights_digest(module: nn.Module) -> str:
     state = module.state_dict()
     text = dump_json({name: digest(value) for name, value in state.items()})
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _network(recipe: TeacherRecipe, real: Images, seed: int) -> nn.Module:
+    """The recipe's network for this data, not trained."""
+    return build(recipe.model, channels=real.channels, classes=real.num_classes, size=real.size, seed=seed)
 
 
 def train_teacher(
@@ -180,13 +184,7 @@ def train_teacher(
         DivergedError: loss or weights are not finite.
     """
     device = device or torch.device("cpu")
-    net = build(
-        recipe.model,
-        channels=real.channels,
-        classes=real.num_classes,
-        size=real.size,
-        seed=child_seed(seed, "teacher"),
-    ).to(device)
+    net = _network(recipe, real, child_seed(seed, "teacher")).to(device)
     net.train()
     kind = torch.optim.SGD if recipe.optimizer == "sgd" else torch.optim.Adam
     own: dict[str, Any] = {"momentum": recipe.momentum} if recipe.optimizer == "sgd" else {}
@@ -252,13 +250,7 @@ class TeacherStore:
         tensors, meta = load_tensors(path)
         if (meta.get("kind"), meta.get("format"), meta.get("key")) != ("teacher", FORMAT, key):
             raise DamagedError(f"{path} is not teacher {key} of format {FORMAT}. Move it away; it will be made anew.")
-        net = build(
-            recipe.model,
-            channels=self.real.channels,
-            classes=self.real.num_classes,
-            size=self.real.size,
-            seed=0,
-        )
+        net = _network(recipe, self.real, 0)
         net.load_state_dict(tensors)
         if weights_digest(net) != meta["sha256"]:
             raise DamagedError(f"the weights in {path} do not match their checksum. Remove it; it will be made anew.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from reference.teachers import pictures, settle, teacher
 from torch import Tensor, nn
 
 from dd.errors import InputError
@@ -11,27 +12,12 @@ from dd.models import build
 from dd.teachers import batch_statistics, label
 
 
-def teacher(seed: int = 0, classes: int = 3) -> nn.Module:
-    net = build("convnet(width=4, depth=2, norm=batch)", channels=3, classes=classes, size=(8, 8), seed=seed)
-    net = net.double().eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(seed)
-    for layer in net.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.running_mean += 0.3 * torch.randn(layer.num_features, generator=generator, dtype=torch.float64)
-            layer.running_var *= 1 + torch.rand(layer.num_features, generator=generator, dtype=torch.float64)
-    return net
-
-
-def pictures(n: int = 8, seed: int = 1) -> Tensor:
-    return torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 def buffers(net: nn.Module) -> list[Tensor]:
     return [b.clone() for b in net.buffers()]
 
 
 def test_running_mode_does_not_see_the_cut_and_batch_mode_does() -> None:
-    net, x = teacher(), pictures()
+    net, x = teacher(), pictures(8)
     assert torch.allclose(label([net], [1.0], x), label([net], [1.0], x, micro_batch=4), rtol=0, atol=1e-12)
     whole = label([net], [1.0], x, bn_mode="batch")
     halves = label([net], [1.0], x, bn_mode="batch", micro_batch=4)
@@ -40,7 +26,7 @@ def test_running_mode_does_not_see_the_cut_and_batch_mode_does() -> None:
 
 
 def test_batch_mode_is_equivariant_inside_a_micro_batch() -> None:
-    net, x = teacher(), pictures()
+    net, x = teacher(), pictures(8)
     order = torch.tensor([2, 0, 3, 1, 5, 4, 7, 6])
     plain = label([net], [1.0], x, bn_mode="batch", micro_batch=4)
     moved = label([net], [1.0], x[order], bn_mode="batch", micro_batch=4)
@@ -48,7 +34,7 @@ def test_batch_mode_is_equivariant_inside_a_micro_batch() -> None:
 
 
 def test_batch_mode_is_that_of_training_without_its_side_effects() -> None:
-    net, x = teacher(), pictures()
+    net, x = teacher(), pictures(8)
     before = buffers(net)
     first = label([net], [1.0], x, bn_mode="batch")
     assert torch.equal(first, label([net], [1.0], x, bn_mode="batch"))  # a second pass is the first
@@ -61,7 +47,7 @@ def test_batch_mode_is_that_of_training_without_its_side_effects() -> None:
 
 def test_dropout_stays_off() -> None:
     net = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Dropout(0.5), nn.Linear(192, 2)).double().eval()
-    x = pictures()
+    x = pictures(8)
     assert torch.equal(*(label([net], [1.0], x, bn_mode="batch") for _ in range(2)))
 
 
@@ -74,13 +60,8 @@ def test_statistics_come_back_after_an_error() -> None:
 
 
 def test_batch_mode_is_running_mode_where_the_statistics_are_the_batchs() -> None:
-    net, x = teacher(), pictures()
-    for layer in [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]:
-        caught: list[Tensor] = []
-        handle = layer.register_forward_pre_hook(lambda m, args, caught=caught: caught.append(args[0]))
-        net(x)
-        handle.remove()
-        layer.running_var, layer.running_mean = torch.var_mean(caught[0], (0, 2, 3), correction=0)
+    net, x = teacher(), pictures(8)
+    settle(net, x)
     assert torch.allclose(label([net], [1.0], x), label([net], [1.0], x, bn_mode="batch"), rtol=0, atol=1e-12)
 
 
@@ -100,7 +81,7 @@ def test_a_student_in_training_sees_the_teachers_statistics() -> None:
 
 
 def test_a_committees_logits_are_the_weighted_sum() -> None:
-    a, b, x = teacher(0), teacher(1), pictures()
+    a, b, x = teacher(0), teacher(1), pictures(8)
     weights = [0.3, 0.7]
     together = label([a, b], weights, x, bn_mode="batch", micro_batch=4)
     alone = [label([net], [1.0], x, bn_mode="batch", micro_batch=4) for net in (a, b)]

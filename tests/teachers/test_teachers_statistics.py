@@ -4,27 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from reference.teachers import pictures, settle, teacher
 from torch import Tensor, nn
 
 from dd.errors import InputError
 from dd.models import build
 from dd.teachers import StatisticsMatch
-
-
-def teacher(seed: int = 0) -> nn.Module:
-    """A small batch-norm net in float64, its buffers other than those of any batch."""
-    net = build("convnet(width=4, depth=2, norm=batch)", channels=3, classes=3, size=(8, 8), seed=seed)
-    net = net.double().eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(seed)
-    for layer in net.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.running_mean += 0.3 * torch.randn(layer.num_features, generator=generator, dtype=torch.float64)
-            layer.running_var *= 1 + torch.rand(layer.num_features, generator=generator, dtype=torch.float64)
-    return net
-
-
-def pictures(n: int = 6, seed: int = 1) -> Tensor:
-    return torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def penalty(net: nn.Module, x: Tensor, **options: object) -> Tensor:
@@ -52,16 +37,6 @@ def slow_penalty(net: nn.Module, x: Tensor, first: float = 10.0) -> float:
             variance_gap += (variance - float(layer.running_var[c])) ** 2
         total += (first if place == 0 else 1.0) * (mean_gap**0.5 + variance_gap**0.5)
     return total
-
-
-def settle(net: nn.Module, x: Tensor) -> None:
-    """Set every buffer to the statistics of this batch, layer by layer from the front."""
-    for layer in [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]:
-        caught: list[Tensor] = []
-        handle = layer.register_forward_pre_hook(lambda m, args, caught=caught: caught.append(args[0]))
-        net(x)
-        handle.remove()
-        layer.running_var, layer.running_mean = torch.var_mean(caught[0].detach(), (0, 2, 3), correction=0)
 
 
 def test_equals_the_definition() -> None:

@@ -1,0 +1,34 @@
+"""A small batch-norm teacher in float64, pictures for it, and buffers set to a batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dd.models import build
+
+
+def teacher(seed: int = 0, classes: int = 3) -> nn.Module:
+    """A small batch-norm net in float64, its buffers other than those of any batch."""
+    net = build("convnet(width=4, depth=2, norm=batch)", channels=3, classes=classes, size=(8, 8), seed=seed)
+    net = net.double().eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean += 0.3 * torch.randn(layer.num_features, generator=generator, dtype=torch.float64)
+            layer.running_var *= 1 + torch.rand(layer.num_features, generator=generator, dtype=torch.float64)
+    return net
+
+
+def pictures(n: int = 6, seed: int = 1) -> Tensor:
+    return torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def settle(net: nn.Module, x: Tensor) -> None:
+    """Set every buffer to the statistics of this batch, layer by layer from the front."""
+    for layer in [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]:
+        caught: list[Tensor] = []
+        handle = layer.register_forward_pre_hook(lambda m, args, caught=caught: caught.append(args[0]))
+        net(x)
+        handle.remove()
+        layer.running_var, layer.running_mean = torch.var_mean(caught[0].detach(), (0, 2, 3), correction=0)
