@@ -9,7 +9,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +61,61 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class Child:
+    """A row of a bench in a process of its own, which waits for word before each of its timed passes (`rounds`).
+
+    Args:
+        script: the bench, which knows `--child ROW`.
+        row: the row.
+        arguments: the rest of the command line.
+        environment: added to that of this process.
+    """
+
+    def __init__(self, script: str, row: str, arguments: list[str], environment: Mapping[str, str]) -> None:
+        command = [sys.executable, str(Path(script).resolve()), *arguments, "--child", row]
+        pipe, env = subprocess.PIPE, {**os.environ, **environment}
+        self._row, self._process = row, subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env)
+
+    def wait(self) -> None:
+        """Until its next pass is due."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.strip() == READY:
+                return
+        self._fail()
+
+    def go(self) -> None:
+        """One timed pass, to its end."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        self.wait()
+
+    def result(self) -> dict[str, Any]:
+        """No more passes; the last line it prints."""
+        output, _ = self._process.communicate()
+        if self._process.returncode:
+            self._fail()
+        return json.loads(output.splitlines()[-1])
+
+    def _fail(self) -> None:
+        raise SystemExit(f"row {self._row} failed with exit code {self._process.wait()}")
+
+
+READY = "ready"
+
+
+def rounds() -> Iterator[None]:
+    """In a child: once for each word of the parent."""
+    print(READY, flush=True)
+    for _ in sys.stdin:
+        yield
+        print(READY, flush=True)
+
+
 def run_child(script: str, row: str, arguments: list[str], environment: Mapping[str, str]) -> dict[str, Any]:
-    """Run one row of a bench in a process of its own; `environment` is added to that of this one."""
-    command = [sys.executable, str(Path(script).resolve()), *arguments, "--child", row]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env={**os.environ, **environment})
-    if done.returncode:
-        raise SystemExit(f"row {row} failed with exit code {done.returncode}")
-    return json.loads(done.stdout.splitlines()[-1])
+    """A row of a bench without timed rounds, in a process of its own."""
+    return Child(script, row, arguments, environment).result()
 
 
 def chosen_rows(parser: argparse.ArgumentParser, text: str, known: Sequence[str]) -> list[str]:

@@ -5,9 +5,9 @@
 Setting: ConvNet (depth 3, instance norm), pictures 3×32×32, ten classes, every synthetic image in every student step,
 DSA as published, float32. Images are seeded noise and θ* is near θ_0: neither time nor memory depends on the values.
 
-Rows, each in a process of its own, one after the other:
+Rows, each in a process of its own, one working at a time:
 
-    adjoint          the fast path: written-out tangents, compiled kernels, micro-batches of 25, all of pass 1 reused
+    adjoint          the fast path: written-out tangents, compiled kernels, micro-batches of 50, all of pass 1 reused
     adjoint_lean     the same in micro-batches of 5, nothing reused; glibc gives blocks of 0.3 MB and more straight back
                      to the kernel (`LEAN_ENVIRONMENT`): its heap otherwise holds twice what is alive
     adjoint_generic  the exact adjoint by double backward, micro-batches of 50, the last step's graph reused
@@ -22,12 +22,14 @@ the resident size read: the base. `peak_mb` is the high-water mark after all pas
 the mark cannot be reset, `ru_maxrss` stands in. What the one-step pass leaves in the heap belongs to the base: for the
 plain rows a tenth of the graph at N = 10. `stored_mb` is what the N student parameter vectors take (4·N·P).
 
-How time is counted. One warm pass, then `--repeats` timed ones; `seconds` is the fastest; `compile_seconds` is the
-one-step pass at the start. With `--repeats 0` it is that of the warm pass: good for memory, not for speed.
+How time is counted. One warm pass a row, then `--repeats` rounds in which every row in turn does one timed pass while
+the others sleep, so that a slow minute of the machine falls on all of them; `seconds` is a row's fastest;
+`compile_seconds` is the one-step pass at the start. With `--repeats 0` it is that of the warm pass: good for memory,
+not for speed.
 
 `peak_share`: FLOPs of the convolutions that the row executes (counted by torch's flop counter on four images, scaled to
 all), over `seconds`, over the peak: the best of forward and input gradient of a 128→128 3×3 convolution on 25 maps of
-16×16 in channels-last memory, timed in the same child before and after its passes (`conv_gflops`). The weight
+16×16 in channels-last memory, timed in the same child before and after each of its passes (`conv_gflops`). The weight
 gradient of that layer runs at about two thirds of the peak here, so a share of 1 is out of reach.
 
 `gradient_error`, `cosine`: the image gradient against the generic adjoint in float64 (equal to the unrolled loop to
@@ -46,7 +48,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common import MB, Setting, base_mb, chosen_rows, cores, high_water_mb, reset_high_water, run_child
+from common import MB, Child, Setting, base_mb, chosen_rows, cores, high_water_mb, reset_high_water, rounds
 
 ROWS = ("adjoint", "adjoint_lean", "adjoint_generic", "adjoint_hybrid", "unroll", "plain", "plain_tuned")
 TUNED = ("adjoint", "adjoint_generic", "adjoint_hybrid", "plain_tuned")
@@ -80,7 +82,7 @@ def make_pass(row: str, args: argparse.Namespace) -> Callable[..., Any]:
         elif row == "adjoint_lean":
             found = adjoint_fast(problem, LEAN_MICRO_BATCH, 0, compiled)
         else:
-            found = adjoint_fast(problem, 25, None, compiled, hybrid=row == "adjoint_hybrid")
+            found = adjoint_fast(problem, 50, None, compiled, hybrid=row == "adjoint_hybrid")
         return float(found.loss), found.images
 
     args.parameters = setting.student.size
@@ -138,13 +140,16 @@ def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
     peak = conv_peak()
     was_reset = reset_high_water()
     base = base_mb(was_reset)
-    times = []
-    for _ in range(1 + args.repeats):
+    start = time.perf_counter()
+    loss, gradient = run(args.images, args.steps)
+    times = [time.perf_counter() - start]
+    for _ in rounds():
         start = time.perf_counter()
         loss, gradient = run(args.images, args.steps)
         times.append(time.perf_counter() - start)
+        peak = max(peak, conv_peak())
     seconds, mb = min(times[1:] or times), high_water_mb(was_reset) - base
-    peak, flops = max(peak, conv_peak()), conv_flops(run, args)
+    flops = conv_flops(run, args)
     found = {
         "seconds": round(seconds, 4),
         "peak_mb": round(mb, 1),
@@ -162,9 +167,13 @@ def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def child(row: str, arguments: list[str]) -> dict[str, Any]:
-    """Run one row in a process of its own."""
-    return run_child(__file__, row, arguments, LEAN_ENVIRONMENT if row == "adjoint_lean" else {})
+def start(row: str, arguments: list[str]) -> Child:
+    """A row in a process of its own, up to its first timed pass."""
+    print(f"{row} …", file=sys.stderr, flush=True)
+    made = Child(__file__, row, arguments, LEAN_ENVIRONMENT if row == "adjoint_lean" else {})
+    if row != "reference":
+        made.wait()
+    return made
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
@@ -210,15 +219,16 @@ def main(arguments: list[str]) -> None:
     if args.child:
         print(json.dumps(measure(args.child, args)))
         return
-    results: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         if not args.no_reference:
             arguments = [*arguments, "--reference", str(Path(folder) / "gradient.pt")]
-            print("reference …", file=sys.stderr, flush=True)
-            child("reference", arguments)
-        for row in args.rows:
-            print(f"{row} …", file=sys.stderr, flush=True)
-            results[row] = child(row, arguments)
+            start("reference", arguments).result()
+        children = {row: start(row, arguments) for row in args.rows}
+        for i in range(args.repeats):
+            print(f"round {i + 1} of {args.repeats} …", file=sys.stderr, flush=True)
+            for row in args.rows:
+                children[row].go()
+        results = {row: child.result() for row, child in children.items()}
     text = f"width {args.width}, {args.images} images, N = {args.steps}, {args.threads} threads\n{table(results)}"
     print(text, file=sys.stderr if args.json else sys.stdout)
     if args.json:

@@ -6,10 +6,11 @@ at a barrier, and the slowest core sets the pace; workers meet once a student st
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import lru_cache
 from typing import TypeVar
 
 import torch
@@ -19,7 +20,9 @@ R = TypeVar("R")
 
 
 class Workers:
-    """A context that runs a function on several items, on a CPU in as many threads as torch has; results in order.
+    """Runs a function on several items, on a CPU in as many threads as torch has; results in order.
+
+    The threads stay for the process: a new thread would start without its caches of prepared convolutions.
 
     Attributes:
         count: items at once: torch's number of threads on a CPU, 1 elsewhere.
@@ -27,28 +30,35 @@ class Workers:
 
     def __init__(self, device: torch.device) -> None:
         self.count = torch.get_num_threads() if device.type == "cpu" else 1
-        self._pool: ThreadPoolExecutor | None = None
-
-    def __enter__(self) -> Workers:
-        if self.count > 1:
-            self._pool = ThreadPoolExecutor(self.count, "dd-fast", initializer=_start)
-            for done in [self._pool.submit(_wait) for _ in range(self.count)]:
-                done.result()
-            torch.set_num_threads(self.count)  # the workers have changed what is common to all threads
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
 
     def map(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-        """`function` of each item; the results in the items' order."""
-        if self._pool is None or len(items) == 1:
-            return map(function, items)
-        return self._pool.map(torch.no_grad()(function), items)
+        """`function` of each item without autograd's graph; the results in the items' order.
+
+        When one raises, those not begun are left out and those under way are waited for.
+        """
+        inert = torch.no_grad()(function)
+        if self.count == 1 or len(items) == 1:
+            yield from map(inert, items)
+            return
+        futures = [_pool(self.count, os.getpid()).submit(inert, item) for item in items]
+        try:
+            for future in futures:
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+            wait(futures)
+
+
+@lru_cache(maxsize=1)
+def _pool(count: int, process: int) -> ThreadPoolExecutor:
+    """The threads of a process; a forked child has none of its parent's, hence the process in the key."""
+    del process
+    pool = ThreadPoolExecutor(count, "dd-fast", initializer=_start)
+    for done in [pool.submit(_wait) for _ in range(count)]:
+        done.result()
+    torch.set_num_threads(count)  # the workers have changed what is common to all threads
+    return pool
 
 
 def _start() -> None:
