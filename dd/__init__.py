@@ -18,7 +18,8 @@ from dd.many import distill_many
 from dd.methods import AST, DATM, FTD, MTT, TESLA, Method, Run, TrajectoryMatching
 from dd.models import Model
 from dd.presets import cite, describe
-from dd.synthetic import SyntheticImages, TrainRecipe
+from dd.synthetic import CompensatedImages, ImageSet, SyntheticImages, TrainRecipe
+from dd.teachers import Teacher, TeacherRecipe
 
 try:
     __version__ = version("dd-distillation")
@@ -43,7 +44,11 @@ __all__ = [
     "MissingError",
     "Model",
     "Run",
+    "CompensatedImages",
+    "ImageSet",
     "SyntheticImages",
+    "Teacher",
+    "TeacherRecipe",
     "TrainRecipe",
     "TrajectoryMatching",
     "WriteError",

@@ -124,7 +124,8 @@ class EvaluateOptions(Common):
         repeats: fresh networks a row.
         steps: optimiser steps.
         lr: `recipe`, `tuned` or a number.
-        baselines: of random, random_tuned, class_mean.
+        baselines: of random, random_tuned, class_mean, random_labels, hard; by default random, and the last two for
+            labels of teachers.
         out: also write the report here, as JSON.
     """
 
@@ -134,7 +135,7 @@ class EvaluateOptions(Common):
     repeats: int = 5
     steps: int | None = None
     lr: str = "recipe"
-    baselines: tuple[str, ...] = ("random",)
+    baselines: tuple[str, ...] = ()
     out: Path | None = None
 
 
@@ -175,6 +176,8 @@ def twin(value: Any) -> Any:
         if dataclasses.is_dataclass(held) and f.name != "model":
             inner = twin(held)
             fields.append((f.name, type(inner), dataclasses.field(default=inner)))
+        elif f.name == "committee":
+            fields.append((f.name, tuple[str, ...], dataclasses.field(default=tuple(str(as_spec(m)) for m in held))))
         elif f.name == "model":
             fields.append((f.name, str, dataclasses.field(default=str(as_spec(held)))))
         elif f.name not in ("name", "title", "source"):

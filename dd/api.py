@@ -25,7 +25,7 @@ from dd.presets import Preset, preset, replace_fields
 from dd.process import tune_process
 from dd.runs import RunFolder, split_state, to_device
 from dd.selection import Protocol, Selector
-from dd.synthetic import SyntheticImages
+from dd.synthetic import ImageSet, load_set
 from dd.whiten import make_transform
 
 Tier = Literal["auto", "paper", "cpu"]
@@ -106,7 +106,7 @@ def distill(
     download: bool = False,
     size: int | tuple[int, int] | None = None,
     **fields: Any,
-) -> SyntheticImages:
+) -> ImageSet:
     """Turn a data set into a few synthetic samples a class.
 
     Args:
@@ -159,7 +159,7 @@ def distill(
     return _run(value, real, run, protocol, folder)
 
 
-def _run(method: Method, real: Images, run: Run, protocol: Protocol, folder: RunFolder | None) -> SyntheticImages:
+def _run(method: Method, real: Images, run: Run, protocol: Protocol, folder: RunFolder | None) -> ImageSet:
     """Consume the method's steps: log, score, checkpoint, save."""
     selector = Selector(real, protocol, run.seed, run.device)
     state = None
@@ -273,18 +273,18 @@ def buffer(
     return made
 
 
-def load(path: str | Path) -> SyntheticImages:
+def load(path: str | Path) -> ImageSet:
     """Read a saved set; a run folder means its `synthetic.safetensors`.
 
     Raises:
         MissingError, DamagedError: see `SyntheticImages.load`.
     """
     path = Path(path)
-    return SyntheticImages.load(path / "synthetic.safetensors" if path.is_dir() else path)
+    return load_set(path / "synthetic.safetensors" if path.is_dir() else path)
 
 
 def train(
-    small: SyntheticImages | str | Path,
+    small: ImageSet | str | Path,
     model: str | nn.Module | None = None,
     *,
     seed: int = 0,

@@ -118,7 +118,7 @@ def _distill(argv: Sequence[str]) -> dict[str, Any]:
     return {"sets": sets, "json": run.json}
 
 
-def _told(small: dd.SyntheticImages, folder: Path, silent: bool) -> dict[str, Any]:
+def _told(small: dd.ImageSet, folder: Path, silent: bool) -> dict[str, Any]:
     """The grid beside a set that was made, a line on it, and what `--json` says of it."""
     from dd.plot import save_grid
 
@@ -147,7 +147,8 @@ def _evaluate(argv: Sequence[str]) -> dict[str, Any]:
         repeats=options.repeats,
         steps=options.steps,
         lr=lr,
-        baselines=options.baselines,
+        baselines=options.baselines or None,
+        store=options.store,
         seed=options.seed,
         progress=options.progress,
         **options.data_options(),

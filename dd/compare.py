@@ -10,34 +10,36 @@ from typing import Any
 
 import torch
 
+from dd._home import home
 from dd._progress import Progress, reporter
 from dd.api import load, load_real, resolve_device
 from dd.data import Images
 from dd.errors import InputError, refuse, unknown
 from dd.evaluation import EvalReport, NetworkLearner, Row, model_name, origin, tune_lr
-from dd.methods import METHODS, Run
+from dd.methods import METHODS, Run, rebuild
 from dd.models import Model, ModelSpec
 from dd.process import tune_process
 from dd.seeding import child_seed
-from dd.synthetic import SyntheticImages
+from dd.synthetic import ImageSet, SyntheticImages
 
-BASELINES = ("random", "random_tuned", "class_mean")
+BASELINES = ("random", "random_tuned", "class_mean", "random_labels", "hard")
 _DRAWS = 3
 AnyModel = str | ModelSpec | Model | Callable[..., torch.nn.Module] | None
 
 
 def evaluate(
-    small: SyntheticImages | str | Path,
+    small: ImageSet | str | Path,
     data: object,
     *,
     models: Sequence[AnyModel] | AnyModel = None,
     repeats: int = 5,
     steps: int | None = None,
     lr: float | str = "recipe",
-    baselines: Sequence[str] = ("random",),
+    baselines: Sequence[str] | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     threads: int | None = None,
+    store: str | Path | None = None,
     progress: bool | Progress | None = None,
     root: str | Path | None = None,
     download: bool = False,
@@ -52,8 +54,11 @@ def evaluate(
         repeats: fresh networks per row.
         steps: optimiser steps; the set's recipe has them.
         lr: `recipe` (the one in the set), `tuned` (best of a grid on the validation split), or a number.
-        baselines: of `random` (3 draws of as many real images, the recipe's lr), `random_tuned` (lr tuned on the
-            validation split), `class_mean` (one image a class only). A canvas of c × c pictures counts as c² images.
+        baselines: of `random` (3 draws of as many real images with their classes, the recipe's lr), `random_tuned` (lr
+            tuned on the validation split), `class_mean` (one image a class only); and for a set with labels of
+            teachers `random_labels` (3 draws under the same teachers and labels) and `hard` (the set with its classes).
+            `None`: `random`, and the last two where they can be. A canvas of c × c pictures counts as c² images.
+        store: as in `dd.distill`: where the teachers of `random_labels` are.
         seed: of all networks and draws.
         device, threads, progress, root, download, size: as in `dd.distill`.
 
@@ -66,19 +71,31 @@ def evaluate(
     tune_process(threads, allocator=False)
     if repeats < 1:
         raise refuse("repeats", "at least 1", repeats)
-    for name in baselines:
+    for name in baselines or ():
         if name not in BASELINES:
             raise unknown("baseline", name, BASELINES)
     if isinstance(lr, str) and lr not in ("recipe", "tuned"):
         raise refuse("lr", "`recipe`, `tuned` or a number", repr(lr))
     path = Path(small) if isinstance(small, str | Path) else None
     loaded = load(path) if path is not None else small
-    assert isinstance(loaded, SyntheticImages)
+    assert isinstance(loaded, ImageSet)
+    if baselines is None:
+        baselines = ("random", *(("random_labels", "hard") if _from_teachers(loaded) else ()))
     protocol = str(loaded.provenance.get("protocol", "clean"))
     real = load_real(
         data, "paper" if protocol == "paper" else "clean", "evaluate", root=root, download=download, size=size
     )
-    judge = _Judge(_match(loaded, real), real, repeats, seed, resolve_device(device), reporter("evaluate", progress))
+    judge = _Judge(
+        _match(loaded, real),
+        real,
+        repeats,
+        Run(
+            seed=seed,
+            device=resolve_device(device),
+            store=home("expert_trajectories", store),
+            progress=reporter("evaluate", progress),
+        ),
+    )
     wanted = list(models) if isinstance(models, Sequence) and not isinstance(models, str) else [models]
     rows, notes = judge.table(wanted, steps, lr, baselines)
     name = str(loaded.method.get("name", "imported"))
@@ -94,12 +111,17 @@ def evaluate(
         method=f"{name}, {len(loaded)} " + (f"canvases of {loaded.canvas}²" if loaded.canvas > 1 else "images"),
         rows=tuple(rows),
         bytes=sizes,
-        origin=origin(seed, judge.device),
+        origin=origin(seed, judge.run.device),
         notes=tuple(notes),
     )
 
 
-def _match(small: SyntheticImages, real: Images) -> SyntheticImages:
+def _from_teachers(small: ImageSet) -> bool:
+    """Whether its labels were made by teachers that can be found again."""
+    return rebuild(small.method) is not None and small.hard() is not small
+
+
+def _match(small: ImageSet, real: Images) -> ImageSet:
     """The set with its transform ready, after comparing it with the data."""
     if len(small.classes) != real.num_classes:
         raise refuse("data", f"of {len(small.classes)} classes, like the set", f"{real.num_classes} ({real.name})")
@@ -120,12 +142,10 @@ def _match(small: SyntheticImages, real: Images) -> SyntheticImages:
 class _Judge:
     """Trains and scores the networks of every row."""
 
-    small: SyntheticImages
+    small: ImageSet
     real: Images
     repeats: int
-    seed: int
-    device: torch.device
-    progress: Progress
+    run: Run
 
     def table(
         self, models: Sequence[AnyModel], steps: int | None, lr: float | str, baselines: Sequence[str]
@@ -140,26 +160,26 @@ class _Judge:
                     model=model,  # type: ignore[arg-type]
                     steps=steps,
                     lr=lr if isinstance(lr, float | int) else None,
-                    device=self.device,
+                    device=self.run.device,
                 )
                 tuned = label == "random_tuned" or (lr == "tuned" and label == name)
                 rows.append(self._row(label, draws, learner, tuned))
                 done += 1
                 total = len(models) * (1 + len(sets))
-                self.progress(done, total, f"{label} {100 * rows[-1].mean:.1f} %")
+                self.run.progress(done, total, f"{label} {100 * rows[-1].mean:.1f} %")
         return rows, notes
 
-    def _row(self, label: str, draws: Sequence[SyntheticImages], learner: NetworkLearner, tuned: bool) -> Row:
+    def _row(self, label: str, draws: Sequence[ImageSet], learner: NetworkLearner, tuned: bool) -> Row:
         start = time.monotonic()
         if tuned:
             if self.real.val is None:
                 raise refuse("lr", "`recipe` or a number, since this data holds out no validation split", "tuned")
-            learner = tune_lr(learner, draws[0], self.real.val, child_seed(self.seed, "tune"))
+            learner = tune_lr(learner, draws[0], self.real.val, child_seed(self.run.seed, "tune"))
         each = self.repeats if len(draws) == 1 else max(2, -(-self.repeats // len(draws)))
         test = self.real.test
         assert test is not None
         values = [
-            learner.fit(draw, child_seed(self.seed, "evaluate", d, r)).score(test)
+            learner.fit(draw, child_seed(self.run.seed, "evaluate", d, r)).score(test)
             for d, draw in enumerate(draws)
             for r in range(each)
         ]
@@ -173,16 +193,16 @@ class _Judge:
             seconds=time.monotonic() - start,
         )
 
-    def _sets(self, baselines: Sequence[str]) -> tuple[list[tuple[str, list[SyntheticImages]]], list[str]]:
+    def _sets(self, baselines: Sequence[str]) -> tuple[list[tuple[str, list[ImageSet]]], list[str]]:
         """The baseline sets by label, and notes on those that cannot be made."""
-        sets: list[tuple[str, list[SyntheticImages]]] = []
+        sets: list[tuple[str, list[ImageSet]]] = []
         notes = []
-        ipc = len(self.small) // len(self.small.classes)
+        ipc = self.small.ipc
         if self.small.canvas > 1 and baselines and len(self.real.train):
             smallest = int(torch.bincount(self.real.train.labels, minlength=self.real.num_classes).min())
             ipc = min(ipc * self.small.canvas**2, smallest)
             notes.append(f"a canvas counts as {self.small.canvas**2} images, its bytes: {ipc} a class in the baselines")
-        draws: list[SyntheticImages] = []
+        draws: list[ImageSet] = []
         for label in baselines:
             if not len(self.real.train):
                 notes.append(f"no {label} row: the data has no training images to draw from")
@@ -190,6 +210,11 @@ class _Judge:
                 notes.append(f"no class_mean row: it has one image a class, the set has {ipc}")
             elif label == "class_mean":
                 sets.append((label, [self._baseline("class_mean", 1, 0)]))
+            elif label == "hard" or (label == "random_labels" and rebuild(self.small.method) is None):
+                sets += [(label, [self.small.hard()])] if label == "hard" else []
+                notes += [] if label == "hard" else ["no random_labels row: the set's teachers are not in its record"]
+            elif label == "random_labels":
+                sets.append((label, [self._same_labels(draw) for draw in range(_DRAWS)]))
             else:
                 draws = draws or [self._baseline("random", ipc, draw) for draw in range(_DRAWS)]
                 sets.append((label, draws))
@@ -197,8 +222,8 @@ class _Judge:
 
     def _baseline(self, name: str, ipc: int, draw: int) -> SyntheticImages:
         """A baseline set in the model space, and with the recipe, of the set it stands beside."""
-        fields: dict[str, Any] = {"ipc": ipc, "train": self.small.recipe}
-        run = Run(seed=child_seed(self.seed, "draw", draw))
+        fields: dict[str, Any] = {"ipc": ipc, "train": self.small.recipe.hard()}
+        run = Run(seed=child_seed(self.run.seed, "draw", draw))
         step = next(iter(METHODS[name](**fields).distill(self.real, run)))
         made = step.candidates[0].set
         if not isinstance(made, SyntheticImages):
@@ -207,3 +232,13 @@ class _Judge:
         return dataclasses.replace(
             made, images=transform.forward(made.pixels()).float(), transform=transform, transform_record={}
         )
+
+    def _same_labels(self, draw: int) -> ImageSet:
+        """Random real images under the labels of the set's own teachers."""
+        method = rebuild(self.small.method)
+        assert method is not None
+        run = dataclasses.replace(self.run, seed=child_seed(self.run.seed, "draw", draw))
+        last = list(method.of_random_images().distill(self.real, run))[-1]
+        made = last.candidates[0].set
+        assert isinstance(made, ImageSet)
+        return made

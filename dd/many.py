@@ -10,7 +10,7 @@ from dd.api import distill
 from dd.data import load_images
 from dd.errors import refuse
 from dd.methods import Method
-from dd.synthetic import SyntheticImages
+from dd.synthetic import ImageSet
 
 
 def distill_many(
@@ -20,7 +20,7 @@ def distill_many(
     seeds: Sequence[int] = (0, 1, 2),
     out: str | Path | None = None,
     **arguments: Any,
-) -> list[SyntheticImages]:
+) -> list[ImageSet]:
     """One set a seed, each as `dd.distill` makes it: for a spread over runs, or for an ensemble.
 
     The seed of a run names its initialisation, order and augmentation, not its experts: these are buffered by the first

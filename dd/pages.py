@@ -8,10 +8,10 @@ from dd.evaluation import EvalReport
 from dd.evaluation.page import write_page
 from dd.files import read_jsonl
 from dd.plot import grid_png, loss_curve
-from dd.synthetic import SyntheticImages
+from dd.synthetic import ImageSet
 
 
-def write_run_page(folder: Path, small: SyntheticImages, report: EvalReport, command: str | None = None) -> Path:
+def write_run_page(folder: Path, small: ImageSet, report: EvalReport, command: str | None = None) -> Path:
     """Write `report.json` and `index.html` into a run folder; returns the page.
 
     Args:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dd.errors import refuse
 from dd.files import write_bytes
-from dd.synthetic.images import SyntheticImages
+from dd.synthetic import ImageSet
 
 INK: Final = "#7f848c"
 """Contrast of at least 3.7 on white and on #16181d."""
@@ -37,9 +37,7 @@ _GAP: Final = 3
 _LETTERS: Final = 18
 
 
-def grid(
-    small: SyntheticImages, columns: int | None = None, *, scale: float | None = None, classes: int = 100
-) -> Image.Image:
+def grid(small: ImageSet, columns: int | None = None, *, scale: float | None = None, classes: int = 100) -> Image.Image:
     """The images of a set as one picture: a row for each class with its name, clipped to [0, 1].
 
     A tall grid is folded into blocks side by side. Three channels are colour, any other number is shown as
@@ -60,7 +58,8 @@ def grid(
     for name, value in (("columns", columns), ("classes", classes)):
         if value is not None and value < 1:
             raise refuse(name, "at least 1", value)
-    height, width = small.images.shape[2:]  # of a canvas where there are canvases
+    pixels = small.pixels()
+    height, width = pixels.shape[2:]  # of a canvas where there are canvases
     scale = _default_scale(max(height, width)) if scale is None else scale
     if not 0 < scale < math.inf:
         raise refuse("scale", "positive and finite", scale)
@@ -71,7 +70,7 @@ def grid(
         columns = max(1, min(10, PIXELS // (len(names) * height * width)))
     shown = [(labels == k).nonzero().flatten()[:columns] for k in range(len(names))]
     cell = (max(1, round(width * scale)), max(1, round(height * scale)))
-    rows = [[_picture(small, i, cell) for i in index.tolist()] for index in shown]
+    rows = [[_picture(pixels[i], cell) for i in index.tolist()] for index in shown]
     left_out = []
     if largest > columns:
         left_out.append(f"{columns} of up to {largest} images a class")
@@ -80,16 +79,14 @@ def grid(
     return _paste(rows, names, cell, min(columns, largest), ", ".join(left_out))
 
 
-def grid_png(small: SyntheticImages, columns: int | None = None, *, scale: float | None = None) -> bytes:
+def grid_png(small: ImageSet, columns: int | None = None, *, scale: float | None = None) -> bytes:
     """`grid` as the bytes of a PNG file without time or software."""
     buffer = io.BytesIO()
     grid(small, columns, scale=scale).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 
-def save_grid(
-    small: SyntheticImages, path: str | Path, columns: int | None = None, *, scale: float | None = None
-) -> Path:
+def save_grid(small: ImageSet, path: str | Path, columns: int | None = None, *, scale: float | None = None) -> Path:
     """Write `grid` as a PNG file, whole or not at all.
 
     Raises:
@@ -104,10 +101,8 @@ def _default_scale(side: int) -> float:
     return max(1, round(low / side)) if side <= high else high / side
 
 
-def _picture(small: SyntheticImages, row: int, cell: tuple[int, int]) -> Image.Image:
-    """Image `row` of the set at `cell` = (width, height)."""
-    z: Tensor = small.images[row : row + 1]
-    x = small.ready_transform().inverse(z).clamp(0, 1)[0]
+def _picture(x: Tensor, cell: tuple[int, int]) -> Image.Image:
+    """Pixels `[C, H, W]` in [0, 1] at `cell` = (width, height)."""
     x = x if len(x) == 3 else x.mean(0, keepdim=True).expand(3, -1, -1)
     values = (x * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     larger = cell[0] >= values.shape[1]

@@ -19,6 +19,7 @@ from dd.errors import InputError, refuse, unknown
 from dd.experts import ExpertRecipe, load_recipe
 from dd.methods import METHODS, Method
 from dd.synthetic import TrainRecipe
+from dd.teachers import TeacherRecipe
 
 Tier = Literal["paper", "cpu", "none"]
 Choice = Literal["auto", "paper", "cpu"]
@@ -42,7 +43,7 @@ class Preset:
         source: where the settings were read.
         verified: `paper`: whether the sources agree and were read; `cpu`: whether it was measured here.
         note: what a user should know before a run; may be empty.
-        published: `mean` and `std` (fractions), their `source`, and `verified`; `None` where none was seen.
+        published: `mean` and perhaps `std` (fractions), their `source`, and `verified`; `None` where none was seen.
         fields: keywords of `METHODS[method]`, with `ExpertRecipe` and `TrainRecipe` values.
     """
 
@@ -115,7 +116,11 @@ def _no_published_row(method: str, found: Iterable[dict[str, Any]], dataset: str
 def _built(method: str, row: Mapping[str, Any], ipc: int) -> Preset:
     """A row with its recipe read and its nested tables made into values."""
     fields = {key: value for key, value in row.items() if key not in _ABOUT}
-    fields["expert"] = dataclasses.replace(load_recipe(row["expert"]), **row.get("expert_fields", {}))
+    if "expert" in row:
+        fields["expert"] = dataclasses.replace(load_recipe(row["expert"]), **row.get("expert_fields", {}))
+    if "teacher" in row:
+        fields["teacher"] = TeacherRecipe(**row["teacher"])
+    fields.update({key: tuple(value) for key, value in fields.items() if isinstance(value, list)})
     fields["train"] = TrainRecipe(**row["train"])
     fields["ipc"] = ipc
     return Preset(
@@ -134,8 +139,8 @@ def _built(method: str, row: Mapping[str, Any], ipc: int) -> Preset:
 def rows(method: str) -> list[dict[str, Any]]:
     """The rows of a method, each with what its tier has in common; a method without a file has none.
 
-    A row has `dataset, tier, verified, source`, perhaps `ipc, note, published`, `expert` (name of a recipe),
-    perhaps `expert_fields`, then `train` and fields of the method.
+    A row has `dataset, tier, verified, source`, perhaps `ipc, note, published`, either `expert` (name of a recipe) and
+    perhaps `expert_fields` or `teacher`, then `train` and fields of the method.
 
     Raises:
         InputError: unknown method.
@@ -145,6 +150,8 @@ def rows(method: str) -> list[dict[str, Any]]:
     for row in deepcopy(file.get("rows", [])):
         common = deepcopy(file["common"][row["tier"]])
         common["train"] = {**common.get("train", {}), **row.get("train", {})}
+        if "teacher" in common:
+            common["teacher"] = {**common["teacher"], **row.pop("teacher", {})}
         if "published" in row:
             row["published"].setdefault("verified", True)
         merged.append({**common, **row, "train": common["train"]})
@@ -192,7 +199,8 @@ def _line(row: Mapping[str, Any], sources: list[str]) -> tuple[str, ...]:
     published, cell, texts = row.get("published"), "", [row["source"]]
     if published:
         mark = "" if published.get("verified", True) else "?"
-        cell = f"{100 * published['mean']:.1f} ± {100 * published['std']:.1f}{mark}"
+        cell = f"{100 * published['mean']:.1f}"
+        cell += (f" ± {100 * published['std']:.1f}" if "std" in published else "") + mark
         texts.append("accuracy: " + published["source"])
     if "note" in row:
         texts.append(row["note"])

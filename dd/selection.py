@@ -14,7 +14,7 @@ from dd.errors import DivergedError, refuse
 from dd.evaluation import NetworkLearner
 from dd.methods import Candidate, Step
 from dd.seeding import child_seed
-from dd.synthetic import SyntheticImages
+from dd.synthetic import ImageSet, SyntheticImages
 
 Protocol = Literal["clean", "paper"]
 REPEATS = 2
@@ -38,7 +38,7 @@ class Selector:
             )
         self._split: Split = split
         self._protocol, self._seed, self._learner = protocol, seed, NetworkLearner(device=device)
-        self.best: SyntheticImages | None = None
+        self.best: ImageSet | None = None
         self._waiting: Mapping[str, Tensor] = {}
         self._waiting_lr: float | None = None
         self.record: dict[str, Any] = {"score": None, "name": "", "iteration": 0, "scores": []}
@@ -47,12 +47,12 @@ class Selector:
         """Score the candidates of a step."""
         if step.candidates:
             first = step.candidates[0].set
-            assert isinstance(first, SyntheticImages)
+            assert isinstance(first, ImageSet)
             self._revive(first)
         only = step.iteration == step.total and len(step.candidates) == 1 and self.best is None
-        offers: list[tuple[Candidate, SyntheticImages, float | None]] = []
+        offers: list[tuple[Candidate, ImageSet, float | None]] = []
         for candidate in step.candidates:
-            assert isinstance(candidate.set, SyntheticImages)
+            assert isinstance(candidate.set, ImageSet)
             offers.append((candidate, candidate.set, None if only else self._score(candidate.set)))
         for (
             candidate,
@@ -66,7 +66,7 @@ class Selector:
                 self.best = small
                 self.record.update(score=score, name=candidate.name, iteration=candidate.iteration)
 
-    def _score(self, small: SyntheticImages) -> float:
+    def _score(self, small: ImageSet) -> float:
         """Mean accuracy; a set on which training diverges scores 0."""
         total = 0.0
         for repeat in range(REPEATS):
@@ -90,6 +90,8 @@ class Selector:
         """The best images and labels so far, for a checkpoint."""
         if self.best is None:
             return dict(self._waiting)
+        if not isinstance(self.best, SyntheticImages) or self.best.store is not None:
+            return {}  # the only candidate of its run, which makes its last step again
         return {"images": self.best.images, "labels": self.best.labels}
 
     def kept(self) -> dict[str, Any]:
@@ -103,10 +105,11 @@ class Selector:
         self._waiting = tensors
         self.record = record
 
-    def _revive(self, like: SyntheticImages) -> None:
+    def _revive(self, like: ImageSet) -> None:
         """The best set of a checkpoint, from its tensors and what all candidates of a run share."""
         if self.best is None and self._waiting:
             assert self._waiting_lr is not None
+            assert isinstance(like, SyntheticImages)
             self.best = dataclasses.replace(
                 like,
                 recipe=dataclasses.replace(like.recipe, lr=self._waiting_lr),

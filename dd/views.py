@@ -33,16 +33,21 @@ class Views:
     boxes: Tensor
     flips: Tensor
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Each picture of `[n, C, H, W]` cropped, resized to H × W (bilinear, antialiased), flipped; differentiable."""
+    def __call__(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Each picture of `[n, C, H, W]` cropped, resized (bilinear, antialiased), flipped; differentiable.
+
+        Args:
+            x: the pictures.
+            size: height and width of the result; `None` for H and W.
+        """
         check(x, "x", "N C H W", N=len(self.boxes))
         from torchvision.transforms.v2.functional import resized_crop
 
-        size, out = list(x.shape[2:]), []
+        size, out = size or (x.shape[2], x.shape[3]), []
         for picture, box, flip in zip(x, self.boxes.tolist(), self.flips.tolist(), strict=True):
             top, left, height, width = box
-            whole = (top, left, height, width) == (0, 0, *size)
-            view = picture if whole else resized_crop(picture, top, left, height, width, size, antialias=True)
+            whole = (top, left, height, width) == (0, 0, *size) and size == tuple(x.shape[2:])
+            view = picture if whole else resized_crop(picture, top, left, height, width, list(size), antialias=True)
             out.append(view.flip(-1) if flip else view)
         return torch.stack(out)
 
@@ -84,6 +89,25 @@ def draw_views(
     boxes = [_box(size, generator, scale, ratio) for _ in range(count)]
     flips = torch.rand(count, generator=generator) < flip
     return Views(torch.tensor(boxes, dtype=torch.int32).reshape(count, 4), flips)
+
+
+def draw_shifts(
+    count: int, size: tuple[int, int], generator: torch.Generator, *, pad: int = 4, flip: float = 0.5
+) -> Views:
+    """Crops of full size out of a picture with a black border of `pad` pixels, the field's RandomCrop(S, padding=4).
+
+    Args:
+        count, size, generator, flip: as in `draw_views`.
+        pad: largest shift in pixels, at least 0.
+
+    Raises:
+        InputError: a negative `pad`.
+    """
+    if isinstance(pad, bool) or not isinstance(pad, int) or pad < 0:
+        raise refuse("pad", "a whole number of at least 0", repr(pad))
+    corners = torch.randint(-pad, pad + 1, (count, 2), generator=generator, dtype=torch.int32)
+    boxes = torch.cat([corners, torch.tensor(size, dtype=torch.int32).expand(count, 2)], dim=1)
+    return Views(boxes, torch.rand(count, generator=generator) < flip)
 
 
 def _box(

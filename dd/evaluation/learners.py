@@ -12,7 +12,7 @@ from dd.data import Split
 from dd.errors import DivergedError
 from dd.evaluation.loop import accuracy, fit, fresh
 from dd.models import Model, ModelSpec, as_spec
-from dd.synthetic import SyntheticImages, TrainRecipe
+from dd.synthetic import ImageSet, TrainRecipe
 
 LR_GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 """Step sizes tried by `tuned`: the same ones for a distilled set and for random images."""
@@ -29,7 +29,7 @@ class Predictor(Protocol):
 class Learner(Protocol):
     """Fits a synthetic set; `seed` names all its streams. Labels may be soft; `small.hard()` has classes only."""
 
-    def fit(self, small: SyntheticImages, seed: int) -> Predictor:
+    def fit(self, small: ImageSet, seed: int) -> Predictor:
         """A fresh predictor."""
         ...
 
@@ -39,7 +39,7 @@ class NetworkPredictor:
     """A trained network with the transform that its images need."""
 
     net: torch.nn.Module
-    small: SyntheticImages
+    small: ImageSet
     device: torch.device
 
     def score(self, split: Split) -> float:
@@ -62,20 +62,20 @@ class NetworkLearner:
     lr: float | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
-    def recipe(self, small: SyntheticImages) -> TrainRecipe:
+    def recipe(self, small: ImageSet) -> TrainRecipe:
         """The recipe used for this set."""
         own = small.recipe
         steps = own.steps if self.steps is None else self.steps
         return dataclasses.replace(own, steps=steps, lr=own.lr if self.lr is None else self.lr)
 
-    def fit(self, small: SyntheticImages, seed: int) -> NetworkPredictor:
+    def fit(self, small: ImageSet, seed: int) -> NetworkPredictor:
         """Train one network."""
         recipe = self.recipe(small)
         net = fresh(small, self.model if self.model is not None else recipe.model, seed, self.device)
         return NetworkPredictor(fit(small, net, recipe, seed, self.device), small, self.device)
 
 
-def tune_lr(learner: NetworkLearner, small: SyntheticImages, val: Split, seed: int, repeats: int = 1) -> NetworkLearner:
+def tune_lr(learner: NetworkLearner, small: ImageSet, val: Split, seed: int, repeats: int = 1) -> NetworkLearner:
     """The learner with the step size of `LR_GRID` that scores best on the validation split.
 
     Raises:
@@ -95,6 +95,6 @@ def tune_lr(learner: NetworkLearner, small: SyntheticImages, val: Split, seed: i
     return dataclasses.replace(learner, lr=best)
 
 
-def model_name(model: str | ModelSpec | Model | None, small: SyntheticImages) -> str:
+def model_name(model: str | ModelSpec | Model | None, small: ImageSet) -> str:
     """How a report calls the model."""
     return str(as_spec(small.recipe.model if model is None else model))

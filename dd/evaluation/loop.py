@@ -12,13 +12,13 @@ from dd.errors import DivergedError
 from dd.evaluation.optim import distillation_loss, make_optimizer, mixed, smoothed_cosine
 from dd.models import Model, ModelSpec, build
 from dd.seeding import child, child_seed, isolated
-from dd.synthetic import SyntheticImages, TrainRecipe
+from dd.synthetic import ImageSet, TrainRecipe
 from dd.whiten import Transform
 
 TEST_BATCH = 500
 
 
-def fresh(small: SyntheticImages, model: str | ModelSpec | Model, seed: int, device: torch.device) -> nn.Module:
+def fresh(small: ImageSet, model: str | ModelSpec | Model, seed: int, device: torch.device) -> nn.Module:
     """A network for the set's shape and classes, initialised from the stream of `seed`."""
     net = build(
         model,
@@ -30,7 +30,7 @@ def fresh(small: SyntheticImages, model: str | ModelSpec | Model, seed: int, dev
     return net.to(device)
 
 
-def fit(small: SyntheticImages, net: nn.Module, recipe: TrainRecipe, seed: int, device: torch.device) -> nn.Module:
+def fit(small: ImageSet, net: nn.Module, recipe: TrainRecipe, seed: int, device: torch.device) -> nn.Module:
     """Train `net` on the set for exactly `recipe.steps` optimiser steps, in place.
 
     With the schedule `drop`, after `drop_at` of the steps lr is multiplied by `drop_factor` and the optimiser is made
@@ -81,7 +81,7 @@ def accumulate(net: nn.Module, x: Tensor, y: Tensor, recipe: TrainRecipe, batch:
     return total
 
 
-def _endless(small: SyntheticImages, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _endless(small: ImageSet, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     epoch = 0
     while True:
         yield from small.batches(size, child(seed, "order", epoch))

@@ -5,7 +5,10 @@ from typing import Final
 
 from dd.methods.base import Candidate, Method, Run, Step
 from dd.methods.baselines import ClassMean, RandomReal
+from dd.methods.decoupled import CVDD, INFER, RDED, SRE2L, SRE2LPP, rebuild
+from dd.methods.infer import Infer
 from dd.methods.papers import AST, DATM, FTD, MTT, TESLA
+from dd.methods.recover import Recover
 from dd.methods.trajectory import TrajectoryMatching
 
 METHODS: Final[dict[str, Callable[..., Method]]] = {
@@ -14,6 +17,11 @@ METHODS: Final[dict[str, Callable[..., Method]]] = {
     "ast": AST,
     "tesla": TESLA,
     "datm": DATM,
+    "sre2l": SRE2L,
+    "sre2l++": SRE2LPP,
+    "cvdd": CVDD,
+    "rded": RDED,
+    "infer": INFER,
     "random": RandomReal,
     "class_mean": ClassMean,
 }
@@ -22,14 +30,22 @@ __all__ = [
     "AST",
     "DATM",
     "FTD",
+    "INFER",
+    "Infer",
     "METHODS",
     "MTT",
+    "CVDD",
     "Candidate",
     "ClassMean",
     "Method",
+    "RDED",
     "RandomReal",
+    "Recover",
     "Run",
+    "SRE2L",
+    "SRE2LPP",
     "Step",
     "TESLA",
     "TrajectoryMatching",
+    "rebuild",
 ]

@@ -1,11 +1,11 @@
-"""Recovery by teachers: SRe2L, SRe2L++ and CV-DD are fields of one value."""
+"""Recovery by teachers: SRe2L, SRe2L++, CV-DD and RDED are fields of one value."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, final
+from typing import Any, Literal, Self, final
 
 import torch
 from torch import Tensor
@@ -13,25 +13,15 @@ from torch import Tensor
 from dd.data import Images, check_ipc
 from dd.errors import refuse
 from dd.methods.base import Candidate, Run, Step
+from dd.methods.panel import Member, Panel, check_members, describe_members, seat
+from dd.methods.patches import Patches, cut_patches
 from dd.methods.recovery import Recovery, recover_block
 from dd.methods.relabel import make_labels
 from dd.methods.start import pick_real
-from dd.models import as_spec
 from dd.seeding import child
 from dd.shapes import check_choices, check_number, check_whole
 from dd.synthetic import LabelStore, SyntheticImages, TrainRecipe
-from dd.teachers import (
-    BN_MODES,
-    LABEL_TAU,
-    RECOVER_TAU,
-    BNMode,
-    Teacher,
-    TeacherRecipe,
-    TeacherStore,
-    label,
-    vote_weights,
-    voters,
-)
+from dd.teachers import BN_MODES, LABEL_TAU, RECOVER_TAU, BNMode, Teacher, TeacherRecipe, label, voters
 from dd.teachers.committee import SCHEDULES, Schedule
 from dd.teachers.statistics import STATISTICS_NORMS, StatisticsNorm
 from dd.views import MIX_KINDS, MixKind
@@ -45,20 +35,25 @@ class Recover:
 
     For image i of every class a part S_i of the committee votes:
     `min_x Σ_{m ∈ S_i} w_m [CE(f_m(A(x)), y) + λ R(f_m, A(x))]`, w = softmax of the members' priors over S_i.
+    Without iterations the first images stay as they are: real patches (RDED), or random images under the same labels.
 
     Attributes:
         name: key of the recipe of fields.
         ipc: images per class.
-        committee: model names; each is a teacher trained by `teacher`, or taken from its store.
+        committee: model names (each trained by `teacher`, or taken from its store), `tv:NAME(weights=default)`,
+            `dd.Teacher` values or trained modules, the last for pictures in the data's own mean and std.
         teacher: how teachers are trained (its `model` is not read).
+        class_ids: which outputs of pretrained members are the data's classes; `None` for all, or those of the card.
         priors: α in per cent, one a member; `None` takes the accuracies of the teachers on held-out training images.
             The published priors are test accuracies of students, see `dd.teachers.PUBLISHED_PRIORS`.
         tau, size, schedule: τ of the votes, members an image, and which of them: `dd.teachers.voters`.
-        iterations, lr: T steps of Adam on the pixels, their step size α.
+        iterations, lr: T ≥ 0 steps of Adam on the pixels, their step size α.
         bn_weight, first_bn, bn_norm: λ of R, and its options: `dd.teachers.StatisticsMatch`.
         crop, shared_crop, jitter: A: whether there are random resized crops and flips; one for the whole batch, as
             published, or one an image; the largest roll in pixels.
-        init: `noise` N(0, 1) in model space (SRe2L) or `real` images (SRe2L++, CV-DD).
+        init: `noise` N(0, 1) in model space (SRe2L), `real` images, `rded`: the patches that the committee finds
+            easiest, or `medium` ones (SRe2L++, CV-DD): `dd.methods.patches`.
+        factor, candidates, crops: of patches.
         batch: classes at once; `None` for all. One batch has one image of each.
         labels: `hard`; `static`: one vector of probabilities an image, without augmentation, at temperature 1; or
             `stored`: logits of every batch that a student will see (`make_labels`), for which `train` must have
@@ -74,8 +69,9 @@ class Recover:
 
     name: str = "recover"
     ipc: int = 10
-    committee: tuple[str, ...] = ("convnet(norm=batch)",)
+    committee: tuple[Member, ...] = ("convnet(norm=batch)",)
     teacher: TeacherRecipe = field(default_factory=TeacherRecipe)
+    class_ids: tuple[int, ...] | None = None
     priors: tuple[float, ...] | None = None
     tau: float = RECOVER_TAU
     size: int = 2
@@ -88,7 +84,10 @@ class Recover:
     crop: bool = True
     shared_crop: bool = True
     jitter: int = 4
-    init: Literal["noise", "real"] = "real"
+    init: Literal["noise", "real", "rded", "medium"] = "real"
+    factor: int = 1
+    candidates: int = 300
+    crops: int = 5
     batch: int | None = None
     labels: Literal["hard", "static", "stored"] = "static"
     bn_mode: BNMode = "running"
@@ -99,38 +98,34 @@ class Recover:
     train: TrainRecipe = field(default_factory=TrainRecipe)
 
     def __post_init__(self) -> None:
-        for name in ("ipc", "iterations", "size", "label_epochs"):
+        object.__setattr__(self, "committee", check_members(self.committee))
+        for name in ("ipc", "size", "label_epochs"):
             check_whole(getattr(self, name), name)
         for name in ("lr", "bn_weight", "first_bn", "tau", "label_tau"):
             check_number(getattr(self, name), name, low=0.0)
         if self.batch is not None:
             check_whole(self.batch, "batch")
-        if isinstance(self.jitter, bool) or not isinstance(self.jitter, int) or self.jitter < 0:
-            raise refuse("jitter", "a whole number of at least 0", repr(self.jitter))
+        for name in ("jitter", "iterations"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise refuse(name, "a whole number of at least 0", repr(value))
         check_choices(self, _CHOICES)
-        if not isinstance(self.committee, tuple) or not self.committee:
-            raise refuse("committee", "a tuple of model names", repr(self.committee))
-        if self.priors is not None and len(self.priors) != len(self.committee):
-            raise refuse("priors", f"{len(self.committee)} numbers, one a member", len(self.priors))
-        for member in self.committee:
-            as_spec(member)
-        if (self.labels == "stored") != (self.train.loss == "kl"):
-            raise refuse(
-                "train.loss",
-                "`kl` with stored labels, and `ce` with others",
-                f"{self.train.loss!r} with {self.labels!r}",
-            )
-        if self.labels == "stored" and (self.train.augment or self.train.mix != "none"):
-            way_out = "The stored labels are those of stored crops and mixes."
-            raise refuse("train", "without `augment` and `mix` with stored labels", "one of them", way_out)
+        self._patches()
+        check_priors(self.priors, self.committee)
+        check_label_recipe(self.labels, self.train)
 
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         fields.update(teacher=dataclasses.asdict(self.teacher), train=self.train.to_json())
-        fields["committee"] = [str(as_spec(member)) for member in self.committee]
-        priors = None if self.priors is None else list(self.priors)
-        return {**fields, "priors": priors, "scale": list(self.scale)}
+        fields["committee"] = describe_members(self.committee)
+        for name in ("priors", "class_ids", "scale"):
+            fields[name] = None if fields[name] is None else list(fields[name])
+        return {"class": "Recover", **fields}
+
+    def of_random_images(self) -> Self:
+        """The same teachers, labels and students on random real images: what the images are worth."""
+        return dataclasses.replace(self, init="real", iterations=0, name="random_labels")
 
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
         """Train the teachers that are missing, then yield a step after each image of all classes.
@@ -140,50 +135,48 @@ class Recover:
             DivergedError: a teacher or the recovery is not finite.
         """
         check_ipc(real, self.ipc)
-        store = TeacherStore(run.store / "teachers", real)
-        recipes = [dataclasses.replace(self.teacher, model=member) for member in self.committee]
-        teachers = [store.get(recipe, device=run.device, progress=run.progress) for recipe in recipes]
-        priors = self.priors or [100 * teacher.accuracy for teacher in teachers]
-        parts = voters(len(teachers), self.ipc, size=self.size, schedule=self.schedule, priors=priors, seed=run.seed)
+        panel = seat(self.committee, self.teacher, self.priors, self.class_ids, real, run)
+        count = len(panel.teachers)
+        parts = voters(count, self.ipc, size=self.size, schedule=self.schedule, priors=panel.priors, seed=run.seed)
         transform = Normalise(mean=tuple(real.mean), std=tuple(real.std))
-        done = int(state["iteration"]) if state else 0
+        done = min(int(state["iteration"]), self.ipc - 1) if state else 0  # the last step makes the set
         pixels = state["pixels"] if state else torch.zeros(self.ipc, real.num_classes, real.channels, *real.size)
+        first = self._first(panel, real, transform, run)
         for i in range(done, self.ipc):
-            chosen = [teachers[m] for m in parts[i]]
-            weights = vote_weights([priors[m] for m in parts[i]], self.tau)
+            chosen = panel.votes(parts[i], self.tau)
             pixels = pixels.clone()
-            pixels[i] = self._image(i, list(zip(chosen, weights, strict=True)), real, transform, run)
+            pixels[i] = self._image(i, first[i], chosen, transform, run)
             kept = {"iteration": torch.tensor(i + 1), "pixels": pixels}
             candidates: tuple[Candidate, ...] = ()
             if i + 1 == self.ipc:
-                whole = vote_weights(priors, self.label_tau)
-                small = self._set(pixels, list(zip(teachers, whole, strict=True)), real, transform, run)
+                small = self._set(pixels, panel.all_votes(self.label_tau), real, transform, run)
                 candidates = (Candidate("last", self.ipc, small),)
-            members = "+".join(teacher.name for teacher in chosen)
+            members = "+".join(teacher.name for teacher, _ in chosen)
             yield Step(i + 1, self.ipc, {"iteration": i + 1, "members": members}, kept, candidates)
 
+    def _patches(self) -> Patches:
+        rule: Literal["easy", "medium"] = "medium" if self.init == "medium" else "easy"
+        return Patches(factor=self.factor, candidates=self.candidates, crops=self.crops, rule=rule)
+
+    def _first(self, panel: Panel, real: Images, transform: Normalise, run: Run) -> Tensor:
+        """The images that recovery starts from, in model space `[ipc, K, C, H, W]`."""
+        shape = (real.num_classes, real.channels, *real.size)
+        if self.init == "noise":
+            return torch.stack([torch.randn(shape, generator=child(run.seed, "init", i)) for i in range(self.ipc)])
+        if self.init == "real":
+            chosen = real.train.pixels(pick_real(real, self.ipc, run.seed))
+            pixels = chosen.view(real.num_classes, self.ipc, *shape[1:])
+        else:
+            score = lambda x: panel.score(x, self.label_tau)  # noqa: E731
+            pixels = cut_patches(real, score, self.ipc, self._patches(), run.seed, run.progress)
+        return transform.forward(pixels.transpose(0, 1).flatten(0, 1)).view(self.ipc, *shape)
+
     def _image(
-        self, i: int, chosen: list[tuple[Teacher, float]], real: Images, transform: Normalise, run: Run
+        self, i: int, start: Tensor, chosen: list[tuple[Teacher, float]], transform: Normalise, run: Run
     ) -> Tensor:
         """Image i of every class, pixels in [0, 1] on the CPU, rounded to the 256 levels that are stored."""
-        how = Recovery(
-            iterations=self.iterations,
-            lr=self.lr,
-            bn_weight=self.bn_weight,
-            first_bn=self.first_bn,
-            bn_norm=self.bn_norm,
-            crop=self.crop,
-            shared_crop=self.shared_crop,
-            jitter=self.jitter,
-        )
-        if self.init == "real":
-            rows = pick_real(real, self.ipc, run.seed).view(real.num_classes, self.ipc)[:, i]
-            start = transform.forward(real.train.pixels(rows))
-        else:
-            shape = (real.num_classes, real.channels, *real.size)
-            start = torch.randn(shape, generator=child(run.seed, "init", i))
-        classes = torch.arange(real.num_classes)
-        blocks = classes.split(self.batch or real.num_classes)
+        how = recovery_of(self)
+        blocks = torch.arange(len(start)).split(self.batch or len(start))
         made = []
         for place, block in enumerate(blocks):
 
@@ -231,10 +224,30 @@ class Recover:
         )
 
 
+def recovery_of(method: Any) -> Recovery:
+    """The options of recovery among a method's fields."""
+    return Recovery(**{f.name: getattr(method, f.name) for f in dataclasses.fields(Recovery)})
+
+
+def check_priors(priors: tuple[float, ...] | None, committee: tuple[Member, ...]) -> None:
+    """Refuse another number of priors than of members."""
+    if priors is not None and len(priors) != len(committee):
+        raise refuse("priors", f"{len(committee)} numbers, one a member", len(priors))
+
+
+def check_label_recipe(labels: str, train: TrainRecipe) -> None:
+    """Refuse a student's recipe that does not fit the kind of labels."""
+    if (labels == "stored") != (train.loss == "kl"):
+        raise refuse("train.loss", "`kl` with stored labels, and `ce` with others", f"{train.loss!r} with {labels!r}")
+    if labels == "stored" and (train.augment or train.mix != "none"):
+        way_out = "The stored labels are those of stored crops and mixes."
+        raise refuse("train", "without `augment` and `mix` with stored labels", "one of them", way_out)
+
+
 _CHOICES = {
     "schedule": SCHEDULES,
     "bn_norm": STATISTICS_NORMS,
-    "init": ("noise", "real"),
+    "init": ("noise", "real", "rded", "medium"),
     "labels": ("hard", "static", "stored"),
     "mix": MIX_KINDS,
     "bn_mode": BN_MODES,

@@ -67,25 +67,93 @@ def recover_block(
     Raises:
         DivergedError: the loss is not finite.
     """
-    x = start.clone().requires_grad_()
-    optimizer = torch.optim.Adam([x], lr=how.lr, betas=(0.5, 0.9), eps=1e-8)
-    zero, one = (transform.forward(torch.full_like(start[:1], v)) for v in (0.0, 1.0))
+    low, high = (transform.forward(torch.full_like(start[:1], v)) for v in (0.0, 1.0))
+
+    def loss(x: Tensor, t: int) -> Tensor:
+        return _loss(voters, x, y, transform, how, child(seed, "recover", *names, t))
+
+    def clip(x: Tensor) -> None:
+        x.copy_(torch.minimum(torch.maximum(x, low), high))
+
+    x = _descend(start.clone(), loss, how, clip, progress)
+    return transform.inverse(x).clamp(0, 1)
+
+
+def compensator(
+    voters: Sequence[tuple[Teacher, float]],
+    base: Tensor,
+    y: Tensor,
+    transform: Normalise,
+    how: Recovery,
+    seed: int,
+    names: Sequence[str | int],
+    progress: Callable[[int, float], None] = lambda t, loss: None,
+) -> Tensor:
+    """INFER's u `[1, C, H, W]`: one change in model space for a base set with an image of each class.
+
+        u = argmin_u 1/K Σ_c CE(f(A(clip(x_c + u))), c) + λ R(f, A(clip(x_c + u))_{c=1…K})
+
+    u starts at 0, and each image of the base set pulls on it at once. The clip to pixels in [0, 1] is part of the
+    loss, as it is of the composed set; the authors' code clips a copy that nobody reads, and composes with the iterate
+    before the last step.
+
+    Args:
+        voters: one teacher in the paper; several weigh as in recovery.
+        base: the base set in model space `[K, C, H, W]`.
+        y, transform, how, seed, names, progress: as in `recover_block`.
+
+    Raises:
+        DivergedError: the loss is not finite.
+    """
+    low, high = (transform.forward(torch.full_like(base[:1], v)) for v in (0.0, 1.0))
+
+    def loss(u: Tensor, t: int) -> Tensor:
+        x = torch.minimum(torch.maximum(base + u, low), high)
+        return _loss(voters, x, y, transform, how, child(seed, "compensate", *names, t))
+
+    return _descend(torch.zeros_like(base[:1]), loss, how, lambda u: None, progress)
+
+
+def _descend(
+    variable: Tensor,
+    loss: Callable[[Tensor, int], Tensor],
+    how: Recovery,
+    project: Callable[[Tensor], None],
+    progress: Callable[[int, float], None],
+) -> Tensor:
+    """`variable` after T steps of Adam with a cosine, each followed by `project` in place."""
+    variable.requires_grad_()
+    optimizer = torch.optim.Adam([variable], lr=how.lr, betas=(0.5, 0.9), eps=1e-8)
     for t in range(how.iterations):
         optimizer.param_groups[0]["lr"] = step_size(how.lr, t, how.iterations)
-        pixels = transform.inverse(_augmented(x, how, child(seed, "recover", *names, t)))
-        total = torch.zeros((), device=x.device)
-        for teacher, weight in voters:
-            with StatisticsMatch(teacher.module, how.first_bn, how.bn_norm) as match:
-                loss = F.cross_entropy(teacher(pixels), y)
-                total = total + weight * (loss + how.bn_weight * match.value())
-        if not math.isfinite(float(total.detach())):
+        total = loss(variable, t)
+        value = float(total.detach())
+        if not math.isfinite(value):
             raise DivergedError(f"recovery is not finite at iteration {t}. Lower `lr` (now {how.lr:g}) or `bn_weight`.")
-        (x.grad,) = torch.autograd.grad(total, x)
+        (variable.grad,) = torch.autograd.grad(total, variable)
         optimizer.step()
         with torch.no_grad():
-            x.copy_(torch.minimum(torch.maximum(x, zero), one))
-        progress(t + 1, float(total.detach()))
-    return transform.inverse(x.detach()).clamp(0, 1)
+            project(variable)
+        progress(t + 1, value)
+    return variable.detach()
+
+
+def _loss(
+    voters: Sequence[tuple[Teacher, float]],
+    x: Tensor,
+    y: Tensor,
+    transform: Normalise,
+    how: Recovery,
+    generator: torch.Generator,
+) -> Tensor:
+    """Σ_m w_m [CE(f_m(A(x)), y) + λ R(f_m, A(x))] with the A that `generator` draws."""
+    pixels = transform.inverse(_augmented(x, how, generator))
+    total = torch.zeros((), device=x.device)
+    for teacher, weight in voters:
+        with StatisticsMatch(teacher.module, how.first_bn, how.bn_norm) as match:
+            entropy = F.cross_entropy(teacher(pixels), y)
+            total = total + weight * (entropy + how.bn_weight * match.value())
+    return total
 
 
 def _augmented(x: Tensor, how: Recovery, generator: torch.Generator) -> Tensor:

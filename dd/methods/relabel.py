@@ -14,7 +14,7 @@ from dd.seeding import child
 from dd.shapes import check_whole
 from dd.synthetic import LabelRecord, LabelStore, batch_ids
 from dd.teachers import BNMode, Teacher, label
-from dd.views import MixKind, draw_mix, draw_views
+from dd.views import MixKind, draw_mix, draw_shifts, draw_views
 
 
 def make_labels(
@@ -27,7 +27,7 @@ def make_labels(
     bn_mode: BNMode = "running",
     mix: MixKind = "cutmix",
     alpha: float | None = None,
-    scale: tuple[float, float] = (0.08, 1.0),
+    scale: tuple[float, float] | None = (0.08, 1.0),
     seed: int = 0,
     device: torch.device | None = None,
     progress: Callable[[int, int, str], None] = lambda done, total, text: None,
@@ -40,7 +40,8 @@ def make_labels(
         epochs, batch: E epochs of batches of B images; a last batch is left out where it would leave one image to a
             micro-batch in batch mode.
         micro_batch, bn_mode: see `dd.teachers.label`; the student's micro-batch.
-        mix, alpha, scale: see `dd.views`.
+        mix, alpha: see `dd.views`.
+        scale: shares of the area of random resized crops; `None` shifts by up to 4 pixels instead (INFER).
         seed: of orders, crops and mixing.
         device: of the teachers.
         progress: called after each batch.
@@ -59,7 +60,8 @@ def make_labels(
     ]
     records = []
     for i, ids in enumerate(orders):
-        views = draw_views(len(ids), size, child(seed, "labels", "views", i), scale=scale)
+        draws = child(seed, "labels", "views", i)
+        views = draw_views(len(ids), size, draws, scale=scale) if scale else draw_shifts(len(ids), size, draws)
         mixing = draw_mix(mix, len(ids), size, child(seed, "labels", "mix", i), alpha)
         seen = mixing(views(pixels[ids.long()]))
         z = label(members, weights, seen.to(device), bn_mode=bn_mode, micro_batch=micro_batch)
@@ -73,7 +75,7 @@ def make_labels(
         "epochs": epochs,
         "mix": mix,
         "alpha": alpha,
-        "scale": list(scale),
+        "scale": list(scale) if scale else None,
         "seed": seed,
     }
     return LabelStore(tuple(records), digest(pictures), made)

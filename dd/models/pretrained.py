@@ -125,3 +125,13 @@ def _replaced(net: nn.Module, path: str, fresh: nn.Module) -> nn.Module:
     parent, _, name = path.rpartition(".")
     setattr(net.get_submodule(parent), name, fresh)
     return net
+
+
+def pretrained_constants(name: str, weights: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std) that torchvision's weights of a network were trained with."""
+    import torchvision
+
+    sets = torchvision.models.get_model_weights(name)
+    chosen = sets.DEFAULT if weights == "default" else sets[weights]
+    preset = chosen.transforms()
+    return tuple(preset.mean), tuple(preset.std)

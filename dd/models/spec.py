@@ -15,10 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from dd.errors import DDError, refuse, unknown
+from dd.models.bottleneck import resnet50, resnet101
 from dd.models.classic import alexnet, lenet, mlp, vgg11
 from dd.models.convnet import Size, convnet
+from dd.models.densenet import densenet121
+from dd.models.mobile import efficientnet_b0, mobilenet_v2, shufflenet_v2
 from dd.models.pretrained import check_torchvision_name, torchvision_model
 from dd.models.resnet import resnet18, resnet18_ap
+from dd.models.slim import resnet9, resnet20
 from dd.seeding import isolated
 
 Value = int | float | bool | str
@@ -28,6 +32,14 @@ MODELS: Final[dict[str, Factory]] = {
     "convnet": convnet,
     "resnet18": resnet18,
     "resnet18_ap": resnet18_ap,
+    "resnet50": resnet50,
+    "resnet101": resnet101,
+    "resnet20": resnet20,
+    "resnet9": resnet9,
+    "mobilenet_v2": mobilenet_v2,
+    "shufflenet_v2": shufflenet_v2,
+    "densenet121": densenet121,
+    "efficientnet_b0": efficientnet_b0,
     "vgg11": vgg11,
     "alexnet": alexnet,
     "lenet": lenet,

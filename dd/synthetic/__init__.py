@@ -6,9 +6,12 @@ from dd.synthetic.compensated import CompensatedImages, base_sets, compose
 from dd.synthetic.images import SyntheticImages
 from dd.synthetic.labels import LabelRecord, LabelStore, batch_ids
 from dd.synthetic.recipe import TrainRecipe
+from dd.synthetic.sets import ImageSet, load_set
 
 __all__ = [
     "CompensatedImages",
+    "ImageSet",
+    "load_set",
     "Crops",
     "base_sets",
     "batch_ids",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dd.data import Split
 from dd.errors import DamagedError, DDError, refuse
 from dd.files import digest, pack, save_tensors
 from dd.shapes import check, check_finite, check_whole
 from dd.synthetic.base import NBytes
 from dd.synthetic.file import read_set
+from dd.synthetic.labels import LabelStore, labels_folder
 from dd.synthetic.recipe import TrainRecipe
 from dd.whiten import Normalise, transform_from
 
@@ -52,7 +54,8 @@ def compose(base: Tensor, compensators: Tensor, transform: Normalise) -> Tensor:
     """
     plain = transform.forward(base.flatten(0, 1).float() / 255).view(base.shape)
     moved = plain[:, None] + compensators.float()[:, :, None]  # [k, M, K, C, H, W]
-    clipped = transform.forward(transform.inverse(moved.flatten(0, 2)).clamp(0, 1)).view(moved.shape)
+    low, high = (transform.forward(torch.full((1, *base.shape[2:]), v)) for v in (0.0, 1.0))
+    clipped = torch.minimum(torch.maximum(moved, low), high)
     return torch.cat([plain[:, None], clipped], dim=1).flatten(0, 2)
 
 
@@ -72,6 +75,8 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         recipe: how a network is trained on it.
         transform: mean and standard deviation; whitening has no clipping by pixel.
         method, provenance: as in `SyntheticImages`.
+        store: dynamic labels: teacher logits of augmented, mixed batches of the composed images, which `batches`
+            replays; beside it no `logits` are kept.
     """
 
     base: Tensor
@@ -82,13 +87,14 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
     transform: Normalise
     method: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    store: LabelStore | None = None
 
     def __post_init__(self) -> None:
         if self.base.dtype != torch.uint8 or self.base.ndim != 5 or self.base.shape[1] != len(self.classes):
             got = f"{self.base.dtype} {list(self.base.shape)}"
             raise refuse("base", f"uint8 [k, {len(self.classes)}, C, H, W]", got)
         k, count = self.base.shape[:2]
-        check(self.compensators.flatten(0, 1), "compensators", "N C H W")
+        check(self.compensators, "compensators", "k M C H W")
         if self.compensators.dtype != torch.float16 or self.compensators.shape[::2] != (k, *self.base.shape[2::2]):
             got = f"{self.compensators.dtype} {list(self.compensators.shape)}"
             raise refuse("compensators", f"float16 [{k}, M, {', '.join(map(str, self.base.shape[2:]))}]", got)
@@ -98,6 +104,10 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
             if self.logits.dtype != torch.float16 or self.logits.shape != wanted:
                 raise refuse("logits", f"float16 {list(wanted)}", f"{self.logits.dtype} {list(self.logits.shape)}")
             check_finite(self.logits, "logits")
+        if self.store is not None:
+            if self.logits is not None:
+                raise refuse("logits", "None beside a label store", "both")
+            self.store.check(self.pictures())
 
     @property
     def members(self) -> int:
@@ -126,6 +136,40 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
             return self.logits.float().flatten(0, 2)
         return torch.arange(len(self.classes)).repeat(len(self) // len(self.classes))
 
+    @property
+    def canvas(self) -> int:
+        """1: its images are no canvases."""
+        return 1
+
+    @property
+    def ipc(self) -> int:
+        """Stored images a class, base images and compensators, rounded up: the budget of a baseline beside it."""
+        return -(-self.base.shape[0] * (len(self.classes) + self.members) // len(self.classes))
+
+    def pixels(self) -> Tensor:
+        """The composed images as pixels in [0, 1] `[n, C, H, W]`."""
+        return self.transform.inverse(self.images).clamp(0, 1)
+
+    def pictures(self) -> Tensor:
+        """The composed images as uint8 `[n, C, H, W]`, rounded: what dynamic labels are labels of."""
+        return (self.pixels() * 255).round().to(torch.uint8)
+
+    def ready_transform(self) -> Normalise:
+        """The transform."""
+        return self.transform
+
+    def attach(self, train: Split) -> CompensatedImages:
+        """This set: its transform is complete."""
+        del train
+        return self
+
+    def hard(self) -> CompensatedImages:
+        """The same images with their classes for labels, and a recipe for hard labels (see `TrainRecipe.hard`)."""
+        if self.logits is None and self.store is None:
+            return self
+        told = {**self.provenance, "labels": "the class that an image is of"}
+        return replace(self, logits=None, store=None, recipe=self.recipe.hard(), provenance=told)
+
     def __len__(self) -> int:
         return self.base.shape[0] * (self.members + 1) * len(self.classes)
 
@@ -138,7 +182,14 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         return image, c if self.logits is None else self.logits[j, m, c].float()
 
     def batches(self, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch of (images, logits or labels); the whole set, unshuffled, where it fits one batch."""
+        """One epoch of (images, logits or labels); the whole set, unshuffled, where it fits one batch.
+
+        With a label store: all its records in turn, as in `SyntheticImages`.
+        """
+        if self.store is not None:
+            for x, logits in self.store.replay(self.pictures().float() / 255):
+                yield self.transform.forward(x), logits
+            return
         images, labels = self.images, self.labels
         if size >= len(self):
             yield images, labels
@@ -160,6 +211,8 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
             "provenance": dict(self.provenance),
             "sha256": {name: digest(t) for name, t in tensors.items()},
         }
+        if self.store is not None:
+            meta["labels"] = {"records": len(self.store), "bytes": self.store.nbytes}
         return tensors, meta
 
     @property
@@ -169,15 +222,19 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         sizes = {name: t.numel() * t.element_size() for name, t in tensors.items()}
         images, labels = sizes["base"] + sizes["compensators"], sizes.get("logits", 0)
         total = len(pack(tensors, meta))
+        if self.store is not None:
+            labels, total = self.store.nbytes, total + self.store.file_bytes
         return NBytes(images, labels, total - images - labels, total)
 
     def save(self, path: str | Path) -> Path:
-        """Write one safetensors file, factored, whole or not at all.
+        """Write one safetensors file, factored, whole or not at all; a label store goes into a folder beside it, first.
 
         Raises:
             WriteError: the disk refuses; an earlier file is intact.
         """
         tensors, meta = self._content()
+        if self.store is not None:
+            self.store.save(labels_folder(Path(path)))
         save_tensors(Path(path), tensors, meta)
         return Path(path)
 
@@ -189,6 +246,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
             MissingError, DamagedError: not there, truncated, foreign, altered or of an unknown format version.
         """
         tensors, meta = read_set(Path(path), "compensated", "set of compensated images", FORMAT)
+        store = LabelStore.load(labels_folder(Path(path))) if "labels" in meta else None
         try:
             transform = transform_from(meta["transform"], {})
             if not isinstance(transform, Normalise):
@@ -202,6 +260,9 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
                 transform=transform,
                 method=meta["method"],
                 provenance=meta["provenance"],
+                store=store,
             )
+        except DamagedError:
+            raise
         except (DDError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise DamagedError(f"{path} holds what no set can have ({error}). Restore it, or make it anew.") from error

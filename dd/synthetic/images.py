@@ -91,6 +91,11 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         return self.images.shape[2] // self.canvas, self.images.shape[3] // self.canvas
 
     @property
+    def ipc(self) -> int:
+        """Stored images (or canvases) a class: the budget of a baseline beside it."""
+        return len(self) // len(self.classes)
+
+    @property
     def channels(self) -> int:
         """Colour channels."""
         return self.images.shape[1]
@@ -150,16 +155,16 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
     def hard(self) -> SyntheticImages:
         """The same set with one class an image, int64 `[n]`: the most probable of its soft labels, the first of equals.
 
-        For what takes classes only, and to see what soft labels are worth. Images and recipe stay; the labels' bytes
-        shrink to 8 an image, and `provenance["labels"]` says what was done. A set with hard labels is returned as it
-        is, so doing it twice is doing it once.
+        For what takes classes only, and to see what soft labels are worth. Images stay, and so does the recipe but for
+        what only soft labels can do (`TrainRecipe.hard`); the labels' bytes shrink to 8 an image, and
+        `provenance["labels"]` says what was done. A set with hard labels is returned as it is, so doing it twice is
+        doing it once.
         """
         if self.labels.ndim == 1 and self.store is None:
             return self
         labels = self.labels if self.labels.ndim == 1 else self.labels.argmax(1)
-        return self._with(
-            labels=labels, store=None, provenance={**self.provenance, "labels": "largest of the soft labels"}
-        )
+        told = {**self.provenance, "labels": "largest of the soft labels"}
+        return self._with(labels=labels, store=None, recipe=self.recipe.hard(), provenance=told)
 
     def _with(self, **changes: Any) -> SyntheticImages:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}

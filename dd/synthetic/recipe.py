@@ -97,6 +97,17 @@ class TrainRecipe:
         """The augmentation of every training batch."""
         return DSA(strategy=self.augment, mode=self.augment_mode)
 
+    def hard(self) -> TrainRecipe:
+        """The recipe for the same images with classes for labels: cross-entropy, without mixing.
+
+        Where the crops and flips lay in stored labels, the published shift by up to an eighth of the side and a flip
+        take their place; optimiser, schedule and steps stay.
+        """
+        if self.loss == "ce" and self.mix == "none":
+            return self
+        augment, mode = (self.augment, self.augment_mode) if self.augment else ("crop_flip", "all")
+        return dataclasses.replace(self, loss="ce", mix="none", augment=augment, augment_mode=mode)
+
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON-able values; those that came later only where they say something."""
         later = {f.name: f.default for f in dataclasses.fields(self) if f.name in _LATER_FIELDS}

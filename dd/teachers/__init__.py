@@ -10,7 +10,8 @@ from dd.teachers.committee import (
     voters,
 )
 from dd.teachers.labelling import BN_MODES, BNMode, batch_statistics, label
-from dd.teachers.squeeze import Teacher, TeacherRecipe, TeacherStore, train_teacher
+from dd.teachers.pretrained import pretrained_teacher
+from dd.teachers.squeeze import Teacher, TeacherRecipe, TeacherStore, accuracy, train_teacher
 from dd.teachers.statistics import LayerGap, StatisticsMatch, keeps_statistics
 
 __all__ = [
@@ -26,9 +27,11 @@ __all__ = [
     "Teacher",
     "TeacherRecipe",
     "TeacherStore",
+    "accuracy",
     "batch_statistics",
     "keeps_statistics",
     "label",
+    "pretrained_teacher",
     "train_teacher",
     "vote_weights",
     "voters",

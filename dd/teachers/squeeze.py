@@ -97,6 +97,10 @@ class Teacher:
         transform: pixels in [0, 1] → its model space; it belongs to the teacher, never to the data.
         accuracy: on held-out training images, a fraction; NaN where it was not measured.
         sha256: of its parameters and buffers.
+        class_ids: which of the module's outputs are the classes of the data, in their order; `None` for all.
+
+    Raises:
+        InputError: class ids that repeat.
     """
 
     name: str
@@ -104,8 +108,11 @@ class Teacher:
     transform: Normalise
     accuracy: float = math.nan
     sha256: str = ""
+    class_ids: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.class_ids is not None and len(set(self.class_ids)) < len(self.class_ids):
+            raise refuse("class_ids", "different numbers, one a class", self.class_ids)
         self.module.eval().requires_grad_(False)
         if not self.sha256:
             object.__setattr__(self, "sha256", weights_digest(self.module))
@@ -113,7 +120,11 @@ class Teacher:
     def __call__(self, pixels: Tensor) -> Tensor:
         """Logits `[n, K]` of pixels `[n, C, H, W]` in [0, 1]."""
         scores: Tensor = self.module(self.transform.forward(pixels))
-        return scores
+        if self.class_ids is None:
+            return scores
+        if max(self.class_ids) >= scores.shape[1]:
+            raise refuse("class_ids", f"below {scores.shape[1]}, the outputs of {self.name}", max(self.class_ids))
+        return scores[:, list(self.class_ids)]
 
     def as_module(self) -> nn.Module:
         """Pixels in [0, 1] → logits, as one module in eval mode."""

@@ -208,11 +208,11 @@ def test_blocks_of_classes_cover_all_of_them(tmp_path: Path) -> None:
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="`committee` must be a tuple"):
+    with pytest.raises(InputError, match="`committee` must be one or more of"):
         Recover(committee=())
     with pytest.raises(InputError, match="`priors` must be 1 numbers, one a member; got 2"):
         Recover(priors=(1.0, 2.0))
-    with pytest.raises(InputError, match="`init` must be `noise` or `real`"):
+    with pytest.raises(InputError, match="`init` must be `noise` or `real` or `rded` or `medium`"):
         Recover(init="patch")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="`jitter`"):
         Recover(jitter=-1)

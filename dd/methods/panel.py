@@ -1,0 +1,133 @@
+"""Who teaches: a committee's teachers with their priors, from names, from the store, or from the user's own modules."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from dd.data import Images
+from dd.errors import refuse
+from dd.methods.base import Run
+from dd.models import ModelSpec, as_spec
+from dd.teachers import Teacher, TeacherRecipe, TeacherStore, accuracy, pretrained_teacher, vote_weights
+from dd.whiten import Normalise
+
+Member = str | Teacher | nn.Module
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A committee at work.
+
+    Attributes:
+        teachers: the members.
+        priors: α of each, in per cent.
+    """
+
+    teachers: tuple[Teacher, ...]
+    priors: tuple[float, ...]
+
+    def votes(self, members: Sequence[int], tau: float) -> list[tuple[Teacher, float]]:
+        """Some of the members with their weights at temperature τ."""
+        weights = vote_weights([self.priors[m] for m in members], tau)
+        return [(self.teachers[m], weight) for m, weight in zip(members, weights, strict=True)]
+
+    def all_votes(self, tau: float) -> list[tuple[Teacher, float]]:
+        """Every member with its weight at temperature τ."""
+        return self.votes(range(len(self.teachers)), tau)
+
+    def score(self, pixels: Tensor, tau: float) -> Tensor:
+        """Logits `[n, K]` of the whole committee for pixels in [0, 1], by running statistics."""
+        device = next(self.teachers[0].module.parameters()).device
+        scores = [weight * teacher(pixels.to(device)) for teacher, weight in self.all_votes(tau)]
+        total = scores[0]
+        for score in scores[1:]:
+            total = total + score
+        return total
+
+
+def check_members(committee: object) -> tuple[Member, ...]:
+    """The committee as a tuple, or refuse one that is empty or holds what is no teacher."""
+    if isinstance(committee, str | Teacher | nn.Module):
+        committee = (committee,)
+    if not isinstance(committee, list | tuple) or not committee:
+        raise refuse("committee", "one or more of: model names, dd.Teacher values, trained modules", repr(committee))
+    for member in committee:
+        if isinstance(member, str):
+            as_spec(member)
+        elif not isinstance(member, Teacher | nn.Module):
+            raise refuse("committee", "of model names, dd.Teacher values or trained modules", type(member).__name__)
+    return tuple(committee)
+
+
+def describe_members(committee: Sequence[Member]) -> list[Any]:
+    """Members as JSON-able values: names, and for ready teachers name and hash."""
+    told: list[Any] = []
+    for member in committee:
+        if isinstance(member, str):
+            told.append(str(as_spec(member)))
+        elif isinstance(member, Teacher):
+            told.append({"name": member.name, "sha256": member.sha256})
+        else:
+            told.append({"name": type(member).__name__})
+    return told
+
+
+def seat(
+    committee: Sequence[Member],
+    recipe: TeacherRecipe,
+    priors: Sequence[float] | None,
+    class_ids: tuple[int, ...] | None,
+    real: Images,
+    run: Run,
+) -> Panel:
+    """The committee for this data: trained where missing, tried on real images, with measured priors.
+
+    A name is trained by `recipe`; `tv:NAME(weights=…)` comes with its weights and their own constants; a bare module is
+    taken to work on the data's own mean and std.
+
+    Raises:
+        InputError: a member that does not know the data's classes, or a module without the data's mean.
+        DivergedError: training a member diverged.
+    """
+    store = TeacherStore(run.store / "teachers", real)
+    teachers = []
+    for member in committee:
+        teacher = _teacher(member, recipe, class_ids, real, store, run)
+        if not isinstance(member, str) or _has_weights(member):
+            held_out = real.val if real.val is not None and len(real.val) else real.train
+            teacher.check(held_out, real.num_classes)
+            if priors is None and len(committee) > 1 and math.isnan(teacher.accuracy):
+                teacher = dataclasses.replace(teacher, accuracy=accuracy(teacher, held_out))
+        teachers.append(teacher)
+    found = [100 * teacher.accuracy for teacher in teachers] if priors is None else priors
+    return Panel(tuple(teachers), tuple(0.0 if math.isnan(alpha) else alpha for alpha in found))
+
+
+def _has_weights(member: str) -> bool:
+    spec = as_spec(member)
+    return isinstance(spec, ModelSpec) and dict(spec.options).get("weights", "none") != "none"
+
+
+def _teacher(
+    member: Member,
+    recipe: TeacherRecipe,
+    class_ids: tuple[int, ...] | None,
+    real: Images,
+    store: TeacherStore,
+    run: Run,
+) -> Teacher:
+    if isinstance(member, str):
+        if _has_weights(member):
+            return pretrained_teacher(member, real, class_ids, run.device)
+        return store.get(dataclasses.replace(recipe, model=member), device=run.device, progress=run.progress)
+    if isinstance(member, Teacher):
+        member.module.to(run.device)
+        return member
+    transform = Normalise(mean=tuple(real.mean), std=tuple(real.std))
+    return Teacher(type(member).__name__, member.to(run.device), transform, class_ids=class_ids)
