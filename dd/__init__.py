@@ -19,6 +19,7 @@ from dd.methods import AST, DATM, FTD, MTT, TESLA, Method, Run, TrajectoryMatchi
 from dd.models import Model
 from dd.presets import cite, describe
 from dd.synthetic import CompensatedImages, ImageSet, SyntheticImages, TrainRecipe
+from dd.teach import teach
 from dd.teachers import Teacher, TeacherRecipe
 
 try:
@@ -66,6 +67,7 @@ __all__ = [
     "load",
     "load_images",
     "load_recipe",
+    "teach",
     "train",
     "verify",
 ]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
 from dd.models import as_spec
+from dd.teachers import TeacherRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +111,23 @@ class BufferOptions(Common):
     recipe: tyro.conf.Positional[str]
     experts: int | None = None
     snapshots: int | None = None
+    protocol: Literal["clean", "paper"] = "clean"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeachOptions(Common):
+    """Train the teachers that decoupled methods need.
+
+    Attributes:
+        data: a card's name or `imagefolder:PATH`.
+        models: names of networks with batch norms.
+        recipe: how they are trained; its model is not read.
+        protocol: `clean` or `paper`.
+    """
+
+    data: tyro.conf.Positional[str]
+    models: tyro.conf.Positional[tuple[str, ...]] = ("convnet(norm=batch)",)
+    recipe: TeacherRecipe = field(default_factory=TeacherRecipe)
     protocol: Literal["clean", "paper"] = "clean"
 
 

@@ -26,6 +26,7 @@ from dd._options import (
     EstimateOptions,
     EvaluateOptions,
     ListOptions,
+    TeachOptions,
     VerifyOptions,
     changes,
     twin,
@@ -41,6 +42,7 @@ from dd.models import MODELS
 from dd.pages import write_run_page
 from dd.presets import cite, describe, preset
 from dd.process import tune_process
+from dd.teach import teach
 
 
 def _with_method(verb: str, options: type[Common], argv: Sequence[str]) -> tuple[str, str, Any, dict[str, Any]]:
@@ -189,6 +191,24 @@ def _buffer(argv: Sequence[str]) -> dict[str, Any]:
     return {"folder": str(store.folder), "key": store.key, "experts": len(last), "json": options.json}
 
 
+def _teach(argv: Sequence[str]) -> dict[str, Any]:
+    options = tyro.cli(TeachOptions, args=argv, prog="ddistill teach")
+    tune_process(options.threads)
+    made = teach(
+        options.data,
+        options.models,
+        recipe=options.recipe,
+        protocol=options.protocol,
+        store=options.store,
+        progress=options.progress,
+        **options.data_options(),
+    )
+    told = [{"name": t.name, "accuracy": t.accuracy, "sha256": t.sha256} for t in made]
+    if not options.json:
+        print("\n".join(f"{t.name}: {100 * t.accuracy:.1f} % of held-out training images" for t in made))
+    return {"teachers": told, "json": options.json}
+
+
 def _estimate(argv: Sequence[str]) -> dict[str, Any]:
     data, name, run, fields = _with_method("estimate", EstimateOptions, argv)
     tune_process(run.threads)
@@ -236,6 +256,7 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], dict[str, Any]], str]] = {
     "buffer": (_buffer, "make the expert trajectories that are missing"),
     "distill": (_distill, "turn a data set into a few synthetic images a class"),
     "evaluate": (_evaluate, "train fresh networks on a set and test them, beside baselines"),
+    "teach": (_teach, "train the teachers that decoupled methods need"),
     "estimate": (_estimate, "disk, memory and time of a run, before it starts"),
     "list": (_list, "methods, data sets, models, recipes; or describe a method"),
     "verify": (_verify, "check every checksum of a set, a run or a store"),
@@ -261,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(dump_json(answer))
         return 0
     except KeyboardInterrupt:
-        way_on = "; the same command goes on where it stopped" if argv[0] in ("buffer", "distill") else ""
+        way_on = "; the same command goes on where it stopped" if argv[0] in ("buffer", "distill", "teach") else ""
         print(f"interrupted{way_on}", file=sys.stderr)
         return 130
     except DDError as error:

@@ -1,4 +1,4 @@
-"""The usual create-graph loop, written plainly: what trajectory matching costs without an engine.
+"""The usual loops written plainly: trajectory matching without an engine, and recovery with hooks by hand.
 
 Parameters are a list of tensors, each student step is kept in the graph, and one `backward` goes through all of
 them. Nothing of `dd.inner` is used, so it is also a second opinion on what the engines compute.
@@ -6,6 +6,7 @@ them. Nothing of `dd.inner` is used, so it is also a second opinion on what the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -52,3 +53,56 @@ def plain_matching(
     assert images.grad is not None
     assert lr.grad is not None
     return grand.detach(), images.grad, lr.grad
+
+
+def plain_recovery(
+    members: Sequence[tuple[nn.Module, float]],
+    start: Tensor,
+    labels: Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    steps: int,
+    lr: float,
+    bn_weight: float,
+) -> Tensor:
+    """The usual loop of recovery: one random crop, flip and roll a batch, feature hooks on every batch norm, Adam.
+
+    The statistics are taken as the published hooks take them: a mean, and a variance of the permuted map.
+    """
+    from torchvision.transforms import v2
+
+    seen: list[tuple[nn.BatchNorm2d, Tensor]] = []
+    handles = [
+        layer.register_forward_hook(lambda layer, given, _: seen.append((layer, given[0])))
+        for net, _ in members
+        for layer in net.modules()
+        if isinstance(layer, nn.BatchNorm2d)
+    ]
+    low = torch.tensor([(0 - m) / s for m, s in zip(mean, std, strict=True)]).view(1, -1, 1, 1)
+    high = torch.tensor([(1 - m) / s for m, s in zip(mean, std, strict=True)]).view(1, -1, 1, 1)
+    augment = v2.Compose([v2.RandomResizedCrop(start.shape[-1], antialias=True), v2.RandomHorizontalFlip()])
+    x = start.clone().requires_grad_()
+    optimizer = torch.optim.Adam([x], lr=lr, betas=(0.5, 0.9), eps=1e-8)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.5 * (1 + math.cos(math.pi * step / steps)) * lr
+        shifts = [int(torch.randint(0, 5, ())) for _ in range(2)]
+        view = torch.roll(augment(x), shifts=shifts, dims=(2, 3))
+        loss = torch.zeros(())
+        for net, weight in members:
+            seen.clear()
+            entropy = F.cross_entropy(net(view), labels)
+            gaps = []
+            for place, (layer, a) in enumerate(seen):
+                average = a.mean([0, 2, 3])
+                variance = a.permute(1, 0, 2, 3).contiguous().view(a.shape[1], -1).var(1, unbiased=False)
+                gap = torch.norm(layer.running_var - variance, 2) + torch.norm(layer.running_mean - average, 2)
+                gaps.append((10.0 if place == 0 else 1.0) * gap)
+            loss = loss + weight * (entropy + bn_weight * torch.stack(gaps).sum())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        x.data = torch.minimum(torch.maximum(x.data, low), high)
+    for handle in handles:
+        handle.remove()
+    return x.detach()

@@ -67,7 +67,17 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "with penalty 2": {"expert": "cpu-ast-penalty-2"},
     },
     "tesla": {"exact": {"gradient": "exact"}},
+    "infer": {"dynamic": {"labels": "dynamic", "label_epochs": 20, "train": {"augment": "", "mix": "none"}}},
 }
+DECOUPLED = ("sre2l", "sre2l++", "cvdd", "rded", "infer")
+BESIDE = ("random", "random_labels", "hard")  # with the first seed: under the set's own teachers, labels and steps
+
+
+def decoupled(ipc: int, seed: int) -> list[Job]:
+    """A cell of each decoupled method."""
+    plain = [Job("cifar10", method, ipc, seed) for method in DECOUPLED]
+    return [*plain, Job("cifar10", "infer", ipc, seed, variant="dynamic")]
+
 
 JOBS = [
     *(Job("digits", m, i, repeats=5) for i in (1, 10) for m in ("mtt", "ftd", "baselines")),
@@ -79,6 +89,8 @@ JOBS = [
     *(Job("cifar10", m, 10, variant=v) for m, variants in VARIANTS.items() for v in ("", *variants) if m != "ast" or v),
     Job("cifar10", "datm", 10),
     *(Job("cifar10", m, 1, s) for s in (1, 2) for m in ("mtt", "ftd")),
+    *(job for seed in (0, 1, 2) for ipc in (10, 50) for job in decoupled(ipc, seed)),
+    *(Job("cifar10", m, 10, s) for s in (3, 4) for m in ("cvdd", "sre2l++")),  # compared with each other
 ]
 TUNED = ("mtt", "ftd")  # a tuned step size costs ten networks; it moved no cell by more than 1.1 points
 SMALL = {"expert_epochs": 2, "max_start_epoch": 3, "student_steps": 10, "expert": {"experts": 2}}
@@ -100,7 +112,9 @@ def cell(job: Job, root: Path) -> dict[str, Any]:
     """Distil one set and evaluate it twice."""
     data, out = job.data_argument(root), RUNS / job.name
     options: dict[str, Any] = {"root": root} if job.data is None else {}
-    road = {"seed": job.seed, "out": out, **ROAD.get(job.dataset, {"reuse": ALL_STEPS})}
+    road: dict[str, Any] = {"seed": job.seed, "out": out}
+    if job.method not in DECOUPLED:
+        road.update(ROAD.get(job.dataset, {"reuse": ALL_STEPS}))
     changes = VARIANTS.get(job.method, {}).get(job.variant, {})
     start = time.monotonic()
     if job.dataset in BUDGET:
@@ -108,7 +122,9 @@ def cell(job: Job, root: Path) -> dict[str, Any]:
     else:
         small = dd.distill(data, job.method, ipc=job.ipc, preset="cpu", **road, **options, **changes)
     seconds = time.monotonic() - start
-    baselines = ("random", "class_mean") if job.dataset in BUDGET else ()
+    baselines: tuple[str, ...] = ("random", "class_mean") if job.dataset in BUDGET else ()
+    if job.method in DECOUPLED and job.seed == 0:
+        baselines = BESIDE
     common = {"repeats": job.repeats, "seed": job.seed, **options}
     own = dd.evaluate(out, data, baselines=baselines, **common)
     record = {

@@ -1,0 +1,67 @@
+"""`teach`: train the teachers that decoupled methods need, before they are needed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dd._home import home
+from dd._progress import Progress, reporter
+from dd.api import load_real, resolve_device
+from dd.errors import refuse, unknown
+from dd.process import tune_process
+from dd.selection import Protocol
+from dd.teachers import Teacher, TeacherRecipe, TeacherStore
+
+
+def teach(
+    data: object,
+    models: str | Sequence[str] = ("convnet(norm=batch)",),
+    *,
+    recipe: TeacherRecipe | None = None,
+    protocol: Protocol = "clean",
+    store: str | Path | None = None,
+    device: str | torch.device | None = None,
+    threads: int | None = None,
+    progress: bool | Progress | None = None,
+    root: str | Path | None = None,
+    download: bool = False,
+    size: int | tuple[int, int] | None = None,
+    **fields: Any,
+) -> list[Teacher]:
+    """Train the teachers that are missing in the store, and none twice; `distill` finds them there.
+
+    Args:
+        data: as in `dd.distill`.
+        models: names of networks with batch norms.
+        recipe: how they are trained (its `model` is not read); a `dd.TeacherRecipe` by default. A method finds a
+            teacher only under the recipe that it asks for itself.
+        protocol, store, device, threads, progress, root, download, size: as in `dd.distill`.
+        **fields: fields of the recipe, such as `epochs=20`.
+
+    Returns:
+        The teachers in the order of `models`, each with its accuracy on held-out training images.
+
+    Raises:
+        InputError: an unknown model or field, or a teacher that learns nothing.
+        DivergedError: training diverged.
+    """
+    tune_process(threads, allocator=False)
+    names = (models,) if isinstance(models, str) else tuple(models)
+    if not names:
+        raise refuse("models", "at least one name", "none")
+    known = [field.name for field in dataclasses.fields(TeacherRecipe) if field.name != "model"]
+    for name in fields:
+        if name not in known:
+            raise unknown("field of TeacherRecipe", name, known)
+    target = resolve_device(device)
+    real = load_real(data, protocol, root=root, download=download, size=size)
+    made = dataclasses.replace(recipe or TeacherRecipe(), **fields)
+    teachers = TeacherStore(home("expert_trajectories", store) / "teachers", real)
+    report = reporter(f"teachers on {real.name}", progress)
+    recipes = [dataclasses.replace(made, model=name) for name in names]
+    return [teachers.get(one, device=target, progress=report) for one in recipes]
