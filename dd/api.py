@@ -335,7 +335,7 @@ def estimate(
     value, _ = resolve_method(method, real, preset, target, fields)
     if not isinstance(value, TrajectoryMatching):
         raise refuse(
-            "method", "one that trains (mtt, ftd, ast, tesla, datm)", value.name, "The baselines cost nothing."
+            "method", "one of trajectory matching (mtt, ftd, ast, tesla, datm)", value.name, "Others have no estimate."
         )
     return estimate_matching(value, real, target, calibrate)
 

@@ -43,13 +43,18 @@ class Views:
         check(x, "x", "N C H W", N=len(self.boxes))
         from torchvision.transforms.v2.functional import resized_crop
 
-        size, out = size or (x.shape[2], x.shape[3]), []
-        for picture, box, flip in zip(x, self.boxes.tolist(), self.flips.tolist(), strict=True):
+        size = size or (x.shape[2], x.shape[3])
+
+        def one(part: Tensor, box: list[int], flip: bool) -> Tensor:
             top, left, height, width = box
             whole = (top, left, height, width) == (0, 0, *size) and size == tuple(x.shape[2:])
-            view = picture if whole else resized_crop(picture, top, left, height, width, list(size), antialias=True)
-            out.append(view.flip(-1) if flip else view)
-        return torch.stack(out)
+            view = part if whole else resized_crop(part, top, left, height, width, list(size), antialias=True)
+            return view.flip(-1) if flip else view
+
+        boxes, flips = self.boxes.tolist(), self.flips.tolist()
+        if boxes and all(box == boxes[0] for box in boxes) and len(set(flips)) == 1:
+            return one(x, boxes[0], flips[0])  # all pictures at once
+        return torch.stack([one(*given) for given in zip(x, boxes, flips, strict=True)])
 
     def shared(self, count: int) -> Views:
         """The first picture's view for `count` pictures: torchvision's transforms draw one for a whole batch."""

@@ -11,7 +11,7 @@ from torchvision.transforms.v2.functional import resized_crop
 
 from dd.errors import InputError
 from dd.seeding import child, isolated
-from dd.views import Mix, Views, draw_mix, draw_views
+from dd.views import Mix, Views, draw_mix, draw_shifts, draw_views
 
 
 def pictures(n: int = 6, size: tuple[int, int] = (16, 24)) -> torch.Tensor:
@@ -50,6 +50,29 @@ def test_shared_view_keeps_equal_pictures_equal() -> None:
     x = pictures(1).expand(5, -1, -1, -1)
     seen = draw_views(1, (16, 24), child(3, "views")).shared(5)(x)
     assert all(torch.equal(seen[0], other) for other in seen)
+
+
+def test_one_view_for_all_is_that_view_of_each() -> None:
+    x = pictures(4)
+    for seed in range(20):
+        views = draw_views(1, (16, 24), child(seed, "views"))
+        each = torch.cat([views(picture[None]) for picture in x])
+        assert torch.equal(views.shared(4)(x), each)
+        assert views.shared(4)(x, (8, 12)).shape == (4, 3, 8, 12)
+
+
+def test_shifts_are_crops_of_a_padded_picture() -> None:
+    x = pictures(40)
+    views = draw_shifts(40, (16, 24), child(0, "shifts"), pad=2)
+    seen, padded = views(x), torch.nn.functional.pad(x, (2, 2, 2, 2))
+    for i, (box, flip) in enumerate(zip(views.boxes.tolist(), views.flips.tolist(), strict=True)):
+        top, left, height, width = box
+        assert (height, width) == (16, 24)
+        slow = padded[i, :, top + 2 : top + 18, left + 2 : left + 26]
+        assert torch.allclose(seen[i], slow.flip(-1) if flip else slow, atol=1e-6)
+    assert set(views.boxes[:, 0].tolist()) == {-2, -1, 0, 1, 2}
+    with pytest.raises(InputError, match="`pad`"):
+        draw_shifts(1, (8, 8), child(0, "shifts"), pad=-1)
 
 
 def test_views_are_differentiable() -> None:

@@ -67,9 +67,10 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "with penalty 2": {"expert": "cpu-ast-penalty-2"},
     },
     "tesla": {"exact": {"gradient": "exact"}},
-    "infer": {"dynamic": {"labels": "dynamic", "label_epochs": 20, "train": {"augment": "", "mix": "none"}}},
+    "infer": {"dynamic": {"labels": "dynamic", "train": {"augment": "", "mix": "none"}}},
 }
 DECOUPLED = ("sre2l", "sre2l++", "cvdd", "rded", "infer")
+DYNAMIC_EPOCHS = {10: 38, 50: 11}  # the stored-label methods' over M + 1, at 50 what the steps read
 BESIDE = ("random", "random_labels", "hard")  # with the first seed: under the set's own teachers, labels and steps
 
 
@@ -115,7 +116,9 @@ def cell(job: Job, root: Path) -> dict[str, Any]:
     road: dict[str, Any] = {"seed": job.seed, "out": out}
     if job.method not in DECOUPLED:
         road.update(ROAD.get(job.dataset, {"reuse": ALL_STEPS}))
-    changes = VARIANTS.get(job.method, {}).get(job.variant, {})
+    changes = dict(VARIANTS.get(job.method, {}).get(job.variant, {}))
+    if job.variant == "dynamic":
+        changes["label_epochs"] = DYNAMIC_EPOCHS[job.ipc]
     start = time.monotonic()
     if job.dataset in BUDGET:
         small = dd.distill(data, small_method(job), **road)
