@@ -17,6 +17,7 @@ from dd.data import Images
 from dd.errors import InputError, refuse, unknown
 from dd.evaluation import EvalReport, NetworkLearner, Row, model_name, origin, tune_lr
 from dd.methods import METHODS, Run, rebuild
+from dd.methods.panel import Member
 from dd.models import Model, ModelSpec
 from dd.process import tune_process
 from dd.seeding import child_seed
@@ -36,6 +37,7 @@ def evaluate(
     steps: int | None = None,
     lr: float | str = "recipe",
     baselines: Sequence[str] | None = None,
+    committee: Sequence[Member] | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     threads: int | None = None,
@@ -58,6 +60,7 @@ def evaluate(
             tuned on the validation split), `class_mean` (one image a class only); and for a set with labels of
             teachers `random_labels` (3 draws under the same teachers and labels) and `hard` (the set with its classes).
             `None`: `random`, and the last two where they can be. A canvas of c × c pictures counts as c² images.
+        committee: of `random_labels`: the set's teachers, where they are the user's own modules.
         store: as in `dd.distill`: where the teachers of `random_labels` are.
         seed: of all networks and draws.
         device, threads, progress, root, download, size: as in `dd.distill`.
@@ -80,7 +83,7 @@ def evaluate(
     loaded = load(path) if path is not None else small
     assert isinstance(loaded, ImageSet)
     if baselines is None:
-        baselines = ("random", *(("random_labels", "hard") if _from_teachers(loaded) else ()))
+        baselines = ("random", *(("random_labels", "hard") if _from_teachers(loaded, committee) else ()))
     protocol = str(loaded.provenance.get("protocol", "clean"))
     real = load_real(
         data, "paper" if protocol == "paper" else "clean", "evaluate", root=root, download=download, size=size
@@ -95,6 +98,7 @@ def evaluate(
             store=home("expert_trajectories", store),
             progress=reporter("evaluate", progress),
         ),
+        committee,
     )
     wanted = list(models) if isinstance(models, Sequence) and not isinstance(models, str) else [models]
     rows, notes = judge.table(wanted, steps, lr, baselines)
@@ -116,9 +120,9 @@ def evaluate(
     )
 
 
-def _from_teachers(small: ImageSet) -> bool:
+def _from_teachers(small: ImageSet, committee: Sequence[Member] | None) -> bool:
     """Whether its labels were made by teachers that can be found again."""
-    return rebuild(small.method) is not None and small.hard() is not small
+    return rebuild(small.method, committee) is not None and small.hard() is not small
 
 
 def _match(small: ImageSet, real: Images) -> ImageSet:
@@ -146,6 +150,7 @@ class _Judge:
     real: Images
     repeats: int
     run: Run
+    committee: Sequence[Member] | None
 
     def table(
         self, models: Sequence[AnyModel], steps: int | None, lr: float | str, baselines: Sequence[str]
@@ -210,9 +215,9 @@ class _Judge:
                 notes.append(f"no class_mean row: it has one image a class, the set has {ipc}")
             elif label == "class_mean":
                 sets.append((label, [self._baseline("class_mean", 1, 0)]))
-            elif label == "hard" or (label == "random_labels" and rebuild(self.small.method) is None):
+            elif label == "hard" or (label == "random_labels" and rebuild(self.small.method, self.committee) is None):
                 sets += [(label, [self.small.hard()])] if label == "hard" else []
-                notes += [] if label == "hard" else ["no random_labels row: the set's teachers are not in its record"]
+                notes += [] if label == "hard" else ["no random_labels row: give the set's teachers as `committee=`"]
             elif label == "random_labels":
                 sets.append((label, [self._same_labels(draw) for draw in range(_DRAWS)]))
             else:
@@ -235,7 +240,7 @@ class _Judge:
 
     def _same_labels(self, draw: int) -> ImageSet:
         """Random real images under the labels of the set's own teachers."""
-        method = rebuild(self.small.method)
+        method = rebuild(self.small.method, self.committee)
         assert method is not None
         run = dataclasses.replace(self.run, seed=child_seed(self.run.seed, "draw", draw))
         last = list(method.of_random_images().distill(self.real, run))[-1]

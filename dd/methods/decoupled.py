@@ -7,13 +7,15 @@ INFER: Zhang, Du, Liu and Zhou, ICLR 2025.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dd.errors import refuse
 from dd.methods.infer import Infer
+from dd.methods.panel import Member, check_members
 from dd.methods.recover import Recover
 from dd.synthetic import TrainRecipe
-from dd.teachers import MEMBERS, TeacherRecipe
+from dd.teachers import MEMBERS, Teacher, TeacherRecipe
 
 STUDENT = TrainRecipe(
     optimizer="adamw",
@@ -65,14 +67,37 @@ def _halves(train: TrainRecipe) -> TrainRecipe:
     return dataclasses.replace(train, accumulate=2)
 
 
+def _same(told: Sequence[Any], members: Sequence[Member]) -> Sequence[Member]:
+    """The members, or refuse those that the set was not made by."""
+    if len(told) != len(members):
+        raise refuse("committee", f"{len(told)} teachers, those of the set", len(members))
+    for one, member in zip(told, members, strict=True):
+        known = one.get("sha256") if isinstance(one, dict) else None
+        if known and isinstance(member, Teacher) and member.sha256 != known:
+            raise refuse("committee", f"{one['name']} with weights {known[:8]}, as in the set", member.sha256[:8])
+    return members
+
+
 _KINDS: dict[str, type[Recover] | type[Infer]] = {"Recover": Recover, "Infer": Infer}
 _TUPLES = ("committee", "priors", "scale", "class_ids")
 
 
-def rebuild(record: Mapping[str, Any]) -> Recover | Infer | None:
-    """The method that a set says it is of; `None` for others, and for one with the user's own modules for teachers."""
+def rebuild(record: Mapping[str, Any], committee: Sequence[Member] | None = None) -> Recover | Infer | None:
+    """The method that a set says it is of; `None` for others, and where its teachers cannot be known.
+
+    Args:
+        record: `small.method`.
+        committee: the teachers of a set whose own are modules of the user, in the same order.
+
+    Raises:
+        InputError: another number of teachers, or a `dd.Teacher` with other weights than the record's.
+    """
     kind = _KINDS.get(str(record.get("class")))
-    if kind is None or not all(isinstance(member, str) for member in record["committee"]):
+    if kind is None:
+        return None
+    if committee is not None:
+        record = {**record, "committee": _same(record["committee"], check_members(committee))}
+    elif not all(isinstance(member, str) for member in record["committee"]):
         return None
     fields: dict[str, Any] = {key: value for key, value in record.items() if key != "class"}
     fields.update({key: tuple(fields[key]) for key in _TUPLES if fields.get(key) is not None})

@@ -85,6 +85,22 @@ def test_a_run_with_an_own_module_to_the_end(tmp_path: Path) -> None:
     report = dd.evaluate(small, REAL, repeats=2, baselines=("random_labels", "hard"))
     assert [row.set for row in report.rows] == ["recover", "hard"]
     assert any("no random_labels row" in note for note in report.notes)
+    again = dd.evaluate(small, REAL, repeats=2, committee=[Own((0, 1, 2))], store=tmp_path)
+    assert [row.set for row in again.rows] == ["recover", "random", "random_labels", "hard"]
+    with pytest.raises(InputError, match="`committee` must be 1 teachers, those of the set; got 2"):
+        dd.evaluate(small, REAL, repeats=1, committee=[Own(), Own()])
+
+
+def test_a_ready_teacher_is_known_by_its_weights() -> None:
+    def ready(bias: float) -> Teacher:
+        own = Own((0, 1, 2))
+        own.norm.bias.data += bias
+        return Teacher("ready", own, Normalise(mean=(0.5,) * 3, std=(0.25,) * 3))
+
+    record = dataclasses.replace(METHOD, committee=(ready(0.0),)).describe()
+    assert rebuild(record, [ready(0.0)]) is not None
+    with pytest.raises(InputError, match="`committee` must be ready with weights"):
+        rebuild(record, [ready(1.0)])
 
 
 def test_pretrained_without_class_ids_is_refused(tmp_path: Path) -> None:
@@ -121,5 +137,5 @@ def test_a_set_stands_beside_the_same_labels_and_hard_ones(tmp_path: Path) -> No
     assert [row.set for row in report.rows] == ["recover", "random", "random_labels", "hard"]
     assert {row.steps for row in report.rows} == {16}
     assert small.hard().recipe.loss == "ce"
-    plain = dd.distill(REAL, "random", ipc=2)
+    plain = dd.distill(REAL, "random", ipc=2, model=NET, steps=3)
     assert [row.set for row in dd.evaluate(plain, REAL, repeats=1).rows] == ["random", "random"]
