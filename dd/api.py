@@ -18,7 +18,7 @@ from dd.errors import InputError, MissingError, refuse, unknown
 from dd.estimate import Estimate, estimate_matching
 from dd.evaluation import NetworkLearner, fit, fresh, origin
 from dd.experts import ExpertRecipe, ExpertStore, load_recipe
-from dd.files import read_json
+from dd.files import read_json, write_bytes
 from dd.inner import EngineName
 from dd.methods import METHODS, Method, Run, Step, TrajectoryMatching
 from dd.presets import Preset, preset, replace_fields
@@ -183,6 +183,7 @@ def _run(method: Method, real: Images, run: Run, protocol: Protocol, folder: Run
             selector.offer(step)
             if folder is not None:
                 folder.log(step)
+                _preview(step, real, folder)
             scored = step
             if step.iteration % max(1, min(50, step.total // 20)) == 0:
                 save_point(step)
@@ -196,6 +197,14 @@ def _run(method: Method, real: Images, run: Run, protocol: Protocol, folder: Run
         small.save(folder.synthetic)
         folder.finish(selection=selector.record, seconds=round(time.monotonic() - start, 3))
     return small
+
+
+def _preview(step: Step, real: Images, folder: RunFolder) -> None:
+    """The images so far as `preview.png`, where a method shows them."""
+    if step.preview is not None:
+        from dd.plot import preview_png
+
+        write_bytes(folder.path / "preview.png", preview_png(step.preview, real.classes))
 
 
 def _text(metrics: Mapping[str, Any]) -> str:

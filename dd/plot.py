@@ -96,6 +96,17 @@ def save_grid(small: ImageSet, path: str | Path, columns: int | None = None, *, 
     return Path(path)
 
 
+def preview_png(pixels: Tensor, classes: Sequence[str]) -> bytes:
+    """Pixels in [0, 1] `[K, n, C, H, W]` as a PNG like `grid`'s: ten images a class, a hundred classes at most."""
+    shown = pixels[:100, :10]
+    scale = _default_scale(max(shown.shape[3:]))
+    cell = (max(1, round(shown.shape[4] * scale)), max(1, round(shown.shape[3] * scale)))
+    rows = [[_picture(picture, cell) for picture in row] for row in shown]
+    buffer = io.BytesIO()
+    _paste(rows, classes[: len(rows)], cell, shown.shape[1], "").save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
 def _default_scale(side: int) -> float:
     low, high = SIDE
     return max(1, round(low / side)) if side <= high else high / side

@@ -80,6 +80,7 @@ class Step:
     """One outer iteration: `iteration` of `total` are done.
 
     `state` is all that is needed to go on from here; its tensors are never changed in place afterwards.
+    `preview` is what the images are so far, for people: pixels in [0, 1] `[K, n, C, H, W]`.
     """
 
     iteration: int
@@ -87,6 +88,7 @@ class Step:
     metrics: Mapping[str, float | int | str]
     state: Mapping[str, Tensor]
     candidates: tuple[Candidate, ...] = ()
+    preview: Tensor | None = None
 
 
 @runtime_checkable

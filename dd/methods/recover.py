@@ -152,7 +152,8 @@ class Recover:
                 small = self._set(pixels, panel.all_votes(self.label_tau), real, transform, run)
                 candidates = (Candidate("last", self.ipc, small),)
             members = "+".join(teacher.name for teacher, _ in chosen)
-            yield Step(i + 1, self.ipc, {"iteration": i + 1, "members": members}, kept, candidates)
+            so_far = pixels[: i + 1].transpose(0, 1)
+            yield Step(i + 1, self.ipc, {"iteration": i + 1, "members": members}, kept, candidates, so_far)
 
     def _patches(self) -> Patches:
         rule: Literal["easy", "medium"] = "medium" if self.init == "medium" else "easy"

@@ -1,4 +1,4 @@
-"""ResNet-20 and a slim ResNet-9: teachers that two CPU cores train in minutes.
+"""ResNet-20 and a slim ResNet-9: small teachers for machines without a GPU.
 
 Both have a 3×3 stem, of stride 2 from 64 px on, average the whole last map, and have batch norms unless told
 otherwise.

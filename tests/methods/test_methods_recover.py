@@ -134,6 +134,7 @@ def test_the_road_from_pictures_to_a_trained_network(tmp_path: Path) -> None:
     assert torch.equal(small.labels.argmax(1), torch.arange(3).repeat_interleave(2))
     report = dd.evaluate(small, REAL, repeats=2, baselines=())
     assert report.mean > 0.5
+    assert (tmp_path / "run/preview.png").read_bytes().startswith(b"\x89PNG")
     again = dd.distill(REAL, METHOD, store=tmp_path / "store", out=tmp_path / "again")
     assert (tmp_path / "run/synthetic.safetensors").read_bytes() == (
         tmp_path / "again/synthetic.safetensors"
