@@ -21,6 +21,14 @@ class _Chunk(NamedTuple):
     """Share of each picture in the batch mean `[n]`; 0 for those that only fill the micro-batch up."""
 
 
+class _Seen(NamedTuple):
+    """What pass 1 leaves for pass 2 of a micro-batch: its pictures with the graph of their augmentation, and maps."""
+
+    leaf: Tensor
+    x: Tensor
+    tape: Kept | None
+
+
 def adjoint_fast(
     problem: Problem,
     micro_batch: int | None = 50,
@@ -35,7 +43,7 @@ def adjoint_fast(
         micro_batch: pictures at once; 25 to 50 are fastest on a CPU. `None` takes the whole batch of a step.
             On a CPU one micro-batch a thread is under way at a time, and there are at least as many as threads.
         reuse: how many of the last steps keep maps and gradients of pass 1 (about a third of a step's activations);
-            `None` keeps all, 0 is the leanest.
+            `None` keeps all, 0 is the leanest. A kept step is not augmented twice.
         compiled: fuse the pointwise kernels with `torch.compile`; without, each is a chain of eager operations.
         hybrid: bfloat16 in the convolutions that are linear in the tangent; pass 1 and all else stay as they are.
 
@@ -61,7 +69,7 @@ class _Layers:
 
     def __init__(self, problem: Problem, net: FastNet, micro_batch: int | None, workers: Workers) -> None:
         self._problem, self._net, self._micro_batch, self._workers = problem, net, micro_batch, workers
-        self._kept: dict[int, list[Kept | None]] = {}
+        self._kept: dict[int, list[_Seen]] = {}
 
     def _chunks(self, i: int) -> list[_Chunk]:
         return _chunks(self._problem.steps[i], self._micro_batch, self._workers.count, self._problem.images)
@@ -70,17 +78,20 @@ class _Layers:
         """See `Passes`."""
         p, net, weights = self._problem, self._net, self._net.weights(theta)
 
-        def one(chunk: _Chunk) -> tuple[Tensor, Kept | None]:
-            part = torch.zeros_like(total)
-            labels = p.labels[chunk.part.index]
-            return part, net.gradient(weights, _pixels(p, chunk), labels, chunk.weight, part, keep)
+        def one(chunk: _Chunk) -> tuple[Tensor, _Seen | None]:
+            part, labels = torch.zeros_like(total), p.labels[chunk.part.index]
+            if not keep:
+                net.gradient(weights, _pixels(p, chunk), labels, chunk.weight, part, keep)
+                return part, None
+            leaf, x = _leaf(p, chunk)
+            return part, _Seen(leaf, x, net.gradient(weights, x.detach(), labels, chunk.weight, part, keep))
 
         kept = []
-        for part, tape in self._workers.map(one, self._chunks(i)):
+        for part, seen in self._workers.map(one, self._chunks(i)):
             total.add_(part)
-            kept.append(tape)
+            kept.append(seen)
         if keep:
-            self._kept[i] = kept
+            self._kept[i] = [seen for seen in kept if seen is not None]
 
     def second(self, i: int, theta: Tensor, rho: Tensor, sums: Sums) -> None:
         """See `Passes`."""
@@ -88,12 +99,13 @@ class _Layers:
         weights, along = net.weights(theta), net.weights(rho)
         want = p.gradient == "exact" and i > p.first  # λ before the first of these steps is nobody's
         chunks = self._chunks(i)
-        stored = self._kept.pop(i, None) or [None] * len(chunks)
+        stored: list[_Seen | None] = [*self._kept.pop(i, [])] or [None] * len(chunks)
 
-        def one(work: tuple[_Chunk, Kept | None]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-            chunk, tape = work
+        def one(work: tuple[_Chunk, _Seen | None]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+            chunk, seen = work
             hessian = torch.zeros_like(rho) if want else None
-            index, leaf, x = _leaf(p, chunk)
+            leaf, x, tape = seen if seen is not None else (*_leaf(p, chunk), None)
+            index = chunk.part.index
             s, x_bar, y_bar = net.second(weights, along, x.detach(), p.labels[index], chunk.weight, hessian, tape)
             (back,) = torch.autograd.grad(x, leaf, x_bar)
             return index, s, back, y_bar, hessian
@@ -138,12 +150,11 @@ def _pixels(p: Problem, chunk: _Chunk) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _leaf(p: Problem, chunk: _Chunk) -> tuple[Tensor, Tensor, Tensor]:
-    """(index, pictures before the augmentation as a leaf, after it with its graph)."""
-    index = chunk.part.index
+def _leaf(p: Problem, chunk: _Chunk) -> tuple[Tensor, Tensor]:
+    """(pictures before the augmentation as a leaf, after it with its graph)."""
     with torch.enable_grad():
-        leaf = p.images[index].detach().requires_grad_()
+        leaf = p.images[chunk.part.index].detach().requires_grad_()
         x = chunk.part.draw(leaf).contiguous(memory_format=torch.channels_last)
         if x is leaf:
             x = leaf.view_as(leaf)
-    return index, leaf, x
+    return leaf, x
