@@ -224,7 +224,7 @@ def test_images_of_the_first_steps() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(InputError, match=r"method.*one that trains \(mtt, ftd, ast, tesla, datm\).*random"):
+    with pytest.raises(InputError, match=r"method.*one of trajectory matching \(mtt, ftd, ast, tesla, datm\).*random"):
         dd.estimate(real_images(), "random")
     with pytest.raises(InputError, match="fields \\(ipc\\) go with a method's name"):
         dd.estimate(real_images(), matching(), ipc=3)
