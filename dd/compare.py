@@ -16,7 +16,7 @@ from dd.api import load, load_real, resolve_device
 from dd.data import Images
 from dd.errors import InputError, refuse, unknown
 from dd.evaluation import EvalReport, NetworkLearner, Row, model_name, origin, tune_lr
-from dd.methods import METHODS, Run, rebuild
+from dd.methods import METHODS, Infer, Recover, Run, rebuild
 from dd.methods.panel import Member
 from dd.models import Model, ModelSpec
 from dd.process import tune_process
@@ -82,8 +82,10 @@ def evaluate(
     path = Path(small) if isinstance(small, str | Path) else None
     loaded = load(path) if path is not None else small
     assert isinstance(loaded, ImageSet)
+    method = rebuild(loaded.method, committee)
     if baselines is None:
-        baselines = ("random", *(("random_labels", "hard") if _from_teachers(loaded, committee) else ()))
+        soft = method is not None and loaded.hard() is not loaded
+        baselines = ("random", *(("random_labels", "hard") if soft else ()))
     protocol = str(loaded.provenance.get("protocol", "clean"))
     real = load_real(
         data, "paper" if protocol == "paper" else "clean", "evaluate", root=root, download=download, size=size
@@ -98,7 +100,7 @@ def evaluate(
             store=home("expert_trajectories", store),
             progress=reporter("evaluate", progress),
         ),
-        committee,
+        method,
     )
     wanted = list(models) if isinstance(models, Sequence) and not isinstance(models, str) else [models]
     rows, notes = judge.table(wanted, steps, lr, baselines)
@@ -118,11 +120,6 @@ def evaluate(
         origin=origin(seed, judge.run.device),
         notes=tuple(notes),
     )
-
-
-def _from_teachers(small: ImageSet, committee: Sequence[Member] | None) -> bool:
-    """Whether its labels were made by teachers that can be found again."""
-    return rebuild(small.method, committee) is not None and small.hard() is not small
 
 
 def _match(small: ImageSet, real: Images) -> ImageSet:
@@ -150,7 +147,8 @@ class _Judge:
     real: Images
     repeats: int
     run: Run
-    committee: Sequence[Member] | None
+    method: Recover | Infer | None
+    """The set's own, where its labels are of teachers that can be found again."""
 
     def table(
         self, models: Sequence[AnyModel], steps: int | None, lr: float | str, baselines: Sequence[str]
@@ -215,9 +213,10 @@ class _Judge:
                 notes.append(f"no class_mean row: it has one image a class, the set has {ipc}")
             elif label == "class_mean":
                 sets.append((label, [self._baseline("class_mean", 1, 0)]))
-            elif label == "hard" or (label == "random_labels" and rebuild(self.small.method, self.committee) is None):
-                sets += [(label, [self.small.hard()])] if label == "hard" else []
-                notes += [] if label == "hard" else ["no random_labels row: give the set's teachers as `committee=`"]
+            elif label == "hard":
+                sets.append((label, [self.small.hard()]))
+            elif label == "random_labels" and self.method is None:
+                notes.append("no random_labels row: give the set's teachers as `committee=`")
             elif label == "random_labels":
                 sets.append((label, [self._same_labels(draw) for draw in range(_DRAWS)]))
             else:
@@ -240,10 +239,9 @@ class _Judge:
 
     def _same_labels(self, draw: int) -> ImageSet:
         """Random real images under the labels of the set's own teachers."""
-        method = rebuild(self.small.method, self.committee)
-        assert method is not None
+        assert self.method is not None
         run = dataclasses.replace(self.run, seed=child_seed(self.run.seed, "draw", draw))
-        last = list(method.of_random_images().distill(self.real, run))[-1]
+        last = list(self.method.of_random_images().distill(self.real, run))[-1]
         made = last.candidates[0].set
         assert isinstance(made, ImageSet)
         return made

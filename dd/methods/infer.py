@@ -14,14 +14,13 @@ from dd.data import Images, check_ipc
 from dd.errors import refuse
 from dd.methods.base import Candidate, Run, Step
 from dd.methods.panel import Member, Panel, check_members, describe_members, seat
-from dd.methods.recover import recovery_of
-from dd.methods.recovery import compensator
+from dd.methods.recovery import Recovery, compensator
 from dd.methods.relabel import make_labels
 from dd.methods.start import pick_real
-from dd.shapes import check_choices, check_number, check_whole
+from dd.shapes import check_choices, check_whole
 from dd.synthetic import CompensatedImages, TrainRecipe, base_sets
 from dd.teachers import TeacherRecipe, label
-from dd.teachers.statistics import STATISTICS_NORMS, StatisticsNorm
+from dd.teachers.statistics import StatisticsNorm
 from dd.views import MIX_KINDS, MixKind
 from dd.whiten import Normalise
 
@@ -76,12 +75,7 @@ class Infer:
         object.__setattr__(self, "committee", check_members(self.committee))
         for name in ("ipc", "label_epochs"):
             check_whole(getattr(self, name), name)
-        for name in ("lr", "bn_weight", "first_bn"):
-            check_number(getattr(self, name), name, low=0.0)
-        for name in ("jitter", "iterations"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise refuse(name, "a whole number of at least 0", repr(value))
+        Recovery.of(self)
         check_choices(self, _CHOICES)
         if (self.labels == "hard") != (self.train.loss == "ce"):
             got = f"{self.train.loss!r} with {self.labels!r}"
@@ -142,7 +136,7 @@ class Infer:
             done = (j * count + m) * self.iterations + t
             run.progress(done, sets * count * self.iterations, f"compensate, loss {loss:.3f}")
 
-        y, how, voters = torch.arange(len(start), device=run.device), recovery_of(self), [(panel.teachers[m], 1.0)]
+        y, how, voters = torch.arange(len(start), device=run.device), Recovery.of(self), [(panel.teachers[m], 1.0)]
         return compensator(voters, start, y, transform, how, run.seed, (j, m), tell)[0].half().cpu()
 
     def _set(
@@ -183,7 +177,6 @@ class Infer:
 
 _BATCH = 500
 _CHOICES = {
-    "bn_norm": STATISTICS_NORMS,
     "labels": ("hard", "static", "dynamic"),
     "mix": MIX_KINDS,
 }

@@ -14,7 +14,7 @@ from dd.data import Images
 from dd.errors import refuse
 from dd.methods.base import Run
 from dd.models import ModelSpec, as_spec
-from dd.teachers import Teacher, TeacherRecipe, TeacherStore, accuracy, pretrained_teacher, vote_weights
+from dd.teachers import Teacher, TeacherRecipe, TeacherStore, accuracy, label, pretrained_teacher, vote_weights
 from dd.whiten import Normalise
 
 Member = str | Teacher | nn.Module
@@ -44,11 +44,8 @@ class Panel:
     def score(self, pixels: Tensor, tau: float) -> Tensor:
         """Logits `[n, K]` of the whole committee for pixels in [0, 1], by running statistics."""
         device = next(self.teachers[0].module.parameters()).device
-        scores = [weight * teacher(pixels.to(device)) for teacher, weight in self.all_votes(tau)]
-        total = scores[0]
-        for score in scores[1:]:
-            total = total + score
-        return total
+        votes = self.all_votes(tau)
+        return label([teacher.as_module() for teacher, _ in votes], [w for _, w in votes], pixels.to(device))
 
 
 def check_members(committee: object) -> tuple[Member, ...]:

@@ -23,7 +23,7 @@ from dd.shapes import check_choices, check_number, check_whole
 from dd.synthetic import LabelStore, SyntheticImages, TrainRecipe
 from dd.teachers import BN_MODES, LABEL_TAU, RECOVER_TAU, BNMode, Teacher, TeacherRecipe, label, voters
 from dd.teachers.committee import SCHEDULES, Schedule
-from dd.teachers.statistics import STATISTICS_NORMS, StatisticsNorm
+from dd.teachers.statistics import StatisticsNorm
 from dd.views import MIX_KINDS, MixKind
 from dd.whiten import Normalise
 
@@ -101,14 +101,11 @@ class Recover:
         object.__setattr__(self, "committee", check_members(self.committee))
         for name in ("ipc", "size", "label_epochs"):
             check_whole(getattr(self, name), name)
-        for name in ("lr", "bn_weight", "first_bn", "tau", "label_tau"):
+        for name in ("tau", "label_tau"):
             check_number(getattr(self, name), name, low=0.0)
         if self.batch is not None:
             check_whole(self.batch, "batch")
-        for name in ("jitter", "iterations"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise refuse(name, "a whole number of at least 0", repr(value))
+        Recovery.of(self)
         check_choices(self, _CHOICES)
         self._patches()
         check_priors(self.priors, self.committee)
@@ -176,7 +173,7 @@ class Recover:
         self, i: int, start: Tensor, chosen: list[tuple[Teacher, float]], transform: Normalise, run: Run
     ) -> Tensor:
         """Image i of every class, pixels in [0, 1] on the CPU, rounded to the 256 levels that are stored."""
-        how = recovery_of(self)
+        how = Recovery.of(self)
         blocks = torch.arange(len(start)).split(self.batch or len(start))
         made = []
         for place, block in enumerate(blocks):
@@ -225,11 +222,6 @@ class Recover:
         )
 
 
-def recovery_of(method: Any) -> Recovery:
-    """The options of recovery among a method's fields."""
-    return Recovery(**{f.name: getattr(method, f.name) for f in dataclasses.fields(Recovery)})
-
-
 def check_priors(priors: tuple[float, ...] | None, committee: tuple[Member, ...]) -> None:
     """Refuse another number of priors than of members."""
     if priors is not None and len(priors) != len(committee):
@@ -247,7 +239,6 @@ def check_label_recipe(labels: str, train: TrainRecipe) -> None:
 
 _CHOICES = {
     "schedule": SCHEDULES,
-    "bn_norm": STATISTICS_NORMS,
     "init": ("noise", "real", "rded", "medium"),
     "labels": ("hard", "static", "stored"),
     "mix": MIX_KINDS,

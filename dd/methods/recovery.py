@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dd.errors import DivergedError
+from dd.errors import DivergedError, refuse
 from dd.seeding import child
+from dd.shapes import check_choices, check_number
 from dd.teachers import StatisticsMatch, Teacher
-from dd.teachers.statistics import StatisticsNorm
+from dd.teachers.statistics import STATISTICS_NORMS, StatisticsNorm
 from dd.views import draw_views
 from dd.whiten import Normalise
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recovery:
-    """How a block of images is recovered; see `Recover` for the fields."""
+    """How a block of images is recovered; see `Recover` for the fields.
+
+    Raises:
+        InputError: a field out of range.
+    """
 
     iterations: int
     lr: float
@@ -30,6 +37,20 @@ class Recovery:
     crop: bool
     shared_crop: bool
     jitter: int
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "bn_weight", "first_bn"):
+            check_number(getattr(self, name), name, low=0.0)
+        for name in ("jitter", "iterations"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise refuse(name, "a whole number of at least 0", repr(value))
+        check_choices(self, {"bn_norm": STATISTICS_NORMS})
+
+    @staticmethod
+    def of(method: Any) -> Recovery:
+        """The options of recovery among a method's fields."""
+        return Recovery(**{f.name: getattr(method, f.name) for f in dataclasses.fields(Recovery)})
 
 
 def step_size(lr: float, t: int, iterations: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dd.files import load_tensors
+from dd.files import read_meta
 from dd.synthetic.compensated import CompensatedImages
 from dd.synthetic.images import SyntheticImages
 
@@ -18,6 +18,5 @@ def load_set(path: str | Path) -> ImageSet:
     Raises:
         MissingError, DamagedError: see `SyntheticImages.load`.
     """
-    _, meta = load_tensors(Path(path))
-    kind = CompensatedImages if meta.get("kind") == "compensated" else SyntheticImages
+    kind = CompensatedImages if read_meta(Path(path)).get("kind") == "compensated" else SyntheticImages
     return kind.load(path)

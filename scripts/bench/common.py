@@ -113,9 +113,25 @@ def rounds() -> Iterator[None]:
         print(READY, flush=True)
 
 
+def take_turns(children: Mapping[str, Child], repeats: int) -> dict[str, dict[str, Any]]:
+    """The results of waiting children, by row, after `repeats` rounds in which each does one timed pass in turn."""
+    for i in range(repeats):
+        print(f"round {i + 1} of {repeats} …", file=sys.stderr, flush=True)
+        for child in children.values():
+            child.go()
+    return {row: child.result() for row, child in children.items()}
+
+
 def run_child(script: str, row: str, arguments: list[str], environment: Mapping[str, str]) -> dict[str, Any]:
     """A row of a bench without timed rounds, in a process of its own."""
     return Child(script, row, arguments, environment).result()
+
+
+def check_least(parser: argparse.ArgumentParser, args: argparse.Namespace, **least: int) -> None:
+    """Refuse an argument that is smaller than it may be."""
+    for name, value in least.items():
+        if getattr(args, name) < value:
+            parser.error(f"--{name.replace('_', '-')} must be at least {value}; got {getattr(args, name)}")
 
 
 def chosen_rows(parser: argparse.ArgumentParser, text: str, known: Sequence[str]) -> list[str]:

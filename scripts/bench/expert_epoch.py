@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from common import chosen_rows, run_child
+from common import check_least, chosen_rows, run_child
 
 ROWS = ("compiled", "side_by_side", "eager", "plain")
 WARM = 2  # steps
@@ -142,9 +142,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, the rest on stderr")
     parser.add_argument("--child", choices=ROWS, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
-    for name in ("steps", "repeats", "batch", "width", "threads"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} must be at least 1; got {getattr(args, name)}")
+    check_least(parser, args, steps=1, repeats=1, batch=1, width=1, threads=1)
     args.rows = chosen_rows(parser, args.rows, ROWS)
     return args
 

@@ -25,7 +25,7 @@ import json
 import sys
 from typing import Any
 
-from common import MB, Setting, base_mb, cores, give_back, high_water_mb, reset_high_water, run_child
+from common import MB, Setting, base_mb, check_least, cores, give_back, high_water_mb, reset_high_water, run_child
 from matching_step import LEAN_ENVIRONMENT, LEAN_MICRO_BATCH
 
 ENGINES = ("fast", "generic")
@@ -107,9 +107,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, the rest on stderr")
     parser.add_argument("--child", type=whole_numbers, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
-    for name in ("images", "width", "micro_batch", "threads"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} must be at least 1; got {getattr(args, name)}")
+    check_least(parser, args, images=1, width=1, micro_batch=1, threads=1)
     if not args.steps or min(args.steps) < 1:
         parser.error(f"--steps must be numbers of at least 1; got {args.steps}")
     if any(not 1 <= kept <= min(args.steps) for kept in args.reuse):

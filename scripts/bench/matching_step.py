@@ -48,7 +48,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common import MB, Child, Setting, base_mb, chosen_rows, cores, high_water_mb, reset_high_water, rounds
+from common import (
+    MB,
+    Child,
+    Setting,
+    base_mb,
+    check_least,
+    chosen_rows,
+    cores,
+    high_water_mb,
+    reset_high_water,
+    rounds,
+    take_turns,
+)
 
 ROWS = ("adjoint", "adjoint_lean", "adjoint_generic", "adjoint_hybrid", "unroll", "plain", "plain_tuned")
 TUNED = ("adjoint", "adjoint_generic", "adjoint_hybrid", "plain_tuned")
@@ -167,7 +179,7 @@ def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def start(row: str, arguments: list[str]) -> Child:
+def launch(row: str, arguments: list[str]) -> Child:
     """A row in a process of its own, up to its first timed pass."""
     print(f"{row} …", file=sys.stderr, flush=True)
     made = Child(__file__, row, arguments, LEAN_ENVIRONMENT if row == "adjoint_lean" else {})
@@ -206,9 +218,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--reference", help=argparse.SUPPRESS)
     parser.add_argument("--child", choices=(*ROWS, "reference"), help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
-    for name, least in (("steps", 1), ("images", 1), ("width", 1), ("threads", 1), ("repeats", 0)):
-        if getattr(args, name) < least:
-            parser.error(f"--{name} must be at least {least}; got {getattr(args, name)}")
+    check_least(parser, args, steps=1, images=1, width=1, threads=1, repeats=0)
     args.rows = chosen_rows(parser, args.rows, ROWS)
     return args
 
@@ -222,13 +232,8 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         if not args.no_reference:
             arguments = [*arguments, "--reference", str(Path(folder) / "gradient.pt")]
-            start("reference", arguments).result()
-        children = {row: start(row, arguments) for row in args.rows}
-        for i in range(args.repeats):
-            print(f"round {i + 1} of {args.repeats} …", file=sys.stderr, flush=True)
-            for row in args.rows:
-                children[row].go()
-        results = {row: child.result() for row, child in children.items()}
+            launch("reference", arguments).result()
+        results = take_turns({row: launch(row, arguments) for row in args.rows}, args.repeats)
     text = f"width {args.width}, {args.images} images, N = {args.steps}, {args.threads} threads\n{table(results)}"
     print(text, file=sys.stderr if args.json else sys.stdout)
     if args.json:

