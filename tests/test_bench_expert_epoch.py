@@ -34,4 +34,4 @@ def test_one_object_with_the_rows() -> None:
         [sys.executable, str(script), "--rows", "best"], capture_output=True, text=True, check=False
     )
     assert refused.returncode == 2
-    assert "unknown row 'best'; known: compiled, eager, plain" in refused.stderr
+    assert "unknown row 'best'; known: compiled, side_by_side, eager, plain" in refused.stderr
