@@ -85,8 +85,8 @@ def seat(
 ) -> Panel:
     """The committee for this data: trained where missing, tried on real images, with measured priors.
 
-    A name is trained by `recipe`; `tv:NAME(weights=…)` comes with its weights and their own constants; a bare module is
-    taken to work on the data's own mean and std.
+    A name is trained by `recipe`; `tv:NAME(weights=…)` and `timm:NAME(weights=…)` come with their weights and own
+    constants; a bare module is taken to work on the data's own mean and std.
 
     Raises:
         InputError: a member that does not know the data's classes, or a module without the data's mean.

@@ -41,7 +41,8 @@ class Recover:
         name: key of the recipe of fields.
         ipc: images per class.
         committee: model names (each trained by `teacher`, or taken from its store), `tv:NAME(weights=default)`,
-            `dd.Teacher` values or trained modules, the last for pictures in the data's own mean and std.
+            `timm:NAME(weights=default)`, `dd.Teacher` values or trained modules, the last for pictures in the data's
+            own mean and std.
         teacher: how teachers are trained (its `model` is not read).
         class_ids: which outputs of pretrained members are the data's classes; `None` for all, or those of the card.
         priors: α in per cent, one a member; `None` takes the accuracies of the teachers on held-out training images.

@@ -1,10 +1,11 @@
-"""torchvision's classifiers, written `tv:NAME`, untrained or with torchvision's weights."""
+"""Classifiers of torchvision, `tv:NAME`, and of timm, `timm:NAME`, untrained or with those packages' weights."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Final
 
 from torch import nn
 
@@ -12,21 +13,69 @@ from dd.errors import MissingError, refuse, unknown
 from dd.models.convnet import Size
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What travels with a set of weights.
+
+    Attributes:
+        mean, std: of the pixels in [0, 1] that they were trained on, one a channel.
+        outputs: of their last layer.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """A package of classifiers.
+
+    Attributes:
+        title: for people.
+        names: the names of its classifiers.
+        make: `f(name, channels, classes, size, *, weights="none") -> nn.Module`.
+        trained: `f(name, weights)`: what belongs to a set of weights.
+    """
+
+    title: str
+    names: Callable[[], Sequence[str]]
+    make: Callable[..., nn.Module]
+    trained: Callable[[str, str], Trained]
+
+
+def split_zoo(name: str) -> tuple[str, str]:
+    """(`tv:` or `timm:`, the name after it), or ("", the name)."""
+    prefix, colon, short = name.partition(":")
+    return (prefix + colon, short) if prefix + colon in ZOOS else ("", name)
+
+
+def check_zoo_name(prefix: str, name: str) -> None:
+    """Refuse a name that is none of the zoo's classifiers, and list the close ones.
+
+    Raises:
+        InputError: it is none.
+        MissingError: the zoo's package is not installed.
+    """
+    zoo = ZOOS[prefix]
+    names = zoo.names()
+    if name in names:
+        return
+    base, dot, tag = name.partition(".")
+    if dot and base in names:
+        ways = f"Weights are an option: {prefix}{base}(weights={tag})."
+    elif close := get_close_matches(name, names, n=5, cutoff=0.5):
+        ways = f"Close: {', '.join(prefix + n for n in close)}."
+    else:
+        ways = f"It has {', '.join(names)}." if len(names) < 200 else f"It has {len(names):,} names."
+    raise refuse("model", f"{prefix} and the name of an image classifier of {zoo.title}", f"'{prefix}{name}'", ways)
+
+
 def torchvision_names() -> Sequence[str]:
     """Names of torchvision's image classifiers (not its detectors, segmenters, quantised or video nets)."""
     import torchvision
 
     return torchvision.models.list_models(module=torchvision.models)
-
-
-def check_torchvision_name(name: str) -> None:
-    """Refuse a name that is none of torchvision's classifiers, and list the close ones."""
-    names = torchvision_names()
-    if name in names:
-        return
-    close = ", ".join(f"tv:{n}" for n in get_close_matches(name, names, n=5, cutoff=0.5))
-    ways = f"Close: {close}." if close else f"It has {', '.join(names)}."
-    raise refuse("model", "tv: and the name of an image classifier of torchvision", f"'tv:{name}'", ways)
 
 
 def torchvision_model(name: str, channels: int, classes: int, size: Size, *, weights: str = "none") -> nn.Module:
@@ -52,7 +101,7 @@ def torchvision_model(name: str, channels: int, classes: int, size: Size, *, wei
             cannot cut into patches.
         MissingError: the weights are not in torch's cache and cannot be downloaded.
     """
-    check_torchvision_name(name)
+    check_zoo_name("tv:", name)
     import torchvision
 
     if weights == "none":
@@ -64,11 +113,7 @@ def torchvision_model(name: str, channels: int, classes: int, size: Size, *, wei
         return net if channels == 3 else _with_channels(net, channels)
     if channels != 3:
         raise refuse("channels", "3 for pretrained weights", channels, "Use `weights=none`, or colour pictures.")
-    sets = torchvision.models.get_model_weights(name)
-    known = ["none", "default", *(w.name for w in sets)]
-    if weights not in known:
-        raise unknown(f"weights of tv:{name}", weights, known)
-    chosen = sets.DEFAULT if weights == "default" else sets[weights]
+    chosen = _torchvision_weights(name, weights)
     try:
         net = torchvision.models.get_model(name, weights=chosen)
     except OSError as error:
@@ -127,11 +172,113 @@ def _replaced(net: nn.Module, path: str, fresh: nn.Module) -> nn.Module:
     return net
 
 
-def pretrained_constants(name: str, weights: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(mean, std) that torchvision's weights of a network were trained with."""
+def _torchvision_weights(name: str, weights: str) -> Any:
+    """torchvision's record of a set of weights, or refuse a name that it does not know."""
     import torchvision
 
     sets = torchvision.models.get_model_weights(name)
-    chosen = sets.DEFAULT if weights == "default" else sets[weights]
-    preset = chosen.transforms()
-    return tuple(preset.mean), tuple(preset.std)
+    known = ["none", "default", *(w.name for w in sets)]
+    if weights not in known:
+        raise unknown(f"weights of tv:{name}", weights, known)
+    return sets.DEFAULT if weights == "default" else sets[weights]
+
+
+def torchvision_trained(name: str, weights: str) -> Trained:
+    """What belongs to torchvision's weights of a network, all of them ImageNet's.
+
+    Raises:
+        InputError: unknown weights.
+    """
+    preset = _torchvision_weights(name, weights).transforms()
+    return Trained(tuple(preset.mean), tuple(preset.std), 1000)
+
+
+def _timm() -> Any:
+    """The package, or how to get it."""
+    try:
+        import timm
+    except ImportError as error:
+        raise MissingError('timm: models need the package timm: pip install "dd-distillation[timm]"') from error
+    return timm
+
+
+def timm_names() -> Sequence[str]:
+    """Names of timm's networks, without the tags of their weights.
+
+    Raises:
+        MissingError: timm is not installed.
+    """
+    return _timm().list_models()
+
+
+def timm_model(name: str, channels: int, classes: int, size: Size, *, weights: str = "none") -> nn.Module:
+    """A network of timm with `classes` outputs; see `torchvision_model`, whose rules these are.
+
+    With weights the last layer is the pretrained one if it has `classes` outputs, else a fresh one. Transformers are
+    made for `size`, their pretrained places interpolated.
+
+    Args:
+        name: timm's name, without `timm:` and without a tag.
+        channels: C.
+        classes: K.
+        size: height and width in pixels.
+        weights: `none` (untrained), `default`, or the tag of a weight set such as `a1_in1k`.
+
+    Raises:
+        InputError: unknown name or weights, weights for another number of channels, or a size that a transformer
+            cannot cut into patches.
+        MissingError: timm is not installed, or the weights are not in its cache and cannot be downloaded.
+    """
+    timm = _timm()
+    check_zoo_name("timm:", name)
+    fields: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
+    known = timm.get_pretrained_cfg(name)
+    if known is not None and known.fixed_input_size:
+        fields["img_size"] = size
+    if weights != "none":
+        held = _timm_config(name, weights)
+        if channels != held.input_size[0]:
+            way_out = "Use `weights=none`, or other pictures."
+            raise refuse("channels", f"{held.input_size[0]} for pretrained weights", channels, way_out)
+        fields["pretrained"] = True
+    try:
+        return timm.create_model(name if weights in ("none", "default") else f"{name}.{weights}", **fields)
+    except OSError as error:
+        raise MissingError(
+            f"the weights of timm:{name} are not here and cannot be fetched ({error}). "
+            f"Put them into the cache of huggingface_hub, or use `weights=none`."
+        ) from error
+    except AssertionError as error:  # some transformers' patches; `build` finds the others
+        cause = (str(error).splitlines() or [""])[0]
+        raise refuse("size", f"one that timm:{name} takes", f"{size[0]}x{size[1]}: {cause}") from error
+
+
+def _timm_config(name: str, weights: str) -> Any:
+    """timm's record of a set of weights, or refuse a tag that it does not know."""
+    timm = _timm()
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{name}.*")]
+    known = ["none", *(["default", *tags] if tags else ())]
+    if weights not in known:
+        raise unknown(f"weights of timm:{name}", weights, known)
+    return timm.get_pretrained_cfg(name if weights == "default" else f"{name}.{weights}")
+
+
+def timm_trained(name: str, weights: str) -> Trained:
+    """What belongs to timm's weights of a network.
+
+    Raises:
+        InputError: unknown weights, or weights without a last layer for classes.
+        MissingError: timm is not installed.
+    """
+    held = _timm_config(name, weights)
+    if not held.num_classes:
+        way_out = "Choose weights that were trained or tuned on classes."
+        raise refuse("weights", f"of timm:{name} with a last layer for classes", weights, way_out)
+    return Trained(tuple(held.mean), tuple(held.std), held.num_classes)
+
+
+ZOOS: Final[dict[str, Zoo]] = {
+    "tv:": Zoo("torchvision", torchvision_names, torchvision_model, torchvision_trained),
+    "timm:": Zoo("timm", timm_names, timm_model, timm_trained),
+}
+"""Prefix → package. To add one: its four functions here, and a line."""

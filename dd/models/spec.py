@@ -20,7 +20,7 @@ from dd.models.classic import alexnet, lenet, mlp, vgg11
 from dd.models.convnet import Size, convnet
 from dd.models.densenet import densenet121
 from dd.models.mobile import efficientnet_b0, mobilenet_v2, shufflenet_v2
-from dd.models.pretrained import check_torchvision_name, torchvision_model
+from dd.models.pretrained import ZOOS, check_zoo_name, split_zoo
 from dd.models.resnet import resnet18, resnet18_ap
 from dd.models.slim import resnet9, resnet20
 from dd.seeding import isolated
@@ -47,8 +47,6 @@ MODELS: Final[dict[str, Factory]] = {
 }
 """Name → `f(channels, classes, size, **options) -> nn.Module`. To add a model: one file, one line here."""
 
-TORCHVISION: Final = "tv:"
-
 _SPEC = re.compile(r"\s*([\w:.-]+)\s*(?:\((.*)\))?\s*", re.ASCII | re.DOTALL)
 _WORD = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 _INT = re.compile(r"[+-]?\d+", re.ASCII)
@@ -58,13 +56,14 @@ _BOOLS: Final = {"true": True, "True": True, "false": False, "False": False}
 
 def _factory(name: str) -> Factory:
     """The factory of `name`, or refuse and list the known ones."""
-    if name.startswith(TORCHVISION):
-        check_torchvision_name(name.removeprefix(TORCHVISION))
-        return partial(torchvision_model, name.removeprefix(TORCHVISION))
+    prefix, short = split_zoo(name)
+    if prefix:
+        check_zoo_name(prefix, short)
+        return partial(ZOOS[prefix].make, short)
     if name not in MODELS:
         close = get_close_matches(name.lower(), MODELS, n=1)
         hint = f"Did you mean {close[0]}? " if close else ""
-        raise unknown("model", name, MODELS, f"{hint}torchvision's are written tv:NAME.")
+        raise unknown("model", name, MODELS, f"{hint}torchvision's are written tv:NAME, timm's timm:NAME.")
     return MODELS[name]
 
 
@@ -96,13 +95,13 @@ def _text(value: Value) -> str:
 @final
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model of `MODELS` or of torchvision, and its options, as a value.
+    """A model of `MODELS`, of torchvision or of timm, and its options, as a value.
 
     `parse(str(spec)) == spec`, and two texts of one network give one spec: options are sorted by name and
     those at their default are left out, so `convnet(width=128)` is `convnet` and shares its stored experts.
 
     Attributes:
-        name: a key of `MODELS`, or `tv:` and torchvision's name.
+        name: a key of `MODELS`, or `tv:` and torchvision's name, or `timm:` and timm's.
         options: (name, value) pairs in that canonical form. `ModelSpec.of` makes it from keywords.
 
     Raises:

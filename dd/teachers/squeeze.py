@@ -40,7 +40,7 @@ class TeacherRecipe:
     """How a teacher is trained on the real training images.
 
     Attributes:
-        model: a name, `tv:NAME`, a `ModelSpec` text; recovery needs batch norms.
+        model: a name, `tv:NAME`, `timm:NAME`, a `ModelSpec` text; recovery needs batch norms.
         epochs, batch_size: of training; the last batch of an epoch may be short, and is left out where it is one image.
         optimizer, lr, momentum, weight_decay: `sgd` (with Nesterov's off) or `adam`; lr falls by a cosine to 0, a step
             at a time.
