@@ -14,6 +14,7 @@ from dd.data import Images, check_ipc
 from dd.errors import refuse
 from dd.methods.base import Candidate, Run, Step
 from dd.methods.panel import Member, Panel, check_members, describe_members, seat
+from dd.methods.recover import check_label_bytes
 from dd.methods.recovery import Recovery, compensator
 from dd.methods.relabel import make_labels
 from dd.methods.start import pick_real
@@ -45,6 +46,7 @@ class Infer:
             image; or `dynamic`: logits of every augmented, mixed batch, stored for `label_epochs` epochs.
         label_epochs, mix: of dynamic labels; batches are the student's `train.batch_size`. The paper divides a static
             run's epochs by M + 1, so that the labels are as many as SRe2L's.
+        label_bytes: what dynamic labels may take, as in `Recover`.
         train: how fresh networks are trained; loss="kl" (not with hard labels). With static labels it has the
             augmentation and the mixing, which interpolates their logits.
 
@@ -68,6 +70,7 @@ class Infer:
     jitter: int = 4
     labels: Literal["hard", "static", "dynamic"] = "static"
     label_epochs: int = 80
+    label_bytes: int | None = None
     mix: MixKind = "mixup"
     train: TrainRecipe = field(default_factory=lambda: TrainRecipe(loss="kl", temperature=30.0, mix="mixup"))
 
@@ -83,6 +86,7 @@ class Infer:
         if self.labels == "dynamic" and (self.train.augment or self.train.mix != "none"):
             way_out = "Dynamic labels are those of stored shifts and mixes."
             raise refuse("train", "without `augment` and `mix` with dynamic labels", "one of them", way_out)
+        check_label_bytes(self.label_bytes, self.labels)
 
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""
@@ -167,6 +171,7 @@ class Infer:
                 batch=min(self.train.batch_size, len(pictures)),
                 mix=self.mix,
                 scale=None,
+                nbytes=self.label_bytes,
                 seed=run.seed,
                 device=run.device,
                 progress=run.progress,

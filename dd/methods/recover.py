@@ -62,6 +62,8 @@ class Recover:
         bn_mode, label_tau: of soft labels: running or batch statistics (see `dd.teachers.label`), τ of the whole
             committee's weights.
         label_epochs, mix, scale: of stored labels: E, the mixing, and the crops' share of the area.
+        label_bytes: what stored labels may take: a random part of the batches is kept, from which the student's epochs
+            are composed anew (LPLD); `None` for all.
         train: how fresh networks are trained on the set.
 
     Raises:
@@ -94,6 +96,7 @@ class Recover:
     bn_mode: BNMode = "running"
     label_tau: float = LABEL_TAU
     label_epochs: int = 300
+    label_bytes: int | None = None
     mix: MixKind = "cutmix"
     scale: tuple[float, float] = (0.08, 1.0)
     train: TrainRecipe = field(default_factory=TrainRecipe)
@@ -111,6 +114,7 @@ class Recover:
         self._patches()
         check_priors(self.priors, self.committee)
         check_label_recipe(self.labels, self.train)
+        check_label_bytes(self.label_bytes, self.labels)
 
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""
@@ -217,6 +221,7 @@ class Recover:
             bn_mode=self.bn_mode,
             mix=self.mix,
             scale=self.scale,
+            nbytes=self.label_bytes,
             seed=run.seed,
             device=run.device,
             progress=run.progress,
@@ -236,6 +241,15 @@ def check_label_recipe(labels: str, train: TrainRecipe) -> None:
     if labels == "stored" and (train.augment or train.mix != "none"):
         way_out = "The stored labels are those of stored crops and mixes."
         raise refuse("train", "without `augment` and `mix` with stored labels", "one of them", way_out)
+
+
+def check_label_bytes(label_bytes: int | None, labels: str) -> None:
+    """Refuse a byte budget that is no whole number, or is of labels that are not stored batch by batch."""
+    if label_bytes is None:
+        return
+    check_whole(label_bytes, "label_bytes")
+    if labels not in ("stored", "dynamic"):
+        raise refuse("label_bytes", "None where no batches are stored", f"{label_bytes} with {labels!r} labels")
 
 
 _CHOICES = {

@@ -28,6 +28,7 @@ def make_labels(
     mix: MixKind = "cutmix",
     alpha: float | None = None,
     scale: tuple[float, float] | None = (0.08, 1.0),
+    nbytes: int | None = None,
     seed: int = 0,
     device: torch.device | None = None,
     progress: Callable[[int, int, str], None] = lambda done, total, text: None,
@@ -42,12 +43,13 @@ def make_labels(
         micro_batch, bn_mode: see `dd.teachers.label`; the student's micro-batch.
         mix, alpha: see `dd.views`.
         scale: shares of the area of random resized crops; `None` shifts by up to 4 pixels instead (INFER).
-        seed: of orders, crops and mixing.
+        nbytes: what the store may take: a random part of its batches stays (`LabelStore.pruned`); `None` for all.
+        seed: of orders, crops and mixing, and of what stays.
         device: of the teachers.
         progress: called after each batch.
 
     Raises:
-        InputError: pictures of another type, an option out of range, or members that disagree.
+        InputError: pictures of another type, an option out of range, members that disagree, or `nbytes` below a batch.
     """
     if pictures.dtype != torch.uint8:
         raise refuse("pictures", "uint8, as they are stored", pictures.dtype)
@@ -78,4 +80,5 @@ def make_labels(
         "scale": list(scale) if scale else None,
         "seed": seed,
     }
-    return LabelStore(tuple(records), digest(pictures), made)
+    store = LabelStore(tuple(records), digest(pictures), made)
+    return store if nbytes is None else store.pruned(nbytes, seed)

@@ -187,7 +187,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         With a label store: all its records in turn, as in `SyntheticImages`.
         """
         if self.store is not None:
-            for x, logits in self.store.replay(self.pictures().float() / 255):
+            for x, logits in self.store.replay(self.pictures().float() / 255, generator):
                 yield self.transform.forward(x), logits
             return
         images, labels = self.images, self.labels

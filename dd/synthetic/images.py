@@ -107,11 +107,11 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         canvases, as in the authors' code.
 
         Of a set with a label store: all its records in turn, each (images as the teachers saw them, teacher logits);
-        `size` and `generator` were fixed when the labels were made.
+        `size` was fixed when the labels were made, and so was the order, unless the store was pruned.
         """
         if self.store is not None:
             transform = self.ready_transform()
-            for x, logits in self.store.replay(self.pictures().float() / 255):
+            for x, logits in self.store.replay(self.pictures().float() / 255, generator):
                 yield transform.forward(x), logits
             return
         whole = size >= len(self)

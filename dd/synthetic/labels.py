@@ -69,7 +69,7 @@ class LabelStore:
         records: the batches.
         images: sha256 of the set's stored pictures: labels of other pictures are refused.
         made: how: members with hashes and weights, bn_mode, micro_batch, batch, mix and its α, crop scale and ratio,
-            seed, τ, versions. For people and for checks; replay does not need it.
+            seed, τ, versions. For people and for checks; replay only asks whether the store was `pruned`.
     """
 
     records: tuple[LabelRecord, ...]
@@ -128,13 +128,20 @@ class LabelStore:
         if top >= len(pixels):
             raise DamagedError(f"the soft labels name image {top}, but there are only {len(pixels)}.")
 
-    def replay(self, pixels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """(pixels `[b, C, H, W]` in [0, 1], logits float32 `[b, K]`) of each record, to the bit what was labelled.
+    def replay(self, pixels: Tensor, generator: torch.Generator | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """(pixels `[b, C, H, W]` in [0, 1], logits float32 `[b, K]`) of each record once, to the bit what was labelled.
+
+        A whole store's records come in their order. A pruned one's are a pool from which a student's epochs are
+        composed anew (LPLD): they come in an order drawn from `generator`.
 
         Args:
             pixels: all pictures, float32 in [0, 1] `[n, C, H, W]`.
+            generator: of the order of a pruned store; `None` keeps the stored one.
         """
-        for record in self.records:
+        order = torch.arange(len(self.records))
+        if generator is not None and "pruned" in self.made:
+            order = torch.randperm(len(self.records), generator=generator)
+        for record in (self.records[i] for i in order.tolist()):
             yield record.picture(pixels), record.logits.float()
 
     def pruned(self, nbytes: int, seed: int = 0) -> LabelStore:

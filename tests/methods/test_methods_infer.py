@@ -151,6 +151,19 @@ def test_dynamic_labels_are_stored_and_replayed(tmp_path: Path) -> None:
         dataclasses.replace(back, base=back.base.flip(0))
 
 
+def test_dynamic_labels_within_a_byte_budget(tmp_path: Path) -> None:
+    whole = made(DYNAMIC, tmp_path)
+    assert whole.store is not None
+    budget = whole.store.nbytes // 2
+    part = made(dataclasses.replace(DYNAMIC, label_bytes=budget), tmp_path)
+    assert part.nbytes.labels == whole.store.pruned(budget).nbytes <= budget
+    one, two = (torch.cat([z for _, z in part.batches(1, torch.Generator().manual_seed(s))]) for s in (0, 1))
+    assert sorted(one.flatten().tolist()) == sorted(two.flatten().tolist())
+    assert not torch.equal(one, two)
+    with pytest.raises(InputError, match="`label_bytes` must be None"):
+        dataclasses.replace(METHOD, label_bytes=100)
+
+
 def test_the_road_to_a_table(tmp_path: Path) -> None:
     out = tmp_path / "run"
     small = dd.distill(REAL, METHOD, store=tmp_path / "store", out=out)

@@ -17,7 +17,7 @@ from dd.methods import Run
 from dd.methods.recover import Recover
 from dd.methods.recovery import Recovery, recover_block, step_size
 from dd.models import build
-from dd.synthetic import TrainRecipe
+from dd.synthetic import SyntheticImages, TrainRecipe
 from dd.teachers import Teacher, TeacherRecipe, TeacherStore, label
 from dd.whiten import Normalise
 
@@ -184,6 +184,42 @@ def test_stored_labels_are_replayed_after_a_round_trip(tmp_path: Path) -> None:
     (out / "labels" / "00000.safetensors").unlink()
     with pytest.raises(MissingError, match="is missing"):
         dd.load(out)
+
+
+def test_a_byte_budget_keeps_a_part_of_the_labels_for_all_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = list(STORED.distill(REAL, Run(store=tmp_path)))[-1].candidates[0].set
+    assert isinstance(whole, dd.SyntheticImages)
+    assert whole.store is not None
+    budget = whole.store.nbytes // 3
+    method = dataclasses.replace(STORED, label_bytes=budget)
+    part = dd.distill(REAL, method, store=tmp_path, out=tmp_path / "run")
+    assert isinstance(part, dd.SyntheticImages)
+    assert part.store is not None
+    assert part.store.nbytes <= budget
+    wanted = whole.store.pruned(budget)
+    for one, two in zip(part.store.records, wanted.records, strict=True):
+        assert torch.equal(one.logits, two.logits)
+        assert torch.equal(one.views.boxes, two.views.boxes)
+    seen: list[Tensor] = []
+    given = SyntheticImages.batches
+    for seed in (0, 0, 1):
+        monkeypatch.setattr(SyntheticImages, "batches", lambda *a: (seen.append(z) or (x, z) for x, z in given(*a)))
+        dd.train(dd.load(tmp_path / "run"), seed=seed)
+    count, steps = len(part.store), STORED.train.steps
+    first, again, other = (torch.stack([z.sum() for z in seen[i * steps : (i + 1) * steps]]) for i in range(3))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    sums = sorted(float(r.logits.float().sum()) for r in part.store.records)
+    passes = first[: steps // count * count].view(-1, count)
+    assert len(passes) > 1
+    assert all(sorted(one.tolist()) == pytest.approx(sums) for one in passes)  # each kept batch once a pass
+    assert not torch.equal(passes[0], passes[1])
+    with pytest.raises(InputError, match="`label_bytes` must be None where no batches are stored; got 9 with 'static'"):
+        Recover(label_bytes=9)
+    with pytest.raises(InputError, match="`nbytes` must be at least"):
+        list(dataclasses.replace(STORED, label_bytes=9).distill(REAL, Run(store=tmp_path)))
 
 
 def test_labels_of_other_images_are_refused(tmp_path: Path) -> None:

@@ -107,6 +107,27 @@ def test_bytes_and_pruning() -> None:
         made.pruned(10)
 
 
+def test_a_pruned_store_is_a_pool_whose_epochs_are_composed_anew(tmp_path: Path) -> None:
+    whole = store(epochs=6)
+    part = LabelStore.load(whole.pruned(whole.nbytes // 2).save(tmp_path / "labels"))
+    kept = [(x, z) for x, z in part.replay(PIXELS)]  # without a generator: the stored order
+    full = list(whole.replay(PIXELS))
+    assert 3 < len(kept) < len(full)
+    assert all(any(torch.equal(x, y) and torch.equal(z, w) for y, w in full) for x, z in kept)  # the same bytes
+
+    def epoch(number: int) -> list[int]:
+        """Which of the kept batches come, one after the other."""
+        seen = part.replay(PIXELS, child(0, "order", number))
+        return [next(i for i, (y, _) in enumerate(kept) if torch.equal(x, y)) for x, _ in seen]
+
+    orders = [epoch(number) for number in range(3)]
+    assert all(sorted(order) == list(range(len(kept))) for order in orders)  # every kept batch, once
+    assert len({tuple(order) for order in orders}) == 3
+    assert epoch(1) == orders[1]
+    for (x, _), (y, _) in zip(whole.replay(PIXELS, child(0, "order", 0)), full, strict=True):
+        assert torch.equal(x, y)  # a whole store keeps the order in which it was labelled
+
+
 def test_orders_are_seeded_epoch_by_epoch() -> None:
     first, again = (torch.cat(list(batch_ids(N, B, 2, seed=42))) for _ in range(2))
     assert torch.equal(first, again)
