@@ -1,4 +1,4 @@
-"""Views of the decoupled methods: random resized crops, flips and mixing, each a draw that can be stored and replayed.
+"""Views of the decoupled methods: shuffles, crops, flips and mixing, each a draw that can be stored and replayed.
 
 A draw holds whole numbers and one mixing coefficient, nothing that depends on the pictures; the same draw on the same
 pictures gives the same bytes. Draws come from a generator of their own, never from the global stream.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dd.errors import refuse
-from dd.shapes import check
+from dd.shapes import check, check_whole
 
 MixKind = Literal["none", "cutmix", "mixup"]
 MIX_KINDS: Final = ("none", "cutmix", "mixup")  # label stores keep a kind's place in here
@@ -131,6 +131,57 @@ def _box(
     aspect = min(max(wide / high, ratio[0]), ratio[1])
     width, height = min(wide, round(high * aspect)), min(high, round(wide / aspect))
     return (high - height) // 2, (wide - width) // 2, height, width
+
+
+@dataclass(frozen=True, eq=False)
+class Shuffle:
+    """RDED's ShufflePatches: f vertical strips of each picture change places, then its f horizontal ones.
+
+    A picture of f × f patches keeps them whole, in one of f!² orders.
+
+    Attributes:
+        columns, rows: uint8 `[n, f]`: which strip, counted from the left or the top, comes to each place.
+    """
+
+    columns: Tensor
+    rows: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """A new tensor `[n, C, H, W]`.
+
+        Raises:
+            InputError: another number of pictures, or sides that f does not divide.
+        """
+        count, factor = self.columns.shape
+        check(x, "x", "N C H W", N=count)
+        if x.shape[2] % factor or x.shape[3] % factor:
+            raise refuse("factor", f"a divisor of {x.shape[2]} and {x.shape[3]}", factor)
+        return _strips(_strips(x, self.columns).transpose(2, 3), self.rows).transpose(2, 3).contiguous()
+
+
+def _strips(x: Tensor, order: Tensor) -> Tensor:
+    """`[n, C, H, W]` with strips of its last axis in each picture's order `[n, f]`."""
+    width = x.shape[3] // order.shape[1]
+    places = (order.long()[:, :, None] * width + torch.arange(width)).flatten(1).to(x.device)
+    return x.gather(3, places[:, None, None].expand(x.shape))
+
+
+def draw_shuffle(count: int, factor: int, generator: torch.Generator) -> Shuffle:
+    """Orders of the strips of `count` pictures, each uniform over its f! orders.
+
+    Args:
+        count: n.
+        factor: f, strips across and down, 1 to 255.
+        generator: where the draws come from.
+
+    Raises:
+        InputError: a factor out of range.
+    """
+    if check_whole(factor, "factor") > 255:
+        raise refuse("factor", "at most 255", factor)
+    orders = [torch.randperm(factor, generator=generator) for _ in range(2 * count)]
+    columns, rows = torch.stack(orders).to(torch.uint8).view(count, 2, factor).unbind(1)
+    return Shuffle(columns, rows)
 
 
 @dataclass(frozen=True, eq=False)

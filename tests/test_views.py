@@ -11,7 +11,7 @@ from torchvision.transforms.v2.functional import resized_crop
 
 from dd.errors import InputError
 from dd.seeding import child, isolated
-from dd.views import Mix, Views, draw_mix, draw_shifts, draw_views
+from dd.views import Mix, Shuffle, Views, draw_mix, draw_shifts, draw_shuffle, draw_views
 
 
 def pictures(n: int = 6, size: tuple[int, int] = (16, 24)) -> torch.Tensor:
@@ -26,6 +26,39 @@ def test_a_view_is_torchvisions_resized_crop() -> None:
         slow = resized_crop(x[i], *box, [16, 24], antialias=True)
         assert torch.equal(seen[i], slow.flip(-1) if flip else slow)
     assert torch.equal(seen, Views(views.boxes.clone(), views.flips.clone())(x))  # replayed
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_a_shuffle_moves_strips_across_and_then_down(factor: int) -> None:
+    x = pictures()
+    kept = x.clone()
+    shuffle = draw_shuffle(6, factor, child(0, "shuffle"))
+    seen = shuffle(x)
+    assert torch.equal(x, kept)
+    for i in range(6):
+        slow = x[i]
+        for axis, order in ((2, shuffle.columns[i]), (1, shuffle.rows[i])):
+            strips = slow.chunk(factor, dim=axis)
+            slow = torch.cat([strips[int(place)] for place in order], dim=axis)
+        assert torch.equal(seen[i], slow)
+    assert torch.equal(seen, Shuffle(shuffle.columns.clone(), shuffle.rows.clone())(x))  # replayed
+    assert torch.equal(seen, x) == (factor == 1)
+    assert torch.equal(seen.flatten(2).sort().values, x.flatten(2).sort().values)
+
+
+def test_shuffles_are_uniform_and_independent_of_each_other() -> None:
+    count = 4000
+    shuffle = draw_shuffle(count, 2, child(3, "shuffle"))
+    orders = 2 * shuffle.columns[:, 0].long() + shuffle.rows[:, 0].long()
+    shares = torch.bincount(orders, minlength=4).double() / count
+    assert float((shares - 0.25).abs().max()) < 4.5 * math.sqrt(0.25 * 0.75 / count)
+    for factor, match in ((0, "at least 1"), (256, "at most 255")):
+        with pytest.raises(InputError, match=match):
+            draw_shuffle(2, factor, child(0))
+    with pytest.raises(InputError, match="`factor` must be a divisor of 16 and 24; got 3"):
+        draw_shuffle(6, 3, child(0))(pictures())
+    with pytest.raises(InputError, match="`x`"):
+        draw_shuffle(5, 2, child(0))(pictures())
 
 
 def test_boxes_are_distributed_as_torchvisions() -> None:

@@ -53,7 +53,7 @@ def RDED(**fields: Any) -> Recover:
     """The real patches that a teacher finds easiest, without recovery. The paper's labels are made on the way; ours
     are stored, and so are the same for every student.
     """
-    own = {"init": "rded", "iterations": 0, "scale": (1.0, 1.0), "labels": "stored"}
+    own = {"init": "rded", "iterations": 0, "scale": (1.0, 1.0), "labels": "stored", "shuffle": True}
     return Recover(**{"name": "rded", **own, "train": STUDENT, **fields})
 
 

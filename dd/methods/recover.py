@@ -62,6 +62,7 @@ class Recover:
         bn_mode, label_tau: of soft labels: running or batch statistics (see `dd.teachers.label`), τ of the whole
             committee's weights.
         label_epochs, mix, scale: of stored labels: E, the mixing, and the crops' share of the area.
+        shuffle: of stored labels: whether the factor × factor patches of an image change places in each view (RDED).
         label_bytes: what stored labels may take: a random part of the batches is kept, from which the student's epochs
             are composed anew (LPLD); `None` for all.
         train: how fresh networks are trained on the set.
@@ -96,6 +97,7 @@ class Recover:
     bn_mode: BNMode = "running"
     label_tau: float = LABEL_TAU
     label_epochs: int = 300
+    shuffle: bool = False
     label_bytes: int | None = None
     mix: MixKind = "cutmix"
     scale: tuple[float, float] = (0.08, 1.0)
@@ -126,8 +128,8 @@ class Recover:
         return {"class": "Recover", **fields}
 
     def of_random_images(self) -> Self:
-        """The same teachers, labels and students on random real images: what the images are worth."""
-        return dataclasses.replace(self, init="real", iterations=0, name="random_labels")
+        """The same teachers, labels and students on random real images, which are whole: what the images are worth."""
+        return dataclasses.replace(self, init="real", iterations=0, factor=1, name="random_labels")
 
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
         """Train the teachers that are missing, then yield a step after each image of all classes.
@@ -221,6 +223,7 @@ class Recover:
             bn_mode=self.bn_mode,
             mix=self.mix,
             scale=self.scale,
+            shuffle=self.factor if self.shuffle else 1,
             nbytes=self.label_bytes,
             seed=run.seed,
             device=run.device,

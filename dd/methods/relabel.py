@@ -14,7 +14,7 @@ from dd.seeding import child
 from dd.shapes import check_whole
 from dd.synthetic import LabelRecord, LabelStore, batch_ids
 from dd.teachers import BNMode, Teacher, label
-from dd.views import MixKind, draw_mix, draw_shifts, draw_views
+from dd.views import MixKind, draw_mix, draw_shifts, draw_shuffle, draw_views
 
 
 def make_labels(
@@ -28,6 +28,7 @@ def make_labels(
     mix: MixKind = "cutmix",
     alpha: float | None = None,
     scale: tuple[float, float] | None = (0.08, 1.0),
+    shuffle: int = 1,
     nbytes: int | None = None,
     seed: int = 0,
     device: torch.device | None = None,
@@ -43,6 +44,7 @@ def make_labels(
         micro_batch, bn_mode: see `dd.teachers.label`; the student's micro-batch.
         mix, alpha: see `dd.views`.
         scale: shares of the area of random resized crops; `None` shifts by up to 4 pixels instead (INFER).
+        shuffle: f: before its crop, the f × f patches of an image change places (`dd.views.Shuffle`); 1 for none.
         nbytes: what the store may take: a random part of its batches stays (`LabelStore.pruned`); `None` for all.
         seed: of orders, crops and mixing, and of what stays.
         device: of the teachers.
@@ -54,6 +56,7 @@ def make_labels(
     if pictures.dtype != torch.uint8:
         raise refuse("pictures", "uint8, as they are stored", pictures.dtype)
     check_whole(epochs, "epochs")
+    check_whole(shuffle, "shuffle")
     pixels, size = pictures.float() / 255, (pictures.shape[2], pictures.shape[3])
     members, weights = [t.as_module() for t, _ in committee], [w for _, w in committee]
     cut = micro_batch or batch
@@ -65,9 +68,11 @@ def make_labels(
         draws = child(seed, "labels", "views", i)
         views = draw_views(len(ids), size, draws, scale=scale) if scale else draw_shifts(len(ids), size, draws)
         mixing = draw_mix(mix, len(ids), size, child(seed, "labels", "mix", i), alpha)
-        seen = mixing(views(pixels[ids.long()]))
+        moved = draw_shuffle(len(ids), shuffle, child(seed, "labels", "shuffle", i)) if shuffle > 1 else None
+        x = pixels[ids.long()]
+        seen = mixing(views(x if moved is None else moved(x)))
         z = label(members, weights, seen.to(device), bn_mode=bn_mode, micro_batch=micro_batch)
-        records.append(LabelRecord(ids, views, mixing, z.half().cpu()))
+        records.append(LabelRecord(ids, views, mixing, z.half().cpu(), moved))
         progress(i + 1, len(orders), "relabel")
     made: dict[str, Any] = {
         "members": [{"name": t.name, "sha256": t.sha256, "weight": w} for t, w in committee],
@@ -78,6 +83,7 @@ def make_labels(
         "mix": mix,
         "alpha": alpha,
         "scale": list(scale) if scale else None,
+        "shuffle": shuffle,
         "seed": seed,
     }
     store = LabelStore(tuple(records), digest(pictures), made)

@@ -19,12 +19,12 @@ from dd.errors import DamagedError, MissingError, refuse
 from dd.files import digest, dump_json, load_tensors, pack, read_json, save_tensors, write_json
 from dd.seeding import child
 from dd.shapes import check_finite, check_whole
-from dd.views import MIX_KINDS, Mix, Views
+from dd.views import MIX_KINDS, Mix, Shuffle, Views
 
 FORMAT = 1
+_SHUFFLED = 2  # the format of a store with shuffled patches, which the first readers would replay unshuffled
 _SHARD_BYTES: Final = 64 * 2**20
-_META: Final = {"kind": "labels", "format": FORMAT}
-_BY_IMAGE: Final = ("ids", "boxes", "flips", "order", "logits")  # one row an image of a record
+_BY_IMAGE: Final = ("ids", "boxes", "flips", "order", "logits", "shuffles")  # one row an image of a record
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +36,14 @@ class LabelRecord:
         views: their crops and flips.
         mix: the batch's mixing.
         logits: float16 `[b, K]`, of the augmented and mixed batch, the temperature not applied.
+        shuffle: of the patches within an image, before its crop; `None` for none.
     """
 
     ids: Tensor
     views: Views
     mix: Mix
     logits: Tensor
+    shuffle: Shuffle | None = None
 
     def __post_init__(self) -> None:
         count = len(self.ids)
@@ -50,15 +52,23 @@ class LabelRecord:
         check_finite(self.logits, "logits", "float16 ends at 65,504: the teacher's logits are larger.")
         if len(self.views.boxes) != count or len(self.mix.order) != count:
             raise refuse("views and mix", f"of {count} images", f"{len(self.views.boxes)} and {len(self.mix.order)}")
+        if self.shuffle is not None and len(self.shuffle.rows) != count:
+            raise refuse("shuffle", f"of {count} images", len(self.shuffle.rows))
 
     def picture(self, pixels: Tensor) -> Tensor:
         """What the teachers saw: pixels `[b, C, H, W]` in [0, 1] of all pictures `[n, C, H, W]`."""
-        return self.mix(self.views(pixels[self.ids.long()]))
+        x = pixels[self.ids.long()]
+        return self.mix(self.views(x if self.shuffle is None else self.shuffle(x)))
+
+    @property
+    def strips(self) -> int:
+        """f of the shuffle, 0 without one."""
+        return 0 if self.shuffle is None else self.shuffle.rows.shape[1]
 
     @property
     def nbytes(self) -> int:
-        """Bytes on disk, without a shard's header: 2 b K for logits and 25 b + 20 for the replay."""
-        return len(self.ids) * (2 * self.logits.shape[1] + 4 + 16 + 1 + 4) + 20
+        """Bytes on disk, without a shard's header: 2 b K for logits, 25 b + 20 for the replay, 2 b f for a shuffle."""
+        return len(self.ids) * (2 * self.logits.shape[1] + 4 + 16 + 1 + 4 + 2 * self.strips) + 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +91,8 @@ class LabelStore:
             raise refuse("records", "at least one", "none")
         if len({record.logits.shape[1] for record in self.records}) > 1:
             raise refuse("records", "of one number of classes", "several")
+        if len({record.strips for record in self.records}) > 1:
+            raise refuse("records", "all with shuffles of one factor, or all without", "both or several")
 
     def __len__(self) -> int:
         return len(self.records)
@@ -95,8 +107,13 @@ class LabelStore:
         """Bytes of the folder that `save` writes: shards with their headers, and the manifest."""
         shards = list(_shards(self.records))
         parts = [_packed(records) for records in shards]
-        total = sum(len(pack(tensors, _META)) for tensors in parts)
+        total = sum(len(pack(tensors, self._meta)) for tensors in parts)
         return total + len(dump_json(self._manifest(parts, shards), indent=2).encode()) + 1
+
+    @property
+    def _meta(self) -> dict[str, Any]:
+        """What each shard says of itself."""
+        return {"kind": "labels", "format": _SHUFFLED if self.records[0].strips else FORMAT}
 
     def _manifest(
         self, parts: Sequence[Mapping[str, Tensor]], shards: Sequence[Sequence[LabelRecord]]
@@ -110,8 +127,7 @@ class LabelStore:
             }
             for number, (tensors, records) in enumerate(zip(parts, shards, strict=True))
         ]
-        meta = {"kind": "labels", "format": FORMAT, "images": self.images, "made": dict(self.made)}
-        return {**meta, "shards": told}
+        return {**self._meta, "images": self.images, "made": dict(self.made), "shards": told}
 
     def check(self, pixels: Tensor) -> None:
         """Refuse pictures uint8 `[n, C, H, W]` other than those that were labelled.
@@ -173,7 +189,7 @@ class LabelStore:
         manifest = self._manifest(parts, shards)
         names = [shard["file"] for shard in manifest["shards"]]
         for name, tensors in zip(names, parts, strict=True):
-            save_tensors(folder / name, tensors, _META)
+            save_tensors(folder / name, tensors, self._meta)
         write_json(folder / "manifest.json", manifest)
         for old in folder.glob("*.safetensors"):
             if old.name not in names:
@@ -194,8 +210,9 @@ class LabelStore:
         manifest = read_json(folder / "manifest.json")
         if not isinstance(manifest, dict) or manifest.get("kind") != "labels":
             raise DamagedError(f"{folder / 'manifest.json'} is not a label store's manifest.")
-        if manifest.get("format") != FORMAT:
-            raise DamagedError(f"{folder} has format version {manifest.get('format')}; this version reads {FORMAT}.")
+        if manifest.get("format") not in (FORMAT, _SHUFFLED):
+            reads = f"{FORMAT} and {_SHUFFLED}"
+            raise DamagedError(f"{folder} has format version {manifest.get('format')}; this version reads {reads}.")
         records: list[LabelRecord] = []
         for shard in manifest["shards"]:
             path = folder / shard["file"]
@@ -228,7 +245,9 @@ def _shards(records: Sequence[LabelRecord]) -> Iterator[list[LabelRecord]]:
 
 def _packed(records: Sequence[LabelRecord]) -> dict[str, Tensor]:
     """Rows of all records one below the other, and the length, mixing kind, λ and box of each record."""
+    shuffles = [torch.cat([r.shuffle.columns, r.shuffle.rows], 1) for r in records if r.shuffle is not None]
     return {
+        **({"shuffles": torch.cat(shuffles)} if shuffles else {}),
         "ids": torch.cat([r.ids.to(torch.int32) for r in records]),
         "boxes": torch.cat([r.views.boxes for r in records]).to(torch.int32),
         "flips": torch.cat([r.views.flips for r in records]),
@@ -243,13 +262,14 @@ def _packed(records: Sequence[LabelRecord]) -> dict[str, Tensor]:
 
 def _unpacked(tensors: Mapping[str, Tensor]) -> list[LabelRecord]:
     lengths = tensors["lengths"].tolist()
-    rows = {name: tensors[name].split(lengths) for name in _BY_IMAGE}
+    rows = {name: tensors[name].split(lengths) for name in _BY_IMAGE if name in tensors}
     kinds, shares, boxes = (tensors[name].tolist() for name in ("kinds", "shares", "mix_boxes"))
     records = []
     for i in range(len(lengths)):
         views = Views(rows["boxes"][i], rows["flips"][i])
         mix = Mix(MIX_KINDS[kinds[i]], rows["order"][i].long(), shares[i], tuple(boxes[i]))
-        records.append(LabelRecord(rows["ids"][i], views, mix, rows["logits"][i]))
+        shuffle = Shuffle(*rows["shuffles"][i].chunk(2, dim=1)) if "shuffles" in rows else None
+        records.append(LabelRecord(rows["ids"][i], views, mix, rows["logits"][i], shuffle))
     return records
 
 

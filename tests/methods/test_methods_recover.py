@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import dd
 from dd.errors import DamagedError, DivergedError, InputError, MissingError
-from dd.methods import Run
+from dd.methods import METHODS, Run
 from dd.methods.recover import Recover
 from dd.methods.recovery import Recovery, recover_block, step_size
 from dd.models import build
@@ -220,6 +220,32 @@ def test_a_byte_budget_keeps_a_part_of_the_labels_for_all_epochs(
         Recover(label_bytes=9)
     with pytest.raises(InputError, match="`nbytes` must be at least"):
         list(dataclasses.replace(STORED, label_bytes=9).distill(REAL, Run(store=tmp_path)))
+
+
+def test_rded_shuffles_the_patches_of_its_images(tmp_path: Path) -> None:
+    fields = {"ipc": 2, "committee": (NET,), "teacher": METHOD.teacher, "candidates": 20, "label_epochs": 3}
+    method = METHODS["rded"](
+        **fields, factor=2, scale=(0.5, 1.0), train=dataclasses.replace(STORED.train, accumulate=1)
+    )
+    small = dd.distill(REAL, method, store=tmp_path, out=tmp_path / "run")
+    back = dd.load(tmp_path / "run")
+    assert isinstance(small, SyntheticImages)
+    assert isinstance(back, SyntheticImages)
+    assert back.store is not None
+    assert back.store.made["shuffle"] == 2
+    net = TeacherStore(tmp_path / "teachers", REAL).get(dataclasses.replace(METHOD.teacher, model=NET))
+    moved = 0
+    for record, (x, z) in zip(back.store.records, back.store.replay(back.pictures().float() / 255), strict=True):
+        assert torch.equal(net(x).half().float(), z)  # what is labelled is what a student sees
+        assert record.shuffle is not None
+        moved += int((record.shuffle.rows[:, 0] == 1).sum())
+    assert 0 < moved < 3 * len(back)
+    assert torch.equal(small.images, back.images)
+    for plain in (method.of_random_images(), dataclasses.replace(method, factor=1)):  # type: ignore[union-attr]
+        made = list(plain.distill(REAL, Run(store=tmp_path)))[-1].candidates[0].set
+        assert isinstance(made, SyntheticImages)
+        assert made.store is not None
+        assert all(record.shuffle is None for record in made.store.records)
 
 
 def test_labels_of_other_images_are_refused(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from dd.errors import DamagedError, InputError, MissingError
-from dd.files import digest
+from dd.files import digest, read_json, write_json
 from dd.seeding import child
 from dd.synthetic import labels as module
 from dd.synthetic.labels import LabelRecord, LabelStore, batch_ids
-from dd.views import MixKind, draw_mix, draw_views
+from dd.views import MixKind, draw_mix, draw_shuffle, draw_views
 
 N, K, B, SIZE = 10, 5, 4, (8, 12)
 PICTURES = torch.randint(0, 256, (N, 3, *SIZE), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -46,6 +46,42 @@ def test_replay_is_what_the_teacher_saw(kind: MixKind, tmp_path: Path) -> None:
         again = torch.cat([y.mean((1, 2, 3))[:, None] * (k + 1) for k in range(K)], 1)
         assert torch.equal(again.half(), one.logits)  # the teacher's answer to the replayed batch
     assert back.made == made.made
+
+
+def shuffled(factor: int = 2) -> LabelStore:
+    made = []
+    for i, one in enumerate(store().records):
+        shuffle = draw_shuffle(len(one.ids), factor, child(0, "shuffle", i))
+        made.append(LabelRecord(one.ids, one.views, one.mix, one.logits, shuffle))
+    return LabelStore(tuple(made), digest(PICTURES))
+
+
+def test_shuffled_patches_are_replayed_and_counted(tmp_path: Path) -> None:
+    made = shuffled()
+    back = LabelStore.load(made.save(tmp_path / "labels"))
+    for (x, _), (y, _), one in zip(made.replay(PIXELS), back.replay(PIXELS), made.records, strict=True):
+        assert torch.equal(x, y)
+        assert one.shuffle is not None
+        assert torch.equal(x, one.mix(one.views(one.shuffle(PIXELS[one.ids.long()]))))
+    assert any(
+        not torch.equal(x, y) for (x, _), (y, _) in zip(made.replay(PIXELS), store().replay(PIXELS), strict=True)
+    )
+    assert made.nbytes == store().nbytes + 3 * N * 2 * 2
+    assert made.file_bytes == sum(f.stat().st_size for f in (tmp_path / "labels").iterdir())
+    # the first readers know no shuffle and must stop at the format; stores without one stay in the format they read
+    formats = [read_json(s.save(tmp_path / n) / "manifest.json")["format"] for n, s in (("a", store()), ("b", made))]
+    assert formats == [1, 2]
+    manifest = tmp_path / "b" / "manifest.json"
+    write_json(manifest, {**read_json(manifest), "format": 3})
+    with pytest.raises(DamagedError, match="format version 3; this version reads 1 and 2"):
+        LabelStore.load(tmp_path / "b")
+    with pytest.raises(InputError, match="all with shuffles of one factor, or all without"):
+        LabelStore((*made.records, *store().records), digest(PICTURES))
+    with pytest.raises(InputError, match="of one factor"):
+        LabelStore((*made.records, *shuffled(4).records), digest(PICTURES))
+    one = made.records[0]
+    with pytest.raises(InputError, match="`shuffle` must be of 4 images; got 3"):
+        LabelRecord(one.ids, one.views, one.mix, one.logits, draw_shuffle(3, 2, child(0)))
 
 
 def test_another_process_replays_the_same_bytes(tmp_path: Path) -> None:
