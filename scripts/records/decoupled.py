@@ -37,13 +37,17 @@ def points(pair: tuple[float, float]) -> str:
 
 
 def decoupled_table(records: Sequence[dict[str, Any]]) -> list[str]:
-    """The lines of the table and its notes; none without records."""
+    """The lines of the table and its notes; none without records. What a method refuses is a row of n/a."""
     cells: dict[tuple[str, int, str], list[dict[str, Any]]] = defaultdict(list)
+    refused: dict[tuple[str, int, str], str] = {}
     for record in records:
-        if "class" in record.get("method", {}):
-            job = record["job"]
-            cells[job["dataset"], job["ipc"], job["method"]].append(record)
-    if not cells:
+        job = record["job"]
+        cell = (job["dataset"], job["ipc"], job["method"])
+        if "refused" in record:
+            refused[cell] = record["refused"]
+        elif "class" in record.get("method", {}):
+            cells[cell].append(record)
+    if not cells and not refused:
         return []
     lines = [
         "",
@@ -54,12 +58,14 @@ def decoupled_table(records: Sequence[dict[str, Any]]) -> list[str]:
         "distil s |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for (dataset, ipc, name), held in sorted(cells.items()):
-        lines.append(f"| {dataset} | {ipc} | {name} | {' | '.join(_row(held))} |")
+    for cell in sorted({*cells, *refused}):
+        row = _row(cells[cell]) if cell in cells else ["n/a"] * 11
+        lines.append(f"| {' | '.join(map(str, cell))} | {' | '.join(row)} |")
     lines += [
         "",
         "Differences are in points with their 95 % interval (Welch's t over sets where there are several, else over "
         "networks; over draws × networks of random images). Bytes are those of stored tensors; teachers are shared.",
+        *(f"n/a: {name} on {dataset}, {ipc} a class: {text}" for (dataset, ipc, name), text in sorted(refused.items())),
         *_ratios(cells),
         *_pair(cells),
     ]

@@ -26,6 +26,8 @@ def gather() -> tuple[dict[Cell, dict[str, dict[str, Any]]], set[str]]:
     cells: dict[Cell, dict[str, dict[str, Any]]] = defaultdict(dict)
     origins: set[str] = set()
     for record in records():
+        if "refused" in record:
+            continue  # the second table's
         job, report = record["job"], record["report"]
         cell = (job["dataset"], job["ipc"])
         versions = report["origin"]["versions"]
