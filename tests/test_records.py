@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from dd.data import Split
+from dd.evaluation.learners import NetworkPredictor
 from dd.files import read_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,6 +19,7 @@ sys.path.insert(0, str(ROOT / "scripts" / "records"))
 
 import decoupled  # noqa: E402
 import run  # noqa: E402
+import settings  # noqa: E402
 
 RECORDS = sorted((ROOT / "scripts" / "records").glob("*-seed*.json"))
 
@@ -30,6 +33,26 @@ def check_origin(origin: dict[str, Any]) -> None:
     assert origin["commit"]
     assert not origin["commit"].endswith("+")  # measured on committed code
     assert {"seed", "versions", "machine", "threads"} <= set(origin)
+
+
+SETTINGS = sorted((ROOT / "scripts" / "records").glob("settings-*.json"))
+
+
+@pytest.mark.parametrize("path", SETTINGS, ids=lambda p: p.stem)
+def test_setting_was_chosen_on_validation_data(path: Path) -> None:
+    record = read_json(path)
+    report, told = record["report"], record["setting"]
+    assert (report["split"], report["protocol"]) == ("val", "clean")
+    check_origin(report["origin"])
+    (row,) = report["rows"]
+    assert row["n"] == len(row["values"]) == settings.NETWORKS
+    assert row["std"] is not None
+    assert row["seconds"] > 0
+    assert report["bytes"]["total"] > 0
+    listed = {s.name: s for s in settings.SETTINGS}[path.stem]
+    assert (told["factor"], told["value"], told["images"]) == (listed.factor, listed.value, listed.images)
+    assert told["changes"] == listed.changes
+    assert record["method"]["name"] == ("random_labels" if told["images"] == "random" else settings.METHOD)
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda p: p.stem)
@@ -70,3 +93,88 @@ def test_a_refusal_is_a_record_and_a_row_of_na(tmp_path: Path, monkeypatch: pyte
     assert f"n/a: infer on digits, 1 a class: {record['refused']}" in lines
     assert any(job == run.Job("cifar10", "infer", 1) for job in run.JOBS)
     assert dataclasses.replace(job, dataset="cifar10").name == "cifar10-ipc1-infer-seed0"
+
+
+TINY = {"teacher": {"epochs": 1, "batch_size": 256}, "label_epochs": 1, "candidates": 12, "iterations": 1}
+TINY_TRAIN = {"steps": 2, "temperature": 4.0}
+
+
+def test_a_settings_search_resumes_and_never_reads_the_test_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "HERE", tmp_path / "records")
+    monkeypatch.setattr(run, "RUNS", tmp_path / "runs")
+    base = settings.Setting("preset", "cpu", {**TINY, "train": TINY_TRAIN}, dataset="digits")
+    none = settings.Setting("iterations", "0", {**base.changes, "iterations": 0}, dataset="digits")
+    real = settings.data("digits", tmp_path)
+    seen: list[Split] = []
+    score = NetworkPredictor.score
+    monkeypatch.setattr(NetworkPredictor, "score", lambda self, split: seen.append(split) or score(self, split))
+    for setting in (base, base.random(), none):
+        run.once(setting.name, lambda setting=setting: settings.measure(setting, tmp_path, tmp_path / "store"))
+    assert len(seen) == 3 * settings.NETWORKS
+    assert all(split is real.val for split in seen)
+    made = settings.found()
+    assert [r["report"]["split"] for r in made] == ["val"] * 3
+    assert [r["report"]["rows"][0]["n"] for r in made] == [settings.NETWORKS] * 3
+    assert run.records() == []  # not the other tables'
+    run.once(base.name, lambda: pytest.fail("measured twice"))
+    methods = {r["setting"]["images"] + r["setting"]["value"]: r["method"] for r in made}
+    assert methods["randomcpu"]["committee"] == methods["recoveredcpu"]["committee"]
+    assert methods["randomcpu"]["train"] == methods["recoveredcpu"]["train"]
+    assert (methods["recoveredcpu"]["iterations"], methods["recovered0"]["iterations"]) == (1, 0)
+    lines = settings.settings_table(made)
+    rows = [line for line in lines if line.startswith("| ")]
+    assert len(rows) == 3  # head, preset, iterations
+    assert all(line.count("|") == rows[0].count("|") for line in rows)
+
+
+def record_of(factor: str, value: str, images: str, values: list[float]) -> dict[str, Any]:
+    row = {"values": values, "n": len(values), "steps": 5}
+    told = {"factor": factor, "value": value, "images": images, "dataset": "cifar10", "ipc": 10}
+    report = {"rows": [row], "bytes": {"images": 1, "labels": 2}}
+    return {"setting": told, "report": report, "distill_seconds": 7.0}
+
+
+def test_settings_table_by_hand() -> None:
+    records = [
+        record_of("preset", "cpu", "recovered", [0.50, 0.52]),
+        record_of("preset", "cpu", "random", [0.48, 0.50]),
+        record_of("start", "noise", "recovered", [0.40, 0.42]),
+        record_of("temperature", "1", "recovered", [0.60, 0.62]),
+        record_of("temperature", "1", "random", [0.61, 0.65]),
+    ]
+    # variances in points²: four of 2 and one of 8, five degrees of freedom: 16 / 5
+    assert settings.pooled(records) == (pytest.approx(0.01 * (16 / 5) ** 0.5), 5)
+    lines = settings.settings_table(records)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][1:]
+    half = 2.5706 * (16 / 5) ** 0.5  # Student's t with five degrees of freedom; √(1/2 + 1/2) = 1
+    assert rows == [
+        ["preset", "cpu", "51.0 ± 1.4", "49.0 ± 1.4", f"+2.0 ± {half:.1f}", "7"],
+        ["start", "noise", "41.0 ± 1.4", "49.0 ± 1.4", f"-8.0 ± {half:.1f}", "7"],
+        ["**temperature**", "**1**", "61.0 ± 1.4", "63.0 ± 2.8", f"-2.0 ± {half:.1f}", "7"],
+    ]
+    assert any(line.startswith("Best setting on validation data: temperature 1, 61.0 %") for line in lines)
+    assert settings.settings_table([]) == []
+    alone = settings.settings_table(records[:1])
+    assert [line for line in alone if line.startswith("| **preset")] == [
+        "| **preset** | **cpu** | 51.0 ± 1.4 |  |  | 7 |"
+    ]
+
+
+def test_settings_have_names_of_their_own_and_change_what_they_say() -> None:
+    names = [setting.name for setting in settings.SETTINGS]
+    assert len(set(names)) == len(names)
+    assert not any("-seed" in name for name in names)
+    base = settings.method(settings.Setting(*settings.PRESET))
+    for setting in settings.SETTINGS:
+        changed = settings.method(setting)
+        assert (changed == base) == (not setting.changes and setting.images == "recovered")
+        if setting.images == "random":
+            assert (changed.init, changed.iterations) == ("real", 0)
+        elif setting.factor in settings.IMAGES:  # so that the preset's random images have the same labels
+            assert (changed.teacher, changed.train, changed.label_epochs) == (
+                base.teacher,
+                base.train,
+                base.label_epochs,
+            )

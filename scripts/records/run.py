@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -202,24 +203,30 @@ def baselines(job: Job, root: Path) -> dict[str, Any]:
     return {"report": report.to_json()}
 
 
-def do(job: Job, root: Path) -> None:
+def once(name: str, make: Callable[[], dict[str, Any]]) -> None:
     """Make one record unless it is there or being made."""
-    path = HERE / f"{job.name}.json"
+    path = HERE / f"{name}.json"
     if path.exists():
         return
-    with locked(RUNS / f"{job.name}.lock") as free:
+    with locked(RUNS / f"{name}.lock") as free:
         if not free or path.exists():
             return
-        print(f"{job.name} …", file=sys.stderr, flush=True)
+        print(f"{name} …", file=sys.stderr, flush=True)
         start = time.monotonic()
         try:
-            record = baselines(job, root) if job.method == "baselines" else cell(job, root)
+            record = make()
         except dd.MissingError as error:
-            print(f"{job.name} skipped: {error}", file=sys.stderr, flush=True)
+            print(f"{name} skipped: {error}", file=sys.stderr, flush=True)
             return
-        record.update(job={"dataset": job.dataset, "method": job.row, "ipc": job.ipc, "seed": job.seed})
         write_json(path, {**record, "wall_seconds": round(time.monotonic() - start, 1)})
-        print(f"{job.name} done in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+        print(f"{name} done in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+
+
+def do(job: Job, root: Path) -> None:
+    """Make the record of a job."""
+    make = baselines if job.method == "baselines" else cell
+    told = {"dataset": job.dataset, "method": job.row, "ipc": job.ipc, "seed": job.seed}
+    once(job.name, lambda: {**make(job, root), "job": told})
 
 
 def records() -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ sys.path.insert(0, str(HERE))
 
 from decoupled import decoupled_table, percent  # noqa: E402
 from run import records  # noqa: E402
+from settings import found, settings_table  # noqa: E402
 
 from dd.evaluation import mean_std  # noqa: E402
 
@@ -90,7 +91,7 @@ def table() -> str:
         "training pictures (nothing here is pretrained on them).",
         "Measured on: " + "; ".join(sorted(origins)) + ".",
     ]
-    return "\n".join([*lines, "", *notes, *decoupled_table(records())])
+    return "\n".join([*lines, "", *notes, *decoupled_table(records()), *settings_table(found())])
 
 
 def readme_with(text: str) -> str:
