@@ -1,6 +1,17 @@
-"""Networks by name: `build("convnet(width=32)", channels=3, classes=10, size=(32, 32), seed=0)`."""
+"""Networks by name: `build("convnet(width=32)", channels=3, classes=10, size=(32, 32), seed=0)`; `build_graph_net`."""
 
 from dd.models.convnet import Block, ConvNet, convnet
+from dd.models.gnn import GraphNet
+from dd.models.graph_spec import (
+    GNNS,
+    GraphModel,
+    GraphSpec,
+    RootedNet,
+    as_graph_spec,
+    build_graph_net,
+    rooted,
+)
+from dd.models.rounds import PlainGraphs, Round, TreeDag, plain_graphs, tree_dag
 from dd.models.spec import (
     MODELS,
     Model,
@@ -12,14 +23,27 @@ from dd.models.spec import (
 )
 
 __all__ = [
+    "GNNS",
     "MODELS",
     "Block",
     "ConvNet",
+    "GraphModel",
+    "GraphNet",
+    "GraphSpec",
     "Model",
     "ModelSpec",
+    "PlainGraphs",
+    "RootedNet",
+    "Round",
+    "TreeDag",
+    "as_graph_spec",
     "as_spec",
     "build",
+    "build_graph_net",
     "convnet",
     "count_parameters",
+    "plain_graphs",
+    "rooted",
+    "tree_dag",
     "uses_batch_stats",
 ]

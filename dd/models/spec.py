@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -67,7 +67,7 @@ def _factory(name: str) -> Factory:
     return MODELS[name]
 
 
-def _defaults(factory: Factory) -> dict[str, object]:
+def defaults(factory: Callable[..., object]) -> dict[str, object]:
     """The options of a factory (its keyword-only parameters) and their defaults."""
     parameters = inspect.signature(factory).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
@@ -92,6 +92,56 @@ def _text(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def read_call(text: str) -> tuple[str, dict[str, Value]]:
+    """(name, options) of a text `name` or `name(option=value, option=value)`; blanks do not matter.
+
+    Raises:
+        InputError: not of that form, or an option given twice.
+    """
+    grammar = "of the form name(option=value, option=value)"
+    match = _SPEC.fullmatch(text)
+    if match is None:
+        raise refuse("model", grammar, repr(text))
+    options: dict[str, Value] = {}
+    inside = match[2] or ""
+    for part in inside.split(",") if inside.strip() else ():
+        option, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (option and equals and value):
+            raise refuse("model", grammar, repr(text))
+        if option in options:
+            raise refuse("model", "a text that gives each option once", f"{option!r} twice in {text!r}")
+        options[option] = _value(value)
+    return match[1], options
+
+
+def write_call(name: str, options: Iterable[tuple[str, Value]]) -> str:
+    """The text that `read_call` reads."""
+    inside = ", ".join(f"{option}={_text(value)}" for option, value in options)
+    return f"{name}({inside})" if inside else name
+
+
+def canonical(options: Mapping[str, Value], known: Mapping[str, object]) -> tuple[tuple[str, Value], ...]:
+    """Options sorted by name, without those at their default."""
+    return tuple(sorted((k, v) for k, v in options.items() if k not in known or not _same(v, known[k])))
+
+
+def check_options(maker: str, name: str, options: tuple[tuple[str, Value], ...], known: Mapping[str, object]) -> None:
+    """Refuse options that are unknown, cannot be written, or not in the canonical form that `maker`.of gives."""
+    for option, value in options:
+        if option not in known:
+            raise unknown(f"option of {name}", option, known, "" if known else "It has no options.")
+        writable = (
+            bool(_WORD.fullmatch(value)) and value not in _BOOLS
+            if isinstance(value, str)
+            else isinstance(value, int | float) and math.isfinite(value)
+        )
+        if not writable:
+            raise refuse(option, "a whole number, a finite number, true, false or a word", repr(value))
+    if options != canonical(dict(options), known):
+        expected = "sorted, each once and without those at their default"
+        raise refuse("options", expected, options, f"Use `{maker}.of(name, option=value)`.")
+
+
 @final
 @dataclass(frozen=True)
 class ModelSpec:
@@ -113,21 +163,7 @@ class ModelSpec:
     options: tuple[tuple[str, Value], ...] = ()
 
     def __post_init__(self) -> None:
-        known = _defaults(_factory(self.name))
-        for option, value in self.options:
-            if option not in known:
-                raise unknown(f"option of {self.name}", option, known, "" if known else "It has no options.")
-            writable = (
-                bool(_WORD.fullmatch(value)) and value not in _BOOLS
-                if isinstance(value, str)
-                else isinstance(value, int | float) and math.isfinite(value)
-            )
-            if not writable:
-                raise refuse(option, "a whole number, a finite number, true, false or a word", repr(value))
-        names = [option for option, _ in self.options]
-        if names != sorted(set(names)) or any(_same(v, known[o]) for o, v in self.options):
-            expected = "sorted, each once and without those at their default"
-            raise refuse("options", expected, self.options, "Use `ModelSpec.of(name, option=value)`.")
+        check_options("ModelSpec", self.name, self.options, defaults(_factory(self.name)))
 
     @staticmethod
     def of(name: str, **options: Value) -> ModelSpec:
@@ -136,9 +172,7 @@ class ModelSpec:
         Raises:
             InputError: unknown name or option, or a value that cannot be written.
         """
-        known = _defaults(_factory(name))
-        kept = {k: v for k, v in options.items() if k not in known or not _same(v, known[k])}
-        return ModelSpec(name, tuple(sorted(kept.items())))
+        return ModelSpec(name, canonical(options, defaults(_factory(name))))
 
     @staticmethod
     def parse(text: str) -> ModelSpec:
@@ -150,26 +184,13 @@ class ModelSpec:
         Raises:
             InputError: not of that form, an option given twice, or an unknown name or option.
         """
-        grammar = "of the form name(option=value, option=value)"
-        match = _SPEC.fullmatch(text)
-        if match is None:
-            raise refuse("model", grammar, repr(text))
-        options: dict[str, Value] = {}
-        inside = match[2] or ""
-        for part in inside.split(",") if inside.strip() else ():
-            option, equals, value = (piece.strip() for piece in part.partition("="))
-            if not (option and equals and value):
-                raise refuse("model", grammar, repr(text))
-            if option in options:
-                raise refuse("model", "a text that gives each option once", f"{option!r} twice in {text!r}")
-            options[option] = _value(value)
-        _factory(match[1])
-        return ModelSpec.of(match[1], **options)
+        name, options = read_call(text)
+        _factory(name)
+        return ModelSpec.of(name, **options)
 
     def __str__(self) -> str:
         """The canonical text, which `parse` reads."""
-        inside = ", ".join(f"{option}={_text(value)}" for option, value in self.options)
-        return f"{self.name}({inside})" if inside else self.name
+        return write_call(self.name, self.options)
 
     @property
     def key(self) -> str:
