@@ -26,6 +26,7 @@ from dd.errors import DamagedError, MissingError, WriteError, refuse
 
 FORMAT_KEY = "dd"
 _NAMES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.uint8: "U8"}
+_NAMES |= {torch.int32: "I32", torch.int16: "I16"}
 
 
 def digest(data: bytes | Tensor) -> str:

@@ -1,12 +1,14 @@
 """Synthetic sets: the protocol, image sets and their files."""
 
-from dd.synthetic.base import NBytes, SyntheticSet
+from dd.synthetic.base import NBytes, SyntheticSet, TreeBytes
 from dd.synthetic.canvas import Crops, draw_crops, tile
 from dd.synthetic.compensated import CompensatedImages, base_sets, compose
 from dd.synthetic.images import SyntheticImages
 from dd.synthetic.labels import LabelRecord, LabelStore, batch_ids
 from dd.synthetic.recipe import TrainRecipe
 from dd.synthetic.sets import ImageSet, load_set
+from dd.synthetic.tree_recipe import TreeRecipe
+from dd.synthetic.trees import Level, TreeSummary
 
 __all__ = [
     "CompensatedImages",
@@ -22,6 +24,10 @@ __all__ = [
     "SyntheticImages",
     "SyntheticSet",
     "TrainRecipe",
+    "TreeBytes",
+    "TreeRecipe",
+    "TreeSummary",
+    "Level",
     "draw_crops",
     "tile",
 ]

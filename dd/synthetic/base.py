@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 
 from dd.synthetic.recipe import TrainRecipe
+from dd.synthetic.tree_recipe import TreeRecipe
 
 
 class NBytes(NamedTuple):
@@ -18,6 +19,16 @@ class NBytes(NamedTuple):
     labels: int
     extras: int
     total: int
+
+
+class TreeBytes(NamedTuple):
+    """What a summary of trees takes on disk; `published` is the two-byte count of Mirage's paper."""
+
+    trees: int
+    patterns: int
+    extras: int
+    total: int
+    published: int
 
 
 @runtime_checkable
@@ -30,12 +41,12 @@ class SyntheticSet(Protocol):
         ...
 
     @property
-    def recipe(self) -> TrainRecipe:
+    def recipe(self) -> TrainRecipe | TreeRecipe:
         """How a fresh network is trained on it."""
         ...
 
     @property
-    def nbytes(self) -> NBytes:
+    def nbytes(self) -> NBytes | TreeBytes:
         """Bytes on disk."""
         ...
 

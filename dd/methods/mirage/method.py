@@ -1,0 +1,272 @@
+"""Mirage: frequent sets of computation trees of each class, as a summary on which graph networks are trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dd.data.codes import NODE_LABELS, Codes, fit_codes
+from dd.data.graphs import Graphs
+from dd.errors import InputError, refuse
+from dd.methods.base import Candidate, Run, Step
+from dd.methods.mirage.build import build, entry, mean_leaves
+from dd.methods.mirage.mine import KINDS
+from dd.methods.mirage.select import Costs, Pattern, by_budget, by_threshold, first_cost
+from dd.methods.mirage.transactions import Transactions, chunks, transactions
+from dd.shapes import check_choices, check_whole
+from dd.synthetic.tree_recipe import TreeRecipe
+from dd.synthetic.trees import TreeSummary
+
+MAX_DEPTH: Final = 3
+ENOUGH, POOR = 0.2, 0.05
+_CHOICES = {
+    "patterns": (*KINDS, "single"),
+    "rank": ("support", "gap"),
+    "store": ("once", "repeated"),
+    "share": ("equal", "graphs"),
+    "leaf_degree": ("mean", "exact"),
+    "node_label": NODE_LABELS,
+}
+
+
+class CoverageWarning(UserWarning):
+    """The trees that were kept are those of few nodes: a network will see little of a graph in them."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Mirage:
+    """Mirage: model-agnostic graph distillation for graph classification (Gupta et al., ICLR 2024).
+
+    A network of L message-passing layers sees of a node only its computation tree of depth L, so a graph is a multiset
+    of trees. The sets of trees that occur together in enough graphs of a class are kept, with their supports; no
+    network is trained to find them. Supports count graphs, not nodes, as published; the multiplicity that the paper
+    drops is kept beside them (`keep_counts`).
+
+    Attributes:
+        depth: L, the layers of the networks to be trained; `None` takes the deepest of 1 … 3 whose kept trees are
+            those of at least 20 % of the training nodes, or the best covered.
+        budget_bytes: bytes by the published two-byte count (see `Costs`), shared by the classes, best patterns first.
+            `None` with `min_support`.
+        min_support: instead of a budget: graphs of each class that must hold a set, one number or one a class; whole
+            numbers count graphs, fractions below 1 are relative to the class.
+        patterns: `all` frequent sets, as published, `closed`, `maximal`, or `single` trees.
+        rank: of single trees: by `support`, or by the `gap` between the relative support in the class and the largest
+            one elsewhere.
+        share: of the budget: classes alike (`equal`) or by their `graphs`.
+        store: trees `once`, referred to by the sets, or `repeated` in every set, as published.
+        keep_counts: store the mean multiplicity of each tree in the graphs that hold the set.
+        drop_shared: leave out sets that are frequent in another class too, as three of the published scripts do; with
+            a budget those whose relative support elsewhere is at least half as high.
+        node_label: what trees are made of: `features`, `degree`, `constant`; `auto` is features where there are any,
+            else the degree, as published.
+        leaf_degree: GCN normalises by the degree of a tree's leaves, which have no children. `mean`: the mean over
+            training nodes of that label; `exact`: leaves of another degree are other trees (finer and rarer).
+        max_patterns: with `min_support`: sets of a class that mining looks at before it stops with a message.
+        max_distinct: trees of one depth above which refinement stops with a message.
+        train: how networks are trained on the summary.
+
+    Raises:
+        InputError: a field outside its range, both or none of `budget_bytes` and `min_support`.
+    """
+
+    name: str = "mirage"
+    depth: int | None = None
+    budget_bytes: int | None = 2048
+    min_support: float | tuple[float, ...] | None = None
+    patterns: str = "closed"
+    rank: str = "support"
+    share: str = "equal"
+    store: str = "once"
+    keep_counts: bool = True
+    drop_shared: bool = False
+    node_label: str = "auto"
+    leaf_degree: str = "mean"
+    max_patterns: int = 100_000
+    max_distinct: int | None = None
+    train: TreeRecipe = field(default_factory=TreeRecipe)
+
+    def __post_init__(self) -> None:
+        check_choices(self, _CHOICES)
+        for name in ("depth", "budget_bytes", "max_distinct"):
+            if getattr(self, name) is not None:
+                check_whole(getattr(self, name), name)
+        check_whole(self.max_patterns, "max_patterns")
+        if (self.budget_bytes is None) == (self.min_support is None):
+            got = "neither" if self.budget_bytes is None else f"both ({self.budget_bytes}, {self.min_support})"
+            way_out = "Give min_support= with budget_bytes=None, or a budget alone."
+            raise refuse("budget_bytes", "given, or `min_support`, and not both", got, way_out)
+        if self.rank == "gap" and self.patterns != "single":
+            way_out = "Use patterns='single'; the gap of a set says nothing of the sets that contain it."
+            raise refuse("rank", "`support` for sets of trees", "'gap'", way_out)
+        if self.min_support is not None:
+            for least in self._each(self.min_support):
+                if isinstance(least, bool) or not isinstance(least, int | float) or not least > 0:
+                    raise refuse("min_support", "positive numbers", repr(self.min_support))
+                if least > 1 and least != int(least):
+                    raise refuse("min_support", "whole numbers of graphs, or fractions below 1", repr(least))
+
+    @staticmethod
+    def _each(least: float | Sequence[float]) -> list[float]:
+        return [least] if isinstance(least, int | float) else list(least)
+
+    def distill(self, real: Graphs, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
+        """One step, one candidate.
+
+        Raises:
+            InputError: data without edges or with an empty class, a budget that holds no pattern.
+        """
+        del state
+        _check(real)
+        start = time.monotonic()
+        codes = fit_codes(real.train, self.node_label)
+        deepest = self.depth or MAX_DEPTH
+        found = transactions(
+            chunks(real.train),
+            codes,
+            deepest,
+            real.num_classes,
+            leaf_degree=self.leaf_degree == "exact",
+            max_distinct=self.max_distinct,
+        )
+        run.progress(1, 2, "trees")
+        depths = [found[self.depth - 1]] if self.depth else found[::-1]
+        tried: list[tuple[float, Transactions, list[Pattern], Costs]] = []
+        for one in depths:
+            patterns, costs = self._patterns(one, codes)
+            tried.append((_covered(one, patterns)[0], one, patterns, costs))
+            if tried[-1][0] >= ENOUGH:
+                break
+        cover, chosen, patterns, costs = max(tried, key=lambda t: (t[0] >= ENOUGH, t[0]))
+        if not patterns:
+            raise self._nothing(chosen, costs)
+        small = self._summary(real, codes, chosen, patterns, costs)
+        _warn(small, cover)
+        metrics = {"iteration": 1, "patterns": len(small), "seconds": time.monotonic() - start, "coverage": cover}
+        yield Step(1, 1, metrics, {"iteration": torch.tensor(1)}, (Candidate("last", 1, small),))
+
+    def _patterns(self, found: Transactions, codes: Codes) -> tuple[list[Pattern], Costs]:
+        fields, edge_fields = codes.table.shape[1], codes.edge_table.shape[1]
+        costs = Costs(found, fields, edge_fields, self.store == "once", self.keep_counts)
+        if self.min_support is not None:
+            least = self._thresholds(found)
+            kept = by_threshold(found, least, self.patterns, self.rank, self.drop_shared, self.max_patterns)
+            return kept, costs
+        assert self.budget_bytes is not None
+        shares = self._shares(found, self.budget_bytes)
+        return by_budget(found, costs, shares, self.patterns, self.rank, self.drop_shared), costs
+
+    def _thresholds(self, found: Transactions) -> list[int]:
+        assert self.min_support is not None
+        given = self._each(self.min_support)
+        if len(given) not in (1, found.classes):
+            raise refuse("min_support", f"one number or {found.classes}, one a class", repr(self.min_support))
+        each = given * found.classes if len(given) == 1 else given
+        counts = found.graphs.tolist()
+        return [max(1, math.ceil(v * n - 1e-9) if v < 1 else int(v)) for v, n in zip(each, counts, strict=True)]
+
+    def _shares(self, found: Transactions, budget: int) -> list[int]:
+        if self.share == "equal":
+            return [budget // found.classes] * found.classes
+        return [int(budget * n / len(found)) for n in found.graphs.tolist()]
+
+    def _nothing(self, found: Transactions, costs: Costs) -> InputError:
+        if self.min_support is not None:
+            best = found.support.max(axis=0).tolist()
+            return refuse("min_support", f"at most {best}, the best supports of a tree", repr(self.min_support))
+        each = [first_cost(found, costs, k, self.patterns, self.rank) for k in range(found.classes)]
+        way_out = "Raise it, use a smaller `depth`, or node_label='constant'."
+        raise refuse(
+            "budget_bytes",
+            f"enough for the first pattern of a class, {min(each):,} bytes or more of depth {found.depth} here, in its "
+            f"share of {found.classes} classes",
+            self.budget_bytes,
+            way_out,
+        )
+
+    def _summary(
+        self, real: Graphs, codes: Codes, found: Transactions, patterns: Sequence[Pattern], costs: Costs
+    ) -> TreeSummary:
+        if self.leaf_degree == "exact":
+            leaves = torch.from_numpy(found.tables[0].trunc).float()
+        else:
+            leaves = mean_leaves(found, {"label": codes.nodes(real.train), "degree": real.train.degree})
+        return build(
+            found,
+            [entry(found, p) for p in patterns],
+            codes,
+            leaves,
+            classes=real.classes,
+            recipe=self.train,
+            directed=real.directed,
+            method=self.describe(),
+            published=costs.total(patterns),
+            figures=figures(found, patterns),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The fields as JSON-able values."""
+        return dataclasses.asdict(self)
+
+
+def _check(real: Graphs) -> None:
+    if not isinstance(real, Graphs):
+        raise refuse("data", "graphs for the method `mirage`", type(real).__name__, "Image sets have other methods.")
+    if not real.train.num_edges:
+        raise refuse("data", "of graphs with edges", "no edge", "Without edges every tree is a node.")
+    counts = real.graphs_per_class.tolist()
+    if len(counts) < 2 or min(counts) == 0:
+        raise refuse("data", "of two or more classes with training graphs in each", counts)
+
+
+def _covered(found: Transactions, patterns: Sequence[Pattern]) -> tuple[float, list[float], list[int]]:
+    """(share of training nodes whose tree is kept, the same of each class, graphs of each class without any)."""
+    kept = np.zeros(len(found.tables[-1]), bool)
+    kept[[t for p in patterns for t in p.trees]] = True
+    inside = kept[found.tree]
+    nodes = np.bincount(found.graph[inside], weights=found.count[inside], minlength=len(found))
+    share, bare = [], []
+    for k in range(found.classes):
+        own = found.labels == k
+        share.append(float(nodes[own].sum() / max(found.nodes[own].sum(), 1)))
+        bare.append(int((nodes[own] == 0).sum()))
+    return float(nodes.sum() / max(found.nodes.sum(), 1)), share, bare
+
+
+def figures(found: Transactions, patterns: Sequence[Pattern]) -> dict[str, Any]:
+    """What `report()` says of the training graphs."""
+    cover, by_class, bare = _covered(found, patterns)
+    reached: list[int | None] = []
+    for k in range(found.classes):
+        held = [p.support for p in patterns if p.label == k]
+        reached.append(min(held) if held else None)
+    return {
+        "coverage": round(cover, 6),
+        "coverage_by_class": [round(c, 6) for c in by_class],
+        "uncovered_graphs": bare,
+        "distinct_trees": [len(table) for table in found.tables],
+        "thresholds": reached,
+        "patterns_by_class": [sum(p.label == k for p in patterns) for k in range(found.classes)],
+    }
+
+
+def _warn(small: TreeSummary, cover: float) -> None:
+    """Warnings for people: an empty class, poor coverage."""
+    empty = [small.classes[k] for k, n in enumerate(small.figures["patterns_by_class"]) if n == 0]
+    advice = "Use a smaller `depth`, a larger budget, or coarser labels (node_label='constant')."
+    if empty:
+        message = f"no pattern of class {', '.join(empty)} is kept: a network cannot learn it. {advice}"
+        warnings.warn(message, CoverageWarning, stacklevel=2)
+    if cover < ENOUGH:
+        loud = "VERY POOR COVERAGE: only" if cover < POOR else "only"
+        message = f"{loud} {100 * cover:.1f} % of the training nodes have a kept tree of depth {small.depth}. {advice}"
+        warnings.warn(message, CoverageWarning, stacklevel=2)

@@ -1,0 +1,296 @@
+"""`TreeSummary`: frequent sets of computation trees, stored as a DAG in which equal subtrees are one node."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, final
+
+import torch
+from torch import Tensor
+
+from dd.data.codes import Codes
+from dd.errors import DamagedError, refuse
+from dd.files import digest, packed_size, save_tensors
+from dd.synthetic.base import TreeBytes
+from dd.synthetic.file import read_set
+from dd.synthetic.tree_recipe import TreeRecipe
+
+FORMAT: Final = 1
+KIND: Final = "trees"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Level:
+    """The distinct trees of one depth d, n of them, with M runs of equal children in all.
+
+    Attributes:
+        label: node label of each root, int64 `[n]`.
+        trunc: the tree of depth d - 1 at the same root, a place in the level below, int64 `[n]`. At depth 0 it tells
+            leaves of one label apart: their degree with leaf_degree='exact', else 0.
+        ptr: int64 `[n + 1]`: tree i has the runs `ptr[i]` … `ptr[i + 1] - 1`.
+        child: the child's tree of depth d - 1, int64 `[M]`.
+        edge: edge label of the run, int64 `[M]`.
+        count: how many equal children, int64 `[M]`.
+    """
+
+    label: Tensor
+    trunc: Tensor
+    ptr: Tensor
+    child: Tensor
+    edge: Tensor
+    count: Tensor
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @cached_property
+    def parent(self) -> Tensor:
+        """Tree of each run, int64 `[M]`."""
+        return torch.repeat_interleave(torch.arange(len(self)), self.ptr.diff())
+
+    @cached_property
+    def degree(self) -> Tensor:
+        """Children of each root, int64 `[n]`."""
+        return torch.zeros(len(self), dtype=torch.int64).index_add_(0, self.parent, self.count)
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TreeSummary:
+    """Patterns over the trees of depth L of a DAG: P patterns, K classes, R trees of depth L.
+
+    Attributes:
+        levels: depths 0 … L; the last one holds exactly the trees of the patterns, in canonical order.
+        leaf_degree: degree that a leaf stands for, float32, one a tree of depth 0; GCN needs it (see `Mirage`).
+        pattern_ptr: int64 `[P + 1]`.
+        pattern_tree: trees of each pattern, places in the last level, int64.
+        pattern_count: mean multiplicity of that tree in the training graphs that hold the pattern, float32, alike.
+        support: training graphs of each class that hold the pattern, int64 `[P, K]`.
+        labels: class of which each pattern was mined, int64 `[P]`.
+        tree_support: training graphs of each class that hold the tree, int64 `[R, K]`.
+        graphs: training graphs of each class, int64 `[K]`.
+        codes: what labels mean.
+        classes: class names in label order.
+        recipe: how networks are trained on it.
+        directed: whether trees follow edges one way.
+        method: what made it, with its fields.
+        provenance: data set, its hash, split and rule, seed.
+        published: bytes by the published two-byte count.
+        figures: coverage, thresholds and the like, of `report()`.
+    """
+
+    levels: tuple[Level, ...]
+    leaf_degree: Tensor
+    pattern_ptr: Tensor
+    pattern_tree: Tensor
+    pattern_count: Tensor
+    support: Tensor
+    labels: Tensor
+    tree_support: Tensor
+    graphs: Tensor
+    codes: Codes
+    classes: tuple[str, ...]
+    recipe: TreeRecipe = field(default_factory=TreeRecipe)
+    directed: bool = False
+    method: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    published: int = 0
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        patterns, trees = len(self.labels), len(self.levels[-1])
+        for name, shape in (
+            ("pattern_ptr", (patterns + 1,)),
+            ("support", (patterns, len(self.classes))),
+            ("tree_support", (trees, len(self.classes))),
+            ("leaf_degree", (len(self.levels[0]),)),
+            ("pattern_count", tuple(self.pattern_tree.shape)),
+        ):
+            if tuple(getattr(self, name).shape) != shape:
+                raise refuse(name, f"of shape {list(shape)}", list(getattr(self, name).shape))
+        if not patterns:
+            raise refuse("labels", "at least one pattern", "none", "Lower `min_support` or raise `budget_bytes`.")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        """(the pattern's trees as PyG `Data`, its class); see `to_pyg`."""
+        from dd.synthetic.tree_views import pattern_data
+
+        return pattern_data(self, range(len(self))[index]), int(self.labels[index])
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[tuple[Any, Tensor]]:
+        """One epoch of (PyG `Batch` of `size` patterns, classes) in an order drawn from `generator`."""
+        from torch_geometric.data import Batch
+
+        for rows in torch.randperm(len(self), generator=generator).split(size):
+            yield Batch.from_data_list([self[int(r)][0] for r in rows]), self.labels[rows]
+
+    @property
+    def depth(self) -> int:
+        """L."""
+        return len(self.levels) - 1
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.classes)
+
+    @cached_property
+    def pattern_of(self) -> Tensor:
+        """Pattern of each entry of `pattern_tree`, int64."""
+        return torch.repeat_interleave(torch.arange(len(self)), self.pattern_ptr.diff())
+
+    def trees(self, pattern: int) -> list[int]:
+        """Places of a pattern's trees in the last level."""
+        return self.pattern_tree[self.pattern_ptr[pattern] : self.pattern_ptr[pattern + 1]].tolist()
+
+    def weights(self) -> Tensor:
+        """p(S) of every pattern by the recipe's `balance`, float64 `[P]`, summing to 1."""
+        own = self.support[torch.arange(len(self)), self.labels].double()
+        if self.recipe.balance == "uniform":
+            return torch.full((len(self),), 1 / len(self), dtype=torch.float64)
+        if self.recipe.balance == "support":
+            return own / own.sum()
+        sums = torch.zeros(self.num_classes, dtype=torch.float64).index_add_(0, self.labels, own)
+        return own / sums[self.labels] / (sums > 0).sum()
+
+    def targets(self) -> Tensor:
+        """Class probabilities of every pattern by the recipe's `targets`, float64 `[P, K]`."""
+        if self.recipe.targets == "hard":
+            return torch.nn.functional.one_hot(self.labels, self.num_classes).double()
+        share = self.support.double() / self.graphs.clamp(min=1)
+        return share / share.sum(1, keepdim=True)
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """`n` patterns drawn with probability p(S), with replacement, int64 `[n]`."""
+        return torch.multinomial(self.weights(), n, replacement=True, generator=generator)
+
+    def report(self) -> str:
+        """Coverage per class, graphs without a kept tree, distinct trees per depth, thresholds reached, bytes."""
+        from dd.synthetic.tree_views import report
+
+        return report(self)
+
+    def to_pyg(self) -> list[Any]:
+        """Each pattern as one PyG `Data`: its trees with edges from child to parent and a mask of the roots."""
+        return [self[i][0] for i in range(len(self))]
+
+    def draw(self, path: str | Path | None = None, per_class: int = 4) -> bytes:
+        """The most frequent trees of each class as a picture, PNG; written to `path` if given."""
+        from dd.synthetic.tree_views import draw
+
+        return draw(self, path, per_class)
+
+    def with_recipe(self, **changes: Any) -> TreeSummary:
+        """The same patterns with other fields of the recipe."""
+        return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, **changes))
+
+    def _tensors(self) -> dict[str, Tensor]:
+        made = {
+            name: getattr(self, name)
+            for name in ("leaf_degree", "pattern_ptr", "pattern_tree", "pattern_count", "support", "labels")
+        }
+        made |= {"tree_support": self.tree_support, "graphs": self.graphs}
+        for d, level in enumerate(self.levels):
+            made |= {f"level{d}.{f.name}": getattr(level, f.name) for f in dataclasses.fields(Level)}
+        for side in ("", "edge_"):
+            made[f"codes.{side}table"] = getattr(self.codes, f"{side}table")
+            for f, values in enumerate(getattr(self.codes, f"{side}values")):
+                made[f"codes.{side}values{f}"] = values
+        return {name: _narrow(t) for name, t in made.items()}
+
+    def _meta(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {
+            "kind": KIND,
+            "format": FORMAT,
+            "classes": list(self.classes),
+            "recipe": dataclasses.asdict(self.recipe),
+            "directed": self.directed,
+            "method": dict(self.method),
+            "provenance": dict(self.provenance),
+            "published": self.published,
+            "figures": dict(self.figures),
+            "node_label": self.codes.kind,
+            "sha256": {name: digest(t) for name, t in tensors.items()},
+        }
+
+    @property
+    def nbytes(self) -> TreeBytes:
+        """Bytes on disk, and the published count beside them."""
+        tensors = self._tensors()
+        sizes = {name: t.numel() * t.element_size() for name, t in tensors.items()}
+        trees = sum(s for name, s in sizes.items() if name.startswith("level"))
+        patterns = sum(s for name, s in sizes.items() if name in ("labels", "support") or name.startswith("pattern"))
+        total = packed_size({n: (t.dtype, list(t.shape)) for n, t in tensors.items()}, self._meta(tensors))
+        return TreeBytes(trees, patterns, total - trees - patterns, total, self.published)
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file. Equal summaries give equal bytes.
+
+        Raises:
+            WriteError: the disk refuses; an earlier file is intact.
+        """
+        tensors = self._tensors()
+        save_tensors(Path(path), tensors, self._meta(tensors))
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> TreeSummary:
+        """Read a file of `save`; every checksum is compared, no code is run.
+
+        Raises:
+            MissingError, DamagedError: not there, truncated, foreign, altered or of an unknown format version.
+        """
+        tensors, meta = read_set(Path(path), KIND, "summary of trees", FORMAT)
+        wide = {n: t.long() if not t.is_floating_point() else t for n, t in tensors.items()}
+        try:
+            return _rebuild(wide, meta)
+        except (KeyError, TypeError) as error:
+            raise DamagedError(f"{path} is not a whole summary of trees: {error}.") from error
+
+
+def _narrow(values: Tensor) -> Tensor:
+    """Whole numbers in the smallest type that holds them: uint8, int16, int32 or int64."""
+    if values.is_floating_point():
+        return values.contiguous()
+    low, high = (int(values.min()), int(values.max())) if values.numel() else (0, 0)
+    if low >= 0 and high < 2**8:
+        return values.to(torch.uint8).contiguous()
+    for dtype, bits in ((torch.int16, 15), (torch.int32, 31)):
+        if -(2**bits) <= low and high < 2**bits:
+            return values.to(dtype).contiguous()
+    return values.contiguous()
+
+
+def _rebuild(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> TreeSummary:
+    depths = sum(name.startswith("level") and name.endswith(".label") for name in tensors)
+    levels = [
+        Level(**{f.name: tensors[f"level{d}.{f.name}"] for f in dataclasses.fields(Level)}) for d in range(depths)
+    ]
+
+    def values(side: str) -> tuple[Tensor, ...]:
+        count = tensors[f"codes.{side}table"].shape[1]
+        return tuple(tensors[f"codes.{side}values{f}"] for f in range(count))
+
+    plain = ("leaf_degree", "pattern_ptr", "pattern_tree", "pattern_count", "support", "labels")
+    return TreeSummary(
+        levels=tuple(levels),
+        codes=Codes(
+            meta["node_label"], values(""), tensors["codes.table"], values("edge_"), tensors["codes.edge_table"]
+        ),
+        classes=tuple(meta["classes"]),
+        recipe=TreeRecipe(**meta["recipe"]),
+        directed=meta["directed"],
+        method=meta["method"],
+        provenance=meta["provenance"],
+        published=meta["published"],
+        figures=meta["figures"],
+        **{name: tensors[name] for name in (*plain, "tree_support", "graphs")},
+    )
