@@ -47,7 +47,7 @@ def on_meta(text: str, channels: int = 3, px: int = 32, classes: int = 100) -> n
         return ModelSpec.parse(text).make(channels, classes, (px, px))
 
 
-def make(text: str, px: int = 32, seed: int = 0) -> nn.Module:
+def make(text: str, px: int = 16, seed: int = 0) -> nn.Module:
     """A built network of square pictures with three channels and ten classes."""
     return build(text, channels=3, classes=10, size=(px, px), seed=seed)
 
@@ -88,15 +88,6 @@ def test_instance_norm_has_as_many_parameters() -> None:
         assert count_parameters(net) == COUNTS[name if name in COUNTS else f"{name}(norm=batch)"][2]
 
 
-@pytest.mark.parametrize("text", TEACHERS)
-def test_every_batch_norm_runs_once_in_registration_order(text: str) -> None:
-    net, ran = on_meta(text), []
-    for name, layer in batch_norms(net).items():
-        layer.register_forward_pre_hook(lambda *_, name=name: ran.append(name))
-    net(torch.empty(2, 3, 32, 32, device="meta"))
-    assert ran == list(batch_norms(net))
-
-
 # --- what they compute ------------------------------------------------------------------------
 
 
@@ -132,7 +123,7 @@ def test_outputs_are_torchvisions(text: str, name: str) -> None:
     with torch.no_grad():
         for one, two in zip(ours.parameters(), theirs.parameters(), strict=True):
             two.copy_(one)
-        x = pictures(4, 3, 32, 32)
+        x = pictures(4, 3, 16, 16)
         for net in (ours, theirs):
             fit(net, x)
         torch.testing.assert_close(ours(x), theirs(x), rtol=1e-3, atol=1e-4)
@@ -173,9 +164,13 @@ def test_parts_by_hand() -> None:
 
 @pytest.mark.parametrize(("channels", "px"), [(3, 32), (3, 64), (1, 28), (2, 37)])
 @pytest.mark.parametrize("text", TEACHERS)
-def test_shapes(text: str, channels: int, px: int) -> None:
-    net = on_meta(text, channels, px, classes=7)
-    assert net(torch.empty(2, channels, px, px, device="meta")).shape == (2, 7)
+def test_shapes_and_every_batch_norm_runs_once_in_registration_order(text: str, channels: int, px: int) -> None:
+    net, ran = on_meta(text, channels, px, classes=7).eval(), []
+    for name, layer in batch_norms(net).items():
+        layer.register_forward_pre_hook(lambda *_, name=name: ran.append(name))
+    with torch.no_grad():
+        assert net(torch.empty(2, channels, px, px, device="meta")).shape == (2, 7)
+    assert ran == list(batch_norms(net))
     stem = next(part for part in net.modules() if isinstance(part, nn.Conv2d))
     assert stem.stride == ((2, 2) if px == 64 else (1, 1))
 
@@ -183,7 +178,7 @@ def test_shapes(text: str, channels: int, px: int) -> None:
 @pytest.mark.parametrize("text", TEACHERS)
 def test_gradients_reach_every_parameter_and_picture(text: str) -> None:
     net = make(text)
-    x = pictures(4, 3, 32, 32)
+    x = pictures(4, 3, 16, 16)
     # in train mode a shift that meets the next batch norm linearly has none
     fit(net, x)
     x.requires_grad_()
@@ -208,7 +203,7 @@ def test_equal_seeds_equal_weights(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["resnet20", "resnet9(width=8)", "mobilenet_v2", "shufflenet_v2"])
 def test_loss_falls(text: str) -> None:
-    net, x, y = make(text, px=16), pictures(20, 3, 16, 16), torch.arange(20) % 10
+    net, x, y = make(text), pictures(10, 3, 16, 16), torch.arange(10)
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
     losses = []
     for _ in range(12):
@@ -269,4 +264,5 @@ def test_small_pictures_that_do_work() -> None:
     small |= {"resnet9(norm=instance)": 16, "densenet121": 8, "mobilenet_v2": 1, "shufflenet_v2": 1}
     for (text, px), train in itertools.product(small.items(), (True, False)):
         net = on_meta(text, px=px).train(train)
-        assert net(torch.empty(2, 3, px, px, device="meta")).shape == (2, 100)
+        with torch.no_grad():
+            assert net(torch.empty(2, 3, px, px, device="meta")).shape == (2, 100)
