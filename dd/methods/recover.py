@@ -61,7 +61,8 @@ class Recover:
             loss="kl". Batch and micro-batch are the student's: `train.batch_size`, cut in `train.accumulate`.
         bn_mode, label_tau: of soft labels: running or batch statistics (see `dd.teachers.label`), τ of the whole
             committee's weights.
-        label_epochs, mix, scale: of stored labels: E, the mixing, and the crops' share of the area.
+        label_epochs, mix, scale: of stored labels: E, the mixing, and the crops' share of the area; an empty tuple
+            stands for shifts by up to 4 pixels in place of crops.
         shuffle: of stored labels: whether the factor × factor patches of an image change places in each view (RDED).
         label_bytes: what stored labels may take: a random part of the batches is kept, from which the student's epochs
             are composed anew (LPLD); `None` for all.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +125,9 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         """Colour channels."""
         return self.base.shape[2]
 
-    @property
+    @cached_property
     def images(self) -> Tensor:
-        """All composed images in model space, float32 `[k (M + 1) K, C, H, W]`; made anew at each call."""
+        """All composed images in model space, float32 `[k (M + 1) K, C, H, W]`; composed once; do not change them."""
         return compose(self.base, self.compensators, self.transform)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from dd.errors import DamagedError, InputError
 from dd.synthetic import CompensatedImages, SyntheticSet, TrainRecipe, base_sets, compose
+from dd.synthetic import compensated as module
 from dd.whiten import Normalise
 
 K, M, SETS = 4, 2, 3
@@ -139,6 +141,19 @@ def test_batches_are_an_epoch() -> None:
     assert sum(len(x) for x, _ in parts) == len(made)
     rows = torch.cat([y for _, y in parts])
     assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, made.labels.tolist()))
+
+
+def test_composed_once_for_all_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(module, "compose", lambda *given: calls.append(1) or compose(*given))
+    made = small()
+    epochs = [list(made.batches(5, torch.Generator().manual_seed(1))) for _ in range(3)]
+    assert len(calls) == 1
+    for (x, _), (y, _) in zip(epochs[0], epochs[2], strict=True):
+        assert torch.equal(x, y)
+    other = dataclasses.replace(made, compensators=torch.zeros_like(made.compensators))
+    assert not torch.equal(other.images, made.images)  # another set composes anew
+    assert len(calls) == 2
 
 
 def test_refusals() -> None:
