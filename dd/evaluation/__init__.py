@@ -1,5 +1,6 @@
 """One evaluation for every method: fresh networks, the set's own recipe, a fixed number of optimiser steps."""
 
+from dd.evaluation.graphs import EncodedGraphs, encode, pool
 from dd.evaluation.learners import (
     LR_GRID,
     Learner,
@@ -11,20 +12,39 @@ from dd.evaluation.learners import (
 )
 from dd.evaluation.loop import accuracy, fit, fresh
 from dd.evaluation.report import EvalReport, Row, mean_std, origin
+from dd.evaluation.scores import METRICS, Interval, auroc, corrected_interval
+from dd.evaluation.tasks import GraphTask, TreeTask, train_on, weighted_loss
+from dd.evaluation.trees import BayesPredictor, GraphLearner, GraphPredictor, NaiveBayesLearner, TreeLearner
 
 __all__ = [
     "LR_GRID",
+    "METRICS",
+    "BayesPredictor",
+    "EncodedGraphs",
     "EvalReport",
+    "GraphLearner",
+    "GraphPredictor",
+    "GraphTask",
+    "Interval",
     "Learner",
+    "NaiveBayesLearner",
     "NetworkLearner",
     "NetworkPredictor",
     "Predictor",
     "Row",
+    "TreeLearner",
+    "TreeTask",
     "accuracy",
+    "auroc",
+    "corrected_interval",
+    "encode",
     "fit",
     "fresh",
     "mean_std",
     "model_name",
     "origin",
+    "pool",
+    "train_on",
     "tune_lr",
+    "weighted_loss",
 ]

@@ -77,7 +77,7 @@ def levels_by_hand(
         ids.append(table)
         per_node.append(torch.tensor([table[tree] for tree in trees], dtype=torch.int64))
         first = {table[tree]: v for v, tree in reversed(list(enumerate(trees)))}
-        trunc = [int(per_node[d - 1][first[i]]) if d else 0 for i in range(len(table))]
+        trunc = [int(per_node[d - 1][first[i]]) if d else tree[1] for i, tree in enumerate(table)]
         levels.append(_level(list(table), trunc, ids[d - 1] if d else {}))
     return tuple(levels), per_node
 
@@ -93,15 +93,15 @@ def _level(trees: Sequence[Tree], trunc: Sequence[int], below: dict[Tree, int]) 
     return Level(label, torch.tensor(trunc), torch.tensor(ptr), child, edge, count)
 
 
-def tree_of(levels: Sequence[Level], place: int, leaf: Sequence[int] | None = None) -> Tree:
-    """The nested tuple of a tree of the last level; `leaf` are the numbers that tell leaves apart."""
+def tree_of(levels: Sequence[Level], place: int) -> Tree:
+    """The nested tuple of a tree of the last level."""
     level = levels[-1]
     label = int(level.label[place])
     if len(levels) == 1:
-        return label, 0 if leaf is None else leaf[place]
+        return label, int(level.trunc[place])
     children = []
     for run in range(int(level.ptr[place]), int(level.ptr[place + 1])):
-        child = tree_of(levels[:-1], int(level.child[run]), leaf)
+        child = tree_of(levels[:-1], int(level.child[run]))
         children += [(int(level.edge[run]), child)] * int(level.count[run])
     return label, tuple(sorted(children))
 
@@ -145,7 +145,7 @@ def kept_levels(levels: Sequence[Level], roots: Iterable[int]) -> tuple[tuple[Le
     """(levels that hold the roots and all that is under them, truncations too; the old ids that each level keeps)."""
     wanted = sorted(set(roots))
     kept = [wanted]
-    for level in reversed(levels[1:]):
+    for level in reversed(levels[1:]):  # at depth 0 `trunc` is no place
         below = {int(level.trunc[i]) for i in wanted}
         for i in wanted:
             below |= set(level.child[level.ptr[i] : level.ptr[i + 1]].tolist())
@@ -153,13 +153,13 @@ def kept_levels(levels: Sequence[Level], roots: Iterable[int]) -> tuple[tuple[Le
         kept.insert(0, wanted)
     made = []
     for d, (level, own) in enumerate(zip(levels, kept, strict=True)):
-        new = {old: i for i, old in enumerate(kept[d - 1])} if d else {0: 0}
+        new = {old: i for i, old in enumerate(kept[d - 1])} if d else {}
         runs = [r for i in own for r in range(int(level.ptr[i]), int(level.ptr[i + 1]))]
         sizes = [int(level.ptr[i + 1] - level.ptr[i]) for i in own]
         made.append(
             Level(
                 label=level.label[own],
-                trunc=torch.tensor([new[int(level.trunc[i])] for i in own], dtype=torch.int64),
+                trunc=torch.tensor([new[int(level.trunc[i])] for i in own]) if d else level.trunc[own],
                 ptr=torch.tensor([sum(sizes[:i]) for i in range(len(own) + 1)]),
                 child=torch.tensor([new[int(level.child[r])] for r in runs], dtype=torch.int64),
                 edge=level.edge[runs],
@@ -232,12 +232,9 @@ def summary_by_hand(
 
 
 def match_by_hand(summary: TreeSummary, split: GraphSplit) -> Tensor:
-    """Place in the summary's last level of every node's tree, -1 where it is not kept, int64 `[V]`.
-
-    Leaves are compared by their labels only: not for summaries whose leaves are told apart by degree.
-    """
+    """Place in the summary's last level of every node's tree, -1 where it is not kept, int64 `[V]`."""
     table = {tree_of(summary.levels, i): i for i in range(len(summary.levels[-1]))}
-    grow = _grower(split, summary.codes, leaf_degree=False)
+    grow = _grower(split, summary.codes, leaf_degree=bool(summary.levels[0].trunc.any()))
     found = [table.get(grow(v, summary.depth), -1) for v in range(split.num_nodes)]
     return torch.tensor(found, dtype=torch.int64)
 

@@ -1,0 +1,130 @@
+"""Real graphs as networks read them, encoded once, and the one pooling of nodes and of trees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, final
+
+import torch
+from torch import Tensor, nn
+
+from dd.data.codes import Codes
+from dd.data.graphs import GraphSplit
+from dd.models import PlainGraphs, plain_graphs, rooted
+
+NODES_AT_ONCE: Final = 20_000
+"""About as many nodes go through a network at once: their embeddings stay in the cache."""
+
+Match = Callable[[GraphSplit], Tensor]
+"""Place among a summary's trees of depth L of every node's tree, int64 `[V]`; -1 where it is not kept."""
+
+
+def pool(x: Tensor, group: Tensor, groups: int, how: str, weights: Tensor | None = None) -> Tensor:
+    """Sum or mean of the rows of each group, with weights if any: `[M, d]` to `[groups, d]`; zero for an empty group.
+
+    Args:
+        x: `[M, d]`.
+        group: int64 `[M]`.
+        groups: their number.
+        how: `sum`: Σ w x, or `mean`: Σ w x / Σ w.
+        weights: `[M]`; `None` for ones.
+    """
+    one = x.new_ones(len(x)) if weights is None else weights.to(x.dtype)
+    total = x.new_zeros(groups, x.shape[1]).index_add(0, group, x if weights is None else x * one[:, None])
+    if how == "sum":
+        return total
+    mass = x.new_zeros(groups).index_add(0, group, one)
+    return total / torch.where(mass > 0, mass, 1)[:, None]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some graphs in a row.
+
+    Attributes:
+        graphs: what the network reads, V nodes.
+        group: graph of each node, int64 `[V]`.
+        size: number of graphs.
+        kept: nodes that a filtered pooling counts, int64, rising: those whose tree is kept, or all of a graph that has
+            none; `None` if kept trees were not looked for.
+    """
+
+    graphs: PlainGraphs
+    group: Tensor
+    size: int
+    kept: Tensor | None
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Part:
+        """The same on a device, for a network of a floating type."""
+        kept = None if self.kept is None else self.kept.to(device)
+        return Part(self.graphs.to(device, dtype), self.group.to(device), self.size, kept)
+
+    def pooled(self, net: nn.Module, how: str, filtered: bool = False) -> Tensor:
+        """Embeddings of the graphs, `[size, d]`: nodes pooled by `sum` or `mean`."""
+        x, group = rooted(net).nodes(self.graphs), self.group
+        if filtered and self.kept is not None:
+            x, group = x.index_select(0, self.kept), group.index_select(0, self.kept)
+        return pool(x, group, self.size, how)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class EncodedGraphs:
+    """A split that is ready for any number of networks. Make one with `encode`.
+
+    Attributes:
+        labels: int64 `[N]`.
+        parts: the graphs, about `NODES_AT_ONCE` nodes at a time.
+        trees: place of every node's tree in the summary, int64 `[V]`, -1 where it is not kept; `None` if nobody asked.
+        graph: graph of each node, int64 `[V]`.
+    """
+
+    labels: Tensor
+    parts: tuple[Part, ...]
+    trees: Tensor | None
+    graph: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def encode(split: GraphSplit, codes: Codes, match: Match | None = None) -> EncodedGraphs:
+    """Encode a split once, to be scored by many networks.
+
+    Args:
+        split: real graphs.
+        codes: what features mean, those of the summary.
+        match: finds kept trees, for filtered pooling and for naive Bayes: `Matcher(summary).trees`.
+
+    Raises:
+        InputError: another number of features than in training.
+    """
+    trees = None if match is None else match(split)
+    parts = []
+    for first, last in _cuts(split):
+        own = None if trees is None else trees[int(split.ptr[first]) : int(split.ptr[last])]
+        parts.append(encode_part(split.slice(first, last), codes, own))
+    return EncodedGraphs(split.labels, tuple(parts), trees, split.graph)
+
+
+def encode_part(some: GraphSplit, codes: Codes, trees: Tensor | None = None) -> Part:
+    """Few graphs as one part; `trees` as in `EncodedGraphs`."""
+    graphs = plain_graphs(codes.node_fields(some), some.edge_index, codes.edge_fields(some))
+    kept = None
+    if trees is not None:
+        any_held = torch.zeros(len(some), dtype=torch.bool)
+        any_held[some.graph[trees >= 0]] = True
+        kept = ((trees >= 0) | ~any_held[some.graph]).nonzero()[:, 0]
+    return Part(graphs, some.graph, len(some), kept)
+
+
+def _cuts(split: GraphSplit) -> Iterator[tuple[int, int]]:
+    """(first, last) of runs of graphs with about `NODES_AT_ONCE` nodes, at least one graph each."""
+    first = 0
+    while first < len(split):
+        end = int(torch.searchsorted(split.ptr, int(split.ptr[first]) + NODES_AT_ONCE, right=True)) - 1
+        last = min(max(first + 1, end), len(split))
+        yield first, last
+        first = last
