@@ -101,7 +101,7 @@ class Card:
 def list_cards(domain: str = "images") -> tuple[str, ...]:
     """Names of the cards of a domain that come with the library, sorted."""
     files = sorted(shipped("datasets").glob("*.toml"))
-    return tuple(file.stem for file in files if _read(file).get("domain") == domain)
+    return tuple(file.stem for file in files if read_toml(file).get("domain") == domain)
 
 
 def load_card(name: str) -> Card:
@@ -114,7 +114,7 @@ def load_card(name: str) -> Card:
     file = shipped("datasets") / f"{name}.toml"
     if name not in list_cards():
         raise unknown("data set", name, list_cards())
-    return parse_card(_read(file), file)
+    return parse_card(read_toml(file), file)
 
 
 def parse_card(values: dict[str, Any], file: Path) -> Card:
@@ -135,7 +135,12 @@ def parse_card(values: dict[str, Any], file: Path) -> Card:
 
 
 @lru_cache
-def _read(file: Path) -> dict[str, Any]:
+def read_toml(file: Path) -> dict[str, Any]:
+    """The values of a TOML file, read once.
+
+    Raises:
+        DamagedError: not TOML.
+    """
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:

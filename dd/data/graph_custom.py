@@ -1,0 +1,111 @@
+"""The user's own graphs: PyG data sets and lists of `Data`, read by their attributes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from dd.data.checks import some
+from dd.data.graph_bins import as_features
+from dd.data.graphs import GraphSplit, graph_split
+from dd.errors import refuse
+
+GRAPH_FORMS: Final = (
+    "a PyG dataset or list of `Data`, a tuple (train, test) or (train, val, test) of these, or `Graphs`"
+)
+
+
+def is_parts(data: object) -> bool:
+    """Whether `data` is (train, test) or (train, val, test) rather than graphs."""
+    return (
+        isinstance(data, tuple)
+        and len(data) in (2, 3)
+        and all(hasattr(part, "__getitem__") and not _is_graph(part) for part in data)
+    )
+
+
+def graphs_of(lists: Sequence[Any]) -> tuple[GraphSplit, list[int]]:
+    """All graphs of some lists end to end, and the length of each list.
+
+    Features are judged together: all whole numbers are categories (int64), one-hot columns one category, anything else
+    is continuous (float32). Self-loops are kept, exact duplicates of an edge are removed.
+
+    Raises:
+        InputError: another form, an empty list, graphs that do not fit together, labels that are no class, NaN.
+    """
+    items: list[Any] = []
+    sizes = []
+    for graphs in lists:
+        if not (hasattr(graphs, "__len__") and hasattr(graphs, "__getitem__")) or isinstance(graphs, str | Tensor):
+            raise refuse("data", GRAPH_FORMS, type(graphs).__name__)
+        items += [graphs[i] for i in range(len(graphs))]
+        sizes.append(len(graphs))
+    if not items or not sizes[0]:
+        raise refuse("data", "a list with graphs", "an empty one")
+    for i, item in enumerate(items):
+        if not _is_graph(item):
+            raise refuse(f"data[{i}]", "a graph with `edge_index` [2, E] and `y`", type(item).__name__, GRAPH_FORMS)
+    labels = torch.tensor([_label(getattr(item, "y", None), i) for i, item in enumerate(items)], dtype=torch.int64)
+    nodes = [_nodes(item, i) for i, item in enumerate(items)]
+    ptr = torch.cat([torch.zeros(1, dtype=torch.int64), torch.tensor(nodes).cumsum(0)])
+    edges = [_edges(item.edge_index, n, i) for i, (item, n) in enumerate(zip(items, nodes, strict=True))]
+    edge_index = torch.cat([edge + start for edge, start in zip(edges, ptr.tolist(), strict=False)], dim=1)
+    x = as_features(_features(items, "x", nodes), "x")
+    edge_attr = as_features(_features(items, "edge_attr", [edge.shape[1] for edge in edges]), "edge_attr")
+    return graph_split(x, edge_index, edge_attr, ptr, labels), sizes
+
+
+def _is_graph(item: object) -> bool:
+    return isinstance(getattr(item, "edge_index", None), Tensor)
+
+
+def _label(y: object, i: int) -> int:
+    value = y.reshape(-1).tolist() if isinstance(y, Tensor) else [y]
+    if len(value) != 1 or not isinstance(value[0], int | float) or value[0] != value[0] // 1:
+        got = "none" if y is None else some(value)
+        raise refuse(f"data[{i}].y", "one class 0 … K−1", got, "Choose one task, and give its class as an integer.")
+    return int(value[0])
+
+
+def _nodes(item: Any, i: int) -> int:
+    if isinstance(x := getattr(item, "x", None), Tensor):
+        return len(x)
+    count = getattr(item, "num_nodes", None)
+    if not isinstance(count, int):
+        raise refuse(f"data[{i}]", "`x`, or `num_nodes`", "neither", "Set `num_nodes`: isolated nodes count.")
+    return count
+
+
+def _edges(edge_index: Tensor, nodes: int, i: int) -> Tensor:
+    edge = edge_index.detach().cpu()
+    if edge.ndim != 2 or len(edge) != 2 or edge.is_floating_point():
+        raise refuse(f"data[{i}].edge_index", "integers [2, E]", f"{edge.dtype} {list(edge.shape)}")
+    if edge.numel() and (int(edge.min()) < 0 or int(edge.max()) >= nodes):
+        got = f"{int(edge.min())} … {int(edge.max())}"
+        raise refuse(f"data[{i}].edge_index", f"nodes of the graph, 0 … {nodes - 1}", got)
+    return edge.to(torch.int64)
+
+
+def _features(items: list[Any], name: str, rows: list[int]) -> Tensor:
+    """An attribute of all graphs end to end, `[sum of rows, F]`; F = 0 where no graph has it."""
+    found = [getattr(item, name, None) for item in items]
+    if all(value is None for value in found):
+        return torch.zeros(sum(rows), 0, dtype=torch.int64)
+    parts: list[Tensor] = []
+    for i, (value, n) in enumerate(zip(found, rows, strict=True)):
+        if not isinstance(value, Tensor):
+            if value is None and n == 0:
+                continue
+            raise refuse(f"data[{i}].{name}", "a tensor, as other graphs have", type(value).__name__)
+        part = value.detach().cpu()
+        part = part[:, None] if part.ndim == 1 else part
+        if part.ndim != 2 or len(part) != n:
+            raise refuse(f"data[{i}].{name}", f"[{n}, F]", list(part.shape))
+        if n:
+            if parts and part.shape[1] != parts[0].shape[1]:
+                raise refuse(f"data[{i}].{name}", f"of {parts[0].shape[1]} features, as other graphs", part.shape[1])
+            parts.append(part)
+    return torch.cat(parts) if parts else torch.zeros(0, 0, dtype=torch.int64)

@@ -1,0 +1,205 @@
+"""The one function that makes `Graphs` from what users give as `data`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from dd.data.graph_bins import Bins, check_bins, fit_columns
+from dd.data.graph_card import GraphCard, load_graph_card
+from dd.data.graph_checks import check_labels, check_train, orientation
+from dd.data.graph_custom import graphs_of, is_parts
+from dd.data.graph_sources import Source, find_graphs, tu_graphs
+from dd.data.graph_splits import Rows, check_split, held_out_rows, published_rows, random_rows
+from dd.data.graphs import Graphs, GraphSplit
+from dd.data.load import ROLES
+from dd.errors import refuse
+
+
+def load_graphs(
+    data: object,
+    *,
+    split: int | str | None = 0,
+    root: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    bins: int | Bins | None = None,
+    directed: bool | None = None,
+    classes: Sequence[str] | int | None = None,
+    role: str = "distill",
+) -> Graphs:
+    """Any data argument as `Graphs`.
+
+    Args:
+        data: a graph card's name (capitals do not matter); a PyG data set or a list of `torch_geometric.data.Data`; a
+            tuple (train, test) or (train, val, test) of these; `Graphs`. Of a `Data`, `edge_index`, `x`, `edge_attr`,
+            `y` and `num_nodes` are read. Features may be categories (integers, or floats that are all whole numbers;
+            one-hot columns are turned back to one category) or continuous. `y` is a class, 0 … K−1. Each direction of
+            an undirected edge is an edge of its own, as everywhere in PyG.
+        split: which split. A number draws 80/10/10 (rule `random`; for cards whose rule is `scaffold` or `given` every
+            number means the same graphs); `"published"` is that of the published code, for cards that have one. A
+            list is drawn in the same way, so that distilling and evaluating with one list keeps test graphs apart;
+            `split=None` takes all of a list: as training graphs when distilling, as test graphs when evaluating. Where
+            training graphs are given, a tenth of each class is held out as validation graphs, the same ones always.
+        root: where a card's files are; by default the store of `_home.home`.
+        download: fetch a card's files if they are not there. Nothing is fetched otherwise.
+        bins: cut every continuous feature at its quantiles over the training graphs into this many categories; the
+            thresholds are kept in `Graphs.bins`, which can be given here to cut other graphs alike. Without it
+            continuous features stay as they are, and methods that need categories refuse them.
+        directed: `None` finds out, see `graph_checks.orientation`; `True` takes edges as they are.
+        classes: class names, or their number, of a list.
+        role: `"distill"` or `"evaluate"`; the latter needs test graphs.
+
+    Raises:
+        InputError: an unknown name or split, another form, or graphs that cannot be learned from: one class, a class
+            without training graphs, no edges, labels that are not 0 … K−1, NaN, symmetric and asymmetric graphs mixed.
+        MissingError: files that are not there; the message shows the layout and whether `download` fetches them.
+        DamagedError: files that cannot be read; the message names them.
+    """
+    if role not in ROLES:
+        raise refuse("role", "'distill' or 'evaluate'", repr(role))
+    check_split(split)
+    if bins is not None:
+        check_bins(bins)
+    if isinstance(data, str | Graphs) and classes is not None:
+        raise refuse("classes", "left out for a named data set or `Graphs`", repr(classes))
+    if root is not None and not isinstance(data, str):
+        raise refuse("root", "left out unless `data` is the name of a card", repr(os.fspath(root)))
+    if isinstance(data, str):
+        graphs = _from_card(data, split, None if root is None else os.fspath(root), download)
+    elif isinstance(data, Graphs):
+        graphs = data
+    else:
+        graphs = _from_user(data, split, classes, role)
+    _check(graphs, role)
+    wanted = graphs.directed or None if directed is None else directed
+    graphs = replace(graphs, directed=orientation(parts_of(graphs), wanted))
+    return graphs if bins is None else _binned(graphs, bins)
+
+
+def parts_of(graphs: Graphs) -> list[GraphSplit]:
+    """The splits there are."""
+    return [part for part in (graphs.train, graphs.val, graphs.test) if part is not None]
+
+
+def _from_card(name: str, split: int | str | None, root: str | None, download: bool) -> Graphs:
+    card = load_graph_card(name)
+    if split is None or (split == "published" and not card.published):
+        words = "a whole number from 0 on" + (", or 'published'" if card.published else "")
+        raise refuse("split", f"{words} for {card.name!r}", repr(split))
+    source = _source(card, root, download)
+    n, rule, number = len(source.graphs), card.rule, split if isinstance(split, int) else 0
+    if split == "published":
+        rows, rule = published_rows(card.published, n), "published"
+    elif source.rows is not None:
+        rows = source.rows
+    else:
+        rows = random_rows(n, number)
+    return _assemble(source, rows, card.classes, card.name, number, rule)
+
+
+def _source(card: GraphCard, root: str | None, download: bool) -> Source:
+    folder = find_graphs(card, root, download)
+    source = tu_graphs(folder, card.name, card.labels)
+    _assert_counts(card, source.graphs, str(folder))
+    return source
+
+
+def _assert_counts(card: GraphCard, graphs: GraphSplit, where: str) -> None:
+    got = {"graphs": len(graphs), "nodes": graphs.num_nodes, "edges": graphs.num_edges}
+    for what, expected in card.counts.items():
+        if got[what] != expected:
+            raise refuse(card.name, f"{expected} {what}, as its card says", f"{got[what]} in {where}", "Get it again.")
+    sizes = torch.bincount(graphs.labels, minlength=len(card.classes)).tolist()
+    if sizes != list(card.per_class):
+        raise refuse(card.name, f"{list(card.per_class)} graphs a class", f"{sizes} in {where}", "Get it again.")
+
+
+def _assemble(source: Source, rows: Rows, classes: tuple[str, ...], name: str, split: int, rule: str) -> Graphs:
+    train, val, test = (None if part is None else source.graphs.subset(part) for part in rows)
+    assert train is not None
+    return Graphs(
+        train=train,
+        val=val,
+        test=test,
+        classes=classes,
+        name=name,
+        split=split,
+        rule=rule,
+        node_names=source.node_names,
+        edge_names=source.edge_names,
+    )
+
+
+def _from_user(data: Any, split: int | str | None, classes: Sequence[str] | int | None, role: str) -> Graphs:
+    if split == "published":
+        raise refuse("split", "a whole number, or None, for graphs of your own", repr(split))
+    parts = list(data) if is_parts(data) else [data]
+    whole, sizes = graphs_of(parts)
+    names = _class_names(classes, whole)
+    check_labels(whole.labels, names)
+    source = Source(whole, None, _numbered("x", whole.x.shape[1]), _numbered("edge_attr", whole.edge_attr.shape[1]))
+    if len(parts) == 1 and isinstance(split, int):
+        return _assemble(source, random_rows(len(whole), split), names, "graphs", split, "random")
+    ends = torch.tensor(sizes).cumsum(0).tolist()
+    ranges = [torch.arange(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    if len(parts) == 1 and role == "evaluate":
+        rows = Rows(ranges[0][:0], None, ranges[0])
+    elif len(parts) == 3:
+        rows = Rows(*ranges)
+    else:
+        rows = held_out_rows(whole.labels, ranges[0], ranges[1] if len(parts) == 2 else None, len(names))
+    return _assemble(source, rows, names, "graphs", 0, "given")
+
+
+def _class_names(classes: Sequence[str] | int | None, whole: GraphSplit) -> tuple[str, ...]:
+    if classes is None:
+        low, k = int(whole.labels.min()), int(whole.labels.max()) + 1
+        if low < 0 or k > len(whole):
+            way = "Renumber them from 0, as by `torch.unique(y, return_inverse=True)`."
+            raise refuse("labels", "0 … K−1 with every class present", f"{low} … {k - 1}", way)
+        classes = k
+    if isinstance(classes, int):
+        return tuple(str(k) for k in range(classes))
+    names = tuple(classes)
+    if isinstance(classes, str) or len(set(names)) != len(names):
+        raise refuse("classes", "different names in label order, or their number", repr(classes))
+    return names
+
+
+def _numbered(what: str, n: int) -> tuple[str, ...]:
+    return (what,) if n == 1 else tuple(f"{what}[{j}]" for j in range(n))
+
+
+def _check(graphs: Graphs, role: str) -> None:
+    for part in parts_of(graphs):
+        check_labels(part.labels, graphs.classes)
+    if role == "evaluate" and graphs.test is None:
+        raise refuse("data", "graphs with test graphs", f"{graphs.name!r} without", "Give a tuple (train, test).")
+    if len(graphs.train) or role == "distill":
+        way = "Add graphs, name the classes with `classes=`, try another `split`, or give a tuple (train, test)."
+        check_train(graphs.train, graphs.classes, way)
+
+
+def _binned(graphs: Graphs, bins: int | Bins) -> Graphs:
+    if isinstance(bins, int):
+        if graphs.bins is not None:
+            return graphs
+        others = [part for part in (graphs.val, graphs.test) if part is not None]
+        made = Bins(
+            fit_columns(graphs.train.x, [part.x for part in others], bins),
+            fit_columns(graphs.train.edge_attr, [part.edge_attr for part in others], bins),
+        )
+        if all(cuts is None for cuts in (*made.nodes, *made.edges)):
+            raise refuse("bins", "left out for data without continuous features", str(bins))
+        bins = made
+
+    def apply(part: GraphSplit) -> GraphSplit:
+        return replace(part, x=bins.node_values(part.x), edge_attr=bins.edge_values(part.edge_attr))
+
+    train, val, test = (None if p is None else apply(p) for p in (graphs.train, graphs.val, graphs.test))
+    assert train is not None
+    return replace(graphs, train=train, val=val, test=test, bins=bins)

@@ -1,0 +1,148 @@
+"""From a graph card to its graphs: the raw text of TU data sets."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dd._home import home
+from dd.data.graph_card import GraphCard
+from dd.data.graph_splits import Rows
+from dd.data.graphs import GraphSplit, graph_split
+from dd.errors import DamagedError, MissingError
+
+
+class Source(NamedTuple):
+    """Graphs of a card before they are split; `rows` where the split comes with them."""
+
+    graphs: GraphSplit
+    rows: Rows | None = None
+    node_names: tuple[str, ...] = ()
+    edge_names: tuple[str, ...] = ()
+
+
+def find_graphs(card: GraphCard, root: str | None, download: bool) -> Path:
+    """The folder that has the card's files, fetched if `download` asks for it and it is not there.
+
+    Raises:
+        MissingError: not there and not fetched.
+    """
+    store = home("datasets", root)
+    places = [store / folder for folder in card.folders]
+    found = next((place for place in places if (place / card.marker).is_file()), None)
+    if found is not None:
+        return found
+    if not download or not card.downloadable:
+        raise MissingError(_missing(card, store, places, download))
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            _download(card, places[0])
+    except (OSError, RuntimeError) as error:
+        raise MissingError(
+            f"{card.name!r} could not be fetched into {places[0]} ({error}). Try again, or get it from "
+            f"{card.url} and lay it out as\n{card.layout}"
+        ) from error
+    return find_graphs(card, root, download=False)
+
+
+def _download(card: GraphCard, target: Path) -> None:
+    """Fetch beside the final place and rename, so that what is there is whole."""
+    from torch_geometric.data import download_url, extract_zip
+    from torch_geometric.datasets import TUDataset
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as fresh:
+        if card.kind == "tu":
+            extract_zip(download_url(f"{TUDataset.url}/{card.name}.zip", fresh), fresh)
+            made = Path(fresh) / card.name
+        else:
+            made = Path(fresh) / "table"
+            made.mkdir()
+            Path(download_url(card.archive, fresh)).rename(made / card.marker)
+        if not (made / card.marker).is_file():
+            raise DamagedError(f"the archive of {card.name!r} has no {card.marker}")
+        target.mkdir(exist_ok=True)
+        for file in made.iterdir():
+            file.rename(target / file.name)
+
+
+def _missing(card: GraphCard, store: Path, places: list[Path], download: bool) -> str:
+    if card.downloadable:
+        way = "Give `download=True` (`--download`) to fetch it"
+    else:
+        asked = " (`download` was given)" if download else ""
+        way = f"It is not fetched by this library{asked}: get it from {card.url}"
+    looked = ", ".join(str(place) for place in places)
+    return (
+        f"the files of {card.name!r} are not there; looked for {card.marker} in {looked}. Expected layout:\n"
+        f"{card.layout}\n(ROOT is {store}). {way}, or give the folder that has it as `root=`."
+    )
+
+
+def tu_graphs(folder: Path, name: str, labels: tuple[int, ...]) -> Source:
+    """A TU data set from its raw text.
+
+    Node and edge *labels* become features; continuous attributes are left out. Self-loops and duplicates are removed,
+    as PyG's reader does; unlike its reader, labels keep their values.
+
+    Args:
+        folder: has `<name>_A.txt` and the rest.
+        name: of the data set.
+        labels: values of the graph labels, ascending; they become 0 … K−1.
+
+    Raises:
+        MissingError: a file is not there.
+        DamagedError: files that cannot be read or do not fit together.
+    """
+    edges = _read(folder, name, "A") - 1
+    owner = _read(folder, name, "graph_indicator")[:, 0] - 1
+    raw = _read(folder, name, "graph_labels")[:, 0]
+    x = _read(folder, name, "node_labels", len(owner))
+    attr = _read(folder, name, "edge_labels", len(edges))
+    if edges.shape[1] != 2 or (np.diff(owner) < 0).any() or owner.min() < 0 or owner.max() >= len(raw):
+        raise _damaged(folder, name, "nodes are not listed graph by graph, or of graphs that have no label")
+    if len(x) != len(owner) or len(attr) != len(edges):
+        raise _damaged(folder, name, f"{len(x)} node labels of {len(owner)}, {len(attr)} edge labels of {len(edges)}")
+    if not set(np.unique(raw).tolist()) <= set(labels):
+        raise _damaged(folder, name, f"graph labels {sorted(set(raw.tolist()))}, not {list(labels)}")
+    keep = edges[:, 0] != edges[:, 1]
+    ptr = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(raw)))])
+    graphs = graph_split(
+        torch.from_numpy(x),
+        torch.from_numpy(np.ascontiguousarray(edges[keep].T)),
+        torch.from_numpy(attr[keep]),
+        torch.from_numpy(ptr),
+        torch.from_numpy(np.searchsorted(np.array(labels), raw)),
+    )
+    return Source(graphs, None, _names("label", x.shape[1]), _names("edge label", attr.shape[1]))
+
+
+def _read(folder: Path, name: str, what: str, optional: int | None = None) -> NDArray[np.int64]:
+    """`[lines, columns]` of a file of integers; no columns for `optional` lines where the file is not there."""
+    file = folder / f"{name}_{what}.txt"
+    if not file.is_file():
+        if optional is not None:
+            return np.zeros((optional, 0), np.int64)
+        raise MissingError(f"{file} is not there. Get the data set again.")
+    try:
+        values = np.loadtxt(file, dtype=np.int64, delimiter=",", ndmin=2)
+    except ValueError as error:
+        raise _damaged(folder, name, f"{file.name} holds something else than integers ({error})") from error
+    if not len(values):
+        raise _damaged(folder, name, f"{file.name} is empty")
+    return values
+
+
+def _names(what: str, n: int) -> tuple[str, ...]:
+    return (what,) if n == 1 else tuple(f"{what} {j}" for j in range(n))
+
+
+def _damaged(folder: Path, name: str, text: str) -> DamagedError:
+    return DamagedError(f"the files of {name!r} in {folder} are damaged: {text}. Remove them and get them again.")
