@@ -155,5 +155,10 @@ def train_on(
             net.eval()
             after(step + 1)
     if not all(bool(torch.isfinite(t).all()) for t in (loss, *net.parameters(), *net.buffers())):
-        raise DivergedError(f"training diverged (lr {recipe.lr:g}, {recipe.steps} steps). Give a lower `lr`.")
+        raise diverged(recipe)
     return net
+
+
+def diverged(recipe: TreeRecipe) -> DivergedError:
+    """The error of a training that stopped being finite."""
+    return DivergedError(f"training diverged (lr {recipe.lr:g}, {recipe.steps} steps). Give a lower `lr`.")

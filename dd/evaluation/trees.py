@@ -15,7 +15,7 @@ from dd.data.graphs import GraphSplit
 from dd.errors import refuse
 from dd.evaluation.graphs import EncodedGraphs, Match, encode
 from dd.evaluation.scores import METRICS, check_metric
-from dd.evaluation.tasks import GraphTask, Task, TreeTask, train_on
+from dd.evaluation.tasks import GraphTask, Task, TreeTask, diverged, train_on
 from dd.models import GraphModel, GraphSpec, as_graph_spec, build_graph_net, rooted
 from dd.models.graph_spec import GraphFactory
 from dd.seeding import child_seed
@@ -107,7 +107,10 @@ def _fitted(
     def after(step: int) -> None:
         if val is None or (step % every and step != recipe.steps):
             return
-        now = dataclasses.replace(start, step=step, val=start.score(val, metric))
+        scores = start.scores(val)
+        if not bool(torch.isfinite(scores).all()):
+            raise diverged(recipe)
+        now = dataclasses.replace(start, step=step, val=_measured(scores, val.labels, metric))
         if not kept or (now.val or 0.0) > (kept[0].val or 0.0):
             kept[:] = [dataclasses.replace(now, net=copy.deepcopy(now.net))]
         kept[1:] = [now]

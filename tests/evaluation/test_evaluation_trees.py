@@ -309,6 +309,8 @@ def test_refusals() -> None:
         GraphLearner(recipe=FAST, depth=1).fit(real.subset(torch.zeros(0, dtype=torch.int64)), small.codes, 2, 0)
     with pytest.raises(DivergedError, match="training diverged"):
         TreeLearner(lr=1e30).fit(small, 0)
+    with pytest.raises(DivergedError, match="training diverged"):
+        TreeLearner(lr=1e30).fit(small, 0, real)
 
 
 # ---------------------------------------------------------------------------------------------------- naive Bayes
@@ -332,6 +334,21 @@ def test_naive_bayes_by_a_loop(prior: str, smoothing: float) -> None:
             joint.append(total)
         norm = math.log(sum(math.exp(v) for v in joint))
         assert found[g].tolist() == pytest.approx([v - norm for v in joint], abs=1e-10)
+
+
+@pytest.mark.parametrize("leaf_degree", [False, True])
+@pytest.mark.parametrize("directed", [False, True])
+def test_kept_trees_are_found_in_other_graphs(directed: bool, leaf_degree: bool) -> None:
+    """With labels that were not seen, isolated nodes, and leaves told apart by degree or not."""
+    options: dict[str, Any] = {"features": (2,), "directed": directed, "probability": 0.2}
+    real, other = random_graphs(1, (6, 7, 5), **options), random_graphs(2, (8, 6, 7), **options | {"features": (3,)})
+    small = summary_by_hand(real, fit_codes(real), 2, leaf_degree=leaf_degree)
+    learner = NaiveBayesLearner()
+    for given in (real, other):
+        by_hand = match_by_hand(small, given)
+        assert torch.equal(learner.encode(small, given).trees, by_hand)
+        assert bool((by_hand >= 0).any())
+    assert bool((by_hand < 0).any())
 
 
 def test_naive_bayes_reads_graphs_encoded_once() -> None:
