@@ -11,6 +11,7 @@ from typing import Any, Literal
 import tyro
 
 from dd.models import as_spec
+from dd.synthetic import TreeRecipe
 from dd.teachers import TeacherRecipe
 
 
@@ -66,6 +67,7 @@ class DistillOptions(Common):
         compile: fuse kernels; by default where the run is long enough.
         restart: replace what is in `out`.
         seeds: make a set for each of these seeds, in `out`/seed0, …, from one buffer of experts.
+        split: of graphs: which random split, or `published`.
     """
 
     out: Path | None = None
@@ -78,6 +80,7 @@ class DistillOptions(Common):
     compile: bool | None = None
     restart: bool = False
     seeds: tuple[int, ...] = ()
+    split: int | str = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +148,7 @@ class EvaluateOptions(Common):
         baselines: of random, random_tuned, class_mean, random_labels, hard; by default random, and the last two for
             labels of teachers.
         out: also write the report here, as JSON.
+        split: of graphs: the one of the summary by default.
     """
 
     path: tyro.conf.Positional[Path]
@@ -155,6 +159,7 @@ class EvaluateOptions(Common):
     lr: str = "recipe"
     baselines: tuple[str, ...] = ()
     out: Path | None = None
+    split: int | str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +202,8 @@ def twin(value: Any) -> Any:
         elif f.name == "committee":
             fields.append((f.name, tuple[str, ...], dataclasses.field(default=tuple(str(as_spec(m)) for m in held))))
         elif f.name == "model":
-            fields.append((f.name, str, dataclasses.field(default=str(as_spec(held)))))
+            text = held if isinstance(value, TreeRecipe) else str(as_spec(held))
+            fields.append((f.name, str, dataclasses.field(default=text)))
         elif f.name not in ("name", "title", "source"):
             fields.append((f.name, hints[f.name], dataclasses.field(default=held)))
     made = dataclasses.make_dataclass(type(value).__name__, fields, frozen=True, kw_only=True)

@@ -13,75 +13,23 @@ from torch import nn
 
 from dd._home import home
 from dd._progress import Progress, announce, reporter
-from dd.data import Images, load_images
-from dd.errors import InputError, MissingError, refuse, unknown
+from dd.data import Images
+from dd.data.graphs import Graphs
+from dd.errors import InputError, MissingError, refuse
 from dd.estimate import Estimate, estimate_matching
 from dd.evaluation import NetworkLearner, fit, fresh, origin
+from dd.evaluation.trees import TreeLearner
 from dd.experts import ExpertRecipe, ExpertStore, load_recipe
 from dd.files import read_json, write_bytes
 from dd.inner import EngineName
 from dd.methods import METHODS, Method, Run, Step, TrajectoryMatching
-from dd.presets import Preset, preset, replace_fields
+from dd.presets import Preset
 from dd.process import tune_process
+from dd.resolve import Tier, load_real, resolve_device, resolve_method
 from dd.runs import RunFolder, split_state, to_device
 from dd.selection import Protocol, Selector
-from dd.synthetic import ImageSet, load_set
+from dd.synthetic import AnySet, ImageSet, TreeSummary, load_set
 from dd.whiten import make_transform
-
-Tier = Literal["auto", "paper", "cpu"]
-
-
-def resolve_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for, or the GPU where there is one."""
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise refuse("device", "a torch device such as 'cpu' or 'cuda:0'", repr(device)) from error
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise refuse("device", "a device of this machine", repr(device), "No CUDA device is visible to torch.")
-    return found
-
-
-def resolve_method(
-    method: str | Method, real: Images, tier: Tier, device: torch.device, fields: Mapping[str, Any]
-) -> tuple[Method, Preset | None]:
-    """A `Method` value from a name and its preset, or the value itself.
-
-    Raises:
-        InputError: an unknown name, preset row or field; fields beside a `Method` value.
-    """
-    if not isinstance(method, str):
-        if fields:
-            raise InputError(
-                f"fields ({', '.join(sorted(fields))}) go with a method's name; got a {type(method).__name__} "
-                "value. Put them into the value."
-            )
-        if not isinstance(method, Method):
-            raise refuse("method", "a name or a Method value", type(method).__name__)
-        return method, None
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
-    dataset = real.card.name if real.card is not None else None
-    given = dict(fields)
-    ipc = given.pop("ipc", 1 if method == "class_mean" else 10)
-    row = preset(method, dataset, ipc, tier, gpu=device.type == "cuda")
-    value = METHODS[method](**{**row.fields, "ipc": ipc})
-    return replace_fields(value, given), row
-
-
-def load_real(
-    data: object,
-    protocol: Protocol = "clean",
-    role: Literal["distill", "evaluate"] = "distill",
-    **options: Any,
-) -> Images:
-    """The data argument as `Images`; with protocol='paper' nothing is held out of train."""
-    if protocol not in ("clean", "paper"):
-        raise refuse("protocol", "`clean` or `paper`", repr(protocol))
-    real = load_images(data, role=role, **options)
-    return real.all_train() if protocol == "paper" else real
 
 
 def distill(
@@ -105,13 +53,15 @@ def distill(
     root: str | Path | None = None,
     download: bool = False,
     size: int | tuple[int, int] | None = None,
+    split: int | str = 0,
     **fields: Any,
-) -> ImageSet:
-    """Turn a data set into a few synthetic samples a class.
+) -> Any:
+    """Turn a data set into a few synthetic samples a class, or into a few kilobytes of computation trees.
 
     Args:
         data: a card's name, `imagefolder:PATH`, a map-style Dataset of (image, label), a pair of tensors (images
             `[N, C, H, W]` uint8 or float in [0, 1], labels `[N]`), or `dd.Images`. A bare Dataset is all training data.
+            Graphs: a graph card's name, a PyG data set or list of `Data`, or `dd.Graphs`; see `dd.data.load_graphs`.
         method: a name of `dd.list_methods()` or a `Method` value.
         preset: `paper` (the published row or an error), `cpu` (the two-core budget), `auto` (the published row where a
             GPU is present and the row exists, else `cpu`).
@@ -125,14 +75,18 @@ def distill(
         progress: `None` shows bars on a terminal, `True`/`False`, or your own (done, total, text).
         engine, micro_batch, reuse, compile: see `dd.methods.Run`.
         root, download, size: of the data set.
-        **fields: fields of the method, with a name only (`ipc=10, iterations=200, …`).
+        split: of graphs: which of the random splits, or `published`.
+        **fields: fields of the method, with a name only (`ipc=10, iterations=200, …`; `budget_bytes=2048` for graphs).
+
+    Returns:
+        `SyntheticImages`, `CompensatedImages` or, of graphs, `TreeSummary`.
 
     Raises:
         InputError, MissingError, DivergedError, WriteError: each with argument, expected, got and the way out.
     """
     tune_process(threads, allocator=False)
     target = resolve_device(device)
-    real = load_real(data, protocol, root=root, download=download, size=size)
+    real = load_real(data, protocol, split=split, root=root, download=download, size=size)
     value, row = resolve_method(method, real, preset, target, fields)
     report = reporter(f"{value.name} on {real.name}", progress)
     if row is not None:
@@ -155,11 +109,12 @@ def distill(
         else RunFolder(Path(out), _request(value, real, run, protocol), origin(seed, target), resume)
     )
     if folder is not None and folder.finished:
-        return load(folder.synthetic).attach(real.train)
+        made = load(folder.synthetic)
+        return made.attach(real.train) if isinstance(made, ImageSet) else made
     return _run(value, real, run, protocol, folder)
 
 
-def _run(method: Method, real: Images, run: Run, protocol: Protocol, folder: RunFolder | None) -> ImageSet:
+def _run(method: Method, real: Images | Graphs, run: Run, protocol: Protocol, folder: RunFolder | None) -> AnySet:
     """Consume the method's steps: log, score, checkpoint, save."""
     selector = Selector(real, protocol, run.seed, run.device)
     state = None
@@ -199,7 +154,7 @@ def _run(method: Method, real: Images, run: Run, protocol: Protocol, folder: Run
     return small
 
 
-def _preview(step: Step, real: Images, folder: RunFolder) -> None:
+def _preview(step: Step, real: Images | Graphs, folder: RunFolder) -> None:
     """The images so far as `preview.png`, where a method shows them."""
     if step.preview is not None:
         from dd.plot import preview_png
@@ -211,7 +166,7 @@ def _text(metrics: Mapping[str, Any]) -> str:
     return ", ".join(f"{k} {metrics[k]:.4g}" for k in ("loss", "lr") if k in metrics)
 
 
-def _request(method: Method, real: Images, run: Run, protocol: Protocol) -> dict[str, Any]:
+def _request(method: Method, real: Images | Graphs, run: Run, protocol: Protocol) -> dict[str, Any]:
     return {
         "data": {"name": real.name, "sha256": real.fingerprint},
         "method": method.describe(),
@@ -222,8 +177,10 @@ def _request(method: Method, real: Images, run: Run, protocol: Protocol) -> dict
     }
 
 
-def _provenance(real: Images, seed: int, protocol: Protocol, selector: Selector) -> dict[str, Any]:
+def _provenance(real: Images | Graphs, seed: int, protocol: Protocol, selector: Selector) -> dict[str, Any]:
+    drawn = {"split": real.split, "rule": real.rule} if isinstance(real, Graphs) else {}
     return {
+        **drawn,
         "dataset": real.name,
         "data_sha256": real.fingerprint,
         "protocol": protocol,
@@ -232,10 +189,10 @@ def _provenance(real: Images, seed: int, protocol: Protocol, selector: Selector)
     }
 
 
-def _announcement(method: Method, row: Preset, real: Images, device: torch.device) -> str:
+def _announcement(method: Method, row: Preset, real: Images | Graphs, device: torch.device) -> str:
     text = f"{method.name} on {real.name}: preset `{row.tier}` ({row.source or 'no source'}"
     text += ")" if row.verified else ", not verified)"
-    if isinstance(method, TrajectoryMatching):
+    if isinstance(method, TrajectoryMatching) and isinstance(real, Images):
         text += f"; {estimate_matching(method, real, device, calibrate=False)}"
     return text
 
@@ -282,7 +239,7 @@ def buffer(
     return made
 
 
-def load(path: str | Path) -> ImageSet:
+def load(path: str | Path) -> Any:
     """Read a saved set; a run folder means its `synthetic.safetensors`.
 
     Raises:
@@ -293,7 +250,7 @@ def load(path: str | Path) -> ImageSet:
 
 
 def train(
-    small: ImageSet | str | Path,
+    small: AnySet | str | Path,
     model: str | nn.Module | None = None,
     *,
     seed: int = 0,
@@ -314,6 +271,9 @@ def train(
     if isinstance(small, str | Path):
         small = load(small)
     target = resolve_device(device)
+    if isinstance(small, TreeSummary):
+        return TreeLearner(model=model, steps=steps, lr=lr, device=target).fit(small, seed).net
+    assert isinstance(small, ImageSet)
     learner = NetworkLearner(steps=steps, lr=lr)
     recipe = learner.recipe(small)
     net = model if isinstance(model, nn.Module) else fresh(small, model or recipe.model, seed, target)
@@ -371,7 +331,8 @@ def verify(path: str | Path) -> str:
     if path.is_dir():
         read_json(path / "run.json")
     sizes = small.nbytes
-    return f"{path}: {len(small)} images, {len(small.classes)} classes, {sizes.total:,} bytes, every checksum matches"
+    what = "images" if isinstance(small, ImageSet) else "patterns of trees"
+    return f"{path}: {len(small)} {what}, {len(small.classes)} classes, {sizes.total:,} bytes, every checksum matches"
 
 
 __all__: Sequence[str] = [

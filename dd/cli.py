@@ -37,11 +37,13 @@ from dd.errors import DDError, InputError, refuse, unknown
 from dd.experts import load_recipe, recipe_names
 from dd.files import dump_json
 from dd.many import distill_many, seed_folder
-from dd.methods import METHODS, Method
-from dd.models import MODELS
+from dd.methods import GRAPH_METHODS, METHODS, Method
+from dd.models import GNNS, MODELS
 from dd.pages import write_run_page
 from dd.presets import cite, describe, preset
 from dd.process import tune_process
+from dd.resolve import load_real, resolve_device
+from dd.synthetic import AnySet, ImageSet, TreeSummary
 from dd.teach import teach
 
 
@@ -51,7 +53,8 @@ def _with_method(verb: str, options: type[Common], argv: Sequence[str]) -> tuple
         help_only = any(word in ("-h", "--help") for word in argv)
         text = (
             f"usage: ddistill {verb} DATA METHOD [options]\n\n"
-            f"DATA: {', '.join(list_cards())} or imagefolder:PATH\nMETHOD: {', '.join(METHODS)}\n\n"
+            f"DATA: {', '.join(list_cards())} or imagefolder:PATH; of graphs {', '.join(list_cards('graphs'))}\n"
+            f"METHOD: {', '.join(METHODS)}; for graphs {', '.join(GRAPH_METHODS)}\n\n"
             f"`ddistill {verb} DATA METHOD --help` shows the options of the run and of the method, with the preset's "
             "values as defaults."
         )
@@ -61,14 +64,18 @@ def _with_method(verb: str, options: type[Common], argv: Sequence[str]) -> tuple
     if name not in METHODS:
         raise unknown("method", name, METHODS)
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--ipc", type=int, default=1 if name == "class_mean" else 10)
+    for_graphs = name in GRAPH_METHODS
+    if not for_graphs:
+        early.add_argument("--ipc", type=int, default=1 if name == "class_mean" else 10)
     early.add_argument("--preset", default="auto")
     early.add_argument("--device", default=None)
     known, _ = early.parse_known_args(rest)
-    device = api.resolve_device(known.device)
-    card = data if data in list_cards() else None
-    row = preset(name, card, known.ipc, known.preset, gpu=device.type == "cuda")
-    value: Method = METHODS[name](**{**row.fields, "ipc": known.ipc})
+    device = resolve_device(known.device)
+    cards = list_cards("graphs" if for_graphs else "images")
+    card = next((c for c in cards if c.lower() == data.lower()), None)
+    budget = {} if for_graphs else {"ipc": known.ipc}
+    row = preset(name, card, None if for_graphs else known.ipc, known.preset, gpu=device.type == "cuda")
+    value: Method = METHODS[name](**{**row.fields, **budget})
     defaults = twin(value)
     both = dataclasses.make_dataclass(
         f"{verb.title()}",
@@ -84,7 +91,7 @@ def _with_method(verb: str, options: type[Common], argv: Sequence[str]) -> tuple
     )
     what = (type(value).__doc__ or "").partition("\n\n    Attributes")[0]
     parsed: Any = tyro.cli(both, args=rest, prog=f"ddistill {verb} {data} {name}", description=what)
-    fields = {"ipc": known.ipc, **changes(defaults, parsed.method)}
+    fields = {**budget, **changes(defaults, parsed.method)}
     return data, name, parsed.run, fields
 
 
@@ -110,6 +117,7 @@ def _distill(argv: Sequence[str]) -> dict[str, Any]:
         micro_batch=run.micro_batch,
         reuse=run.reuse,
         compile=run.compile,
+        split=run.split,
         **seeds,
         **run.data_options(),
         **fields,
@@ -120,13 +128,18 @@ def _distill(argv: Sequence[str]) -> dict[str, Any]:
     return {"sets": sets, "json": run.json}
 
 
-def _told(small: dd.ImageSet, folder: Path, silent: bool) -> dict[str, Any]:
-    """The grid beside a set that was made, a line on it, and what `--json` says of it."""
+def _told(small: AnySet, folder: Path, silent: bool) -> dict[str, Any]:
+    """The picture beside a set that was made, a line on it, and what `--json` says of it."""
     from dd.plot import save_grid
 
-    save_grid(small, folder / "grid.png")
     path = folder / "synthetic.safetensors"
-    if not silent:
+    if isinstance(small, TreeSummary):
+        small.draw(folder / "trees.png")
+        if not silent:
+            print(f"{small.report()}\nin {path}")
+    else:
+        save_grid(small, folder / "grid.png")
+    if not silent and not isinstance(small, TreeSummary):
         print(f"{len(small)} images in {path} ({path.stat().st_size:,} bytes); {small.provenance['selection']}")
     return {
         "path": str(path),
@@ -152,17 +165,23 @@ def _evaluate(argv: Sequence[str]) -> dict[str, Any]:
         baselines=options.baselines or None,
         store=options.store,
         seed=options.seed,
+        split=options.split,
         progress=options.progress,
         **options.data_options(),
     )
     if options.out is not None:
         report.save(options.out)
     if options.path.is_dir():
-        real = api.load_real(
-            options.data, role="evaluate", root=options.root, download=options.download, size=options.size
-        )
-        command = f"ddistill evaluate {shlex.join(argv)}"
-        page = write_run_page(options.path, api.load(options.path).attach(real.train), report, command)
+        source: dict[str, Any] = {
+            "root": options.root,
+            "download": options.download,
+            "size": options.size,
+            "split": options.split,
+        }
+        small = api.load(options.path)
+        if isinstance(small, ImageSet):
+            small = small.attach(load_real(options.data, role="evaluate", **source).train)
+        page = write_run_page(options.path, small, report, f"ddistill evaluate {shlex.join(argv)}")
         print(f"page: {page}", file=sys.stderr)
     if not options.json:
         print(report)
@@ -236,7 +255,9 @@ def _list(argv: Sequence[str]) -> dict[str, Any]:
     tables = {
         "methods": sorted(METHODS),
         "datasets": list(list_cards()),
+        "graphs": list(list_cards("graphs")),
         "models": sorted(MODELS),
+        "graph models": sorted(GNNS),
         "recipes": recipe_names(),
     }
     if not options.json:
@@ -254,7 +275,7 @@ def _verify(argv: Sequence[str]) -> dict[str, Any]:
 
 VERBS: dict[str, tuple[Callable[[Sequence[str]], dict[str, Any]], str]] = {
     "buffer": (_buffer, "make the expert trajectories that are missing"),
-    "distill": (_distill, "turn a data set into a few synthetic images a class"),
+    "distill": (_distill, "turn a data set into a few synthetic images a class, or a summary of trees"),
     "evaluate": (_evaluate, "train fresh networks on a set and test them, beside baselines"),
     "teach": (_teach, "train the teachers that decoupled methods need"),
     "estimate": (_estimate, "disk, memory and time of a run, before it starts"),

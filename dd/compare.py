@@ -12,7 +12,8 @@ import torch
 
 from dd._home import home
 from dd._progress import Progress, reporter
-from dd.api import load, load_real, resolve_device
+from dd.api import load
+from dd.compare_graphs import evaluate_graphs
 from dd.data import Images
 from dd.errors import InputError, refuse, unknown
 from dd.evaluation import EvalReport, NetworkLearner, Row, model_name, origin, tune_lr
@@ -20,8 +21,9 @@ from dd.methods import METHODS, Infer, Recover, Run, rebuild
 from dd.methods.panel import Member
 from dd.models import Model, ModelSpec
 from dd.process import tune_process
+from dd.resolve import load_real, resolve_device
 from dd.seeding import child_seed
-from dd.synthetic import ImageSet, SyntheticImages
+from dd.synthetic import AnySet, ImageSet, SyntheticImages, TreeSummary
 
 BASELINES = ("random", "random_tuned", "class_mean", "random_labels", "hard")
 _DRAWS = 3
@@ -29,7 +31,7 @@ AnyModel = str | ModelSpec | Model | Callable[..., torch.nn.Module] | None
 
 
 def evaluate(
-    small: ImageSet | str | Path,
+    small: AnySet | str | Path,
     data: object,
     *,
     models: Sequence[AnyModel] | AnyModel = None,
@@ -46,8 +48,11 @@ def evaluate(
     root: str | Path | None = None,
     download: bool = False,
     size: int | tuple[int, int] | None = None,
+    split: int | str | None = None,
+    metric: str | None = None,
+    early_stop: bool = False,
 ) -> EvalReport:
-    """How well fresh networks do on real test images after training on the set, beside baselines of the same budget.
+    """How well fresh networks do on real test data after training on the set, beside baselines of the same budget.
 
     Args:
         small: a set, its file or its run folder.
@@ -60,10 +65,20 @@ def evaluate(
             tuned on the validation split), `class_mean` (one image a class only); and for a set with labels of
             teachers `random_labels` (3 draws under the same teachers and labels) and `hard` (the set with its classes).
             `None`: `random`, and the last two where they can be. A canvas of c × c pictures counts as c² images.
+            Of graphs: `random` (2 draws of whole graphs of as many bytes, pooled as the summary's recipe says, or by
+            `random_sum`, `random_mean`), `herding`, `random_trees`, `all_trees` (every training graph a pattern),
+            `full` (all graphs), and without a network `naive_bayes` (reads the summary's supports), `tree_counts`
+            (logistic regression on the trees of all graphs), `node_count`, `edges_per_node`. `None`: `random`,
+            `naive_bayes`, `node_count` and `edges_per_node`.
         committee: of `random_labels`: the set's teachers, where they are the user's own modules.
         store: as in `dd.distill`: where the teachers of `random_labels` are.
         seed: of all networks and draws.
         device, threads, progress, root, download, size: as in `dd.distill`.
+        split: of graphs: `None` is the one of the summary; another one of the same data is refused.
+        metric: of graphs: `auroc` (of several classes the mean of one against the rest) or `accuracy`; `None` is AUROC
+            for two classes and accuracy for more.
+        early_stop: of graphs: rows of the same trainings stopped where the validation graphs score best. They use the
+            labels of all validation graphs.
 
     Returns:
         An `EvalReport`; its first row is the set with the first model.
@@ -74,22 +89,35 @@ def evaluate(
     tune_process(threads, allocator=False)
     if repeats < 1:
         raise refuse("repeats", "at least 1", repeats)
-    for name in baselines or ():
-        if name not in BASELINES:
-            raise unknown("baseline", name, BASELINES)
     if isinstance(lr, str) and lr not in ("recipe", "tuned"):
         raise refuse("lr", "`recipe`, `tuned` or a number", repr(lr))
     path = Path(small) if isinstance(small, str | Path) else None
     loaded = load(path) if path is not None else small
+    source: dict[str, Any] = {"root": root, "download": download, "size": size}
+    if isinstance(loaded, TreeSummary):
+        run = Run(seed=seed, device=resolve_device(device), progress=reporter("evaluate", progress))
+        options: dict[str, Any] = {
+            "metric": metric,
+            "lr": lr,
+            "steps": steps,
+            "early_stop": early_stop,
+            "repeats": repeats,
+        }
+        real = load_real(data, role="evaluate", split=_split_of(loaded, split), **source)
+        return evaluate_graphs(loaded, real, models, baselines, run, path, **options)  # type: ignore[arg-type]
     assert isinstance(loaded, ImageSet)
+    for name in baselines or ():
+        if name not in BASELINES:
+            raise unknown("baseline", name, BASELINES)
+    for argument, value in (("metric", metric), ("split", split), ("early_stop", early_stop or None)):
+        if value not in (None, "accuracy"):
+            raise refuse(argument, "left out for images", repr(value))
     method = rebuild(loaded.method, committee)
     if baselines is None:
         soft = method is not None and loaded.hard() is not loaded
         baselines = ("random", *(("random_labels", "hard") if soft else ()))
     protocol = str(loaded.provenance.get("protocol", "clean"))
-    real = load_real(
-        data, "paper" if protocol == "paper" else "clean", "evaluate", root=root, download=download, size=size
-    )
+    real = load_real(data, "paper" if protocol == "paper" else "clean", "evaluate", **source)
     judge = _Judge(
         _match(loaded, real),
         real,
@@ -120,6 +148,14 @@ def evaluate(
         origin=origin(seed, judge.run.device),
         notes=tuple(notes),
     )
+
+
+def _split_of(small: TreeSummary, split: int | str | None) -> int | str:
+    """The split asked for, or that of the summary."""
+    if split is not None:
+        return split
+    told = small.provenance
+    return "published" if told.get("rule") == "published" else int(told.get("split", 0))
 
 
 def _match(small: ImageSet, real: Images) -> ImageSet:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from dd.api import distill
-from dd.data import load_images
 from dd.errors import refuse
 from dd.methods import Method
-from dd.synthetic import ImageSet
+from dd.resolve import load_real
+from dd.synthetic import AnySet
 
 
 def distill_many(
@@ -20,7 +20,7 @@ def distill_many(
     seeds: Sequence[int] = (0, 1, 2),
     out: str | Path | None = None,
     **arguments: Any,
-) -> list[ImageSet]:
+) -> list[AnySet]:
     """One set a seed, each as `dd.distill` makes it: for a spread over runs, or for an ensemble.
 
     The seed of a run names its initialisation, order and augmentation, not its experts: these are buffered by the first
@@ -47,8 +47,8 @@ def distill_many(
     wrong = any(isinstance(seed, bool) or not isinstance(seed, int) for seed in seeds)
     if wrong or not seeds or len(set(seeds)) != len(seeds):
         raise refuse("seeds", "at least one whole number, each once", repr(tuple(seeds)))
-    source = {name: arguments.pop(name) for name in ("root", "download", "size") if name in arguments}
-    real = load_images(data, **source)
+    source = {name: arguments.pop(name) for name in ("root", "download", "size", "split") if name in arguments}
+    real = load_real(data, **source)
     return [
         distill(real, method, seed=seed, out=None if out is None else seed_folder(out, seed), **arguments)
         for seed in seeds

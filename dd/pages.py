@@ -8,10 +8,10 @@ from dd.evaluation import EvalReport
 from dd.evaluation.page import write_page
 from dd.files import read_jsonl
 from dd.plot import grid_png, loss_curve
-from dd.synthetic import ImageSet
+from dd.synthetic import AnySet, TreeSummary
 
 
-def write_run_page(folder: Path, small: ImageSet, report: EvalReport, command: str | None = None) -> Path:
+def write_run_page(folder: Path, small: AnySet, report: EvalReport, command: str | None = None) -> Path:
     """Write `report.json` and `index.html` into a run folder; returns the page.
 
     Args:
@@ -23,4 +23,5 @@ def write_run_page(folder: Path, small: ImageSet, report: EvalReport, command: s
     report.save(folder / "report.json")
     curve = loss_curve(read_jsonl(folder / "log.jsonl"))
     title = f"{report.method} on {report.dataset}"
-    return write_page(folder / "index.html", report.to_json(), grid_png(small), curve, title, command)
+    picture = small.draw() if isinstance(small, TreeSummary) else grid_png(small)
+    return write_page(folder / "index.html", report.to_json(), picture, curve, title, command)

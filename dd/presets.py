@@ -17,8 +17,8 @@ from typing import Any, Final, Literal, final
 
 from dd.errors import InputError, refuse, unknown
 from dd.experts import ExpertRecipe, load_recipe
-from dd.methods import METHODS, Method
-from dd.synthetic import TrainRecipe
+from dd.methods import GRAPH_METHODS, METHODS, Method
+from dd.synthetic import TrainRecipe, TreeRecipe
 from dd.teachers import TeacherRecipe
 
 Tier = Literal["paper", "cpu", "none"]
@@ -49,7 +49,7 @@ class Preset:
 
     method: str
     dataset: str | None
-    ipc: int
+    ipc: int | None
     tier: Tier
     source: str = ""
     verified: bool = False
@@ -58,7 +58,7 @@ class Preset:
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def preset(method: str, dataset: str | None, ipc: int, tier: Choice = "auto", gpu: bool = False) -> Preset:
+def preset(method: str, dataset: str | None, ipc: int | None, tier: Choice = "auto", gpu: bool = False) -> Preset:
     """The settings of `method` for `ipc` images a class of a data set.
 
     The published row must match exactly. On two cores the first of these serves: the row of (data set, ipc),
@@ -67,7 +67,7 @@ def preset(method: str, dataset: str | None, ipc: int, tier: Choice = "auto", gp
     Args:
         method: key of `METHODS`.
         dataset: name of a card; `None` or an unknown name is custom data.
-        ipc: images a class, at least 1.
+        ipc: images a class, at least 1; `None` for a method for graphs.
         tier: `paper`, `cpu`, or `auto`: the published row where there is one and a GPU, else `cpu`.
         gpu: whether a GPU is present.
 
@@ -77,7 +77,9 @@ def preset(method: str, dataset: str | None, ipc: int, tier: Choice = "auto", gp
     found = rows(method)
     if tier not in ("auto", "paper", "cpu"):
         raise refuse("preset", "`auto`, `paper` or `cpu`", repr(tier))
-    if isinstance(ipc, bool) or not isinstance(ipc, int) or ipc < 1:
+    if (ipc is None) != (method in GRAPH_METHODS):
+        raise refuse("ipc", "given for images, and left out for a method for graphs", repr(ipc))
+    if ipc is not None and (isinstance(ipc, bool) or not isinstance(ipc, int) or ipc < 1):
         raise refuse("ipc", "a whole number of at least 1", repr(ipc))
     if not found:
         return Preset(method=method, dataset=None, ipc=ipc, tier="none")
@@ -99,21 +101,22 @@ def _exact(found: Iterable[dict[str, Any]], tier: str, dataset: str | None, ipc:
     return next((row for row in found if (row["tier"], row["dataset"], row.get("ipc")) == where), None)
 
 
-def _no_published_row(method: str, found: Iterable[dict[str, Any]], dataset: str | None, ipc: int) -> InputError:
-    known: dict[str, list[int]] = {}
+def _no_published_row(method: str, found: Iterable[dict[str, Any]], dataset: str | None, ipc: int | None) -> InputError:
+    known: dict[str, list[Any]] = {}
     for row in found:
         if row["tier"] == "paper":
-            known.setdefault(row["dataset"], []).append(row["ipc"])
-    listed = "; ".join(f"{name} at {', '.join(map(str, sorted(ipcs)))}" for name, ipcs in sorted(known.items()))
-    return refuse(
-        "preset='paper'",
-        f"asked for a data set and ipc with a published row of {method} ({listed})",
-        f"{'custom data' if dataset is None else dataset} at {ipc}",
-        "Use preset='cpu', or another ipc.",
-    )
+            known.setdefault(row["dataset"], []).append(row.get("ipc"))
+    if ipc is None:
+        listed, got, way_out = ", ".join(sorted(known)), "custom data" if dataset is None else dataset, ""
+    else:
+        listed = "; ".join(f"{name} at {', '.join(map(str, sorted(ipcs)))}" for name, ipcs in sorted(known.items()))
+        got, way_out = f"{'custom data' if dataset is None else dataset} at {ipc}", ", or another ipc"
+    asked = "asked for a data set" + ("" if ipc is None else " and ipc")
+    way_out = f"Use preset='cpu'{way_out}."
+    return refuse("preset='paper'", f"{asked} with a published row of {method} ({listed})", got, way_out)
 
 
-def _built(method: str, row: Mapping[str, Any], ipc: int) -> Preset:
+def _built(method: str, row: Mapping[str, Any], ipc: int | None) -> Preset:
     """A row with its recipe read and its nested tables made into values."""
     fields = {key: value for key, value in row.items() if key not in _ABOUT}
     if "expert" in row:
@@ -121,8 +124,9 @@ def _built(method: str, row: Mapping[str, Any], ipc: int) -> Preset:
     if "teacher" in row:
         fields["teacher"] = TeacherRecipe(**row["teacher"])
     fields.update({key: tuple(value) for key, value in fields.items() if isinstance(value, list)})
-    fields["train"] = TrainRecipe(**row["train"])
-    fields["ipc"] = ipc
+    fields["train"] = (TreeRecipe if method in GRAPH_METHODS else TrainRecipe)(**row["train"])
+    if ipc is not None:
+        fields["ipc"] = ipc
     return Preset(
         method=method,
         dataset=row["dataset"],

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from dd.data import Images, Split
+from dd.data.graphs import Graphs, GraphSplit
 from dd.errors import DivergedError, refuse
 from dd.evaluation import NetworkLearner
 from dd.methods import Candidate, Step
 from dd.seeding import child_seed
-from dd.synthetic import ImageSet, SyntheticImages
+from dd.synthetic import AnySet, SyntheticImages, TreeSummary
 
 Protocol = Literal["clean", "paper"]
 REPEATS = 2
@@ -27,7 +28,7 @@ class Selector:
     the test set, as in the published code, and is labelled so. Where a run offers only one set, nothing is scored.
     """
 
-    def __init__(self, real: Images, protocol: Protocol, seed: int, device: torch.device) -> None:
+    def __init__(self, real: Images | Graphs, protocol: Protocol, seed: int, device: torch.device) -> None:
         split = real.test if protocol == "paper" else real.val
         if split is None:
             raise refuse(
@@ -36,9 +37,9 @@ class Selector:
                 "none",
                 "Use protocol='clean', or give dd.Images(train=…, test=…).",
             )
-        self._split: Split = split
+        self._split: Split | None = split if not isinstance(split, GraphSplit) else None
         self._protocol, self._seed, self._learner = protocol, seed, NetworkLearner(device=device)
-        self.best: ImageSet | None = None
+        self.best: AnySet | None = None
         self._waiting: Mapping[str, Tensor] = {}
         self._waiting_lr: float | None = None
         self.record: dict[str, Any] = {"score": None, "name": "", "iteration": 0, "scores": []}
@@ -47,12 +48,12 @@ class Selector:
         """Score the candidates of a step."""
         if step.candidates:
             first = step.candidates[0].set
-            assert isinstance(first, ImageSet)
+            assert isinstance(first, AnySet)
             self._revive(first)
         only = step.iteration == step.total and len(step.candidates) == 1 and self.best is None
-        offers: list[tuple[Candidate, ImageSet, float | None]] = []
+        offers: list[tuple[Candidate, AnySet, float | None]] = []
         for candidate in step.candidates:
-            assert isinstance(candidate.set, ImageSet)
+            assert isinstance(candidate.set, AnySet)
             offers.append((candidate, candidate.set, None if only else self._score(candidate.set)))
         for (
             candidate,
@@ -66,8 +67,10 @@ class Selector:
                 self.best = small
                 self.record.update(score=score, name=candidate.name, iteration=candidate.iteration)
 
-    def _score(self, small: ImageSet) -> float:
+    def _score(self, small: AnySet) -> float:
         """Mean accuracy; a set on which training diverges scores 0."""
+        if isinstance(small, TreeSummary) or self._split is None:
+            raise refuse("method", "one that offers a single candidate for graphs", "several", "Choose it yourself.")
         total = 0.0
         for repeat in range(REPEATS):
             seed = child_seed(self._seed, "select", repeat)
@@ -105,7 +108,7 @@ class Selector:
         self._waiting = tensors
         self.record = record
 
-    def _revive(self, like: ImageSet) -> None:
+    def _revive(self, like: AnySet) -> None:
         """The best set of a checkpoint, from its tensors and what all candidates of a run share."""
         if self.best is None and self._waiting:
             assert self._waiting_lr is not None

@@ -11,9 +11,9 @@ import torch
 
 from dd._home import home
 from dd._progress import Progress, reporter
-from dd.api import load_real, resolve_device
 from dd.errors import refuse, unknown
 from dd.process import tune_process
+from dd.resolve import load_real, resolve_device
 from dd.selection import Protocol
 from dd.teachers import Teacher, TeacherRecipe, TeacherStore
 

@@ -97,13 +97,13 @@ def test_it_goes_on_folder_by_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_data_is_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[object] = []
-    original = many.load_images
+    original = many.load_real
 
     def counted(data: object, **options: Any) -> dd.Images:
         loaded.append(options)
         return original(data, **options)
 
-    monkeypatch.setattr(many, "load_images", counted)
+    monkeypatch.setattr(many, "load_real", counted)
     small, _ = run(tmp_path, seeds=[0, 1], size=12, protocol="paper")
     assert loaded == [{"size": 12}]
     assert small.size == (12, 12)

@@ -123,9 +123,10 @@ class EvalReport:
 
     def __str__(self) -> str:
         head = f"{self.method} on {self.dataset} ({self.split} split, protocol {self.protocol}: {self.selection})"
+        metric = {"auroc": "AUROC × 100"}.get(self.rows[0].metric, f"{self.rows[0].metric} %")
         lines = [
             head,
-            f"{'set':<14} {'model':<28} {'accuracy %':>14} {'n':>3} {'steps':>6} {'lr':>9} {'s':>7}",
+            f"{'set':<14} {'model':<28} {metric:>14} {'n':>3} {'steps':>6} {'lr':>9} {'s':>7}",
         ]
         for row in self.rows:
             spread = "" if row.std is None else f" ± {100 * row.std:.1f}"

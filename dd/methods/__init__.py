@@ -7,6 +7,7 @@ from dd.methods.base import Candidate, Method, Run, Step
 from dd.methods.baselines import ClassMean, RandomReal
 from dd.methods.decoupled import CVDD, INFER, RDED, SRE2L, SRE2LPP, rebuild
 from dd.methods.infer import Infer
+from dd.methods.mirage import CoverageWarning, Mirage
 from dd.methods.papers import AST, DATM, FTD, MTT, TESLA
 from dd.methods.recover import Recover
 from dd.methods.trajectory import TrajectoryMatching
@@ -24,9 +25,16 @@ METHODS: Final[dict[str, Callable[..., Method]]] = {
     "infer": INFER,
     "random": RandomReal,
     "class_mean": ClassMean,
+    "mirage": Mirage,
 }
 
+GRAPH_METHODS: Final = ("mirage",)
+"""Methods for graphs; they have a budget in bytes and no `ipc`. All others are for images."""
+
 __all__ = [
+    "CoverageWarning",
+    "GRAPH_METHODS",
+    "Mirage",
     "AST",
     "DATM",
     "FTD",

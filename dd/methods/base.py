@@ -10,7 +10,6 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from dd.data import Images
 from dd.errors import refuse
 from dd.inner import ENGINES, EngineName
 from dd.synthetic import SyntheticSet
@@ -103,8 +102,8 @@ class Method(Protocol):
         """Its key in `METHODS`, or the user's own name."""
         ...
 
-    def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
-        """Yield a `Step` after every iteration, from `state` on where one is given."""
+    def distill(self, real: Any, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
+        """Yield a `Step` after every iteration, from `state` on where one is given; `real` is `Images` or `Graphs`."""
         ...
 
     def describe(self) -> dict[str, Any]:

@@ -6,11 +6,12 @@ from dd.synthetic.compensated import CompensatedImages, base_sets, compose
 from dd.synthetic.images import SyntheticImages
 from dd.synthetic.labels import LabelRecord, LabelStore, batch_ids
 from dd.synthetic.recipe import TrainRecipe
-from dd.synthetic.sets import ImageSet, load_set
+from dd.synthetic.sets import AnySet, ImageSet, load_set
 from dd.synthetic.tree_recipe import TreeRecipe
 from dd.synthetic.trees import Level, TreeSummary
 
 __all__ = [
+    "AnySet",
     "CompensatedImages",
     "ImageSet",
     "load_set",

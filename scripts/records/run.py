@@ -172,6 +172,8 @@ def cell(job: Job, root: Path) -> dict[str, Any]:
         else:
             small = dd.distill(data, job.method, ipc=job.ipc, preset="cpu", **road, **options, **changes)
     except dd.InputError as error:
+        if str(error).startswith("`out`"):  # a folder with another run: nothing that the method says
+            raise
         return {"refused": str(error), "origin": origin(job.seed, torch.device("cpu"))}
     seconds = time.monotonic() - start
     baselines: tuple[str, ...] = ("random", "class_mean") if job.dataset in BUDGET else ()

@@ -86,7 +86,7 @@ def test_patterns_supports_and_multiplicities_equal_a_count_by_hand(split: Graph
 @pytest.mark.parametrize("store", ["once", "repeated"])
 @pytest.mark.parametrize("counts", [True, False])
 def test_the_published_count_is_of_explicit_trees(split: GraphSplit, store: str, counts: bool) -> None:
-    small = distil(split, store=store, keep_counts=counts, budget_bytes=600)
+    small = distil(split, storage=store, keep_counts=counts, budget_bytes=600)
     total, seen = 0, set()
     for p in range(len(small)):
         for t in small.trees(p):
@@ -114,7 +114,7 @@ def test_a_budget_is_kept_and_more_bytes_hold_no_less(split: GraphSplit, kind: s
 
 
 def test_a_higher_threshold_keeps_fewer(split: GraphSplit) -> None:
-    fields = {"depth": 1, "patterns": "all", "store": "repeated", "budget_bytes": None}
+    fields = {"depth": 1, "patterns": "all", "storage": "repeated", "budget_bytes": None}
     found = [distil(split, **fields, min_support=n) for n in (2, 3, 4)]
     for low, high in itertools.pairwise(found):
         assert {frozenset(tree_of(high.levels, t) for t in high.trees(p)) for p in range(len(high))} <= {

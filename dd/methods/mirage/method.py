@@ -31,7 +31,7 @@ ENOUGH, POOR = 0.2, 0.05
 _CHOICES = {
     "patterns": (*KINDS, "single"),
     "rank": ("support", "gap"),
-    "store": ("once", "repeated"),
+    "storage": ("once", "repeated"),
     "share": ("equal", "graphs"),
     "leaf_degree": ("mean", "exact"),
     "node_label": NODE_LABELS,
@@ -63,7 +63,7 @@ class Mirage:
         rank: of single trees: by `support`, or by the `gap` between the relative support in the class and the largest
             one elsewhere.
         share: of the budget: classes alike (`equal`) or by their `graphs`.
-        store: trees `once`, referred to by the sets, or `repeated` in every set, as published.
+        storage: trees `once`, referred to by the sets, or `repeated` in every set, as published.
         keep_counts: store the mean multiplicity of each tree in the graphs that hold the set.
         drop_shared: leave out sets that are frequent in another class too, as three of the published scripts do; with
             a budget those whose relative support elsewhere is at least half as high.
@@ -86,7 +86,7 @@ class Mirage:
     patterns: str = "closed"
     rank: str = "support"
     share: str = "equal"
-    store: str = "once"
+    storage: str = "once"
     keep_counts: bool = True
     drop_shared: bool = False
     node_label: str = "auto"
@@ -156,7 +156,7 @@ class Mirage:
 
     def _patterns(self, found: Transactions, codes: Codes) -> tuple[list[Pattern], Costs]:
         fields, edge_fields = codes.table.shape[1], codes.edge_table.shape[1]
-        costs = Costs(found, fields, edge_fields, self.store == "once", self.keep_counts)
+        costs = Costs(found, fields, edge_fields, self.storage == "once", self.keep_counts)
         if self.min_support is not None:
             least = self._thresholds(found)
             kept = by_threshold(found, least, self.patterns, self.rank, self.drop_shared, self.max_patterns)

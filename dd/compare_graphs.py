@@ -1,0 +1,340 @@
+"""`evaluate` for graphs: a summary of trees beside its baselines, under one loop, one budget, one number of steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dd.data.graphs import Graphs, GraphSplit
+from dd.errors import refuse, unknown
+from dd.evaluation import EvalReport, Row, origin
+from dd.evaluation.scores import METRICS
+from dd.evaluation.trees import AnyGraphModel, GraphLearner, NaiveBayesLearner, TreeLearner
+from dd.methods import Run
+from dd.methods.mirage.baselines import graph_bytes, herding, random_graphs, random_trees
+from dd.methods.mirage.build import Entry, build, mean_leaves, whole_graph
+from dd.methods.mirage.select import Costs
+from dd.methods.mirage.transactions import Transactions, chunks, transactions
+from dd.seeding import child_seed
+from dd.synthetic import TreeSummary
+from dd.synthetic.match import Matcher
+
+NETWORKS: Final = ("random", "random_sum", "random_mean", "herding", "random_trees", "all_trees", "full")
+READERS: Final = ("naive_bayes", "tree_counts", "node_count", "edges_per_node")
+GRAPH_BASELINES: Final = (*NETWORKS, *READERS)
+DEFAULTS: Final = ("random", "naive_bayes", "node_count", "edges_per_node")
+DRAWS: Final = 2
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class GraphJudge:
+    """Trains and scores every row for one summary and one split.
+
+    Attributes:
+        small: the summary.
+        real: the data with its test graphs.
+        repeats: fresh networks a row (of random graphs and trees: for each of two draws half as many, at least one).
+        run: seed, device, progress.
+        metric: `auroc` or `accuracy`.
+        steps, lr: replace those of the recipe.
+        early_stop: rows of the same trainings, stopped where the validation graphs score best, beside them.
+    """
+
+    small: TreeSummary
+    real: Graphs
+    repeats: int
+    run: Run
+    metric: str
+    steps: int | None = None
+    lr: float | None = None
+    early_stop: bool = False
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise unknown("metric", self.metric, METRICS)
+        if self.early_stop and self.real.val is None:
+            raise refuse("early_stop", "False for data without validation graphs", True)
+
+    @cached_property
+    def _found(self) -> Transactions:
+        exact = bool(self.small.levels[0].trunc.any())
+        return transactions(
+            chunks(self.real.train),
+            self.small.codes,
+            self.small.depth,
+            self.real.num_classes,
+            leaf_degree=exact,
+            isolated=True,
+        )[-1]
+
+    @property
+    def _test(self) -> GraphSplit:
+        assert self.real.test is not None
+        return self.real.test
+
+    @property
+    def _shares(self) -> list[int]:
+        budget = int(self.small.method.get("budget_bytes") or self.small.published)
+        return [budget // self.real.num_classes] * self.real.num_classes
+
+    @cached_property
+    def _bytes(self) -> Tensor:
+        codes = self.small.codes
+        return graph_bytes(
+            self.real.train, codes.table.shape[1], codes.edge_table.shape[1], directed=self.real.directed
+        )
+
+    def table(self, models: Sequence[AnyGraphModel | None], baselines: Sequence[str]) -> Iterator[Row]:
+        """The summary's rows first, then each baseline's."""
+        name = str(self.small.method.get("name", "imported"))
+        for label in (name, *baselines):
+            if label in READERS:
+                yield self._read(label)
+                continue
+            for model in models:
+                yield from self._trained(label, model, label == name)
+
+    def _trained(self, label: str, model: AnyGraphModel | None, own: bool) -> Iterator[Row]:
+        start = time.monotonic()
+        learner = TreeLearner(model=model, steps=self.steps, lr=self.lr, device=self.run.device, metric=self.metric)
+        recipe = learner.recipe(self.small)
+        last, best = [], []
+        for fit in self._fits(label, learner, own):
+            predictor = fit()
+            last.append(predictor.score(self._test, self.metric))
+            if predictor.best is not None:
+                best.append(predictor.best.score(self._test, self.metric))
+        seconds = time.monotonic() - start
+        text = learner.name(self.small)
+        if label.endswith(("_sum", "_mean")):
+            text += f", {label.rpartition('_')[2]} pooling"
+        for suffix, values in (("", last), (", early stop", best)):
+            if values:
+                yield Row(
+                    set=label + suffix,
+                    model=text,
+                    values=tuple(values),
+                    steps=recipe.steps,
+                    lr=recipe.lr,
+                    seconds=seconds,
+                    metric=self.metric,
+                )
+
+    def _fits(self, label: str, learner: TreeLearner, own: bool) -> Iterator[Callable[[], Any]]:
+        """One call for each network of a row."""
+        val = self.real.val if self.early_stop else None
+        drawn = label.startswith("random")
+        each = -(-self.repeats // DRAWS) if drawn else self.repeats
+        for draw in range(DRAWS if drawn else 1):
+            given = self.small if own else self._set(label, draw)
+            for r in range(each):
+                seed = child_seed(self.run.seed, "evaluate", draw, r)
+                if isinstance(given, TreeSummary):
+                    yield partial(learner.fit, given, seed, val)
+                    continue
+                pool = label.rpartition("_")[2] if label.endswith(("_sum", "_mean")) else self.small.recipe.pool
+                recipe = dataclasses.replace(learner.recipe(self.small), pool=pool, filtered=False, targets="hard")
+                graphs = GraphLearner(
+                    recipe=recipe,
+                    depth=self.small.depth,
+                    model=learner.model,
+                    device=self.run.device,
+                    metric=self.metric,
+                )
+                yield partial(graphs.fit, given, self.small.codes, self.real.num_classes, seed, val)
+
+    def _set(self, label: str, draw: int) -> TreeSummary | GraphSplit:
+        """The training set of a baseline."""
+        train = self.real.train
+        if label == "full":
+            return train
+        if label == "herding":
+            rows = herding(self._found, self._bytes, self._shares)
+        elif label in ("random_trees", "all_trees"):
+            return self._trees(label, draw)
+        else:
+            rows = random_graphs(train.labels, self._bytes, self._shares, self.run.seed, draw)
+        if not len(rows):
+            cheapest = int(self._bytes.min())
+            raise refuse("baselines", f"without {label}: no graph fits its class's share ({cheapest} bytes)", label)
+        return train.subset(rows)
+
+    def _trees(self, label: str, draw: int) -> TreeSummary:
+        codes, method = self.small.codes, self.small.method
+        costs = Costs(
+            self._found,
+            codes.table.shape[1],
+            codes.edge_table.shape[1],
+            method.get("storage") == "once",
+            bool(method.get("keep_counts", True)),
+        )
+        entries: list[Entry]
+        if label == "all_trees":
+            entries = [whole_graph(self._found, g) for g in range(len(self._found))]
+        else:
+            entries = random_trees(self._found, costs, self._shares, self.run.seed, draw)
+        leaves = mean_leaves(self._found, {"label": codes.nodes(self.real.train), "degree": self.real.train.degree})
+        if self.small.levels[0].trunc.any():
+            leaves = torch.from_numpy(self._found.tables[0].trunc).float()
+        return build(
+            self._found,
+            entries,
+            codes,
+            leaves,
+            classes=self.real.classes,
+            recipe=self.small.recipe,
+            method={"name": label},
+        )
+
+    def _read(self, label: str) -> Row:
+        """A row without a network."""
+        start = time.monotonic()
+        if label == "naive_bayes":
+            scores = NaiveBayesLearner().fit(self.small).scores(self._test)
+        elif label == "tree_counts":
+            scores = self._regression()
+        else:
+            scores = self._feature(label)
+        value = METRICS[self.metric](scores, self._test.labels)
+        name = {"naive_bayes": "supports of the summary", "tree_counts": "logistic regression"}.get(label, "one number")
+        seconds = time.monotonic() - start
+        return Row(set=label, model=name, values=(value,), steps=0, lr=0.0, seconds=seconds, metric=self.metric)
+
+    def _regression(self) -> Tensor:
+        """Logistic regression on the counts of all trees of all training graphs, log(1 + count)."""
+        whole = build(
+            self._found,
+            [whole_graph(self._found, g) for g in range(len(self._found))],
+            self.small.codes,
+            torch.zeros(len(self._found.tables[0])),
+            classes=self.real.classes,
+        )
+        matcher = Matcher(whole)
+        return _logistic(
+            matcher.counts(self.real.train).log1p(), self.real.train.labels, matcher.counts(self._test).log1p()
+        )
+
+    def _feature(self, label: str) -> Tensor:
+        """Logistic regression on one number of a graph."""
+
+        def number(split: GraphSplit) -> np.ndarray[Any, Any]:
+            nodes = split.ptr.diff().double()
+            edges = split.edge_ptr.diff().double() / (1 if self.real.directed else 2)
+            return (nodes if label == "node_count" else edges / nodes.clamp(min=1)).numpy()[:, None]
+
+        return _logistic(number(self.real.train), self.real.train.labels, number(self._test), scale=True)
+
+
+def _logistic(x: Any, labels: Tensor, test: Any, scale: bool = False) -> Tensor:
+    """Log-probabilities `[N, K]` of test rows by scikit-learn's logistic regression (C = 1)."""
+    from sklearn.linear_model import LogisticRegression
+
+    if scale:
+        mean, std = x.mean(0), x.std(0) + 1e-12
+        x, test = (x - mean) / std, (test - mean) / std
+    solver = "lbfgs" if scale or int(labels.max()) > 1 else "liblinear"
+    model = LogisticRegression(max_iter=1000, solver=solver).fit(x, labels.numpy())
+    return torch.from_numpy(model.predict_log_proba(test))
+
+
+def check_graph_baselines(names: Sequence[str]) -> None:
+    """Refuse a name that is no baseline of graphs."""
+    for name in names:
+        if name not in GRAPH_BASELINES:
+            raise unknown("baseline for graphs", name, GRAPH_BASELINES)
+
+
+def check_same_data(small: TreeSummary, real: Graphs) -> list[str]:
+    """Notes on data that differs; refuses another split of the same data.
+
+    Raises:
+        InputError: other classes or features, no test graphs, or the test graphs of another split.
+    """
+    told = small.provenance
+    if len(small.classes) != real.num_classes:
+        raise refuse("data", f"of {len(small.classes)} classes, like the summary", f"{real.num_classes} ({real.name})")
+    if real.test is None:
+        raise refuse("data", "with test graphs", "none", "Give a tuple (train, test).")
+    if small.codes.kind == "features" and real.test.x.shape[1] != len(small.codes.values):
+        raise refuse("data", f"of {len(small.codes.values)} node features, like the summary", real.test.x.shape[1])
+    if told.get("dataset") == real.name and (told.get("split"), told.get("rule")) != (real.split, real.rule):
+        was, now = (f"split {s} ({r})" for s, r in ((told.get("split"), told.get("rule")), (real.split, real.rule)))
+        raise refuse("split", f"that of the summary, {was}", now, "Other splits hold its training graphs as tests.")
+    if told.get("data_sha256") not in (None, real.fingerprint):
+        return [
+            "these are not the graphs that the summary was distilled from; nobody checked that the tests are unseen"
+        ]
+    return []
+
+
+def evaluate_graphs(
+    small: TreeSummary,
+    real: Graphs,
+    models: Sequence[AnyGraphModel] | AnyGraphModel | None,
+    baselines: Sequence[str] | None,
+    run: Run,
+    path: Path | None,
+    *,
+    metric: str | None,
+    lr: float | str,
+    steps: int | None,
+    repeats: int,
+    early_stop: bool,
+) -> EvalReport:
+    """`dd.evaluate` of a summary of trees; arguments as there, with the data loaded.
+
+    Raises:
+        InputError: see `check_same_data`; an unknown baseline or metric; a tuned step size.
+    """
+    if not isinstance(real, Graphs):
+        raise refuse("data", "graphs for a summary of trees", type(real).__name__)
+    if isinstance(lr, str) and lr != "recipe":
+        raise refuse("lr", "`recipe` or a number for graphs", repr(lr))
+    names = DEFAULTS if baselines is None else tuple(baselines)
+    check_graph_baselines(names)
+    notes = check_same_data(small, real)
+    assert real.test is not None
+    judge = GraphJudge(
+        small,
+        real,
+        repeats,
+        run,
+        metric or ("auroc" if real.num_classes == 2 else "accuracy"),
+        steps,
+        float(lr) if not isinstance(lr, str) else None,
+        early_stop,
+    )
+    wanted = list(models) if isinstance(models, Sequence) and not isinstance(models, str) else [models]
+    rows = []
+    for row in judge.table(wanted or [None], names):
+        rows.append(row)
+        run.progress(len(rows), len(rows) + 1, f"{row.set} {100 * row.mean:.1f} %")
+    sizes = dict(small.nbytes._asdict())
+    if path is not None and path.is_file():
+        sizes["total"] = path.stat().st_size
+    told = small.figures
+    if "coverage" in told:
+        notes.append(f"{100 * told['coverage']:.1f} % of the training nodes have a kept tree")
+        empty = [c for c, n in zip(small.classes, told["patterns_by_class"], strict=True) if not n]
+        if empty:
+            notes.append(f"no pattern of class {', '.join(empty)}")
+    return EvalReport(
+        dataset=real.name,
+        split=f"test graphs of split {real.split} ({real.rule})",
+        protocol=str(small.provenance.get("protocol", "clean")),
+        selection=str(small.provenance.get("selection", "unknown")) + ", last step of training",
+        method=f"{small.method.get('name', 'imported')}, {len(small)} patterns of depth {small.depth}",
+        rows=tuple(rows),
+        bytes=sizes,
+        origin=origin(run.seed, run.device),
+        notes=tuple(notes),
+    )

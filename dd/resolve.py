@@ -1,0 +1,90 @@
+"""Arguments become values once: a device, a data set, a method with its preset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+
+from dd.data import Images, load_images
+from dd.data.graph_load import load_graphs
+from dd.data.graphs import Graphs
+from dd.data.kinds import is_graph_data
+from dd.errors import InputError, refuse, unknown
+from dd.methods import GRAPH_METHODS, METHODS, Method
+from dd.presets import Preset, preset, replace_fields
+from dd.selection import Protocol
+
+Tier = Literal["auto", "paper", "cpu"]
+
+
+def resolve_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for, or the GPU where there is one."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise refuse("device", "a torch device such as 'cpu' or 'cuda:0'", repr(device)) from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise refuse("device", "a device of this machine", repr(device), "No CUDA device is visible to torch.")
+    return found
+
+
+def resolve_method(
+    method: str | Method, real: Images | Graphs, tier: Tier, device: torch.device, fields: Mapping[str, Any]
+) -> tuple[Method, Preset | None]:
+    """A `Method` value from a name and its preset, or the value itself.
+
+    Raises:
+        InputError: an unknown name, preset row or field; fields beside a `Method` value; a method for images with
+            graphs, or the other way round.
+    """
+    if not isinstance(method, str):
+        if fields:
+            raise InputError(
+                f"fields ({', '.join(sorted(fields))}) go with a method's name; got a {type(method).__name__} "
+                "value. Put them into the value."
+            )
+        if not isinstance(method, Method):
+            raise refuse("method", "a name or a Method value", type(method).__name__)
+        return method, None
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    for_graphs = method in GRAPH_METHODS
+    if for_graphs != isinstance(real, Graphs):
+        kind = "graphs" if for_graphs else "images"
+        known = ", ".join(m for m in METHODS if (m in GRAPH_METHODS) != for_graphs)
+        raise refuse("data", f"{kind} for the method {method!r}", repr(real.name), f"For this data there are: {known}.")
+    dataset = real.card.name if isinstance(real, Images) and real.card is not None else real.name
+    given = dict(fields)
+    if for_graphs:
+        if given.get("min_support") is not None:
+            given.setdefault("budget_bytes", None)
+        row = preset(method, dataset, None, tier, gpu=False)
+        return replace_fields(METHODS[method](**row.fields), given), row
+    ipc = given.pop("ipc", 1 if method == "class_mean" else 10)
+    row = preset(method, dataset, ipc, tier, gpu=device.type == "cuda")
+    value = METHODS[method](**{**row.fields, "ipc": ipc})
+    return replace_fields(value, given), row
+
+
+def load_real(
+    data: object,
+    protocol: Protocol = "clean",
+    role: Literal["distill", "evaluate"] = "distill",
+    split: int | str | None = None,
+    **options: Any,
+) -> Any:
+    """The data argument as `Images` or `Graphs`; with protocol='paper' nothing is held out of train (of images)."""
+    if protocol not in ("clean", "paper"):
+        raise refuse("protocol", "`clean` or `paper`", repr(protocol))
+    if is_graph_data(data):
+        if options.pop("size", None) is not None:
+            raise refuse("size", "left out for graphs", "a size")
+        return load_graphs(data, role=role, split=0 if split is None else split, **options)
+    if split not in (None, 0):
+        raise refuse("split", "left out for images, which have one split", repr(split))
+    real = load_images(data, role=role, **options)
+    return real.all_train() if protocol == "paper" else real
