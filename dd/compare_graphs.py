@@ -82,7 +82,7 @@ class GraphJudge:
         return self.real.test
 
     @property
-    def _shares(self) -> list[int]:
+    def shares(self) -> list[int]:
         budget = int(self.small.method.get("budget_bytes") or self.small.published)
         return [budget // self.real.num_classes] * self.real.num_classes
 
@@ -98,7 +98,7 @@ class GraphJudge:
         name = str(self.small.method.get("name", "imported"))
         for label in (name, *baselines):
             if label in READERS:
-                yield self._read(label)
+                yield self.read(label)
                 continue
             for model in models:
                 yield from self._trained(label, model, label == name)
@@ -135,7 +135,7 @@ class GraphJudge:
         drawn = label.startswith("random")
         each = -(-self.repeats // DRAWS) if drawn else self.repeats
         for draw in range(DRAWS if drawn else 1):
-            given = self.small if own else self._set(label, draw)
+            given = self.small if own else self.training_set(label, draw)
             for r in range(each):
                 seed = child_seed(self.run.seed, "evaluate", draw, r)
                 if isinstance(given, TreeSummary):
@@ -152,17 +152,17 @@ class GraphJudge:
                 )
                 yield partial(graphs.fit, given, self.small.codes, self.real.num_classes, seed, val)
 
-    def _set(self, label: str, draw: int) -> TreeSummary | GraphSplit:
+    def training_set(self, label: str, draw: int) -> TreeSummary | GraphSplit:
         """The training set of a baseline."""
         train = self.real.train
         if label == "full":
             return train
         if label == "herding":
-            rows = herding(self._found, self._bytes, self._shares)
+            rows = herding(self._found, self._bytes, self.shares)
         elif label in ("random_trees", "all_trees"):
             return self._trees(label, draw)
         else:
-            rows = random_graphs(train.labels, self._bytes, self._shares, self.run.seed, draw)
+            rows = random_graphs(train.labels, self._bytes, self.shares, self.run.seed, draw)
         if not len(rows):
             cheapest = int(self._bytes.min())
             raise refuse("baselines", f"without {label}: no graph fits its class's share ({cheapest} bytes)", label)
@@ -181,7 +181,7 @@ class GraphJudge:
         if label == "all_trees":
             entries = [whole_graph(self._found, g) for g in range(len(self._found))]
         else:
-            entries = random_trees(self._found, costs, self._shares, self.run.seed, draw)
+            entries = random_trees(self._found, costs, self.shares, self.run.seed, draw)
         leaves = mean_leaves(self._found, {"label": codes.nodes(self.real.train), "degree": self.real.train.degree})
         if self.small.levels[0].trunc.any():
             leaves = torch.from_numpy(self._found.tables[0].trunc).float()
@@ -195,7 +195,7 @@ class GraphJudge:
             method={"name": label},
         )
 
-    def _read(self, label: str) -> Row:
+    def read(self, label: str) -> Row:
         """A row without a network."""
         start = time.monotonic()
         if label == "naive_bayes":
