@@ -5,6 +5,7 @@ from typing import Final
 
 from dd.methods.base import Candidate, Method, Run, Step
 from dd.methods.baselines import ClassMean, RandomReal
+from dd.methods.coresets import Coreset, Herding, KCenter
 from dd.methods.decoupled import CVDD, INFER, RDED, SRE2L, SRE2LPP, rebuild
 from dd.methods.infer import Infer
 from dd.methods.mirage import CoverageWarning, Mirage
@@ -25,13 +26,22 @@ METHODS: Final[dict[str, Callable[..., Method]]] = {
     "infer": INFER,
     "random": RandomReal,
     "class_mean": ClassMean,
+    "herding": Herding,
+    "k_center": KCenter,
     "mirage": Mirage,
 }
 
 GRAPH_METHODS: Final = ("mirage",)
 """Methods for graphs; they have a budget in bytes and no `ipc`. All others are for images."""
 
+BASELINE_METHODS: Final = ("random", "class_mean", "herding", "k_center")
+"""Sets of real images, or their means, that methods are compared with."""
+
 __all__ = [
+    "BASELINE_METHODS",
+    "Coreset",
+    "Herding",
+    "KCenter",
     "CoverageWarning",
     "GRAPH_METHODS",
     "Mirage",

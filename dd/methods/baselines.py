@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ class RandomReal:
         del state
         check_ipc(real, self.ipc)
         pixels = real.train.pixels(pick_real(real, self.ipc, run.seed))
-        yield _only_step(self, real, pixels)
+        yield only_step(self, real, pixels)
 
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""
@@ -76,14 +76,38 @@ class ClassMean:
             for part in rows.split(1000):
                 total += real.train.pixels(part).double().sum(0)
             means.append((total / len(rows)).float())
-        yield _only_step(self, real, torch.stack(means))
+        yield only_step(self, real, torch.stack(means))
 
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""
         return dataclasses.asdict(self)
 
 
-def _only_step(method: RandomReal | ClassMean, real: Images, pixels: Tensor) -> Step:
+class Chosen(Protocol):
+    """A baseline: what `only_step` reads of it."""
+
+    @property
+    def ipc(self) -> int:
+        """Images per class."""
+        ...
+
+    @property
+    def whiten(self) -> bool:
+        """ZCA in place of mean/std normalisation."""
+        ...
+
+    @property
+    def train(self) -> TrainRecipe:
+        """How fresh networks are trained."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """The fields as JSON-able values."""
+        ...
+
+
+def only_step(method: Chosen, real: Images, pixels: Tensor) -> Step:
+    """The one step of a baseline: pixels in [0, 1] `[K · ipc, C, H, W]` in class order, as a set."""
     transform = make_transform(real, method.whiten)
     made = SyntheticImages(
         images=transform.forward(pixels).float(),
