@@ -119,7 +119,7 @@ def evaluate(
     protocol = str(loaded.provenance.get("protocol", "clean"))
     real = load_real(data, "paper" if protocol == "paper" else "clean", "evaluate", **source)
     judge = _Judge(
-        _match(loaded, real),
+        match_data(loaded, real),
         real,
         repeats,
         Run(
@@ -158,15 +158,15 @@ def _split_of(small: TreeSummary, split: int | str | None) -> int | str:
     return "published" if told.get("rule") == "published" else int(told.get("split", 0))
 
 
-def _match(small: ImageSet, real: Images) -> ImageSet:
-    """The set with its transform ready, after comparing it with the data."""
+def match_data(small: ImageSet, real: Images, test: bool = True) -> ImageSet:
+    """The set with its transform ready, after comparing it with the data, which must have a `test` split."""
     if len(small.classes) != real.num_classes:
         raise refuse("data", f"of {len(small.classes)} classes, like the set", f"{real.num_classes} ({real.name})")
     shape = (real.channels, *real.size)
     own = (small.channels, *small.size)
     if own != shape:
         raise refuse("data", f"of images {list(own)}, like the set", list(shape), "Give `size=`.")
-    if real.test is None:
+    if test and real.test is None:
         raise refuse("data", "with a test split", "none", "Give dd.Images(train=…, test=…) or a test Dataset.")
     if small.transform is not None:
         return small

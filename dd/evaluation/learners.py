@@ -10,7 +10,8 @@ import torch
 
 from dd.data import Split
 from dd.errors import DivergedError
-from dd.evaluation.loop import accuracy, fit, fresh
+from dd.evaluation.loop import accuracy, fit, fresh, logits
+from dd.evaluation.real import Trainable
 from dd.models import Model, ModelSpec, as_spec
 from dd.synthetic import ImageSet, TrainRecipe
 
@@ -39,12 +40,16 @@ class NetworkPredictor:
     """A trained network with the transform that its images need."""
 
     net: torch.nn.Module
-    small: ImageSet
+    small: Trainable
     device: torch.device
 
     def score(self, split: Split) -> float:
         """Accuracy in [0, 1]."""
         return accuracy(self.net, split, self.small.ready_transform(), self.device)
+
+    def logits(self, split: Split) -> torch.Tensor:
+        """Outputs on real images, float32 `[N, K]`, on the CPU."""
+        return logits(self.net, split, self.small.ready_transform(), self.device)
 
 
 @dataclass(frozen=True)
@@ -62,20 +67,20 @@ class NetworkLearner:
     lr: float | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
-    def recipe(self, small: ImageSet) -> TrainRecipe:
+    def recipe(self, small: Trainable) -> TrainRecipe:
         """The recipe used for this set."""
         own = small.recipe
         steps = own.steps if self.steps is None else self.steps
         return dataclasses.replace(own, steps=steps, lr=own.lr if self.lr is None else self.lr)
 
-    def fit(self, small: ImageSet, seed: int) -> NetworkPredictor:
+    def fit(self, small: Trainable, seed: int) -> NetworkPredictor:
         """Train one network."""
         recipe = self.recipe(small)
         net = fresh(small, self.model if self.model is not None else recipe.model, seed, self.device)
         return NetworkPredictor(fit(small, net, recipe, seed, self.device), small, self.device)
 
 
-def tune_lr(learner: NetworkLearner, small: ImageSet, val: Split, seed: int, repeats: int = 1) -> NetworkLearner:
+def tune_lr(learner: NetworkLearner, small: Trainable, val: Split, seed: int, repeats: int = 1) -> NetworkLearner:
     """The learner with the step size of `LR_GRID` that scores best on the validation split.
 
     Raises:
@@ -95,6 +100,6 @@ def tune_lr(learner: NetworkLearner, small: ImageSet, val: Split, seed: int, rep
     return dataclasses.replace(learner, lr=best)
 
 
-def model_name(model: str | ModelSpec | Model | None, small: ImageSet) -> str:
+def model_name(model: str | ModelSpec | Model | None, small: Trainable) -> str:
     """How a report calls the model."""
     return str(as_spec(small.recipe.model if model is None else model))

@@ -10,15 +10,16 @@ from torch import Tensor, nn
 from dd.data import Split
 from dd.errors import DivergedError
 from dd.evaluation.optim import distillation_loss, make_optimizer, mixed, smoothed_cosine
+from dd.evaluation.real import Trainable
 from dd.models import Model, ModelSpec, build
 from dd.seeding import child, child_seed, isolated
-from dd.synthetic import ImageSet, TrainRecipe
+from dd.synthetic import TrainRecipe
 from dd.whiten import Transform
 
 TEST_BATCH = 500
 
 
-def fresh(small: ImageSet, model: str | ModelSpec | Model, seed: int, device: torch.device) -> nn.Module:
+def fresh(small: Trainable, model: str | ModelSpec | Model, seed: int, device: torch.device) -> nn.Module:
     """A network for the set's shape and classes, initialised from the stream of `seed`."""
     net = build(
         model,
@@ -30,7 +31,7 @@ def fresh(small: ImageSet, model: str | ModelSpec | Model, seed: int, device: to
     return net.to(device)
 
 
-def fit(small: ImageSet, net: nn.Module, recipe: TrainRecipe, seed: int, device: torch.device) -> nn.Module:
+def fit(small: Trainable, net: nn.Module, recipe: TrainRecipe, seed: int, device: torch.device) -> nn.Module:
     """Train `net` on the set for exactly `recipe.steps` optimiser steps, in place.
 
     With the schedule `drop`, after `drop_at` of the steps lr is multiplied by `drop_factor` and the optimiser is made
@@ -81,11 +82,22 @@ def accumulate(net: nn.Module, x: Tensor, y: Tensor, recipe: TrainRecipe, batch:
     return total
 
 
-def _endless(small: ImageSet, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _endless(small: Trainable, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     epoch = 0
     while True:
         yield from small.batches(size, child(seed, "order", epoch))
         epoch += 1
+
+
+@torch.no_grad()
+def logits(net: nn.Module, split: Split, transform: Transform, device: torch.device) -> Tensor:
+    """Outputs of `net` in eval mode on real images, float32 `[N, K]`, on the CPU; images transformed as the set's."""
+    net.eval()
+    parts = []
+    for start in range(0, len(split), TEST_BATCH):
+        rows = torch.arange(start, min(start + TEST_BATCH, len(split)))
+        parts.append(net(transform.forward(split.pixels(rows).to(device))).float().cpu())
+    return torch.cat(parts)
 
 
 @torch.no_grad()
