@@ -25,8 +25,10 @@ from torch import Tensor
 from dd.errors import DamagedError, MissingError, WriteError, refuse
 
 FORMAT_KEY = "dd"
-_NAMES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.uint8: "U8"}
-_NAMES |= {torch.int32: "I32", torch.int16: "I16"}
+_NAMES = {torch.uint8: "U8", torch.int16: "I16", torch.int32: "I32", torch.float32: "F32", torch.float64: "F64"}
+_NAMES |= {torch.int64: "I64"}
+_ORDER = {dtype: place for place, dtype in enumerate(_NAMES)}
+"""The format's own order of types: a file has the last of them first."""
 
 
 def digest(data: bytes | Tensor) -> str:
@@ -146,8 +148,7 @@ def packed_size(shapes: Mapping[str, tuple[torch.dtype, Sequence[int]]], meta: M
     """Bytes of the file that `save_tensors` writes for tensors of these types and shapes, without making them."""
     header: dict[str, Any] = {"__metadata__": {FORMAT_KEY: dump_json(meta)}}
     start = 0
-    # the format's own order: wide types first, then by name
-    for name, (dtype, shape) in sorted(shapes.items(), key=lambda item: (-item[1][0].itemsize, item[0])):
+    for name, (dtype, shape) in sorted(shapes.items(), key=lambda item: (-_ORDER[item[1][0]], item[0])):
         stop = start + dtype.itemsize * math.prod(shape)
         header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, stop]}
         start = stop

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import os
 import pickle
@@ -346,3 +347,12 @@ def test_metadata_is_one_key_of_sorted_json(tmp_path: Path) -> None:
     data = (tmp_path / "x").read_bytes()
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     assert header["__metadata__"] == {"dd": '{"a": 2, "z": 1}'}
+
+
+def test_reported_size_is_that_of_the_file_whatever_the_order_of_types() -> None:
+    """The digits of the offsets in the header depend on the order of tensors, which is by type, then by name."""
+    types = (torch.uint8, torch.int16, torch.int32, torch.float32, torch.float64, torch.int64)
+    for order in itertools.permutations(types):
+        held = {f"n{i}": torch.zeros(7 + 100 * i, dtype=dtype) for i, dtype in enumerate(order)}
+        shapes = {name: (t.dtype, list(t.shape)) for name, t in held.items()}
+        assert files.packed_size(shapes, {"a": 1}) == len(files.pack(held, {"a": 1}))
