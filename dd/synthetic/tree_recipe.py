@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dd.errors import refuse
+from dd.models import GraphSpec
 from dd.shapes import check_choices, check_number, check_whole
 
 _CHOICES = {
@@ -23,7 +24,8 @@ class TreeRecipe:
     p(S) = f_S / Σ f_S' over all classes, f the number of training graphs that hold it (Mirage, section 4).
 
     Attributes:
-        model: what the summary was distilled for: `gin`, `gcn`, `gat` or `sage`, with options: `gin(width=64)`.
+        model: what the summary was distilled for, a text of `GraphSpec`: `gin`, `gcn`, `gat` or `sage`, with options:
+            `gin(width=128, norm=batch)`. It is kept in canonical form, without options at their default.
         pool: of the roots of a pattern: `sum`, `mean`, or either weighted by the mean multiplicity of each tree in the
             supporting graphs (`msum`, `mmean`). Test graphs are pooled by the sum or the mean of all their nodes.
         balance: `support`: p(S) as published; `class`: p(S) within a class, classes alike; `uniform`: every pattern
@@ -37,10 +39,10 @@ class TreeRecipe:
         batch_size: of `proportional`.
 
     Raises:
-        InputError: a field outside its range or of another type.
+        InputError: a field outside its range or of another type, or an unknown network or option of one.
     """
 
-    model: str = "gin(width=64)"
+    model: str = "gin"
     pool: str = "msum"
     balance: str = "class"
     targets: str = "hard"
@@ -54,6 +56,9 @@ class TreeRecipe:
 
     def __post_init__(self) -> None:
         check_choices(self, _CHOICES)
+        if not isinstance(self.model, str):
+            raise refuse("model", "a text such as gin(width=128)", repr(self.model), "Give others to `evaluate`.")
+        object.__setattr__(self, "model", str(GraphSpec.parse(self.model)))
         for name in ("steps", "batch_size"):
             check_whole(getattr(self, name), name)
         for name in ("lr", "weight_decay", "dropout"):

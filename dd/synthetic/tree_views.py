@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,16 @@ LIMIT: Final = 1_000_000
 """Nodes of explicit trees that are made at most."""
 
 
+def tree_sizes(small: TreeSummary) -> list[int]:
+    """Nodes of each kept tree written out, `[R]`, however many that would be."""
+    sizes = [1] * len(small.levels[0])
+    for level in small.levels[1:]:
+        below, ptr = sizes, level.ptr.tolist()
+        runs = [n * below[c] for c, n in zip(level.child.tolist(), level.count.tolist(), strict=True)]
+        sizes = [1 + sum(runs[a:b]) for a, b in itertools.pairwise(ptr)]
+    return sizes
+
+
 def expand(small: TreeSummary, tree: int) -> tuple[Tensor, Tensor, Tensor]:
     """A kept tree as an explicit graph: (node labels `[n]`, edges from child to parent `[2, n - 1]`, their labels).
 
@@ -25,6 +36,9 @@ def expand(small: TreeSummary, tree: int) -> tuple[Tensor, Tensor, Tensor]:
     Raises:
         InputError: it has more than a million nodes.
     """
+    size = tree_sizes(small)[tree]
+    if size > LIMIT:
+        raise refuse("tree", f"of at most {LIMIT:,} nodes to be written out", f"one of {size:,}")
     labels = [int(small.levels[-1].label[tree])]
     parents: list[int] = []
     edges: list[int] = []
@@ -35,8 +49,6 @@ def expand(small: TreeSummary, tree: int) -> tuple[Tensor, Tensor, Tensor]:
         for node, place in layer:
             for run in range(int(level.ptr[place]), int(level.ptr[place + 1])):
                 child, times = int(level.child[run]), int(level.count[run])
-                if len(labels) + times > LIMIT:
-                    raise refuse("tree", f"of at most {LIMIT:,} nodes to be written out", "a larger one")
                 for _ in range(times):
                     following.append((len(labels), child))
                     labels.append(int(below.label[child]))
@@ -124,17 +136,25 @@ def draw(small: TreeSummary, path: str | Path | None, per_class: int) -> bytes:
 
     if per_class < 1:
         raise refuse("per_class", "at least 1", per_class)
-    figure = Figure(figsize=(2.6 * per_class, 2.4 * small.num_classes), dpi=100, layout="constrained")
+    share = 100 * small.tree_support.double() / small.graphs.clamp(min=1)
+    shown: list[list[int]] = []
+    for k in range(small.num_classes):
+        best = torch.sort(share[:, k], descending=True, stable=True).indices[:per_class].tolist()
+        shown.append([t for t in best if share[t, k] > 0])
+    figure = Figure(figsize=(2.8 * per_class, 2.5 * small.num_classes), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
-    share = small.tree_support.double() / small.graphs.clamp(min=1)
+    palette = _Palette(small)
     axes = figure.subplots(small.num_classes, per_class, squeeze=False)
     for k, row in enumerate(axes):
-        best = torch.sort(share[:, k], descending=True, stable=True).indices.tolist()
-        for place, axis in enumerate(row):
+        for axis in row:
             axis.set_axis_off()
-            if place < len(best) and share[best[place], k] > 0:
-                _plot_tree(axis, small, best[place])
-                axis.set_title(f"{small.classes[k]}: {100 * float(share[best[place], k]):.0f} % of graphs", fontsize=8)
+        for axis, tree in zip(row, shown[k], strict=False):
+            _plot_tree(axis, small, tree, palette)
+            others = [j for j in range(small.num_classes) if j != k]
+            beside = f", {small.classes[others[0]]} {share[tree, others[0]]:.0f} %" if len(others) == 1 else ""
+            axis.set_title(f"{small.classes[k]}: {share[tree, k]:.0f} % of graphs{beside}", fontsize=8)
+    if palette.legend:
+        figure.supxlabel("\n".join(palette.legend), fontsize=7, family="monospace")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     if path is not None:
@@ -143,22 +163,76 @@ def draw(small: TreeSummary, path: str | Path | None, per_class: int) -> bytes:
 
 
 _SHOWN: Final = 200
+_WRITTEN: Final = 40
+_LEGEND: Final = 12
 
 
-def _plot_tree(axis: Any, small: TreeSummary, tree: int) -> None:
-    """One tree, its root on top, node labels in colour and as numbers."""
-    labels, ends, _ = expand(small, tree)
-    if len(labels) > _SHOWN:
-        axis.text(0.5, 0.5, f"{len(labels):,} nodes", ha="center", va="center", fontsize=8)
+class _Palette:
+    """Colours and texts of labels, in the order in which they are first drawn.
+
+    The text is the raw value of a label with one feature, nothing where all nodes are alike, and a number that
+    `legend` explains where there are several features.
+    """
+
+    def __init__(self, small: TreeSummary) -> None:
+        self._small = small
+        self._places: dict[int, int] = {}
+        self.legend: list[str] = []
+
+    def node(self, label: int) -> tuple[int, str]:
+        """(colour 0 … 19, text) of a node label."""
+        if label not in self._places:
+            self._places[label] = len(self._places)
+            if len(self._small.codes.values) > 1 and len(self.legend) < _LEGEND:
+                self.legend.append(f"{len(self._places):2d} = {self._text(label, '')}")
+        place = self._places[label]
+        if self._small.codes.kind == "constant":
+            return place, ""
+        return place % 20, str(place + 1) if len(self._small.codes.values) > 1 else self._text(label, "")
+
+    def edge(self, label: int) -> str:
+        """Raw features of an edge label; empty without."""
+        return self._text(label, "edge_")
+
+    def _text(self, label: int, side: str) -> str:
+        codes = self._small.codes
+        raw = _raw(getattr(codes, f"{side}values"), getattr(codes, f"{side}table")[[label]])[0].tolist()
+        return " ".join(f"{v:g}" for v in raw)
+
+
+def _plot_tree(axis: Any, small: TreeSummary, tree: int, palette: _Palette) -> None:
+    """One tree, its root on top, with the raw features of its nodes and edges."""
+    size = tree_sizes(small)[tree]
+    if size > _SHOWN:
+        axis.text(0.5, 0.5, f"{size:,} nodes", ha="center", va="center", fontsize=8)
         return
-    parent = [-1, *ends[1].tolist()]
-    depth = [0] * len(labels)
-    for node in range(1, len(labels)):
-        depth[node] = depth[parent[node]] + 1
-    children: list[list[int]] = [[] for _ in labels]
-    for node in range(1, len(labels)):
+    labels, ends, kinds = expand(small, tree)
+    x, y = _places(len(labels), [-1, *ends[1].tolist()])
+    for node, kind in zip(ends[0].tolist(), kinds.tolist(), strict=True):
+        parent = int(ends[1][node - 1])
+        axis.plot([x[node], x[parent]], [y[node], y[parent]], color="0.6", lw=0.8, zorder=1)
+        if size <= _WRITTEN and (text := palette.edge(kind)):
+            middle = (0.6 * x[node] + 0.4 * x[parent], 0.6 * y[node] + 0.4 * y[parent])
+            axis.text(*middle, text, ha="center", va="center", fontsize=6, color="0.35", zorder=2, bbox=_HALO)
+    colours, texts = zip(*(palette.node(label) for label in labels.tolist()), strict=True)
+    axis.scatter(x, y, c=colours, cmap="tab20", vmin=0, vmax=19, s=150 if size <= _WRITTEN else 20, zorder=3)
+    if size <= _WRITTEN:
+        for node, text in enumerate(texts):
+            axis.text(x[node], y[node], text, ha="center", va="center", fontsize=7, zorder=4)
+    axis.margins(0.15)
+
+
+_HALO: Final = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+
+
+def _places(nodes: int, parent: list[int]) -> tuple[list[float], list[int]]:
+    """Where nodes are drawn: leaves side by side, a parent above the middle of its children; y is minus the depth."""
+    children: list[list[int]] = [[] for _ in range(nodes)]
+    y = [0] * nodes
+    for node in range(1, nodes):
         children[parent[node]].append(node)
-    x = [0.0] * len(labels)
+        y[node] = y[parent[node]] - 1
+    x = [0.0] * nodes
     free = 0.0
     stack = [(0, False)]
     while stack:
@@ -171,11 +245,4 @@ def _plot_tree(axis: Any, small: TreeSummary, tree: int) -> None:
         else:
             x[node] = free
             free += 1
-    for node in range(1, len(labels)):
-        axis.plot([x[node], x[parent[node]]], [-depth[node], -depth[parent[node]]], color="0.6", lw=0.8, zorder=1)
-    y = [-d for d in depth]
-    axis.scatter(x, y, c=labels.numpy() % 20, cmap="tab20", vmin=0, vmax=19, s=60, zorder=2)
-    if len(labels) <= 40:
-        for node, label in enumerate(labels.tolist()):
-            axis.text(x[node], y[node], str(label), ha="center", va="center", fontsize=5, zorder=3)
-    axis.margins(0.15)
+    return x, y

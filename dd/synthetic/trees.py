@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dd.data.codes import Codes
-from dd.errors import DamagedError, refuse
+from dd.errors import DamagedError, InputError, refuse
 from dd.files import digest, packed_size, save_tensors
 from dd.synthetic.base import TreeBytes
 from dd.synthetic.file import read_set
@@ -252,7 +252,7 @@ class TreeSummary:
         wide = {n: t.long() if not t.is_floating_point() else t for n, t in tensors.items()}
         try:
             return _rebuild(wide, meta)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, InputError) as error:
             raise DamagedError(f"{path} is not a whole summary of trees: {error}.") from error
 
 
