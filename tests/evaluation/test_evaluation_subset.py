@@ -8,10 +8,10 @@ import torch
 import dd
 from dd.data import Split
 from dd.errors import InputError
-from dd.evaluation import real
+from dd.evaluation import subset
 from dd.evaluation.learners import NetworkLearner
 from dd.evaluation.loop import accuracy
-from dd.evaluation.real import RealImages
+from dd.evaluation.subset import RealImages
 from dd.evaluation.values import Values, table
 from dd.synthetic import SyntheticImages, TrainRecipe
 from dd.whiten import Normalise
@@ -36,7 +36,7 @@ def both(recipe: TrainRecipe = RECIPE) -> tuple[RealImages, SyntheticImages]:
 @pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("batch", [3, 4, 10, 64])
 def test_batches_are_those_of_a_synthetic_set(monkeypatch: pytest.MonkeyPatch, kept: bool, batch: int) -> None:
-    monkeypatch.setattr(real, "KEPT_VALUES", 10**9 if kept else 0)
+    monkeypatch.setattr(subset, "KEPT_VALUES", 10**9 if kept else 0)
     ours, theirs = ([*s.batches(batch, torch.Generator().manual_seed(3))] for s in both())
     assert len(ours) == len(theirs) == -(-10 // batch)
     for (x, y), (u, v) in zip(ours, theirs, strict=True):
