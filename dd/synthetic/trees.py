@@ -193,17 +193,18 @@ class TreeSummary:
         return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, **changes))
 
     def _tensors(self) -> dict[str, Tensor]:
-        made = {
-            name: getattr(self, name)
-            for name in ("leaf_degree", "pattern_ptr", "pattern_tree", "pattern_count", "support", "labels")
-        }
-        made |= {"tree_support": self.tree_support, "graphs": self.graphs}
-        for d, level in enumerate(self.levels):
-            made |= {f"level{d}.{f.name}": getattr(level, f.name) for f in dataclasses.fields(Level)}
+        """What the file holds: few tensors, since each costs more in the header than in it; see `_rebuild`."""
+        plain = ("leaf_degree", "pattern_ptr", "pattern_tree", "pattern_count", "support", "labels")
+        made = {name: getattr(self, name) for name in (*plain, "tree_support", "graphs")}
+        for f in dataclasses.fields(Level):
+            parts = [getattr(level, f.name) for level in self.levels]
+            made[f"level.{f.name}"] = torch.cat([p.diff() for p in parts] if f.name == "ptr" else parts)
+        made["level.sizes"] = torch.tensor([len(level) for level in self.levels])
         for side in ("", "edge_"):
+            values: tuple[Tensor, ...] = getattr(self.codes, f"{side}values")
             made[f"codes.{side}table"] = getattr(self.codes, f"{side}table")
-            for f, values in enumerate(getattr(self.codes, f"{side}values")):
-                made[f"codes.{side}values{f}"] = values
+            made[f"codes.{side}sizes"] = torch.tensor([len(v) for v in values], dtype=torch.int64)
+            made[f"codes.{side}values"] = torch.cat(values) if values else torch.zeros(0, dtype=torch.int64)
         return {name: _narrow(t) for name, t in made.items()}
 
     def _meta(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -226,7 +227,7 @@ class TreeSummary:
         """Bytes on disk, and the published count beside them."""
         tensors = self._tensors()
         sizes = {name: t.numel() * t.element_size() for name, t in tensors.items()}
-        trees = sum(s for name, s in sizes.items() if name.startswith("level"))
+        trees = sum(s for name, s in sizes.items() if name.startswith("level."))
         patterns = sum(s for name, s in sizes.items() if name in ("labels", "support") or name.startswith("pattern"))
         total = packed_size({n: (t.dtype, list(t.shape)) for n, t in tensors.items()}, self._meta(tensors))
         return TreeBytes(trees, patterns, total - trees - patterns, total, self.published)
@@ -270,14 +271,19 @@ def _narrow(values: Tensor) -> Tensor:
 
 
 def _rebuild(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> TreeSummary:
-    depths = sum(name.startswith("level") and name.endswith(".label") for name in tensors)
-    levels = [
-        Level(**{f.name: tensors[f"level{d}.{f.name}"] for f in dataclasses.fields(Level)}) for d in range(depths)
-    ]
+    """A summary from its file, whose levels lie end to end: `level.sizes` trees each, `level.ptr` runs a tree."""
+    sizes = tensors["level.sizes"].tolist()
+    trees = {n: tensors[f"level.{n}"].split(sizes) for n in ("label", "trunc", "ptr")}
+    runs = [int(p.sum()) for p in trees["ptr"]]
+    more = {n: tensors[f"level.{n}"].split(runs) for n in ("child", "edge", "count")}
+    levels = []
+    for d in range(len(sizes)):
+        ptr = torch.cat([torch.zeros(1, dtype=torch.int64), trees["ptr"][d].cumsum(0)])
+        rest = {name: parts[d] for name, parts in more.items()}
+        levels.append(Level(label=trees["label"][d], trunc=trees["trunc"][d], ptr=ptr, **rest))
 
     def values(side: str) -> tuple[Tensor, ...]:
-        count = tensors[f"codes.{side}table"].shape[1]
-        return tuple(tensors[f"codes.{side}values{f}"] for f in range(count))
+        return tuple(tensors[f"codes.{side}values"].split(tensors[f"codes.{side}sizes"].tolist()))
 
     plain = ("leaf_degree", "pattern_ptr", "pattern_tree", "pattern_count", "support", "labels")
     return TreeSummary(
