@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from dd.api import load
 from dd.compare_graphs import evaluate_graphs
 from dd.data import Images
 from dd.errors import InputError, refuse, unknown
-from dd.evaluation import EvalReport, NetworkLearner, Row, model_name, origin, tune_lr
+from dd.evaluation import EvalReport, NetworkLearner, Row, Scorer, model_name, origin, tune_lr
 from dd.methods import METHODS, Infer, Recover, Run, rebuild
 from dd.methods.panel import Member
 from dd.models import Model, ModelSpec
@@ -96,13 +97,8 @@ def evaluate(
     source: dict[str, Any] = {"root": root, "download": download, "size": size}
     if isinstance(loaded, TreeSummary):
         run = Run(seed=seed, device=resolve_device(device), progress=reporter("evaluate", progress))
-        options: dict[str, Any] = {
-            "metric": metric,
-            "lr": lr,
-            "steps": steps,
-            "early_stop": early_stop,
-            "repeats": repeats,
-        }
+        options: dict[str, Any] = {"metric": metric, "lr": lr, "steps": steps, "repeats": repeats}
+        options["early_stop"] = early_stop
         real = load_real(data, role="evaluate", split=_split_of(loaded, split), **source)
         return evaluate_graphs(loaded, real, models, baselines, run, path, **options)  # type: ignore[arg-type]
     assert isinstance(loaded, ImageSet)
@@ -186,6 +182,12 @@ class _Judge:
     method: Recover | Infer | None
     """The set's own, where its labels are of teachers that can be found again."""
 
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The test images, normalised once."""
+        assert self.real.test is not None
+        return Scorer(self.real.test, self.run.device)
+
     def table(
         self, models: Sequence[AnyModel], steps: int | None, lr: float | str, baselines: Sequence[str]
     ) -> tuple[list[Row], list[str]]:
@@ -215,13 +217,10 @@ class _Judge:
                 raise refuse("lr", "`recipe` or a number, since this data holds out no validation split", "tuned")
             learner = tune_lr(learner, draws[0], self.real.val, child_seed(self.run.seed, "tune"))
         each = self.repeats if len(draws) == 1 else max(2, -(-self.repeats // len(draws)))
-        test = self.real.test
-        assert test is not None
-        values = [
-            learner.fit(draw, child_seed(self.run.seed, "evaluate", d, r)).score(test)
-            for d, draw in enumerate(draws)
-            for r in range(each)
-        ]
+        values: list[float] = []
+        for d, draw in enumerate(draws):
+            seeds = [child_seed(self.run.seed, "evaluate", d, r) for r in range(each)]
+            values += learner.scores(draw, seeds, self.scorer)
         recipe = learner.recipe(draws[0])
         return Row(
             set=label,

@@ -7,12 +7,16 @@ from dd.evaluation.learners import (
     NetworkLearner,
     NetworkPredictor,
     Predictor,
+    enough_steps,
     model_name,
     tune_lr,
 )
 from dd.evaluation.loop import accuracy, fit, fresh
+from dd.evaluation.real import Trainable
 from dd.evaluation.report import EvalReport, Row, mean_std, origin
+from dd.evaluation.scorer import Scorer
 from dd.evaluation.scores import METRICS, Interval, auroc, corrected_interval
+from dd.evaluation.subset import RealImages
 from dd.evaluation.tasks import GraphTask, TreeTask, train_on, weighted_loss
 from dd.evaluation.trees import BayesPredictor, GraphLearner, GraphPredictor, NaiveBayesLearner, TreeLearner
 
@@ -31,13 +35,17 @@ __all__ = [
     "NetworkLearner",
     "NetworkPredictor",
     "Predictor",
+    "RealImages",
     "Row",
+    "Scorer",
+    "Trainable",
     "TreeLearner",
     "TreeTask",
     "accuracy",
     "auroc",
     "corrected_interval",
     "encode",
+    "enough_steps",
     "fit",
     "fresh",
     "mean_std",

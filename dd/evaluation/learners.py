@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,7 +12,8 @@ import torch
 from dd.data import Split
 from dd.errors import DivergedError
 from dd.evaluation.loop import accuracy, fit, fresh, logits
-from dd.evaluation.real import Trainable
+from dd.evaluation.scorer import Scorer, until_flat
+from dd.evaluation.subset import Equipped, RealImages
 from dd.models import Model, ModelSpec, as_spec
 from dd.synthetic import ImageSet, TrainRecipe
 
@@ -40,7 +42,7 @@ class NetworkPredictor:
     """A trained network with the transform that its images need."""
 
     net: torch.nn.Module
-    small: Trainable
+    small: Equipped
     device: torch.device
 
     def score(self, split: Split) -> float:
@@ -67,20 +69,25 @@ class NetworkLearner:
     lr: float | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
-    def recipe(self, small: Trainable) -> TrainRecipe:
+    def recipe(self, small: Equipped) -> TrainRecipe:
         """The recipe used for this set."""
         own = small.recipe
         steps = own.steps if self.steps is None else self.steps
         return dataclasses.replace(own, steps=steps, lr=own.lr if self.lr is None else self.lr)
 
-    def fit(self, small: Trainable, seed: int) -> NetworkPredictor:
+    def fit(self, small: Equipped, seed: int) -> NetworkPredictor:
         """Train one network."""
         recipe = self.recipe(small)
         net = fresh(small, self.model if self.model is not None else recipe.model, seed, self.device)
         return NetworkPredictor(fit(small, net, recipe, seed, self.device), small, self.device)
 
+    def scores(self, small: Equipped, seeds: Sequence[int], test: Scorer) -> list[float]:
+        """Accuracy of a fresh network for each seed: what `fit(small, seed).score(split)` gives, to the bit."""
+        transform = small.ready_transform()
+        return [test.accuracy(self.fit(small, seed).net, transform) for seed in seeds]
 
-def tune_lr(learner: NetworkLearner, small: Trainable, val: Split, seed: int, repeats: int = 1) -> NetworkLearner:
+
+def tune_lr(learner: NetworkLearner, small: Equipped, val: Split, seed: int, repeats: int = 1) -> NetworkLearner:
     """The learner with the step size of `LR_GRID` that scores best on the validation split.
 
     Raises:
@@ -100,6 +107,22 @@ def tune_lr(learner: NetworkLearner, small: Trainable, val: Split, seed: int, re
     return dataclasses.replace(learner, lr=best)
 
 
-def model_name(model: str | ModelSpec | Model | None, small: Trainable) -> str:
+def model_name(model: str | ModelSpec | Model | None, small: Equipped) -> str:
     """How a report calls the model."""
     return str(as_spec(small.recipe.model if model is None else model))
+
+
+def enough_steps(learner: NetworkLearner, real: RealImages, val: Split, seed: int, most: int) -> tuple[int, bool]:
+    """Steps after which twice as many gain nothing on the validation split, and whether that was seen.
+
+    From a quarter of the recipe's steps on they are doubled, each time with a fresh network and its whole schedule,
+    until the accuracy gains less than its own standard error; `most` bounds them.
+    """
+    steps, found, scorer = max(1, learner.recipe(real).steps // 4), [], Scorer(val, learner.device)
+    while True:
+        found.append((steps, dataclasses.replace(learner, steps=steps).scores(real, [seed], scorer)[0]))
+        if until_flat(found, len(val)):
+            return max(found[-2:], key=lambda pair: pair[1])[0], True
+        if 2 * steps > most:
+            return steps, False
+        steps *= 2

@@ -49,7 +49,7 @@ def herd(points: Tensor, count: int) -> Tensor:
 
 
 def cover(points: Tensor, count: int) -> Tensor:
-    """Greedy k-center (Sener and Savarese, 2018): the row nearest to the mean, then always the farthest from the chosen.
+    """Greedy k-center (Sener and Savarese, 2018): first the row nearest to the mean, then the farthest one.
 
     Args:
         points: features of one class, `[n, D]`.

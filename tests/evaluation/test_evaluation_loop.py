@@ -25,6 +25,7 @@ from dd.evaluation import (
     NetworkLearner,
     NetworkPredictor,
     Row,
+    Scorer,
     accuracy,
     fit,
     fresh,
@@ -249,6 +250,7 @@ class Fake:
 
         monkeypatch.setattr(learners, "fit", fit)
         monkeypatch.setattr(learners, "accuracy", score)
+        monkeypatch.setattr(Scorer, "accuracy", lambda self, net, transform: score(net, self.split, transform, CPU))
 
 
 def test_tuning_takes_the_best_on_val(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,66 @@
+"""Scoring many networks on one split: its images are brought to model space once, not once a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, final
+
+import torch
+from torch import Tensor, nn
+
+from dd.data import Split
+from dd.evaluation.loop import TEST_BATCH
+from dd.whiten import Transform
+
+KEPT_BYTES: Final = 2 * 10**9
+"""Transformed images that are kept at most; a larger split is transformed for every network."""
+
+
+@final
+class Scorer:
+    """Scores networks on one split, whose images in model space are computed once for all networks of a transform.
+
+    Args:
+        split: real images.
+        device: where the networks are.
+    """
+
+    def __init__(self, split: Split, device: torch.device) -> None:
+        self.split, self._device = split, device
+        channels, height, width = split.shape
+        self._fits = 4 * len(split) * channels * height * width <= KEPT_BYTES
+        self._kept: list[Tensor] = []
+        self._key: dict[str, Any] = {}
+
+    def batches(self, transform: Transform) -> Iterator[tuple[Tensor, Tensor]]:
+        """(images in model space `[n, C, H, W]`, labels int64 `[n]`) in the order of the split."""
+        if (key := transform.describe()) != self._key:
+            self._key, self._kept = key, []
+        for place, rows in enumerate(torch.arange(len(self.split)).split(TEST_BATCH)):
+            if place < len(self._kept):
+                x = self._kept[place]
+            else:
+                x = transform.forward(self.split.pixels(rows).to(self._device))
+                if self._fits:
+                    self._kept.append(x)
+            yield x, self.split.labels[rows]
+
+    @torch.no_grad()
+    def accuracy(self, net: nn.Module, transform: Transform) -> float:
+        """Share of the split that `net` classifies correctly, a fraction; `net` is left in eval mode."""
+        net.eval()
+        right = sum(int((net(x).argmax(1).cpu() == y).sum()) for x, y in self.batches(transform))
+        return right / len(self.split)
+
+
+def until_flat(scores: Sequence[tuple[int, float]], count: int) -> bool:
+    """Whether twice the steps gained less than one standard error of an accuracy on `count` validation images.
+
+    Args:
+        scores: (steps, accuracy in [0, 1]) in rising order of steps.
+        count: validation images.
+    """
+    if len(scores) < 2:
+        return False
+    before, now = scores[-2][1], scores[-1][1]
+    return now - before < (before * (1 - before) / count) ** 0.5
