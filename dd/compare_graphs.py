@@ -253,19 +253,32 @@ def check_graph_baselines(names: Sequence[str]) -> None:
             raise unknown("baseline for graphs", name, GRAPH_BASELINES)
 
 
+def _check_features(what: str, known: tuple[Tensor, ...], given: Tensor) -> None:
+    if given.shape[1] != len(known):
+        raise refuse("data", f"of {len(known)} {what} features, like the summary", given.shape[1])
+    if known and given.is_floating_point():
+        way_out = "Cut them as when distilling: dd.load_graphs(data, bins=real.bins), `real` being those graphs."
+        raise refuse("data", f"of categorical {what} features, like the summary", "continuous ones", way_out)
+
+
 def check_same_data(small: TreeSummary, real: Graphs) -> list[str]:
     """Notes on data that differs; refuses another split of the same data.
 
     Raises:
-        InputError: other classes or features, no test graphs, or the test graphs of another split.
+        InputError: other classes, features or directions, no test graphs, or the test graphs of another split.
     """
     told = small.provenance
     if len(small.classes) != real.num_classes:
         raise refuse("data", f"of {len(small.classes)} classes, like the summary", f"{real.num_classes} ({real.name})")
     if real.test is None:
         raise refuse("data", "with test graphs", "none", "Give a tuple (train, test).")
-    if small.codes.kind == "features" and real.test.x.shape[1] != len(small.codes.values):
-        raise refuse("data", f"of {len(small.codes.values)} node features, like the summary", real.test.x.shape[1])
+    if small.directed != real.directed:
+        wanted, got = ("directed", "undirected") if small.directed else ("undirected", "directed")
+        raise refuse("data", f"{wanted}, like the summary", f"{got} graphs", "See `directed` of `dd.load_graphs`.")
+    codes, test = small.codes, real.test
+    if codes.kind == "features":
+        _check_features("node", codes.values, test.x)
+    _check_features("edge", codes.edge_values, test.edge_attr)
     if told.get("dataset") == real.name and (told.get("split"), told.get("rule")) != (real.split, real.rule):
         was, now = (f"split {s} ({r})" for s, r in ((told.get("split"), told.get("rule")), (real.split, real.rule)))
         raise refuse("split", f"that of the summary, {was}", now, "Other splits hold its training graphs as tests.")
@@ -303,6 +316,9 @@ def evaluate_graphs(
     check_graph_baselines(names)
     notes = check_same_data(small, real)
     assert real.test is not None
+    if not len(real.train):
+        notes += [f"no {name} row: the data has no training graphs" for name in names if name != "naive_bayes"]
+        names = tuple(name for name in names if name == "naive_bayes")
     judge = GraphJudge(
         small,
         real,
@@ -329,7 +345,7 @@ def evaluate_graphs(
             notes.append(f"no pattern of class {', '.join(empty)}")
     return EvalReport(
         dataset=real.name,
-        split=f"test graphs of split {real.split} ({real.rule})",
+        split=f"test graphs of split {real.split}, {real.rule}",
         protocol=str(small.provenance.get("protocol", "clean")),
         selection=str(small.provenance.get("selection", "unknown")) + ", last step of training",
         method=f"{small.method.get('name', 'imported')}, {len(small)} patterns of depth {small.depth}",

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -122,21 +122,33 @@ class EvalReport:
         write_json(Path(path), self.to_json())
 
     def __str__(self) -> str:
-        head = f"{self.method} on {self.dataset} ({self.split} split, protocol {self.protocol}: {self.selection})"
+        where = f"{self.split} split" if self.split.isidentifier() else self.split
+        head = f"{self.method} on {self.dataset} ({where}, protocol {self.protocol}: {self.selection})"
         metric = {"auroc": "AUROC × 100"}.get(self.rows[0].metric, f"{self.rows[0].metric} %")
-        lines = [
-            head,
-            f"{'set':<14} {'model':<28} {metric:>14} {'n':>3} {'steps':>6} {'lr':>9} {'s':>7}",
+        table = [("set", "model", metric, "n", "steps", "lr", "s"), *map(_cells, self.rows)]
+        widths = [
+            max(least, *map(len, column)) for least, column in zip(_WIDTHS, zip(*table, strict=True), strict=True)
         ]
-        for row in self.rows:
-            spread = "" if row.std is None else f" ± {100 * row.std:.1f}"
-            value = f"{100 * row.mean:.1f}{spread}"
-            lines.append(
-                f"{row.set:<14} {row.model:<28} {value:>14} {len(row.values):>3} {row.steps:>6} "
-                f"{row.lr:>9.3g} {row.seconds:>7.1f}"
-            )
+        lines = [" ".join(_padded(cells, widths)) for cells in table]
         sizes = ", ".join(f"{name} {count:,}" for name, count in self.bytes.items())
-        return "\n".join([*lines, f"bytes: {sizes}", *(f"note: {note}" for note in self.notes)])
+        return "\n".join([head, *lines, f"bytes: {sizes}", *(f"note: {note}" for note in self.notes)])
+
+
+_WIDTHS: Final = (14, 28, 14, 3, 6, 9, 7)
+"""Of the columns of the table, at least; the first two are texts."""
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    spread = "" if row.std is None else f" ± {100 * row.std:.1f}"
+    numbers = (str(len(row.values)), str(row.steps), f"{row.lr:.3g}", f"{row.seconds:.1f}")
+    return (row.set, row.model, f"{100 * row.mean:.1f}{spread}", *numbers)
+
+
+def _padded(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+    return [
+        cell.ljust(width) if place < 2 else cell.rjust(width)
+        for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
 
 
 def origin(seed: int, device: torch.device) -> dict[str, Any]:

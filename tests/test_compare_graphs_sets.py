@@ -1,0 +1,235 @@
+"""What summaries are compared with: whole graphs and trees within the budget, and readings without a network."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from reference.trees import explicit_tree, random_graphs
+
+from dd.compare_graphs import GraphJudge, evaluate_graphs
+from dd.data.codes import fit_codes
+from dd.data.graphs import Graphs, GraphSplit
+from dd.errors import InputError
+from dd.evaluation import EvalReport
+from dd.evaluation.scores import auroc
+from dd.methods import Mirage, Run
+from dd.methods.mirage.baselines import herding
+from dd.methods.mirage.baselines import random_graphs as random_whole
+from dd.synthetic import TreeRecipe, TreeSummary
+
+FAST = TreeRecipe(model="gin(width=8)", steps=4, lr=0.01)
+OPTIONS: dict[str, Any] = {"features": (2,), "edge_features": (2,), "probability": 0.3}
+
+
+def graphs(seed: int = 0, classes: int = 2, count: int = 24, **options: Any) -> Graphs:
+    """Random graphs; those of class 1 are larger, so that the number of nodes tells something."""
+
+    def part(n: int, shift: int) -> GraphSplit:
+        sizes = [5 + i % classes + i % 3 for i in range(n)]
+        return random_graphs(100 * seed + shift, sizes, classes=classes, **OPTIONS | options)
+
+    names = tuple(f"c{k}" for k in range(classes))
+    return Graphs(train=part(count, 1), val=part(12, 2), test=part(18, 3), classes=names, name="toy", rule="random")
+
+
+def distil(real: Graphs, **fields: Any) -> TreeSummary:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (step,) = Mirage(**{"depth": 1, "budget_bytes": 500, "train": FAST, **fields}).distill(real, Run())
+    made = step.candidates[0].set
+    assert isinstance(made, TreeSummary)
+    told = {"dataset": real.name, "split": real.split, "rule": real.rule, "data_sha256": real.fingerprint}
+    return dataclasses.replace(made, provenance={**told, "protocol": "clean", "selection": "last iterate"})
+
+
+def evaluate(small: TreeSummary, real: Graphs, **changes: Any) -> EvalReport:
+    options: dict[str, Any] = {"models": None, "baselines": (), "run": Run(), "path": None, "metric": None}
+    options |= {"lr": "recipe", "steps": None, "repeats": 2, "early_stop": False}
+    return evaluate_graphs(small, real, **options | changes)
+
+
+@pytest.fixture(scope="module")
+def real() -> Graphs:
+    return graphs()
+
+
+@pytest.fixture(scope="module")
+def small(real: Graphs) -> TreeSummary:
+    return distil(real)
+
+
+# ------------------------------------------------------------------------------------------------- training sets
+
+
+def judge(small: TreeSummary, real: Graphs) -> GraphJudge:
+    return GraphJudge(small, real, 2, Run(seed=1), "auroc")
+
+
+def bytes_of(split: GraphSplit, classes: int) -> list[int]:
+    """2 · (nodes + (2 + 1) · undirected edges), one node and one edge feature; summed over the graphs of a class."""
+    cost = [0] * classes
+    for g in range(len(split)):
+        nodes = int(split.ptr[g + 1] - split.ptr[g])
+        edges = int((split.graph[split.edge_index[0]] == g).sum()) // 2
+        cost[int(split.labels[g])] += 2 * (nodes + 3 * edges)
+    return cost
+
+
+@pytest.mark.parametrize("label", ["random", "herding"])
+@pytest.mark.parametrize("budget", [200, 500])
+def test_whole_graphs_fill_the_budget(real: Graphs, label: str, budget: int) -> None:
+    own = judge(distil(real, budget_bytes=budget), real)
+    cost = [sum(bytes_of(real.train.slice(g, g + 1), 2)) for g in range(24)]
+    assert own._bytes.tolist() == cost
+    if label == "random":
+        rows = random_whole(real.train.labels, own._bytes, own.shares, 1, 0).tolist()
+    else:
+        rows = herding(own._found, own._bytes, own.shares).tolist()
+    made = own.training_set(label, 0)
+    assert isinstance(made, GraphSplit)
+    assert torch.equal(made.edge_index, real.train.subset(torch.tensor(rows)).edge_index)
+    for k in (0, 1):
+        left = budget // 2 - bytes_of(made, 2)[k]
+        assert 0 <= left < budget // 2
+        others = [cost[g] for g in range(24) if g not in rows and int(real.train.labels[g]) == k]
+        assert all(c > left for c in others)  # no other graph would fit
+
+
+def test_two_draws_are_two_draws(small: TreeSummary, real: Graphs) -> None:
+    first, second = (judge(small, real).training_set("random", draw) for draw in (0, 1))
+    assert isinstance(first, GraphSplit)
+    assert isinstance(second, GraphSplit)
+    assert first.x.tolist() != second.x.tolist()
+    assert len(evaluate(small, real, baselines=("random",), repeats=1).rows[1].values) == 2  # at least one a draw
+    assert len(evaluate(small, real, baselines=("random",), repeats=3).rows[1].values) == 4
+
+
+def test_random_trees_keep_to_the_budget(small: TreeSummary, real: Graphs) -> None:
+    made = judge(small, real).training_set("random_trees", 0)
+    assert isinstance(made, TreeSummary)
+    assert (made.codes, made.recipe) == (small.codes, small.recipe)
+    cost = [0, 0]
+    for p, data in enumerate(made.to_pyg()):
+        cost[int(made.labels[p])] += 2 * (data.num_nodes + 3 * data.num_edges) + 4  # multiplicity, reference
+        assert int(data.root.sum()) == 1
+    assert all(0 < c <= 250 for c in cost)
+
+
+def test_all_trees_are_the_training_graphs(small: TreeSummary, real: Graphs) -> None:
+    made = judge(small, real).training_set("all_trees", 0)
+    assert isinstance(made, TreeSummary)
+    codes = fit_codes(real.train)
+    assert made.labels.tolist() == real.train.labels.tolist()
+    for g in range(len(made)):
+        own = range(int(real.train.ptr[g]), int(real.train.ptr[g + 1]))
+        bag = Counter(explicit_tree(real.train, codes, v, 1) for v in own)
+        inside = slice(int(made.pattern_ptr[g]), int(made.pattern_ptr[g + 1]))
+        assert sorted(made.pattern_count[inside].tolist()) == sorted(bag.values())
+    assert judge(small, real).training_set("full", 0) is real.train
+
+
+def test_herding_takes_the_graph_nearest_to_the_class_first(real: Graphs) -> None:
+    """By hand, for the first graph of each class: shares of its nodes by tree, as near the mean as may be."""
+    small = distil(real, budget_bytes=100)
+    split, codes = real.train, fit_codes(real.train)
+    trees = [explicit_tree(split, codes, v, 1) for v in range(split.num_nodes)]
+    kinds = sorted(set(trees))
+    rows = torch.zeros(len(split), len(kinds), dtype=torch.float64)
+    for v, tree in enumerate(trees):
+        rows[split.graph[v], kinds.index(tree)] += 1
+    rows /= split.ptr.diff()[:, None]
+    made = judge(small, real).training_set("herding", 0)
+    assert isinstance(made, GraphSplit)
+    for k in (0, 1):
+        own = (split.labels == k).nonzero()[:, 0].tolist()
+        able = [g for g in own if bytes_of(split.slice(g, g + 1), 2)[k] <= 50]
+        mean = rows[own].mean(0)
+        best = min(able, key=lambda g: float(((rows[g] - mean) ** 2).sum()))
+        first = made.subset((made.labels == k).nonzero()[:1, 0])
+        kept = [split.slice(g, g + 1) for g in able if torch.equal(split.slice(g, g + 1).x, first.x)]
+        assert any(torch.equal(k_.edge_index, first.edge_index) for k_ in kept)
+        assert torch.equal(split.slice(best, best + 1).x, first.x)
+
+
+# ----------------------------------------------------------------------------------------------- without networks
+
+
+def fitted(x: list[float], y: list[int], test: list[float]) -> torch.Tensor:
+    """Logistic regression of one standardised number by Newton's method, ½ w² + Σ log loss; logits of `test`."""
+    mean = sum(x) / len(x)
+    std = math.sqrt(sum((v - mean) ** 2 for v in x) / len(x))
+    z = [(v - mean) / std for v in x]
+    w = b = 0.0
+    for _ in range(50):
+        p = [1 / (1 + math.exp(-(w * v + b))) for v in z]
+        gw, gb = w + sum((q - t) * v for q, t, v in zip(p, y, z, strict=True)), sum(p) - sum(y)
+        h = [q * (1 - q) for q in p]
+        hw = 1 + sum(a * v * v for a, v in zip(h, z, strict=True))
+        hb, hm = sum(h), sum(a * v for a, v in zip(h, z, strict=True))
+        det = hw * hb - hm * hm
+        w, b = w - (hb * gw - hm * gb) / det, b - (hw * gb - hm * gw) / det
+    return torch.tensor([w * (v - mean) / std + b for v in test], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("label", ["node_count", "edges_per_node"])
+def test_one_number_by_hand(small: TreeSummary, real: Graphs, label: str) -> None:
+    def number(split: GraphSplit) -> list[float]:
+        found = []
+        for g in range(len(split)):
+            nodes = int((split.graph == g).sum())
+            edges = int((split.graph[split.edge_index[0]] == g).sum()) / 2
+            found.append(nodes if label == "node_count" else edges / nodes)
+        return found
+
+    assert real.test is not None
+    logits = fitted(number(real.train), real.train.labels.tolist(), number(real.test))
+    own = judge(small, real)
+    torch.testing.assert_close(own._feature(label).diff(dim=1)[:, 0], logits, rtol=0, atol=1e-3)
+    report = evaluate(small, real, baselines=(label,))
+    assert report.rows[1].values == (pytest.approx(auroc(logits, real.test.labels)),)
+    assert report.rows[1].model == "one number"
+
+
+def test_tree_counts_are_those_of_every_training_tree(small: TreeSummary, real: Graphs) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    assert real.test is not None
+    codes = fit_codes(real.train)
+    bags = []
+    for split in (real.train, real.test):
+        trees = [explicit_tree(split, codes, v, 1) for v in range(split.num_nodes)]
+        bags.append(
+            [Counter(t for t, g in zip(trees, split.graph.tolist(), strict=True) if g == i) for i in range(len(split))]
+        )
+    kinds = sorted({t for bag in bags[0] for t in bag})
+    train, test = ([[math.log1p(bag[t]) for t in kinds] for bag in part] for part in bags)
+    model = LogisticRegression(max_iter=1000, solver="liblinear").fit(train, real.train.labels.numpy())
+    wanted = auroc(torch.from_numpy(model.decision_function(test)), real.test.labels)
+    assert evaluate(small, real, baselines=("tree_counts",)).rows[1].mean == pytest.approx(wanted, abs=0.02)
+
+
+def test_a_budget_without_any_graph_is_refused() -> None:
+    dense = graphs(probability=1.0, isolated=0)
+    small = distil(dense, patterns="single", budget_bytes=100)
+    with pytest.raises(InputError, match=r"without random: no graph fits its class's share \(\d+ bytes\)"):
+        evaluate(small, dense, baselines=("random",))
+
+
+def test_a_summary_by_threshold_gives_its_own_bytes_to_the_others(real: Graphs) -> None:
+    small = distil(real, budget_bytes=None, min_support=4)
+    assert judge(small, real).shares == [small.published // 2] * 2
+
+
+def test_leaves_told_apart_are_told_apart_in_the_baselines(real: Graphs) -> None:
+    small = distil(real, leaf_degree="exact")
+    report = evaluate(small, real, models="gcn(width=8)", baselines=("random_trees", "all_trees", "tree_counts"))
+    assert len(report.rows) == 4
+    made = judge(small, real).training_set("all_trees", 0)
+    assert isinstance(made, TreeSummary)
+    assert made.leaf_degree.tolist() == made.levels[0].trunc.tolist()
