@@ -38,6 +38,7 @@ bench: .venv/installed  ## side-by-side timings
 records: .venv/installed  ## the measured tables; resumes where it stopped (hours)
 	$(BIN)/python scripts/records/run.py --root $(or $(ROOT),data)
 	$(BIN)/python scripts/records/settings.py --root $(or $(ROOT),data)
+	$(BIN)/python scripts/records/graphs.py --root $(or $(ROOT),data)
 
 clean:  ## remove the environment and the runs
 	rm -rf .venv runs build *.egg-info

@@ -1,4 +1,4 @@
-"""The README's table from the records: `python scripts/records/table.py [--write | --check]`."""
+"""The README's tables, and `GRAPHS.md`, from the records: `python scripts/records/table.py [--write | --check]`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from decoupled import decoupled_table, percent  # noqa: E402
+from graph_table import graph_records, short_table, whole_text  # noqa: E402
 from run import records  # noqa: E402
 from settings import found, settings_table  # noqa: E402
 
 from dd.evaluation import mean_std  # noqa: E402
 
 README = HERE.parents[1] / "README.md"
+GRAPHS = HERE / "GRAPHS.md"
 BEGIN, END = "<!-- records: begin -->", "<!-- records: end -->"
 BASELINES = ("random", "random_tuned", "class_mean")
 Cell = tuple[str, int]
@@ -91,7 +93,9 @@ def table() -> str:
         "training pictures (nothing here is pretrained on them).",
         "Measured on: " + "; ".join(sorted(origins)) + ".",
     ]
-    return "\n".join([*lines, "", *notes, *decoupled_table(records()), *settings_table(found())])
+    return "\n".join(
+        [*lines, "", *notes, *decoupled_table(records()), *settings_table(found()), *short_table(graph_records())]
+    )
 
 
 def readme_with(text: str) -> str:
@@ -104,10 +108,14 @@ def readme_with(text: str) -> str:
 def main() -> int:
     """Print, write or check."""
     text = table()
+    graphs = graph_records()
     if "--write" in sys.argv:
         README.write_text(readme_with(text), encoding="utf-8")
+        if graphs:
+            GRAPHS.write_text(whole_text(graphs), encoding="utf-8")
     elif "--check" in sys.argv:
-        return int(README.read_text(encoding="utf-8") != readme_with(text))
+        current = README.read_text(encoding="utf-8") == readme_with(text)
+        return int(not current or (bool(graphs) and GRAPHS.read_text(encoding="utf-8") != whole_text(graphs)))
     else:
         print(text)
     return 0

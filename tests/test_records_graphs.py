@@ -1,0 +1,108 @@
+"""The records of graphs: a cell on small graphs, tables by hand, birth certificates of what is committed."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from reference.trees import random_graphs
+
+from dd.data.graphs import Graphs
+from dd.files import read_json
+
+RECORDS = Path(__file__).resolve().parents[1] / "scripts" / "records"
+sys.path.insert(0, str(RECORDS))
+
+import graph_table  # noqa: E402
+import graphs  # noqa: E402
+
+KEPT = sorted(RECORDS.glob("graphs-*-split*.json"))
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda p: p.stem)
+def test_record_has_its_birth_certificate(path: Path) -> None:
+    record = read_json(path)
+    origin = record["origin"]
+    assert origin["commit"]
+    assert not origin["commit"].endswith("+")
+    assert {"torch", "numpy", "python"} <= set(origin["versions"])
+    assert origin["threads"] >= 1
+    assert record["metric"] == "auroc"
+    for row in record["rows"]:
+        assert "refused" in row or 0 <= row["last"] <= 1
+    for said in record["summaries"]:
+        if "refused" not in said and said["size"] != "published":
+            assert said["published_bytes"] <= int(said["size"])
+
+
+@pytest.fixture
+def real() -> Graphs:
+    split = random_graphs(0, [5, 6, 7, 5, 6, 7] * 10, features=(2,), isolated=0)
+    parts = [split.subset(torch.arange(a, b)) for a, b in ((0, 40), (40, 50), (50, 60))]
+    return Graphs(train=parts[0], val=parts[1], test=parts[2], classes=("0", "1"), name="small")
+
+
+def test_a_cell_has_every_row_of_the_list(real: Graphs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "FEW", {**graphs.FEW, "steps": 2})
+    monkeypatch.setattr(graphs, "BUDGETS", (512,))
+    source = graphs.Source("small", 1, thresholds=(3, 3), published={"drop_shared": False})
+    made = graphs.cell(source, 0, real)
+    assert made["graphs"] == [40, 10, 10]
+    assert {said["size"] for said in made["summaries"]} == {"published", "512"}
+    rows = {(row["size"], row["set"], row["model"]) for row in made["rows"]}
+    for name in graphs.VARIANTS:
+        assert ("512", name, "gin") in rows
+    for name in graphs.READ:
+        assert ("512", name, "naive bayes") in rows
+    wanted = [f"{kind}, {pool}" for kind in ("random graphs", "herding") for pool in ("sum", "mean")]
+    assert {("512", name, "gin") for name in [*wanted, "random trees, mean"]} <= rows
+    alone = ("node_count", "edges_per_node", "tree_counts")
+    assert {("", name, "logistic regression") for name in alone} <= rows
+    assert ("", "full data, sum", "gin") in rows
+    trained = [row for row in made["rows"] if "val" in row]
+    assert all({"last", "early", "val", "seconds"} <= set(row) for row in trained)
+    text = graph_table.whole_text({"small": [made]})
+    assert "## small" in text
+    assert graph_table.short_table({"small": [made]})[3].startswith("| data |")
+
+
+def record(split: int, rule: str, rows: list[tuple[str, str, float]]) -> dict[str, Any]:
+    return {
+        "job": {"dataset": "d", "split": split, "rule": rule},
+        "graphs": [80, 10, 10],
+        "rows": [{"size": "512", "set": s, "model": m, "last": v} for s, m, v in rows],
+        "summaries": [],
+    }
+
+
+def test_draws_are_averaged_and_differences_are_paired() -> None:
+    held = [
+        record(
+            0, "random", [("a", "gin", 0.7), ("random graphs, sum", "gin", 0.5), ("random graphs, sum", "gin", 0.7)]
+        ),
+        record(
+            1, "random", [("a", "gin", 0.8), ("random graphs, sum", "gin", 0.6), ("random graphs, sum", "gin", 0.6)]
+        ),
+    ]
+    last = graph_table.values(held)
+    rival = last["512", "random graphs, sum", "gin"]
+    assert rival == {0: pytest.approx(0.6), 1: pytest.approx(0.6)}
+    # differences 10 and 20 points: mean 15, s = 10 / √2, t(1; 97.5 %) = 12.706, √(1/2 + 10/80)
+    half = 12.7062 * 10 / math.sqrt(2) * math.sqrt(0.5 + 0.125)
+    own = last["512", "a", "gin"]
+    assert graph_table.difference(held, own, rival) == f"+15.0 [{15 - half:+.1f}, {15 + half:+.1f}]"
+    for one in held:
+        one["job"]["rule"] = "scaffold"
+    plain = 12.7062 * 10 / math.sqrt(2) * math.sqrt(0.5)
+    assert graph_table.difference(held, own, rival) == f"+15.0 [{15 - plain:+.1f}, {15 + plain:+.1f}]"
+
+
+def test_what_is_committed_is_what_the_tables_say() -> None:
+    found = graph_table.graph_records()
+    if not found:
+        pytest.skip("no record of graphs yet")
+    assert (RECORDS / "GRAPHS.md").read_text(encoding="utf-8") == graph_table.whole_text(found)
