@@ -1,0 +1,210 @@
+"""What every measure starts from: a set beside its data, one learner, seeded networks, random real images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack
+
+import torch
+
+from dd._progress import Progress, reporter
+from dd.api import load
+from dd.compare import AnyModel, match_data
+from dd.data import Images, Split
+from dd.errors import InputError, refuse
+from dd.evaluation import NetworkLearner, NetworkPredictor, RealImages, model_name, origin, tune_lr
+from dd.evaluation.subset import Equipped
+from dd.methods.start import pick_real
+from dd.process import tune_process
+from dd.resolve import load_real, resolve_device
+from dd.seeding import child, child_seed
+from dd.selection import Protocol
+from dd.shapes import check_whole
+from dd.synthetic import ImageSet, TrainRecipe
+
+AnyImageSet = ImageSet | str | Path
+
+
+class Options(TypedDict, total=False):
+    """What every measure takes by name.
+
+    Keys:
+        model: as in `dd.train`; the one the set was distilled for.
+        repeats: fresh networks.
+        steps: optimiser steps; the recipe's.
+        lr: `recipe` (that of the set), `tuned` (best of a grid on the validation split, for every set alike), or a
+            number.
+        seed: of all networks and draws.
+        device, threads, progress, root, download, size: as in `dd.evaluate`.
+    """
+
+    model: AnyModel
+    repeats: int
+    steps: int | None
+    lr: float | Literal["recipe", "tuned"]
+    seed: int
+    device: str | torch.device | None
+    threads: int | None
+    progress: bool | Progress | None
+    root: str | Path | None
+    download: bool
+    size: int | tuple[int, int] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """A set beside its data, and how networks are trained on both.
+
+    Attributes:
+        small: the set, its transform ready.
+        real: its data.
+        learner: model, steps, step size and device.
+        tuned: whether step sizes are tuned.
+        repeats: fresh networks.
+        seed: of all networks and draws.
+        progress: called as (done, total, text).
+    """
+
+    small: ImageSet
+    real: Images
+    learner: NetworkLearner
+    tuned: bool
+    repeats: int
+    seed: int
+    progress: Callable[[int, int, str], None]
+
+    @property
+    def test(self) -> Split:
+        """The test images."""
+        if self.real.test is None:
+            raise refuse("data", "with a test split", "none", "Give dd.Images(train=…, test=…).")
+        return self.real.test
+
+    @property
+    def train(self) -> Split:
+        """The training images, without those held out."""
+        if not len(self.real.train):
+            raise refuse("data", "with training images", "none", "Give dd.Images(train=…, test=…).")
+        return self.real.train
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Which set, data, model; where it was measured."""
+        return {
+            "dataset": self.real.name,
+            "method": str(self.small.method.get("name", "imported")),
+            "model": model_name(self.learner.model, self.small),
+            "origin": origin(self.seed, self.learner.device),
+        }
+
+    def seeds(self) -> list[int]:
+        """One a network, the same for every set: sets are compared on equal initialisations."""
+        return [child_seed(self.seed, "network", i) for i in range(self.repeats)]
+
+    def learner_for(self, train_on: Equipped, tuned: bool | None = None) -> NetworkLearner:
+        """The learner, its step size tuned on the validation split where that is asked for.
+
+        Raises:
+            InputError: no validation split.
+            DivergedError: with every step size.
+        """
+        if not (self.tuned if tuned is None else tuned):
+            return self.learner
+        if self.real.val is None:
+            raise refuse("lr", "`recipe` or a number, since this data holds out no validation split", "tuned")
+        return tune_lr(self.learner, train_on, self.real.val, child_seed(self.seed, "tune"))
+
+    def networks(self) -> list[NetworkPredictor]:
+        """Fresh networks trained on the set."""
+        learner, made = self.learner_for(self.small), []
+        for i, seed in enumerate(self.seeds()):
+            made.append(learner.fit(self.small, seed))
+            self.progress(i + 1, self.repeats, "networks")
+        return made
+
+    def real_images(self, split: Split, recipe: TrainRecipe | None = None) -> RealImages:
+        """Real images in the set's model space, under its recipe for classes."""
+        return RealImages(
+            split=split,
+            classes=self.real.classes,
+            recipe=self.small.recipe.hard() if recipe is None else recipe,
+            transform=self.small.ready_transform(),
+        )
+
+    @property
+    def budget(self) -> int:
+        """Real images a class of the same budget; a canvas of c × c pictures counts as c² images."""
+        smallest = int(torch.bincount(self.train.labels, minlength=self.real.num_classes).min())
+        return max(1, min(self.small.ipc * self.small.canvas**2, smallest))
+
+    def random(self, draw: int, recipe: TrainRecipe | None = None) -> RealImages:
+        """`budget` random training images a class."""
+        rows = pick_real(self.real, self.budget, child_seed(self.seed, "draw", draw))
+        return self.real_images(self.train.subset(rows), recipe)
+
+
+def open_bench(small: AnyImageSet, data: object, test: bool = True, **options: Unpack[Options]) -> Bench:
+    """Read the arguments of a measure once.
+
+    Args:
+        small: an image set, its file or its run folder.
+        data: as in `dd.evaluate`.
+        test: whether test images are needed.
+        **options: see `Options`.
+
+    Raises:
+        InputError: graphs; classes or shape differ from the data's; no test split; another argument out of range.
+    """
+    tune_process(options.get("threads"), allocator=False)
+    repeats, lr = check_whole(options.get("repeats", 5), "repeats"), options.get("lr", "recipe")
+    if isinstance(lr, bool) or not (isinstance(lr, float | int) or lr in ("recipe", "tuned")):
+        raise refuse("lr", "`recipe`, `tuned` or a number", repr(lr))
+    loaded = load(small) if isinstance(small, str | Path) else small
+    if not isinstance(loaded, ImageSet):
+        raise refuse("small", "a set of images", type(loaded).__name__, "Summaries of graphs have no such measure.")
+    protocol: Protocol = "paper" if loaded.provenance.get("protocol") == "paper" else "clean"
+    source: dict[str, Any] = {name: value for name, value in options.items() if name in ("root", "download", "size")}
+    real = load_real(data, protocol, "evaluate" if test else "distill", **source)
+    if not isinstance(real, Images):
+        raise refuse("data", "images", "graphs")
+    where = resolve_device(options.get("device"))
+    number = None if isinstance(lr, str) else float(lr)
+    learner = NetworkLearner(
+        model=options.get("model"),  # type: ignore[arg-type]
+        steps=options.get("steps"),
+        lr=number,
+        device=where,
+    )
+    ready = match_data(loaded, real, test)
+    learner.recipe(ready)  # refuses steps and lr out of range before anything is trained
+    return Bench(
+        small=ready,
+        real=real,
+        learner=learner,
+        tuned=lr == "tuned",
+        repeats=repeats,
+        seed=options.get("seed", 0),
+        progress=reporter("measure", options.get("progress")),
+    )
+
+
+def some_rows(split: Split, most: int, seed: int, name: str) -> Split:
+    """At most `most` random rows of a split, in their order."""
+    if len(split) <= check_whole(most, "images"):
+        return split
+    rows = torch.randperm(len(split), generator=child(seed, "rows", name))[:most].sort().values
+    return split.subset(rows)
+
+
+def with_recipe(small: ImageSet, recipe: TrainRecipe) -> ImageSet:
+    """The same set under another recipe.
+
+    Raises:
+        InputError: a set whose augmented batches are stored: only its own recipe fits them.
+    """
+    if small.store is not None:
+        raise InputError("`recipe` of a set with stored labels cannot be replaced; use `small.hard()` first.")
+    return dataclasses.replace(small, recipe=recipe)

@@ -1,0 +1,219 @@
+"""`dd.robustness`: DD-Ranking's scores of a set; one loop for every training, step sizes chosen on held-out images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Unpack
+
+from dd._home import home
+from dd.augment import DSA
+from dd.errors import refuse
+from dd.evaluation import Scorer, enough_steps
+from dd.evaluation.robust import Robustness, Training, augmentation_robust_score, label_robust_score
+from dd.evaluation.subset import Equipped
+from dd.evaluation.values import Values
+from dd.measure.bench import AnyImageSet, Bench, Options, open_bench, with_recipe
+from dd.methods import Run, rebuild
+from dd.methods.panel import Member
+from dd.seeding import child_seed
+from dd.synthetic import ImageSet, TrainRecipe
+
+Draw = Callable[[int], Equipped]
+"""Repeat → the set that its network is trained on."""
+_MOST = 8
+
+
+def robustness(
+    small: AnyImageSet,
+    data: object,
+    *,
+    weight: float = 0.5,
+    gamma: float = 0.5,
+    ddranking_compat: bool = False,
+    full: float | None = None,
+    full_steps: int | None = None,
+    augment: str | None = None,
+    committee: list[Member] | tuple[Member, ...] | None = None,
+    store: str | Path | None = None,
+    **options: Unpack[Options],
+) -> Robustness:
+    """Label-robust and augmentation-robust scores (LRS, ARS) of a set; see `dd.evaluation.robust` for the equations.
+
+    Up to seven trainings a repeat, all with the same networks: full data and the set with classes, the set and random
+    real images with the set's kind of labels, both of these without augmentation. Random images are drawn anew in each
+    repeat.
+
+    Step sizes are tuned for each of them alike on held-out training images (`lr="tuned"`, the default here); the
+    published procedure chooses them on the test set.
+
+    Args:
+        small: an image set, its file or its run folder.
+        data: as in `dd.evaluate`, with training images.
+        weight: w of LRS.
+        gamma: γ of ARS.
+        ddranking_compat: report the published package's numbers, which it computes from percent.
+        full: known test accuracy of full data under classes, a fraction; nothing is trained for it then.
+        full_steps: of full data; `None`: doubled until the validation split gains nothing, at most eight times the
+            set's.
+        augment: DSA strategy of ARS; `None` is the recipe's. A set without one has no ARS.
+        committee: the set's teachers, where they are the user's own modules.
+        store: where the set's teachers are; as in `dd.distill`.
+        **options: see `dd.measure.Options`.
+
+    Returns:
+        Scores as fractions, one a repeat, with the accuracies that they are made of.
+
+    Raises:
+        InputError: a weight or an accuracy outside [0, 1], no training images, no validation split to tune on.
+        DivergedError: a training is not finite.
+    """
+    if full is not None and not 0 <= full <= 1:
+        raise refuse("full", "a fraction in [0, 1]", full, "Divide percent by 100.")
+    for name, value in (("weight", weight), ("gamma", gamma)):
+        if not 0 <= value <= 1:
+            raise refuse(name, "a fraction in [0, 1]", value)
+    if augment is not None:
+        DSA(strategy=augment)
+    bench = open_bench(small, data, **{"lr": "tuned", **options})  # type: ignore[arg-type]
+    notes: list[str] = []
+    plan = _plan(bench, augment, committee, store, notes)
+    trained = {name: _train(bench, name, draw) for name, draw in plan.items()}
+    told = list(trained.values())
+    if full is None:
+        told.insert(0, _train_full(bench, full_steps, notes))
+        reference = told[0].accuracy.values
+    else:
+        reference = (full,) * bench.repeats
+        notes.append(f"full data: the accuracy {full:g} was given")
+    accuracy = {name: training.accuracy.values for name, training in trained.items()}
+    own, random = accuracy.get("own", accuracy["hard"]), accuracy["random"]
+    pairs = list(zip(reference, accuracy["hard"], own, random, strict=True))
+    lrs = [
+        label_robust_score(full_hard=f, hard=h, own=o, random=r, weight=weight, ddranking_compat=ddranking_compat)
+        for f, h, o, r in pairs
+    ]
+    return Robustness(
+        lrs=Values(tuple(lrs)),
+        ars=_ars(accuracy, gamma, ddranking_compat),
+        hlr=Values(tuple(f - h for f, h, _, _ in pairs)),
+        ior=Values(tuple(o - r for _, _, o, r in pairs)),
+        trainings=tuple(told),
+        weight=weight,
+        gamma=gamma,
+        compat=ddranking_compat,
+        notes=tuple(notes),
+        **bench.about,
+    )
+
+
+def _ars(accuracy: dict[str, tuple[float, ...]], gamma: float, compat: bool) -> Values | None:
+    if "own_plain" not in accuracy:
+        return None
+    augmented = accuracy.get("own_augmented", accuracy.get("own", accuracy["hard"]))
+    random = accuracy.get("random_augmented", accuracy["random"])
+    four = zip(augmented, random, accuracy["own_plain"], accuracy["random_plain"], strict=True)
+    scores = [
+        augmentation_robust_score(
+            own_augmented=a, random_augmented=r, own_plain=p, random_plain=q, weight=gamma, ddranking_compat=compat
+        )
+        for a, r, p, q in four
+    ]
+    return Values(tuple(scores))
+
+
+def _plan(
+    bench: Bench,
+    augment: str | None,
+    committee: list[Member] | tuple[Member, ...] | None,
+    store: str | Path | None,
+    notes: list[str],
+) -> dict[str, Draw]:
+    """What is trained, by name. `own` is left out where it is `hard`, `…_augmented` where it is `own` and `random`."""
+    small, hard = bench.small, bench.small.hard()
+    plan: dict[str, Draw] = {"hard": lambda _: hard}
+    teachers = None
+    if hard is small:
+        plan["random"] = bench.random
+    else:
+        plan["own"] = lambda _: small
+        teachers = rebuild(small.method, committee)
+        if teachers is None:
+            notes.append("no teachers can label random images: they carry their classes")
+            plan["random"] = bench.random
+        else:
+            labelled = [_labelled(bench, teachers, draw, store) for draw in range(bench.repeats)]
+            plan["random"] = lambda i: labelled[i]
+    base = small
+    if small.store is not None:
+        base = hard
+        notes.append("ARS with classes for labels: those of the teachers are of stored augmented batches")
+    recipe = base.recipe
+    wanted = recipe.augment if augment is None else augment
+    if not wanted and recipe.mix == "none":
+        notes.append("no ARS: the set's recipe does not augment; `augment=` chooses one")
+        return plan
+    plain = dataclasses.replace(recipe, augment="", mix="none")
+    moved = recipe if augment is None else dataclasses.replace(recipe, augment=augment, augment_mode="single")
+    if base is not small or moved != recipe:
+        plan["own_augmented"] = _fixed(with_recipe(base, moved))
+        plan["random_augmented"] = _random(bench, plan["random"], moved)
+    plan["own_plain"] = _fixed(with_recipe(base, plain))
+    plan["random_plain"] = _random(bench, plan["random"], plain)
+    return plan
+
+
+def _fixed(small: ImageSet) -> Draw:
+    return lambda _: small
+
+
+def _random(bench: Bench, labelled: Draw, recipe: TrainRecipe) -> Draw:
+    """Random images under another recipe, with labels of teachers where the set's own are such and not stored."""
+
+    def draw(i: int) -> Equipped:
+        made = labelled(i)
+        if isinstance(made, ImageSet) and made.store is None:
+            return with_recipe(made, recipe)
+        return bench.random(i, dataclasses.replace(recipe, loss="ce", mix="none"))
+
+    return draw
+
+
+def _labelled(bench: Bench, teachers: object, draw: int, store: str | Path | None) -> ImageSet:
+    """Random real images under the labels of the set's own teachers."""
+    run = Run(
+        seed=child_seed(bench.seed, "draw", draw),
+        device=bench.learner.device,
+        store=home("expert_trajectories", store),
+    )
+    last = list(teachers.of_random_images().distill(bench.real, run))[-1]  # type: ignore[attr-defined]
+    made = last.candidates[0].set
+    assert isinstance(made, ImageSet)
+    return made
+
+
+def _train(bench: Bench, name: str, draw: Draw) -> Training:
+    sets = [draw(i) for i in range(bench.repeats)]
+    learner, scorer = bench.learner_for(sets[0]), Scorer(bench.test, bench.learner.device)
+    values: list[float] = []
+    for small, seed in zip(sets, bench.seeds(), strict=True):
+        values += learner.scores(small, [seed], scorer)
+    bench.progress(1, 1, f"{name} {100 * values[-1]:.1f} %")
+    recipe = learner.recipe(sets[0])
+    return Training(name=name, accuracy=Values(tuple(values)), lr=recipe.lr, steps=recipe.steps)
+
+
+def _train_full(bench: Bench, steps: int | None, notes: list[str]) -> Training:
+    real = bench.real_images(bench.train)
+    learner = bench.learner_for(real)
+    if steps is None and bench.real.val is not None:
+        most = _MOST * learner.recipe(real).steps
+        steps, seen = enough_steps(learner, real, bench.real.val, child_seed(bench.seed, "enough"), most)
+        if not seen:
+            notes.append(f"full data still gained at {steps} steps, where it was stopped: give `full_steps=`")
+    if steps is not None:
+        learner = dataclasses.replace(learner, steps=steps)
+    values = learner.scores(real, bench.seeds(), Scorer(bench.test, learner.device))
+    recipe = learner.recipe(real)
+    return Training(name="full_hard", accuracy=Values(tuple(values)), lr=recipe.lr, steps=recipe.steps)
