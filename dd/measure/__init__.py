@@ -1,6 +1,20 @@
 """Measures of a set beyond accuracy: robustness, calibration, privacy, adversarial examples, nearest real images."""
 
 from dd.measure.bench import Options
+from dd.measure.membership import Membership, membership
+from dd.measure.neighbours import Neighbours, neighbours
+from dd.measure.networks import Adversarial, Calibration, adversarial, calibration
 from dd.measure.robust import robustness
 
-__all__ = ["Options", "robustness"]
+__all__ = [
+    "Adversarial",
+    "Calibration",
+    "Membership",
+    "Neighbours",
+    "Options",
+    "adversarial",
+    "calibration",
+    "membership",
+    "neighbours",
+    "robustness",
+]
