@@ -8,17 +8,19 @@ from importlib.metadata import PackageNotFoundError, version
 
 from dd.api import buffer, distill, estimate, list_methods, load, train, verify
 from dd.augment import DSA
+from dd.benchmarks import benchmark
 from dd.compare import evaluate
-from dd.data import Images, load_images
+from dd.data import Graphs, Images, load_graphs, load_images
 from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, WriteError
 from dd.evaluation import EvalReport
 from dd.experts import ExpertRecipe, load_recipe
 from dd.importers import import_buffer, import_folder, import_pt
+from dd.leaderboard import Benchmark
 from dd.many import distill_many
-from dd.methods import AST, DATM, FTD, MTT, TESLA, Method, Run, TrajectoryMatching
-from dd.models import Model
+from dd.methods import AST, DATM, FTD, MTT, TESLA, Method, Mirage, Run, TrajectoryMatching
+from dd.models import GraphModel, Model
 from dd.presets import cite, describe
-from dd.synthetic import CompensatedImages, ImageSet, SyntheticImages, TrainRecipe
+from dd.synthetic import CompensatedImages, ImageSet, SyntheticImages, TrainRecipe, TreeRecipe, TreeSummary
 from dd.teach import teach
 from dd.teachers import Teacher, TeacherRecipe
 
@@ -34,14 +36,18 @@ __all__ = [
     "FTD",
     "TESLA",
     "MTT",
+    "Benchmark",
     "DDError",
     "DamagedError",
     "DivergedError",
     "EvalReport",
     "ExpertRecipe",
+    "GraphModel",
+    "Graphs",
     "Images",
     "InputError",
     "Method",
+    "Mirage",
     "MissingError",
     "Model",
     "Run",
@@ -52,7 +58,10 @@ __all__ = [
     "TeacherRecipe",
     "TrainRecipe",
     "TrajectoryMatching",
+    "TreeRecipe",
+    "TreeSummary",
     "WriteError",
+    "benchmark",
     "buffer",
     "cite",
     "describe",
@@ -65,6 +74,7 @@ __all__ = [
     "import_pt",
     "list_methods",
     "load",
+    "load_graphs",
     "load_images",
     "load_recipe",
     "teach",

@@ -31,6 +31,7 @@ from dd._options import (
     changes,
     twin,
 )
+from dd.cli_benchmark import run_benchmark
 from dd.compare import evaluate
 from dd.data import list_cards
 from dd.errors import DDError, InputError, refuse, unknown
@@ -277,6 +278,7 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], dict[str, Any]], str]] = {
     "buffer": (_buffer, "make the expert trajectories that are missing"),
     "distill": (_distill, "turn a data set into a few synthetic images a class, or a summary of trees"),
     "evaluate": (_evaluate, "train fresh networks on a set and test them, beside baselines"),
+    "benchmark": (run_benchmark, "every method of a data set under one protocol, beside baselines"),
     "teach": (_teach, "train the teachers that decoupled methods need"),
     "estimate": (_estimate, "disk, memory and time of a run, before it starts"),
     "list": (_list, "methods, data sets, models, recipes; or describe a method"),
@@ -303,7 +305,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(dump_json(answer))
         return 0
     except KeyboardInterrupt:
-        way_on = "; the same command goes on where it stopped" if argv[0] in ("buffer", "distill", "teach") else ""
+        resumable = argv[0] in ("benchmark", "buffer", "distill", "teach")
+        way_on = "; the same command goes on where it stopped" if resumable else ""
         print(f"interrupted{way_on}", file=sys.stderr)
         return 130
     except DDError as error:

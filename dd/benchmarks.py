@@ -1,0 +1,264 @@
+"""`dd.benchmark`: every method under one protocol beside random, herding, k-center and full-data rows; resumable."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from dd._home import home
+from dd._progress import Progress, reporter
+from dd.benchmark_graphs import GraphBench
+from dd.benchmark_images import ImageBench
+from dd.benchmark_plan import Settings, Unit
+from dd.data import Images
+from dd.data.kinds import is_graph_data
+from dd.errors import DivergedError, InputError, MissingError, refuse
+from dd.evaluation import origin
+from dd.files import dump_json, locked, read_json, write_json
+from dd.leaderboard import FORMAT, Benchmark
+from dd.methods import Method
+from dd.process import tune_process
+from dd.resolve import Tier, load_real, resolve_device
+from dd.selection import Protocol as Rule
+from dd.shapes import check_whole
+
+
+def benchmark(
+    data: object,
+    methods: str | Method | Sequence[str | Method] = "all",
+    *,
+    ipc: int | Sequence[int] = (10,),
+    budget_bytes: int | Sequence[int] = (2048,),
+    models: Any = None,
+    repeats: int = 3,
+    seeds: int = 1,
+    baselines: Sequence[str] | None = None,
+    preset: Tier = "auto",
+    protocol: Rule = "clean",
+    steps: int | None = None,
+    lr: float | str = "recipe",
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: bool = True,
+    device: str | torch.device | None = None,
+    threads: int | None = None,
+    store: str | Path | None = None,
+    progress: bool | Progress | None = None,
+    root: str | Path | None = None,
+    download: bool = False,
+    size: int | tuple[int, int] | None = None,
+    split: int | str | None = None,
+    **distilling: Any,
+) -> Benchmark:
+    """Every method under one protocol: the same networks, optimiser steps, test images and random streams.
+
+    Args:
+        data: as in `dd.evaluate`, with training and test images (or graphs).
+        methods: `all` (every one for this kind of data that is no baseline), names, or `Method` values, whose `name`
+            is their row's and whose `ipc` is replaced.
+        ipc: images a class of each column of work; for images.
+        budget_bytes: of graphs, by the published count.
+        models: names, `tv:NAME`, `dd.Model`s; the first one is compared with random, the others are cross-architecture
+            columns. `None`: the one of the trajectory presets of this data; of graphs, that of Mirage's.
+        repeats: fresh networks a set and model.
+        seeds: sets a method and budget, from `seed` on; with several, spread and interval are over sets.
+        baselines: of images `random`, `herding`, `k_center` (by the features of a network trained on all training
+            images), `class_mean`, `full` (all training images, the same number of steps) and `full_converged` (steps
+            doubled until validation images gain nothing); `None`: all of these but `class_mean`, which is added at one
+            image a class. Of graphs as in `dd.evaluate`; `None`: `random`, `herding`, `random_trees`, `full`,
+            `naive_bayes`, `node_count`.
+        preset, protocol: as in `dd.distill`, of every method.
+        steps: optimiser steps of every network; `None`: those of the trajectory presets of this data and budget.
+        lr: `recipe` (the one a set carries), `tuned` (by the validation split, for every set and model), or a number.
+        seed: the first seed.
+        out: folder: one JSON a cell in `cells/`, run folders in `runs/`, and the table as `leaderboard.txt`, `.csv`,
+            `.json`, `.md`. The same call goes on where it was interrupted and adds what is new; several processes
+            may share the folder. `None` keeps everything in memory.
+        resume: `False` measures again and replaces the cells asked for.
+        device, threads, store, progress, root, download, size, split: as in `dd.evaluate`.
+        **distilling: `engine`, `micro_batch`, `reuse`, `compile` of `dd.distill`.
+
+    Returns:
+        A `Benchmark`. What a method refuses, or where it diverges, is a row marked n/a with the message. Experts and
+        teachers are made once, and their seconds are counted where they were first needed.
+
+    Raises:
+        InputError: data without test images, an unknown name, names given twice, or cells in `out` that were measured
+            by another protocol.
+    """
+    tune_process(threads, allocator=False)
+    settings = Settings(
+        repeats=check_whole(repeats, "repeats"),
+        seeds=tuple(range(seed, seed + check_whole(seeds, "seeds"))),
+        tier=preset,
+        protocol=protocol,
+        steps=steps,
+        lr=_check_lr(lr),
+        device=resolve_device(device),
+        store=home("expert_trajectories", store),
+        out=None if out is None else Path(out),
+        resume=resume,
+        distilling=distilling,
+    )
+    given: dict[str, Any] = {"root": root, "download": download, "size": size, "split": split}
+    real = load_real(data, protocol, "evaluate", **given)
+    asked = [methods] if isinstance(methods, str | Method) else list(methods)
+    bench: Bench
+    if is_graph_data(data):
+        bench = GraphBench(real, asked, _many(budget_bytes, "budget_bytes"), models, baselines, settings)
+    else:
+        bench = ImageBench(_whole(real), asked, _many(ipc, "ipc"), models, baselines, settings)
+    cells = _work(bench, settings, reporter(f"benchmark on {real.name}", progress))
+    made = Benchmark(
+        dataset=real.name,
+        protocol=protocol,
+        unit=bench.unit,
+        models=bench.names,
+        cells=tuple(cells),
+        notes=tuple(bench.notes),
+    )
+    if settings.out is not None:
+        made.save(settings.out)
+    return made
+
+
+class Bench(Protocol):
+    """What measures: images or graphs."""
+
+    unit: str
+    notes: list[str]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Models, as the table names them."""
+        ...
+
+    def units(self) -> list[Unit]:
+        """The work in the order of the table."""
+        ...
+
+    def request(self, unit: Unit) -> dict[str, Any]:
+        """What a unit's cells depend on, JSON-able.
+
+        Raises:
+            InputError: the method refuses the budget.
+        """
+        ...
+
+    def measure(self, unit: Unit, models: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Its cells under some of the models."""
+        ...
+
+
+def _check_lr(lr: object) -> float | str:
+    if isinstance(lr, str) and lr not in ("recipe", "tuned"):
+        raise refuse("lr", "`recipe`, `tuned` or a number", repr(lr))
+    return lr  # type: ignore[return-value]
+
+
+def _many(value: int | Sequence[int], argument: str) -> tuple[int, ...]:
+    found = (value,) if isinstance(value, int) else tuple(value)
+    if not found or len(set(found)) != len(found):
+        raise refuse(argument, "one or more whole numbers, each once", found)
+    return tuple(check_whole(one, argument) for one in found)
+
+
+def _whole(real: Images) -> Images:
+    if not len(real.train):
+        way_out = "Give dd.Images(train=…, test=…), a card's name or imagefolder:PATH."
+        raise refuse("data", "a set with training and test images", repr(real), way_out)
+    return real
+
+
+def _work(bench: Bench, settings: Settings, report: Progress) -> list[dict[str, Any]]:
+    """All cells in the order of the table; a unit that another process works on is waited for."""
+    units = bench.units()
+    made: dict[Unit, list[dict[str, Any]]] = {}
+    while len(made) < len(units):
+        before = len(made)
+        for unit in units:
+            if unit in made:
+                continue
+            with _claimed(unit, settings) as free:
+                if free:
+                    made[unit] = _cells(bench, unit, settings)
+                    text = unit.name + (" n/a" if made[unit][0].get("refused") else "")
+                    report(len(made), len(units), text)
+        if len(made) == before:
+            time.sleep(0.5)
+    return [cell for unit in units for cell in made[unit]]
+
+
+@contextmanager
+def _claimed(unit: Unit, settings: Settings) -> Iterator[bool]:
+    if settings.out is None:
+        yield True
+        return
+    with locked(settings.out / "runs" / f".{unit.name}.lock") as free:
+        yield free
+
+
+def _cells(bench: Bench, unit: Unit, settings: Settings) -> list[dict[str, Any]]:
+    """A cell for each model: those that are in the folder, and the others measured."""
+    found: dict[str, dict[str, Any]] = {}
+    names = bench.names if unit.networks else ("",)
+    about: dict[str, Any] = {"format": FORMAT, "set": unit.set, "budget": unit.budget, "seed": unit.seed}
+    try:
+        about["request"] = bench.request(unit)
+    except InputError as error:
+        return [_refused(about, name, error, settings) for name in names]
+    for name in names:
+        kept = _kept(unit, name, about["request"], settings)
+        if kept is not None:
+            found[name] = kept
+    missing = [name for name in names if name not in found]
+    stream = iter(bench.measure(unit, missing) if missing else ())
+    for name in missing:
+        try:
+            cell = {**about, **next(stream), "model": name, "origin": origin(unit.seed, settings.device)}
+        except (InputError, DivergedError, MissingError) as error:
+            if str(error).startswith("`out`"):  # the folder's own message, nothing that the method says
+                raise
+            cell = _refused(about, name, error, settings)
+            stream = iter(bench.measure(unit, missing[missing.index(name) + 1 :]))
+        found[name] = cell
+        if settings.out is not None:
+            write_json(_path(unit, name, settings.out), cell)
+    return [found[name] for name in names]
+
+
+def _refused(about: Mapping[str, Any], model: str, error: Exception, settings: Settings) -> dict[str, Any]:
+    told = {"refused": str(error), "values": [], "origin": origin(about["seed"], settings.device)}
+    return {**about, **told, "model": model}
+
+
+def _path(unit: Unit, model: str, out: Path) -> Path:
+    text = re.sub(r"[^\w.+-]+", "-", model).strip("-")
+    return out / "cells" / (unit.name + (f"-{text}" if text else "") + ".json")
+
+
+def _kept(unit: Unit, model: str, request: Mapping[str, Any], settings: Settings) -> dict[str, Any] | None:
+    """The cell in the folder, or refuse one that was measured otherwise."""
+    if settings.out is None or not settings.resume:
+        return None
+    path = _path(unit, model, settings.out)
+    try:
+        cell: dict[str, Any] = read_json(path)
+    except MissingError:
+        return None
+    if dump_json(cell.get("request")) != dump_json(request):
+        differ = [k for k in request if dump_json((cell.get("request") or {}).get(k)) != dump_json(request[k])]
+        raise InputError(
+            f"`out` = {settings.out} holds {path.name} of another benchmark (other {', '.join(differ)}). "
+            "Name another folder, or give resume=False to replace it."
+        )
+    return cell
+
+
+__all__ = ["benchmark"]
