@@ -154,7 +154,9 @@ def draw(small: TreeSummary, path: str | Path | None, per_class: int) -> bytes:
             beside = f", {small.classes[others[0]]} {share[tree, others[0]]:.0f} %" if len(others) == 1 else ""
             axis.set_title(f"{small.classes[k]}: {share[tree, k]:.0f} % of graphs{beside}", fontsize=8)
     if palette.legend:
-        figure.supxlabel("\n".join(palette.legend), fontsize=7, family="monospace")
+        lines = sorted(palette.legend, key=lambda line: line.lstrip()[0].isalpha())
+        figure.supxlabel("\n".join(lines), fontsize=7, family="monospace", ma="left")
+        figure.set_figheight(figure.get_figheight() + 0.13 * len(palette.legend))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     if path is not None:
@@ -164,40 +166,45 @@ def draw(small: TreeSummary, path: str | Path | None, per_class: int) -> bytes:
 
 _SHOWN: Final = 200
 _WRITTEN: Final = 40
-_LEGEND: Final = 12
+_LEGEND: Final = 40
 
 
 class _Palette:
     """Colours and texts of labels, in the order in which they are first drawn.
 
-    The text is the raw value of a label with one feature, nothing where all nodes are alike, and a number that
-    `legend` explains where there are several features.
+    The text is the raw value of a label with one feature, nothing where all nodes are alike, and a name that `legend`
+    explains where there are several features: a number of a node, a letter of an edge.
     """
 
     def __init__(self, small: TreeSummary) -> None:
         self._small = small
-        self._places: dict[int, int] = {}
+        self._nodes: dict[int, int] = {}
+        self._edges: dict[int, int] = {}
         self.legend: list[str] = []
 
     def node(self, label: int) -> tuple[int, str]:
         """(colour 0 … 19, text) of a node label."""
-        if label not in self._places:
-            self._places[label] = len(self._places)
-            if len(self._small.codes.values) > 1 and len(self.legend) < _LEGEND:
-                self.legend.append(f"{len(self._places):2d} = {self._text(label, '')}")
-        place = self._places[label]
+        place = self._nodes.setdefault(label, len(self._nodes))
         if self._small.codes.kind == "constant":
             return place, ""
-        return place % 20, str(place + 1) if len(self._small.codes.values) > 1 else self._text(label, "")
+        return place % 20, self._named(label, "", str(place + 1), place + 1 == len(self._nodes))
 
     def edge(self, label: int) -> str:
-        """Raw features of an edge label; empty without."""
-        return self._text(label, "edge_")
+        """Text of an edge label; empty without features."""
+        place = self._edges.setdefault(label, len(self._edges))
+        letter = chr(ord("a") + place) if place < 26 else f"z{place}"
+        return self._named(label, "edge_", letter, place + 1 == len(self._edges))
 
-    def _text(self, label: int, side: str) -> str:
+    def _named(self, label: int, side: str, name: str, newest: bool) -> str:
         codes = self._small.codes
         raw = _raw(getattr(codes, f"{side}values"), getattr(codes, f"{side}table")[[label]])[0].tolist()
-        return " ".join(f"{v:g}" for v in raw)
+        text = " ".join(f"{v:g}" for v in raw)
+        if len(raw) < 2:
+            return text
+        line = f"{name:>2} = {text}"
+        if newest and line not in self.legend and len(self.legend) < _LEGEND:
+            self.legend.append(line)
+        return name
 
 
 def _plot_tree(axis: Any, small: TreeSummary, tree: int, palette: _Palette) -> None:

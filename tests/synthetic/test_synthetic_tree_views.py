@@ -159,11 +159,13 @@ def test_a_picture_writes_raw_values() -> None:
     assert [palette.node(label) for label in (2, 0, 2)] == [(0, "30"), (1, "10"), (0, "30")]
     assert [palette.edge(z) for z in (0, 1)] == ["0", "1"]
     assert palette.legend == []
-    many = _Palette(summary())
-    texts = [many.node(label)[1] for label in (3, 1)]
-    assert texts == ["1", "2"]
-    rows = [summary().codes.table[label] - 1 for label in (3, 1)]  # values 0, 1, 2 at places 1, 2, 3
-    assert many.legend == [f"{i} = {a} {b}".rjust(8) for i, (a, b) in enumerate(rows, 1)]
+    several = summary(split(edge_features=(2, 2)))
+    many, codes = _Palette(several), several.codes
+    assert [many.node(label)[1] for label in (3, 1, 3)] == ["1", "2", "1"]
+    assert [many.edge(label) for label in (2, 2, 0)] == ["a", "a", "b"]
+    rows = [codes.table[3], codes.table[1], codes.edge_table[2], codes.edge_table[0]]  # value 0 is at place 1
+    wanted = [f" {name} = {a - 1} {b - 1}" for name, (a, b) in zip("12ab", rows, strict=True)]
+    assert many.legend == wanted
     bare = _Palette(dataclasses.replace(small, codes=fit_codes(split(edge_features=()), "constant")))
     assert (bare.node(0), bare.edge(0)) == ((0, ""), "")
 
