@@ -25,7 +25,7 @@ from dd.inner import EngineName
 from dd.methods import METHODS, Method, Run, Step, TrajectoryMatching
 from dd.presets import Preset
 from dd.process import tune_process
-from dd.resolve import Tier, load_real, resolve_device, resolve_method
+from dd.resolve import Tier, load_real, only_images, resolve_device, resolve_method
 from dd.runs import RunFolder, split_state, to_device
 from dd.selection import Protocol, Selector
 from dd.synthetic import AnySet, ImageSet, TreeSummary, load_set
@@ -223,7 +223,7 @@ def buffer(
     """
     tune_process(threads, allocator=False)
     target = resolve_device(device)
-    real = load_real(data, protocol, root=root, download=download, size=size)
+    real = only_images(load_real(data, protocol, root=root, download=download, size=size), "`buffer`")
     if isinstance(recipe, TrajectoryMatching):
         snapshots = recipe.snapshots_read if snapshots is None else snapshots
         recipe = recipe.expert

@@ -22,7 +22,7 @@ from dd.methods import METHODS, Infer, Recover, Run, rebuild
 from dd.methods.panel import Member
 from dd.models import Model, ModelSpec
 from dd.process import tune_process
-from dd.resolve import load_real, resolve_device
+from dd.resolve import load_real, only_images, resolve_device
 from dd.seeding import child_seed
 from dd.synthetic import AnySet, ImageSet, SyntheticImages, TreeSummary
 
@@ -75,7 +75,8 @@ def evaluate(
         store: as in `dd.distill`: where the teachers of `random_labels` are.
         seed: of all networks and draws.
         device, threads, progress, root, download, size: as in `dd.distill`.
-        split: of graphs: `None` is the one of the summary; another one of the same data is refused.
+        split: of graphs: `None` is the one of the summary; another one of the same data is refused. Of a summary whose
+            test graphs were given, a bare list is all test graphs.
         metric: of graphs: `auroc` (of several classes the mean of one against the rest) or `accuracy`; `None` is AUROC
             for two classes and accuracy for more.
         early_stop: of graphs: rows of the same trainings stopped where the validation graphs score best. They use the
@@ -99,7 +100,7 @@ def evaluate(
         run = Run(seed=seed, device=resolve_device(device), progress=reporter("evaluate", progress))
         options: dict[str, Any] = {"metric": metric, "lr": lr, "steps": steps, "repeats": repeats}
         options["early_stop"] = early_stop
-        real = load_real(data, role="evaluate", split=_split_of(loaded, split), **source)
+        real = load_real(data, role="evaluate", split=_split_of(loaded, data, split), **source)
         return evaluate_graphs(loaded, real, models, baselines, run, path, **options)  # type: ignore[arg-type]
     assert isinstance(loaded, ImageSet)
     for name in baselines or ():
@@ -146,16 +147,19 @@ def evaluate(
     )
 
 
-def _split_of(small: TreeSummary, split: int | str | None) -> int | str:
-    """The split asked for, or that of the summary."""
+def _split_of(small: TreeSummary, data: object, split: int | str | None) -> int | str | None:
+    """The split asked for, or that of the summary; `None` where the summary's test graphs were given: all of a list."""
+    told = small.provenance
+    if split is None and told.get("rule") == "given" and not isinstance(data, str):
+        return None
     if split is not None:
         return split
-    told = small.provenance
     return "published" if told.get("rule") == "published" else int(told.get("split", 0))
 
 
 def match_data(small: ImageSet, real: Images, test: bool = True) -> ImageSet:
     """The set with its transform ready, after comparing it with the data, which must have a `test` split."""
+    real = only_images(real, "a set of images")
     if len(small.classes) != real.num_classes:
         raise refuse("data", f"of {len(small.classes)} classes, like the set", f"{real.num_classes} ({real.name})")
     shape = (real.channels, *real.size)

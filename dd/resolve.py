@@ -49,19 +49,19 @@ def resolve_method(
             )
         if not isinstance(method, Method):
             raise refuse("method", "a name or a Method value", type(method).__name__)
+        if method.name in METHODS:  # else it is the user's own, which knows
+            _check_kind(method.name, real)
         return method, None
     if method not in METHODS:
         raise unknown("method", method, METHODS)
+    _check_kind(method, real)
     for_graphs = method in GRAPH_METHODS
-    if for_graphs != isinstance(real, Graphs):
-        kind = "graphs" if for_graphs else "images"
-        known = ", ".join(m for m in METHODS if (m in GRAPH_METHODS) != for_graphs)
-        raise refuse("data", f"{kind} for the method {method!r}", repr(real.name), f"For this data there are: {known}.")
     dataset = real.card.name if isinstance(real, Images) and real.card is not None else real.name
     given = dict(fields)
     if for_graphs:
-        if given.get("min_support") is not None:
-            given.setdefault("budget_bytes", None)
+        for one, other in (("min_support", "budget_bytes"), ("budget_bytes", "min_support")):
+            if given.get(one) is not None:
+                given.setdefault(other, None)
         row = preset(method, dataset, None, tier, gpu=False)
         return replace_fields(METHODS[method](**row.fields), given), row
     ipc = given.pop("ipc", 1 if method == "class_mean" else 10)
@@ -70,20 +70,39 @@ def resolve_method(
     return replace_fields(value, given), row
 
 
+def _check_kind(method: str, real: Images | Graphs) -> None:
+    """Refuse graphs for a method for images, and the other way round."""
+    for_graphs = method in GRAPH_METHODS
+    if for_graphs != isinstance(real, Graphs):
+        kind = "graphs" if for_graphs else "images"
+        known = ", ".join(m for m in METHODS if (m in GRAPH_METHODS) != for_graphs)
+        raise refuse("data", f"{kind} for the method {method!r}", repr(real.name), f"For this data there are: {known}.")
+
+
+def only_images(real: Images | Graphs, what: str) -> Images:
+    """The data, unless it is graphs."""
+    if isinstance(real, Graphs):
+        raise refuse("data", f"images for {what}", "graphs")
+    return real
+
+
 def load_real(
     data: object,
     protocol: Protocol = "clean",
     role: Literal["distill", "evaluate"] = "distill",
-    split: int | str | None = None,
+    split: int | str | None = 0,
     **options: Any,
 ) -> Any:
-    """The data argument as `Images` or `Graphs`; with protocol='paper' nothing is held out of train (of images)."""
+    """The data argument as `Images` or `Graphs`; with protocol='paper' nothing is held out of train (of images).
+
+    `split` is that of `load_graphs`, and 0 or `None` for images.
+    """
     if protocol not in ("clean", "paper"):
         raise refuse("protocol", "`clean` or `paper`", repr(protocol))
     if is_graph_data(data):
         if options.pop("size", None) is not None:
             raise refuse("size", "left out for graphs", "a size")
-        return load_graphs(data, role=role, split=0 if split is None else split, **options)
+        return load_graphs(data, role=role, split=split, **options)
     if split not in (None, 0):
         raise refuse("split", "left out for images, which have one split", repr(split))
     real = load_images(data, role=role, **options)

@@ -25,12 +25,13 @@ class Selector:
     """Keeps the best candidate of a run, scored by fresh networks.
 
     With `clean` the score is the mean accuracy of two networks on the validation split; with `paper` it is that on
-    the test set, as in the published code, and is labelled so. Where a run offers only one set, nothing is scored.
+    the test set, as in the published code, and is labelled so. Where a run offers only one set, nothing is scored;
+    of graphs it is always so.
     """
 
     def __init__(self, real: Images | Graphs, protocol: Protocol, seed: int, device: torch.device) -> None:
         split = real.test if protocol == "paper" else real.val
-        if split is None:
+        if split is None and isinstance(real, Images):
             raise refuse(
                 "data",
                 "with a test split for protocol='paper'" if protocol == "paper" else "with a validation split",

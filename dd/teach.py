@@ -13,7 +13,7 @@ from dd._home import home
 from dd._progress import Progress, reporter
 from dd.errors import refuse, unknown
 from dd.process import tune_process
-from dd.resolve import load_real, resolve_device
+from dd.resolve import load_real, only_images, resolve_device
 from dd.selection import Protocol
 from dd.teachers import Teacher, TeacherRecipe, TeacherStore
 
@@ -59,7 +59,7 @@ def teach(
         if name not in known:
             raise unknown("field of TeacherRecipe", name, known)
     target = resolve_device(device)
-    real = load_real(data, protocol, root=root, download=download, size=size)
+    real = only_images(load_real(data, protocol, root=root, download=download, size=size), "`teach`")
     made = dataclasses.replace(recipe or TeacherRecipe(), **fields)
     teachers = TeacherStore(home("expert_trajectories", store) / "teachers", real)
     report = reporter(f"teachers on {real.name}", progress)
