@@ -5,7 +5,7 @@ from dd.data.codes import Codes, fit_codes
 from dd.data.custom import LIMIT, as_split
 from dd.data.graph_bins import Bins
 from dd.data.graph_card import GraphCard, load_graph_card
-from dd.data.graph_load import load_graphs
+from dd.data.graph_load import load_graphs, smiles_graphs
 from dd.data.graphs import Graphs, GraphSplit, graph_split
 from dd.data.images import Images, check_ipc, hold_out
 from dd.data.load import load_images
@@ -34,5 +34,6 @@ __all__ = [
     "load_graph_card",
     "load_graphs",
     "load_images",
+    "smiles_graphs",
     "statistics",
 ]

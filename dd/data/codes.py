@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, final
 
 import torch
@@ -25,7 +27,7 @@ class Codes:
 
     Attributes:
         kind: `features`, `degree` (edges into the node) or `constant`: what a node's tuple is made of.
-        values: sorted values of each node feature, int64 or float32 `[n_f]`, F of them.
+        values: sorted values of each node feature, int64 `[n_f]`, F of them.
         table: int64 `[labels, F]`, the tuple of each node label.
         edge_values, edge_table: likewise for edges; without edge features one empty tuple: `[1, 0]`.
     """
@@ -104,43 +106,63 @@ def _fit(raw: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         return (), torch.zeros(1, 0, dtype=torch.int64)
     values = tuple(torch.unique(column) for column in raw.t())
     places = _places(raw, values)
-    keys = torch.unique(_keys(places, tuple(len(v) + 1 for v in values)))
-    return values, _unkey(keys, tuple(len(v) + 1 for v in values))
+    code = torch.zeros(len(places), dtype=torch.int64)
+    for key in _keys(places, tuple(len(v) + 1 for v in values)):
+        _, code = torch.unique(key(code), return_inverse=True)
+    row = torch.empty(int(code.max()) + 1 if len(code) else 0, dtype=torch.int64)
+    row[code] = torch.arange(len(code))
+    return values, places[row]
 
 
 def _places(raw: Tensor, values: tuple[Tensor, ...]) -> Tensor:
     """Place of each entry among the values of its column, from 1 on; 0 where it is none of them."""
     if raw.shape[1] != len(values):
         raise refuse("data", f"of {len(values)} features, as in training", raw.shape[1])
-    columns = []
-    for column, known in zip(raw.t(), values, strict=True):
-        found = torch.searchsorted(known, column.contiguous()).clamp(max=max(len(known) - 1, 0))
-        columns.append(torch.where(known[found] == column, found + 1, 0) if len(known) else torch.zeros_like(found))
-    return torch.stack(columns, dim=1) if columns else torch.zeros(len(raw), 0, dtype=torch.int64)
-
-
-def _keys(places: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    """One integer a row, rising with the row's lexicographic order."""
-    if sum(float(torch.tensor(float(s)).log2()) for s in sizes) > 62:
-        raise refuse("data", "of features whose numbers of values multiply to less than 2^62", sizes, "Leave some out.")
-    key = torch.zeros(len(places), dtype=torch.int64)
-    for column, size in zip(places.t(), sizes, strict=True):
-        key = key * size + column
-    return key
-
-
-def _unkey(keys: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    columns = []
-    for size in reversed(sizes):
-        columns.append(keys % size)
-        keys = keys // size
-    return torch.stack(columns[::-1], dim=1)
+    places = torch.zeros(raw.shape, dtype=torch.int64)
+    for j, known in enumerate(values):
+        column = raw[:, j].contiguous()
+        if not len(known):
+            continue
+        if column.dtype != known.dtype:
+            column, known = column.double(), known.double()
+        found = torch.searchsorted(known, column).clamp(max=len(known) - 1)
+        places[:, j] = torch.where(known[found] == column, found + 1, 0)
+    return places
 
 
 def _rows(places: Tensor, table: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    """Row of `table` that equals each tuple; `len(table)` where none does."""
+    """Row of `table`, which is sorted, that equals each tuple; `len(table)` where none does."""
     if not places.shape[1]:
         return torch.zeros(len(places), dtype=torch.int64)
-    known, keys = _keys(table, sizes), _keys(places, sizes)
-    found = torch.searchsorted(known, keys).clamp(max=len(known) - 1)
-    return torch.where(known[found] == keys, found, len(known))
+    code, seen = torch.zeros(len(places), dtype=torch.int64), torch.full((len(places),), bool(len(table)))
+    known = torch.zeros(len(table), dtype=torch.int64)
+    for key, known_key in zip(_keys(places, sizes), _keys(table, sizes), strict=True):
+        mine = key(code)
+        distinct, known = torch.unique(known_key(known), return_inverse=True)
+        if not len(distinct):
+            continue
+        code = torch.searchsorted(distinct, mine).clamp(max=len(distinct) - 1)
+        seen = seen & (distinct[code] == mine)
+    return torch.where(seen, code, len(table))
+
+
+def _keys(places: Tensor, sizes: tuple[int, ...]) -> list[Callable[[Tensor], Tensor]]:
+    """Functions that join runs of columns to a code of the columns before, one integer a row.
+
+    Applied one after the other, with codes made dense in between, integers rise with the row's lexicographic order, and
+    none overflows however many columns there are.
+    """
+    joined: list[Callable[[Tensor], Tensor]] = []
+    start, product, limit = 0, 1, 2**62
+    for j, size in enumerate((*sizes, limit)):
+        if product * size >= limit:
+            joined.append(partial(_join, places[:, start:j], sizes[start:j]))
+            start, product, limit = j, 1, 2**31
+        product *= size
+    return joined
+
+
+def _join(columns: Tensor, sizes: tuple[int, ...], code: Tensor) -> Tensor:
+    for column, size in zip(columns.t(), sizes, strict=True):
+        code = code * size + column
+    return code

@@ -13,7 +13,7 @@ from dd.errors import DamagedError, unknown
 GRAPH_KINDS: Final = {"tu": ("raw",), "smiles": ("rdkit",), "embedded": ("digits",)}
 """Kind of source -> the loaders there are for it."""
 RULES: Final = ("random", "scaffold", "given")
-PUBLISHED: Final = ("", "torch", "numpy")
+PUBLISHED: Final = ("", "torch", "numpy", "same")
 
 
 @final
@@ -32,8 +32,8 @@ class GraphCard:
         labels: their values in the files, in the same order, ascending.
         metric: usual figure of merit.
         rule: how `split=k` is drawn: `"random"`, `"scaffold"` or `"given"` (the same test graphs for every k).
-        published: how `split="published"` is drawn: `"torch"` or `"numpy"`, see `graph_splits.published_rows`; empty
-            where there is no such split.
+        published: how `split="published"` is drawn: `"torch"` or `"numpy"`, see `graph_splits.published_rows`, or
+            `"same"` as by `rule`; empty where there is no such split.
         counts: `graphs` (rows of the table for molecules), asserted on load; where known also `nodes` and `edges`
             (directed ones, after the removal of self-loops and duplicates).
         per_class: graphs of each class.
@@ -76,7 +76,10 @@ class GraphCard:
         self._need(self.kind in GRAPH_KINDS, f"`kind` must be one of {', '.join(GRAPH_KINDS)}; got {self.kind!r}")
         self._need(self.loader in GRAPH_KINDS[self.kind], f"`loader` {self.loader!r} is none of kind {self.kind!r}")
         self._need(self.rule in RULES, f"`rule` must be one of {', '.join(RULES)}; got {self.rule!r}")
-        self._need(self.published in PUBLISHED, f"`published` must be 'torch', 'numpy' or ''; got {self.published!r}")
+        self._need(
+            self.published in PUBLISHED,
+            f"`published` must be one of {', '.join(map(repr, PUBLISHED))}; got {self.published!r}",
+        )
         self._need(k >= 2, f"`classes` must be at least 2; got {k}")
         self._need(len(self.labels) == len(self.per_class) == k, f"`labels` and `per_class` must have {k} values")
         self._need(list(self.labels) == sorted(set(self.labels)), f"`labels` must rise; got {self.labels}")

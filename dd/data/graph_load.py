@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dd.data.graph_bins import Bins, check_bins, fit_columns
 from dd.data.graph_card import GraphCard, load_graph_card
 from dd.data.graph_checks import check_labels, check_train, orientation
 from dd.data.graph_custom import graphs_of, is_parts
+from dd.data.graph_digits import digits_graphs
+from dd.data.graph_molecules import card_source, molecule_source, table_source
 from dd.data.graph_sources import Source, find_graphs, tu_graphs
 from dd.data.graph_splits import Rows, check_split, held_out_rows, published_rows, random_rows
 from dd.data.graphs import Graphs, GraphSplit
+from dd.data.kinds import SMILES
 from dd.data.load import ROLES
 from dd.errors import refuse
 
@@ -34,16 +39,18 @@ def load_graphs(
     """Any data argument as `Graphs`.
 
     Args:
-        data: a graph card's name (capitals do not matter); a PyG data set or a list of `torch_geometric.data.Data`; a
-            tuple (train, test) or (train, val, test) of these; `Graphs`. Of a `Data`, `edge_index`, `x`, `edge_attr`,
-            `y` and `num_nodes` are read. Features may be categories (integers, or floats that are all whole numbers;
-            one-hot columns are turned back to one category) or continuous. `y` is a class, 0 … K−1. Each direction of
-            an undirected edge is an edge of its own, as everywhere in PyG.
+        data: a graph card's name (capitals do not matter); `"smiles:PATH.csv"`, a table with a column `smiles` and one
+            of labels (`"smiles:PATH.csv#COLUMN"` if there are more), see `smiles_graphs`; a PyG data set or a list of
+            `torch_geometric.data.Data`; a tuple (train, test) or (train, val, test) of these; `Graphs`. Of a `Data`,
+            `edge_index`, `x`, `edge_attr`, `y` and `num_nodes` are read. Features may be categories (integers, or
+            floats that are all whole numbers; one-hot columns are turned back to one category) or continuous. `y` is a
+            class, 0 … K−1. Each direction of an undirected edge is an edge of its own, as everywhere in PyG.
         split: which split. A number draws 80/10/10 (rule `random`; for cards whose rule is `scaffold` or `given` every
-            number means the same graphs); `"published"` is that of the published code, for cards that have one. A
-            list is drawn in the same way, so that distilling and evaluating with one list keeps test graphs apart;
-            `split=None` takes all of a list: as training graphs when distilling, as test graphs when evaluating. Where
-            training graphs are given, a tenth of each class is held out as validation graphs, the same ones always.
+            number means the same graphs); `"published"` is that of the published code, for cards that have one. A list
+            is drawn at random in the same way, so that distilling and evaluating with one list keeps test graphs
+            apart; `split=None` takes all of a list: as training graphs when distilling, as test graphs when
+            evaluating. Where training graphs are given, a tenth of each class is held out as validation graphs, the
+            same ones always.
         root: where a card's files are; by default the store of `_home.home`.
         download: fetch a card's files if they are not there. Nothing is fetched otherwise.
         bins: cut every continuous feature at its quantiles over the training graphs into this many categories; the
@@ -69,7 +76,7 @@ def load_graphs(
     if root is not None and not isinstance(data, str):
         raise refuse("root", "left out unless `data` is the name of a card", repr(os.fspath(root)))
     if isinstance(data, str):
-        graphs = _from_card(data, split, None if root is None else os.fspath(root), download)
+        graphs = _from_name(data, split, None if root is None else os.fspath(root), download)
     elif isinstance(data, Graphs):
         graphs = data
     else:
@@ -85,26 +92,87 @@ def parts_of(graphs: Graphs) -> list[GraphSplit]:
     return [part for part in (graphs.train, graphs.val, graphs.test) if part is not None]
 
 
-def _from_card(name: str, split: int | str | None, root: str | None, download: bool) -> Graphs:
-    card = load_graph_card(name)
+def smiles_graphs(
+    smiles: Sequence[str],
+    labels: Sequence[int] | Tensor,
+    *,
+    split: int = 0,
+    rule: str = "scaffold",
+    chirality: bool = False,
+    classes: Sequence[str] | int | None = None,
+    name: str = "molecules",
+    workers: int | None = None,
+) -> Graphs:
+    """Molecules as graphs, split 80/10/10.
+
+    Nodes are atoms with the 9 features of the Open Graph Benchmark (`molecules.ATOM_NAMES`), hydrogens left implicit,
+    edges are bonds with 3 (`molecules.BOND_NAMES`), once in each direction.
+
+    Args:
+        smiles: one a molecule. Those that rdkit does not read are left out, with a warning that names their rows.
+        labels: classes, 0 … K−1, one a molecule.
+        split: number of the split; `scaffold` gives the same graphs for every number.
+        rule: `scaffold` (`molecules.scaffold_rows`; nothing is drawn) or `random` (`graph_splits.random_rows`).
+        chirality: whether scaffolds keep chirality.
+        classes: class names, or their number.
+        name: what reports call the data.
+        workers: processes that read; by default one a CPU, at most four, and none for a few molecules.
+
+    Raises:
+        InputError: see `load_graphs`.
+        MissingError: rdkit is not installed.
+    """
+    check_split(split)
+    if rule not in ("scaffold", "random"):
+        raise refuse("rule", "'scaffold' or 'random'", repr(rule))
+    if not isinstance(split, int):
+        raise refuse("split", "a whole number from 0 on", repr(split))
+    source = molecule_source(smiles, labels, scaffold=rule == "scaffold", chirality=chirality, workers=workers)
+    rows = source.rows or random_rows(len(source.graphs), split)
+    graphs = source.graphs_in(rows, _class_names(classes, source.graphs), name, split, rule)
+    return load_graphs(graphs, directed=False)
+
+
+def _from_name(name: str, split: int | str | None, root: str | None, download: bool) -> Graphs:
+    if not name.startswith(SMILES):
+        return _from_card(load_graph_card(name), split, root, download)
+    path, _, column = name.removeprefix(SMILES).partition("#")
+    if not path:
+        raise refuse("data", f"`{SMILES}PATH.csv` or `{SMILES}PATH.csv#COLUMN`", f"`{name}`")
+    if root is not None:
+        raise refuse("root", "left out unless `data` is the name of a card", repr(root))
+    if not isinstance(split, int):
+        raise refuse("split", "a whole number from 0 on, for molecules of your own", repr(split))
+    file = Path(path).expanduser()
+    source = table_source(file, column or None, chirality=False)
+    assert source.rows is not None
+    return source.graphs_in(source.rows, _class_names(None, source.graphs), file.stem, split, "scaffold")
+
+
+def _from_card(card: GraphCard, split: int | str | None, root: str | None, download: bool) -> Graphs:
     if split is None or (split == "published" and not card.published):
         words = "a whole number from 0 on" + (", or 'published'" if card.published else "")
         raise refuse("split", f"{words} for {card.name!r}", repr(split))
     source = _source(card, root, download)
     n, rule, number = len(source.graphs), card.rule, split if isinstance(split, int) else 0
-    if split == "published":
+    if split == "published" and card.published != "same":
         rows, rule = published_rows(card.published, n), "published"
     elif source.rows is not None:
         rows = source.rows
     else:
         rows = random_rows(n, number)
-    return _assemble(source, rows, card.classes, card.name, number, rule)
+    return source.graphs_in(rows, card.classes, card.name, number, rule)
 
 
 def _source(card: GraphCard, root: str | None, download: bool) -> Source:
-    folder = find_graphs(card, root, download)
-    source = tu_graphs(folder, card.name, card.labels)
-    _assert_counts(card, source.graphs, str(folder))
+    if card.kind == "embedded":
+        source, where = digits_graphs(), "scikit-learn"
+    else:
+        folder = find_graphs(card, root, download)
+        if card.kind == "smiles":
+            return card_source(card, folder)
+        source, where = tu_graphs(folder, card.name, card.labels), str(folder)
+    _assert_counts(card, source.graphs, where)
     return source
 
 
@@ -118,22 +186,6 @@ def _assert_counts(card: GraphCard, graphs: GraphSplit, where: str) -> None:
         raise refuse(card.name, f"{list(card.per_class)} graphs a class", f"{sizes} in {where}", "Get it again.")
 
 
-def _assemble(source: Source, rows: Rows, classes: tuple[str, ...], name: str, split: int, rule: str) -> Graphs:
-    train, val, test = (None if part is None else source.graphs.subset(part) for part in rows)
-    assert train is not None
-    return Graphs(
-        train=train,
-        val=val,
-        test=test,
-        classes=classes,
-        name=name,
-        split=split,
-        rule=rule,
-        node_names=source.node_names,
-        edge_names=source.edge_names,
-    )
-
-
 def _from_user(data: Any, split: int | str | None, classes: Sequence[str] | int | None, role: str) -> Graphs:
     if split == "published":
         raise refuse("split", "a whole number, or None, for graphs of your own", repr(split))
@@ -143,7 +195,7 @@ def _from_user(data: Any, split: int | str | None, classes: Sequence[str] | int 
     check_labels(whole.labels, names)
     source = Source(whole, None, _numbered("x", whole.x.shape[1]), _numbered("edge_attr", whole.edge_attr.shape[1]))
     if len(parts) == 1 and isinstance(split, int):
-        return _assemble(source, random_rows(len(whole), split), names, "graphs", split, "random")
+        return source.graphs_in(random_rows(len(whole), split), names, "graphs", split, "random")
     ends = torch.tensor(sizes).cumsum(0).tolist()
     ranges = [torch.arange(end - size, end) for end, size in zip(ends, sizes, strict=True)]
     if len(parts) == 1 and role == "evaluate":
@@ -152,7 +204,7 @@ def _from_user(data: Any, split: int | str | None, classes: Sequence[str] | int 
         rows = Rows(*ranges)
     else:
         rows = held_out_rows(whole.labels, ranges[0], ranges[1] if len(parts) == 2 else None, len(names))
-    return _assemble(source, rows, names, "graphs", 0, "given")
+    return source.graphs_in(rows, names, "graphs", 0, "given")
 
 
 def _class_names(classes: Sequence[str] | int | None, whole: GraphSplit) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dd._home import home
 from dd.data.graph_card import GraphCard
 from dd.data.graph_splits import Rows
-from dd.data.graphs import GraphSplit, graph_split
+from dd.data.graphs import Graphs, GraphSplit, graph_split
 from dd.errors import DamagedError, MissingError
 
 
@@ -26,6 +26,22 @@ class Source(NamedTuple):
     rows: Rows | None = None
     node_names: tuple[str, ...] = ()
     edge_names: tuple[str, ...] = ()
+
+    def graphs_in(self, rows: Rows, classes: tuple[str, ...], name: str, split: int, rule: str) -> Graphs:
+        """The graphs of each split."""
+        train, val, test = (None if part is None else self.graphs.subset(part) for part in rows)
+        assert train is not None
+        return Graphs(
+            train=train,
+            val=val,
+            test=test,
+            classes=classes,
+            name=name,
+            split=split,
+            rule=rule,
+            node_names=self.node_names,
+            edge_names=self.edge_names,
+        )
 
 
 def find_graphs(card: GraphCard, root: str | None, download: bool) -> Path:
