@@ -17,6 +17,7 @@ from dd.files import read_json
 RECORDS = Path(__file__).resolve().parents[1] / "scripts" / "records"
 sys.path.insert(0, str(RECORDS))
 
+import graph_bars  # noqa: E402
 import graph_table  # noqa: E402
 import graphs  # noqa: E402
 
@@ -99,6 +100,28 @@ def test_draws_are_averaged_and_differences_are_paired() -> None:
         one["job"]["rule"] = "scaffold"
     plain = 12.7062 * 10 / math.sqrt(2) * math.sqrt(0.5)
     assert graph_table.difference(held, own, rival) == f"+15.0 [{15 - plain:+.1f}, {15 + plain:+.1f}]"
+
+
+def test_bars_say_no_where_they_do_not_hold() -> None:
+    def nci1(split: int, own: float, bayes: float, rival: float) -> dict[str, Any]:
+        rows = [("all sets, mean", "gin", own), ("support gap, mean", "naive bayes", bayes)]
+        made = record(split, "random", [*rows, ("random graphs, mean", "gin", rival)])
+        made["rows"].append({"size": "", "set": "node_count", "model": "logistic regression", "last": 0.6})
+        for row in made["rows"][:2]:
+            row["val"] = row["last"] - 0.01
+        return made
+
+    held = [nci1(0, 0.60, 0.66, 0.50), nci1(1, 0.62, 0.66, 0.50), nci1(2, 0.58, 0.66, 0.50)]
+    lines = [line for line in graph_bars.bar_lines({"NCI1": held}) if line.startswith("| NCI1 ")]
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in lines]
+    assert [(c[1], c[2], c[4], c[7]) for c in cells] == [
+        ("512", "all sets, mean", "≥ 59", "yes"),
+        ("512", "all sets, mean", "above random graphs, mean gin, whole interval", "yes"),
+        ("512", "support gap, mean", "≥ 67", "NO"),
+    ]
+    (line,) = graph_bars.chosen_lines({"NCI1": held}, size="512")
+    assert "mean validation AUROC (65.0): support gap, mean, naive bayes. On test graphs 66.0 ± 0.0" in line
+    assert "difference +6.0 [+6.0, +6.0]" in line
 
 
 def test_what_is_committed_is_what_the_tables_say() -> None:

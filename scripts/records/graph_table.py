@@ -12,7 +12,7 @@ from typing import Any, Final
 from scipy import stats
 
 from dd.evaluation import mean_std
-from dd.evaluation.scores import corrected_interval
+from dd.evaluation.scores import Interval, corrected_interval
 from dd.files import read_json
 
 HERE: Final = Path(__file__).resolve().parent
@@ -49,20 +49,24 @@ def values(records: Sequence[Mapping[str, Any]], which: str = "last") -> dict[Ke
     return {key: {s: sum(v) / len(v) for s, v in held.items()} for key, held in found.items()}
 
 
-def difference(records: Sequence[Mapping[str, Any]], a: Mapping[int, float], b: Mapping[int, float]) -> str:
-    """Mean of a - b over the splits that both have, in points, with its interval."""
+def gaps_of(records: Sequence[Mapping[str, Any]], a: Mapping[int, float], b: Mapping[int, float]) -> Interval | None:
+    """Mean of a - b over the splits that both have, with its 95 % interval; `None` with fewer than two."""
     shared = sorted(a.keys() & b.keys())
     if len(shared) < 2:
-        return ""
+        return None
     gaps = [a[s] - b[s] for s in shared]
-    if records[0]["job"]["rule"] in ONE_SPLIT:  # the test graphs are the same: seeds differ, nothing to correct
-        mean, std = mean_std(gaps)
-        half = float(stats.t.ppf(0.975, len(gaps) - 1)) * (std or 0.0) / math.sqrt(len(gaps))
-        low, high = mean - half, mean + half
-    else:
+    if records[0]["job"]["rule"] not in ONE_SPLIT:
         train, _, test = records[0]["graphs"]
-        mean, low, high = corrected_interval(gaps, train, test)
-    return f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+        return corrected_interval(gaps, train, test)
+    mean, std = mean_std(gaps)  # the test graphs are the same: seeds differ, nothing to correct
+    half = float(stats.t.ppf(0.975, len(gaps) - 1)) * (std or 0.0) / math.sqrt(len(gaps))
+    return Interval(mean, mean - half, mean + half)
+
+
+def difference(records: Sequence[Mapping[str, Any]], a: Mapping[int, float], b: Mapping[int, float]) -> str:
+    """`gaps_of` in points, as text."""
+    gaps = gaps_of(records, a, b)
+    return "" if gaps is None else f"{100 * gaps.mean:+.1f} [{100 * gaps.low:+.1f}, {100 * gaps.high:+.1f}]"
 
 
 def percent(held: Mapping[int, float]) -> str:
@@ -204,6 +208,9 @@ def whole_text(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         "all validation graphs, many times the bytes of a summary: the last step is the primary figure.",
         "",
     ]
+    from graph_bars import bar_lines
+
+    lines += bar_lines(found)
     for name, records in found.items():
         lines += whole_table(name, records)
     return "\n".join(lines).rstrip() + "\n"

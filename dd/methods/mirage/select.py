@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dd.data.refine import Ints
 from dd.errors import InputError
@@ -81,7 +82,8 @@ class Items:
     Attributes:
         trees: ids.
         support: graphs of the class that hold each.
-        score: what single trees are ranked by.
+        label: the class.
+        found: the transactions.
     """
 
     trees: Ints
@@ -118,7 +120,7 @@ def items_of(found: Transactions, label: int) -> Items:
     return Items(trees[order], support[trees][order], label, found)
 
 
-def gap(found: Transactions, label: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def gap(found: Transactions, label: int) -> NDArray[np.float64]:
     """Relative support of each tree in a class less the largest one in another class, `[trees]`."""
     share = found.support / np.maximum(found.graphs, 1)
     others = np.delete(share, label, axis=1)
