@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from dd.api import buffer, distill, estimate, list_methods, load, train, verify
 from dd.augment import DSA
 from dd.benchmarks import benchmark
+from dd.cli_report import report
 from dd.compare import evaluate
 from dd.data import Graphs, Images, load_graphs, load_images
 from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, WriteError
@@ -44,12 +45,9 @@ __all__ = [
     "ExpertRecipe",
     "GraphModel",
     "Graphs",
-    "GraphModel",
-    "Graphs",
     "Images",
     "InputError",
     "Method",
-    "Mirage",
     "Mirage",
     "MissingError",
     "Model",
@@ -61,8 +59,6 @@ __all__ = [
     "TeacherRecipe",
     "TrainRecipe",
     "TrajectoryMatching",
-    "TreeRecipe",
-    "TreeSummary",
     "TreeRecipe",
     "TreeSummary",
     "WriteError",
@@ -80,9 +76,9 @@ __all__ = [
     "list_methods",
     "load",
     "load_graphs",
-    "load_graphs",
     "load_images",
     "load_recipe",
+    "report",
     "teach",
     "train",
     "verify",

@@ -106,7 +106,7 @@ def benchmark(
         resume=resume,
         distilling=distilling,
     )
-    given: dict[str, Any] = {"root": root, "download": download, "size": size, "split": split}
+    given: dict[str, Any] = {"root": root, "download": download, "size": size, "split": 0 if split is None else split}
     real = load_real(data, protocol, "evaluate", **given)
     asked = [methods] if isinstance(methods, str | Method) else list(methods)
     bench: Bench
