@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Final, Literal, TypedDict, Unpack
 
 import torch
 
@@ -15,7 +15,7 @@ from dd.api import load
 from dd.compare import AnyModel, match_data
 from dd.data import Images, Split
 from dd.errors import InputError, refuse
-from dd.evaluation import NetworkLearner, NetworkPredictor, RealImages, model_name, origin, tune_lr
+from dd.evaluation import NetworkLearner, NetworkPredictor, RealImages, enough_steps, model_name, origin, tune_lr
 from dd.evaluation.subset import Equipped
 from dd.methods.start import pick_real
 from dd.process import tune_process
@@ -26,6 +26,8 @@ from dd.shapes import check_whole
 from dd.synthetic import ImageSet, TrainRecipe
 
 AnyImageSet = ImageSet | str | Path
+MOST: Final = 8
+"""Times the steps of a set that full data is trained at most, where nobody says how long."""
 
 
 class Options(TypedDict, total=False):
@@ -133,6 +135,20 @@ class Bench:
             recipe=self.small.recipe.hard() if recipe is None else recipe,
             transform=self.small.ready_transform(),
         )
+
+    def full(self, steps: int | None) -> tuple[RealImages, NetworkLearner, bool]:
+        """All training images, a learner for them, and whether it is known to train long enough.
+
+        Args:
+            steps: optimiser steps; `None`: doubled until the validation split gains nothing, at most `MOST` times the
+                set's; the set's own where there is no validation split.
+        """
+        real = self.real_images(self.train)
+        learner, seen = self.learner_for(real), True
+        if steps is None and self.real.val is not None:
+            most = MOST * learner.recipe(real).steps
+            steps, seen = enough_steps(learner, real, self.real.val, child_seed(self.seed, "enough"), most)
+        return real, learner if steps is None else dataclasses.replace(learner, steps=steps), seen
 
     @property
     def budget(self) -> int:

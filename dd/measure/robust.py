@@ -10,7 +10,7 @@ from typing import Unpack
 from dd._home import home
 from dd.augment import DSA
 from dd.errors import refuse
-from dd.evaluation import Scorer, enough_steps
+from dd.evaluation import Scorer
 from dd.evaluation.robust import Robustness, Training, augmentation_robust_score, label_robust_score
 from dd.evaluation.subset import Equipped
 from dd.evaluation.values import Values
@@ -22,7 +22,6 @@ from dd.synthetic import ImageSet, TrainRecipe
 
 Draw = Callable[[int], Equipped]
 """Repeat → the set that its network is trained on."""
-_MOST = 8
 
 
 def robustness(
@@ -205,15 +204,10 @@ def _train(bench: Bench, name: str, draw: Draw) -> Training:
 
 
 def _train_full(bench: Bench, steps: int | None, notes: list[str]) -> Training:
-    real = bench.real_images(bench.train)
-    learner = bench.learner_for(real)
-    if steps is None and bench.real.val is not None:
-        most = _MOST * learner.recipe(real).steps
-        steps, seen = enough_steps(learner, real, bench.real.val, child_seed(bench.seed, "enough"), most)
-        if not seen:
-            notes.append(f"full data still gained at {steps} steps, where it was stopped: give `full_steps=`")
-    if steps is not None:
-        learner = dataclasses.replace(learner, steps=steps)
+    real, learner, seen = bench.full(steps)
+    if not seen:
+        steps = learner.recipe(real).steps
+        notes.append(f"full data still gained at {steps} steps, where it was stopped: give `full_steps=`")
     values = learner.scores(real, bench.seeds(), Scorer(bench.test, learner.device))
     recipe = learner.recipe(real)
     return Training(name="full_hard", accuracy=Values(tuple(values)), lr=recipe.lr, steps=recipe.steps)

@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 import dd
 from dd.data import Images
 from dd.errors import InputError
+from dd.files import dump_json
 from dd.measure import membership
 from dd.measure.membership import halves
 from dd.synthetic import SyntheticImages, TrainRecipe
@@ -21,10 +22,10 @@ from dd.whiten import Normalise
 SHIFT = Normalise((0.3,), (0.35,))
 FAST: dict[str, Any] = {"repeats": 2, "progress": False, "device": "cpu"}
 NOISE = 0.35
-RECIPE = TrainRecipe(model="mlp", steps=60, lr=0.1, weight_decay=0.0, batch_size=512)
+RECIPE = TrainRecipe(model="mlp", steps=40, lr=0.1, weight_decay=0.0, batch_size=512)
 
 
-def parts(count: int = 240, noise: float = NOISE) -> tuple[Images, SyntheticImages, SyntheticImages]:
+def parts(count: int = 160, noise: float = NOISE) -> tuple[Images, SyntheticImages, SyntheticImages]:
     """(data, a set of its members themselves, a set of strangers): thirds of noisy digits, shuffled."""
     found = load_digits()
     order = torch.randperm(len(found.target), generator=torch.Generator().manual_seed(0))[: 3 * count]
@@ -52,9 +53,9 @@ def test_members_are_told_and_strangers_are_not() -> None:
     real, own, strangers = parts()
     options: dict[str, Any] = {**FAST, "repeats": 1, "shadows": 6, "fprs": (0.05,), "shadow_lr": 0.1}
     ours, theirs = membership(own, real, **options), membership(strangers, real, **options)
-    assert (ours.members, ours.others) == (240, 240)
-    assert ours.advantage_error == pytest.approx(math.sqrt(1 / 480))
-    assert ours.accuracy["members"].mean > 0.97  # overfitted
+    assert (ours.members, ours.others) == (160, 160)
+    assert ours.advantage_error == pytest.approx(math.sqrt(1 / 320))
+    assert ours.accuracy["members"].mean > 0.9  # overfitted
     assert ours.accuracy["others"].mean < 0.8
     for name in ("loss", "lira"):
         told, chance = ours.row(name), theirs.row(name)
@@ -72,8 +73,9 @@ def test_answer_is_seeded_and_prints() -> None:
     own = dataclasses.replace(own, recipe=dataclasses.replace(RECIPE, steps=5))
     options: dict[str, Any] = {**FAST, "shadows": 4, "images": 40}
     found = membership(own, real, **options)
-    assert found.to_json() == membership(own, real, **options).to_json()
-    assert found.to_json() != membership(own, real, seed=1, **options).to_json()
+    assert found.rows == membership(own, real, **options).rows
+    assert found.rows != membership(own, real, seed=1, **options).rows
+    assert dump_json(found.to_json())
     assert (found.members, found.others, found.row("lira").auroc.n) == (40, 40, 2)
     lines = str(found).splitlines()
     assert lines[0] == "copies on digits, mlp: membership of 40 training images against 40 others"

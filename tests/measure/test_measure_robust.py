@@ -13,7 +13,7 @@ from dd.data import Images
 from dd.errors import InputError
 from dd.evaluation import LR_GRID, NetworkLearner, learners
 from dd.evaluation.robust import augmentation_robust_score, label_robust_score
-from dd.measure import robust as module
+from dd.measure import bench as module
 from dd.measure import robustness
 from dd.measure.bench import open_bench
 from dd.synthetic import SyntheticImages, TrainRecipe
@@ -72,7 +72,8 @@ def test_scores_are_those_of_its_trainings() -> None:
         assert found.ior.values[i] == by["own"][i] - by["random"][i]
     assert {t.name: t.steps for t in found.trainings} == {"full_hard": 6, **dict.fromkeys([*by][1:], 4)}
     assert "no teachers can label random images: they carry their classes" in found.notes
-    assert robustness(small(soft=True), data(), weight=0.3, gamma=0.7, **FAST).to_json() == found.to_json()
+    again = robustness(small(soft=True), data(), weight=0.3, gamma=0.7, **FAST)
+    assert (again.trainings, again.lrs) == (found.trainings, found.lrs)
     assert "label-robust score" in str(found)
     compat = robustness(small(soft=True), data(), ddranking_compat=True, **FAST)
     assert compat.lrs.values[0] == label_robust_score(
