@@ -12,12 +12,14 @@ from dd.benchmarks import benchmark
 from dd.cli_report import report
 from dd.compare import evaluate
 from dd.data import Graphs, Images, load_graphs, load_images
+from dd.downstream import architectures, continual, rank_architectures
 from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, WriteError
 from dd.evaluation import EvalReport
 from dd.experts import ExpertRecipe, load_recipe
 from dd.importers import import_buffer, import_folder, import_pt
 from dd.leaderboard import Benchmark
 from dd.many import distill_many
+from dd.measure import adversarial, calibration, membership, neighbours, robustness
 from dd.methods import AST, DATM, FTD, MTT, TESLA, Method, Mirage, Run, TrajectoryMatching
 from dd.models import GraphModel, Model
 from dd.presets import cite, describe
@@ -62,9 +64,13 @@ __all__ = [
     "TreeRecipe",
     "TreeSummary",
     "WriteError",
+    "adversarial",
+    "architectures",
     "benchmark",
     "buffer",
+    "calibration",
     "cite",
+    "continual",
     "describe",
     "distill",
     "distill_many",
@@ -79,6 +85,10 @@ __all__ = [
     "load_images",
     "load_recipe",
     "report",
+    "membership",
+    "neighbours",
+    "rank_architectures",
+    "robustness",
     "teach",
     "train",
     "verify",
