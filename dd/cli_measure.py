@@ -1,0 +1,102 @@
+"""`ddistill measure`: what a set is worth beyond accuracy, and what it is good for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import tyro
+
+from dd._options import Common
+from dd.downstream import continual, rank_architectures
+from dd.errors import unknown
+from dd.files import write_json
+from dd.measure import adversarial, calibration, membership, neighbours, robustness
+
+METRICS: Final[dict[str, Callable[..., Any]]] = {
+    "robust": robustness,
+    "calibration": calibration,
+    "membership": membership,
+    "adversarial": adversarial,
+    "neighbours": neighbours,
+    "architectures": rank_architectures,
+    "continual": continual,
+}
+_FORMAT: Final = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions(Common):
+    """Measure a set of images beyond the accuracy of networks trained on it.
+
+    Attributes:
+        path: a saved set or a run folder.
+        data: a card's name or `imagefolder:PATH`.
+        metrics: by commas, of robust (label- and augmentation-robust scores), calibration, membership, adversarial,
+            neighbours, architectures (rank correlation with full training), continual (class-incremental learning).
+        model: the one it was distilled for by default.
+        repeats: fresh networks; 3, and 1 for architectures.
+        steps: optimiser steps.
+        lr: `recipe`, `tuned` or a number; robust tunes by default.
+        full_steps: of full data, in robust and architectures.
+        out: also write the answers here, as JSON.
+    """
+
+    path: tyro.conf.Positional[Path]
+    data: tyro.conf.Positional[str]
+    metrics: str = "calibration,neighbours"
+    model: str | None = None
+    repeats: int | None = None
+    steps: int | None = None
+    lr: str | None = None
+    full_steps: int | None = None
+    out: Path | None = None
+
+
+def run_measure(argv: Sequence[str]) -> dict[str, Any]:
+    """The verb: prints a table a metric, or with `--json` gives `{format, measures: {metric: …}}`."""
+    options = tyro.cli(MeasureOptions, args=argv, prog="ddistill measure")
+    names = [name.strip() for name in options.metrics.split(",") if name.strip()]
+    for name in names:
+        if name not in METRICS:
+            raise unknown("metric", name, METRICS)
+    told = {}
+    for name in names:
+        answer = METRICS[name](options.path, options.data, **_arguments(name, options))
+        told[name] = answer.to_json()
+        if not options.json:
+            print(answer, end="\n\n")
+    found = {"format": _FORMAT, "measures": told}
+    if options.out is not None:
+        write_json(options.out, found)
+    return {**found, "json": options.json}
+
+
+def _arguments(name: str, options: MeasureOptions) -> dict[str, Any]:
+    """Keyword arguments of a metric; those that were not given are left to it."""
+    given: dict[str, Any] = {
+        **options.data_options(),
+        "seed": options.seed,
+        "threads": options.threads,
+        "progress": options.progress,
+    }
+    if name == "robust":
+        given["store"] = options.store
+    if name in ("robust", "architectures"):
+        given["full_steps"] = options.full_steps
+    if name != "neighbours":
+        repeats = options.repeats if options.repeats is not None else (None if name == "architectures" else 3)
+        chosen = {"model": options.model, "repeats": repeats, "steps": options.steps, "lr": _lr(options.lr)}
+        given.update({key: value for key, value in chosen.items() if value is not None})
+    return given
+
+
+def _lr(text: str | None) -> float | str | None:
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text
