@@ -32,6 +32,7 @@ from dd._options import (
     twin,
 )
 from dd.cli_benchmark import run_benchmark
+from dd.cli_measure import run_measure
 from dd.compare import evaluate
 from dd.data import list_cards
 from dd.errors import DDError, InputError, refuse, unknown
@@ -279,6 +280,7 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], dict[str, Any]], str]] = {
     "distill": (_distill, "turn a data set into a few synthetic images a class, or a summary of trees"),
     "evaluate": (_evaluate, "train fresh networks on a set and test them, beside baselines"),
     "benchmark": (run_benchmark, "every method of a data set under one protocol, beside baselines"),
+    "measure": (run_measure, "robustness, calibration, privacy, attacks, nearest real images, downstream use"),
     "teach": (_teach, "train the teachers that decoupled methods need"),
     "estimate": (_estimate, "disk, memory and time of a run, before it starts"),
     "list": (_list, "methods, data sets, models, recipes; or describe a method"),
