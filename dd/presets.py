@@ -127,6 +127,8 @@ def _built(method: str, row: Mapping[str, Any], ipc: int | None) -> Preset:
     fields["train"] = (TreeRecipe if method in GRAPH_METHODS else TrainRecipe)(**row["train"])
     if ipc is not None:
         fields["ipc"] = ipc
+    if "min_support" in fields:
+        fields["budget_bytes"] = None
     return Preset(
         method=method,
         dataset=row["dataset"],
@@ -182,19 +184,24 @@ def describe(method: str) -> str:
     if file:
         parts.insert(0, f"{file['title']}\n{file['paper']}")
         sources: list[str] = []
+        graphs = method in GRAPH_METHODS
         table = [_HEAD, *(_line(row, sources) for row in file["rows"])]
+        if graphs:
+            table = [(name, *cells) for name, _, *cells in table]
+            table[0] = tuple("AUROC × 100" if cell == "published %" else cell for cell in table[0])
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         parts.append("\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in table))
         shared = (f"Every {tier} row, unless it says otherwise: {_settings(c)}" for tier, c in file["common"].items())
-        parts.append("\n".join([_LEGEND, *shared]))
+        parts.append("\n".join([*([] if graphs else [_IPC]), _LEGEND, *shared]))
         parts.append("\n".join(f"[{number}] {source}" for number, source in enumerate(sources, 1)))
     return "\n\n".join(parts)
 
 
 _HEAD: Final = ("data set", "ipc", "tier", "verified", "published %", "source", "settings")
+_IPC: Final = "ipc: images a class."
 _LEGEND: Final = (
-    "ipc: images a class. paper: as published; cpu: this library's, for two cores; default: for other data.\n"
-    "verified: paper: the sources agree; cpu: measured. A question mark: that accuracy is not verified."
+    "paper: as published; cpu: this library's, for two cores; default: for other data.\n"
+    "verified: paper: the sources agree; cpu: measured. A question mark: that published figure is not verified."
 )
 
 
@@ -205,7 +212,7 @@ def _line(row: Mapping[str, Any], sources: list[str]) -> tuple[str, ...]:
         mark = "" if published.get("verified", True) else "?"
         cell = f"{100 * published['mean']:.1f}"
         cell += (f" ± {100 * published['std']:.1f}" if "std" in published else "") + mark
-        texts.append("accuracy: " + published["source"])
+        texts.append("published: " + published["source"])
     if "note" in row:
         texts.append(row["note"])
     sources += [text for text in texts if text not in sources]

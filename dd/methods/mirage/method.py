@@ -70,7 +70,9 @@ class Mirage:
         node_label: what trees are made of: `features`, `degree`, `constant`; `auto` is features where there are any,
             else the degree, as published.
         leaf_degree: GCN normalises by the degree of a tree's leaves, which have no children. `mean`: the mean over
-            training nodes of that label; `exact`: leaves of another degree are other trees (finer and rarer).
+            training nodes of that label, so root embeddings of GCN, and of GCN alone, are not those of the graph (on
+            NCI1, split 0, 2,048 bytes, depth 2, off by 2.9 % on average); `exact`: leaves of another degree are other
+            trees, finer and rarer (there GCN is exact to 2e-16, but 26 % of the test nodes are covered against 45 %).
         max_patterns: with `min_support`: sets of a class that mining looks at before it stops with a message.
         max_distinct: trees of one depth above which refinement stops with a message.
         train: how networks are trained on the summary.
