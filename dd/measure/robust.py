@@ -110,8 +110,8 @@ def robustness(
 def _ars(accuracy: dict[str, tuple[float, ...]], gamma: float, compat: bool) -> Values | None:
     if "own_plain" not in accuracy:
         return None
-    augmented = accuracy.get("own_augmented", accuracy.get("own", accuracy["hard"]))
-    random = accuracy.get("random_augmented", accuracy["random"])
+    own = accuracy["hard"] if "random_augmented" in accuracy else accuracy.get("own", accuracy["hard"])
+    augmented, random = accuracy.get("own_augmented", own), accuracy.get("random_augmented", accuracy["random"])
     four = zip(augmented, random, accuracy["own_plain"], accuracy["random_plain"], strict=True)
     scores = [
         augmentation_robust_score(
@@ -129,7 +129,11 @@ def _plan(
     store: str | Path | None,
     notes: list[str],
 ) -> dict[str, Draw]:
-    """What is trained, by name. `own` is left out where it is `hard`, `…_augmented` where it is `own` and `random`."""
+    """What is trained, by name.
+
+    `own` is left out where it is `hard`; `own_augmented` where it is `own`, or `hard` beside `random_augmented`; and
+    `random_augmented` where it is `random`.
+    """
     small, hard = bench.small, bench.small.hard()
     plan: dict[str, Draw] = {"hard": lambda _: hard}
     teachers = None
@@ -155,8 +159,9 @@ def _plan(
         return plan
     plain = dataclasses.replace(recipe, augment="", mix="none")
     moved = recipe if augment is None else dataclasses.replace(recipe, augment=augment, augment_mode="single")
-    if base is not small or moved != recipe:
+    if moved != recipe:
         plan["own_augmented"] = _fixed(with_recipe(base, moved))
+    if base is not small or moved != recipe:
         plan["random_augmented"] = _random(bench, plan["random"], moved)
     plan["own_plain"] = _fixed(with_recipe(base, plain))
     plan["random_plain"] = _random(bench, plan["random"], plain)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import dd
 from dd.data import Images
@@ -16,6 +18,9 @@ from dd.evaluation.robust import augmentation_robust_score, label_robust_score
 from dd.measure import bench as module
 from dd.measure import robustness
 from dd.measure.bench import open_bench
+from dd.methods import Run
+from dd.methods.recover import Recover
+from dd.seeding import child_seed
 from dd.synthetic import SyntheticImages, TrainRecipe
 from dd.whiten import Normalise
 
@@ -119,6 +124,50 @@ def test_a_set_of_random_images_is_worth_what_random_is() -> None:
     assert found.ars is not None
     assert found.ars.mean == pytest.approx(0.26894142)
     assert "full_hard" not in [t.name for t in found.trainings]
+
+
+class Judge(nn.Module):
+    """A teacher that knows the classes by the brightness of the upper half."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        bright = self.norm(z)[:, 0, :4].mean((1, 2))
+        return torch.stack([-4 * (bright - c) ** 2 for c in (-0.62, 0.56, 1.73)], 1)
+
+
+def test_random_images_get_labels_of_the_sets_own_teachers(tmp_path: Path) -> None:
+    real = data()
+    teacher = dd.Teacher("judge", Judge(), Normalise((0.3,), (0.2,)))
+    train = TrainRecipe(model="mlp", steps=4, lr=0.01, optimizer="adamw", loss="kl", batch_size=3)
+    options: dict[str, Any] = {"ipc": 1, "iterations": 1, "labels": "stored", "label_epochs": 2}
+    method = Recover(committee=(teacher,), train=train, **options)
+    made = list(method.distill(real, Run(store=tmp_path)))[-1].candidates[0].set
+    assert isinstance(made, SyntheticImages)
+    assert made.store is not None
+    with_teachers = robustness(made, real, committee=[teacher], store=tmp_path, full=0.9, **FAST)
+    by = {t.name: t for t in with_teachers.trainings}
+    assert [*by] == ["hard", "own", "random", "random_augmented", "own_plain", "random_plain"]
+    bench = open_bench(made, real, repeats=2, device="cpu")
+    assert real.test is not None
+    for i, seed in enumerate(bench.seeds()):
+        run = Run(seed=child_seed(0, "draw", i), store=tmp_path)
+        other = list(method.of_random_images().distill(real, run))[-1].candidates[0].set
+        assert isinstance(other, SyntheticImages)
+        assert by["random"].accuracy.values[i] == NetworkLearner().fit(other, seed).score(real.test)
+        assert by["own"].accuracy.values[i] == NetworkLearner().fit(made, seed).score(real.test)
+        hard = NetworkLearner().fit(bench.random(i), seed).score(real.test)
+        assert by["random_augmented"].accuracy.values[i] == hard
+    assert with_teachers.ars is not None
+    first = [by[name].accuracy.values[0] for name in ("hard", "random_augmented", "own_plain", "random_plain")]
+    assert with_teachers.ars.values[0] == augmentation_robust_score(
+        own_augmented=first[0], random_augmented=first[1], own_plain=first[2], random_plain=first[3]
+    )
+    assert any("ARS with classes" in note for note in with_teachers.notes)
+    without = robustness(made, real, full=0.9, **FAST)
+    assert any("they carry their classes" in note for note in without.notes)
 
 
 def test_step_sizes_are_tuned_alike_on_val_only(monkeypatch: pytest.MonkeyPatch) -> None:
