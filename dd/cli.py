@@ -33,6 +33,7 @@ from dd._options import (
 )
 from dd.cli_benchmark import run_benchmark
 from dd.cli_measure import run_measure
+from dd.cli_report import run_report
 from dd.compare import evaluate
 from dd.data import list_cards
 from dd.errors import DDError, InputError, refuse, unknown
@@ -168,6 +169,8 @@ def _evaluate(argv: Sequence[str]) -> dict[str, Any]:
         store=options.store,
         seed=options.seed,
         split=options.split,
+        metric=options.metric,
+        early_stop=options.early_stop,
         progress=options.progress,
         **options.data_options(),
     )
@@ -180,10 +183,11 @@ def _evaluate(argv: Sequence[str]) -> dict[str, Any]:
             "size": options.size,
             "split": options.split,
         }
-        small = api.load(options.path)
+        small, real = api.load(options.path), None
         if isinstance(small, ImageSet):
-            small = small.attach(load_real(options.data, role="evaluate", **source).train)
-        page = write_run_page(options.path, small, report, f"ddistill evaluate {shlex.join(argv)}")
+            real = load_real(options.data, role="evaluate", **source)
+            small = small.attach(real.train)
+        page = write_run_page(options.path, small, report, f"ddistill evaluate {shlex.join(argv)}", real)
         print(f"page: {page}", file=sys.stderr)
     if not options.json:
         print(report)
@@ -280,6 +284,7 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], dict[str, Any]], str]] = {
     "distill": (_distill, "turn a data set into a few synthetic images a class, or a summary of trees"),
     "evaluate": (_evaluate, "train fresh networks on a set and test them, beside baselines"),
     "benchmark": (run_benchmark, "every method of a data set under one protocol, beside baselines"),
+    "report": (run_report, "one HTML page on runs or a benchmark: images, neighbours, curves, tables"),
     "measure": (run_measure, "robustness, calibration, privacy, attacks, nearest real images, downstream use"),
     "teach": (_teach, "train the teachers that decoupled methods need"),
     "estimate": (_estimate, "disk, memory and time of a run, before it starts"),

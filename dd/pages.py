@@ -1,27 +1,171 @@
-"""The page of a run folder: report, picture grid, loss curve and table in one HTML file."""
+"""The page of a run folder: pictures, neighbours, curves, comparisons and tables in one HTML file."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Final
 
+from dd.data import Images
+from dd.errors import InputError, MissingError
 from dd.evaluation import EvalReport
-from dd.evaluation.page import write_page
-from dd.files import read_jsonl
-from dd.plot import grid_png, loss_curve
+from dd.evaluation.page import Board, Picture, write_page
+from dd.figures import accuracy_by_bytes, figures, heat_map, scores_of
+from dd.files import read_json, read_jsonl
+from dd.repeat import distill_command, evaluate_command
 from dd.synthetic import AnySet, TreeSummary
 
+_ALTS: Final = {
+    "neighbours": (
+        "Beside the nearest real images",
+        "Each synthetic image with the nearest real training image of its class to its right",
+        "Pairs: synthetic left, the nearest training image of its class (in pixels) right.",
+    ),
+    "models": ("Across architectures", "Scores of each set under each network, in per cent", ""),
+}
 
-def write_run_page(folder: Path, small: AnySet, report: EvalReport, command: str | None = None) -> Path:
+
+def write_run_page(
+    folder: Path,
+    small: AnySet,
+    report: EvalReport,
+    command: str | None = None,
+    real: Images | None = None,
+) -> Path:
     """Write `report.json` and `index.html` into a run folder; returns the page.
 
     Args:
         folder: the run folder; its `log.jsonl` gives the curve.
         small: the set, with its transform ready.
         report: what `dd.evaluate` answered.
-        command: how to repeat it, shown on the page.
+        command: how it was evaluated, shown on the page below how it was made.
+        real: its data, for the nearest real images.
     """
     report.save(folder / "report.json")
-    curve = loss_curve(read_jsonl(folder / "log.jsonl"))
-    title = f"{report.method} on {report.dataset}"
-    picture = small.draw() if isinstance(small, TreeSummary) else grid_png(small)
-    return write_page(folder / "index.html", report.to_json(), picture, curve, title, command)
+    return write_report(folder, small, report.to_json(), folder / "index.html", command=command, real=real)
+
+
+def write_report(
+    folder: Path,
+    small: AnySet,
+    report: Mapping[str, Any],
+    path: Path,
+    *,
+    command: str | None = None,
+    real: Images | None = None,
+    others: Sequence[Path] = (),
+    board: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write one page on a run, with other runs or a leaderboard beside it.
+
+    Args:
+        folder: the run folder.
+        small: its set, with its transform ready.
+        report: the content of its `report.json`.
+        path: the page.
+        command: how it was evaluated; by default as the report tells it.
+        real: its data, for the nearest real images.
+        others: run folders with a `report.json`, compared by bytes and model.
+        board: the content of a `leaderboard.json`.
+    """
+    made = figures(small, real=real, log=read_jsonl(folder / "log.jsonl"), report=report)
+    reports = [report, *(read_report(other) for other in others)]
+    rows = list((board or {}).get("rows") or ())
+    if board is not None or others:
+        compared = scores_of(rows) if rows else scores_of([row for told in reports for row in _own(told)])
+        made.pop("models", None)
+        if (picture := heat_map(compared)) is not None:
+            made["models"] = picture
+    pictures = [Picture(title, alt, made.get(name), caption) for name, (title, alt, caption) in _ALTS.items()]
+    curve = accuracy_by_bytes(_points(reports, rows))
+    pictures.append(Picture("Score against bytes", "Scores of sets over the bytes that they take on disk", curve))
+    is_trees = isinstance(small, TreeSummary)
+    if is_trees:
+        shown = Picture("Most frequent trees", "The most frequent trees of each class", made["trees"], wide=True)
+        pictures.insert(0, shown)
+    return write_page(
+        path,
+        report,
+        None if is_trees else made["grid"],
+        made.get("loss"),
+        f"{report['method']} on {report['dataset']}",
+        "\n".join(_commands(folder, report, command)),
+        pictures,
+        _board(reports, board),
+    )
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """The `report.json` of a run folder.
+
+    Raises:
+        MissingError: it was not evaluated yet; the message says how.
+    """
+    try:
+        return dict(read_json(folder / "report.json"))
+    except MissingError as error:
+        way_out = f"Run `ddistill evaluate {folder} DATA` first."
+        raise MissingError(f"no report.json in {folder}: the run was not evaluated. {way_out}") from error
+
+
+def _own(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The rows of the set itself, those beside it left out."""
+    return [row for row in report["rows"] if row["set"] == report["rows"][0]["set"]]
+
+
+def _points(
+    reports: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
+) -> list[tuple[str, int, float, float | None]]:
+    """Sets of the leaderboard with their bytes, or else those of the reports."""
+    if rows:
+        first = rows[0]["model"]
+        return [
+            (str(r["set"]), int(r["bytes"]["total"]), float(r["mean"]), r["std"])
+            for r in rows
+            if r["mean"] is not None and r["model"] == first and (r["bytes"] or {}).get("total")
+        ]
+    own = [(told["rows"][0], told["bytes"].get("total")) for told in reports]
+    return [(str(r["set"]), int(size), float(r["mean"]), r["std"]) for r, size in own if size]
+
+
+def _board(reports: Sequence[Mapping[str, Any]], board: Mapping[str, Any] | None) -> Board | None:
+    if board is not None:
+        from dd.leaderboard import Benchmark
+
+        names = ("dataset", "protocol", "unit")
+        table = Benchmark(
+            **{name: board[name] for name in names}, models=tuple(board["models"]), cells=tuple(board["cells"])
+        )
+        heads, rows = table.table()
+        return Board("Leaderboard", heads, rows, [*board["notes"], *_origins(board["cells"])])
+    if len(reports) < 2:
+        return None
+    heads = ["run", "model", "score %", "n", "steps", "bytes"]
+    rows = []
+    for told in reports:
+        for row in _own(told):
+            spread = "" if row["std"] is None else f" ± {100 * row['std']:.1f}"
+            text = f"{100 * row['mean']:.1f}{spread}"
+            size = f"{told['bytes'].get('total', 0):,}"
+            rows.append([str(told["method"]), str(row["model"]), text, str(row["n"]), f"{row['steps']:,}", size])
+    return Board("Runs side by side", heads, rows, _origins(reports))
+
+
+def _origins(measured: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Birth certificates, each once."""
+    found = []
+    for one in measured:
+        told = one.get("origin") or {}
+        versions = ", ".join(f"{name} {number}" for name, number in sorted((told.get("versions") or {}).items()))
+        where = f"{told.get('machine')}, {told.get('threads')} thread(s)"
+        found.append(f"Measured on {where}, commit {told.get('commit')}, {versions}.")
+    return list(dict.fromkeys(found))
+
+
+def _commands(folder: Path, report: Mapping[str, Any], command: str | None) -> list[str]:
+    """How the set was made, where a shell can say it, and how it was evaluated."""
+    try:
+        made = distill_command(read_json(folder / "run.json"), str(folder))
+    except (MissingError, InputError):
+        made = None
+    return [*([made] if made else []), command or evaluate_command(report, str(folder))]

@@ -33,6 +33,8 @@ PIXELS: Final = 600_000
 POINTS: Final = 400
 """Of a curve; more rows are averaged in bins and their range is shaded."""
 
+KINDS: Final = ("png", "svg")
+
 _GAP: Final = 3
 _LETTERS: Final = 18
 
@@ -107,6 +109,26 @@ def preview_png(pixels: Tensor, classes: Sequence[str]) -> bytes:
     return buffer.getvalue()
 
 
+def paste_rows(rows: Sequence[Sequence[Tensor]], names: Sequence[str], left_out: str, together: int = 1) -> Image.Image:
+    """Pixels in [0, 1] `[C, H, W]`, a row a class with its name, every `together` of them side by side."""
+    height, width = next(x for row in rows for x in row).shape[1:]
+    scale = _default_scale(max(height, width))
+    cell = (max(1, round(width * scale)), max(1, round(height * scale)))
+    joined = []
+    for row in rows:
+        pictures = [_picture(x, cell) for x in row]
+        joined.append([_side_by_side(pictures[i : i + together]) for i in range(0, len(pictures), together)])
+    whole = (cell[0] * together, cell[1])
+    return _paste(joined, names, whole, max(len(row) for row in joined), left_out)
+
+
+def _side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
+    sheet = Image.new("RGB", (sum(p.width for p in pictures), pictures[0].height))
+    for place, picture in enumerate(pictures):
+        sheet.paste(picture, (place * picture.width, 0))
+    return sheet
+
+
 def _default_scale(side: int) -> float:
     low, high = SIDE
     return max(1, round(low / side)) if side <= high else high / side
@@ -158,8 +180,8 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")), size)
 
 
-def loss_curve(rows: Sequence[Mapping[str, Any]]) -> bytes | None:
-    """The rows of `log.jsonl` as a PNG: matching loss, step size below it, skipped iterations as ticks.
+def loss_curve(rows: Sequence[Mapping[str, Any]], kind: str = "png") -> bytes | None:
+    """The rows of `log.jsonl` as a PNG or SVG (`kind`): matching loss, step size below it, skipped iterations as ticks.
 
     The loss of a skipped iteration is not drawn. Rows without `iteration`, such as scores, are passed over.
 
@@ -190,8 +212,26 @@ def loss_curve(rows: Sequence[Mapping[str, Any]]) -> bytes | None:
     if steps:
         _line(axes[1], steps, "lr", STEP, "step size")
     axes[-1].set_xlabel("iteration", color=INK, fontsize=11)
+    return figure_bytes(figure, kind)
+
+
+def figure_bytes(figure: Any, kind: str) -> bytes:
+    """A figure of matplotlib as PNG or SVG, without time, software or random names.
+
+    Raises:
+        InputError: another kind.
+    """
+    if kind not in KINDS:
+        raise refuse("kind", " or ".join(f"`{k}`" for k in KINDS), repr(kind))
+    import matplotlib
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", transparent=True, metadata={"Software": None}, pil_kwargs={"optimize": True})
+    if kind == "png":
+        options: dict[str, Any] = {"metadata": {"Software": None}, "pil_kwargs": {"optimize": True}}
+        figure.savefig(buffer, format="png", transparent=True, **options)
+        return buffer.getvalue()
+    with matplotlib.rc_context({"svg.hashsalt": "dd"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 

@@ -119,7 +119,7 @@ def test_version_and_no_verb(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        (["destill"], 2, "unknown verb 'destill'; known: buffer"),
+        (["destill"], 2, "unknown verb 'destill'; known: benchmark, buffer"),
         (["distill", "nope", "mtt"], 2, "nope"),
         (["distill", "digits", "mtd"], 2, "unknown method 'mtd'; known: "),
         (["distill", "digits", "mtt", "--preset", "paper"], 2, "cifar10"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +19,28 @@ FRACTIONS: Final = ("accuracy", "auroc")
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the page, PNG or SVG; one without `data` is left out. `argument` names it in messages."""
+
+    title: str
+    alt: str
+    data: bytes | None
+    caption: str = ""
+    wide: bool = False
+    argument: str = "pictures"
+
+
+@dataclass(frozen=True)
+class Board:
+    """A table of texts with what is said below it."""
+
+    title: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    legend: Sequence[str] = ()
+
+
 def write_page(
     path: str | Path,
     report: Mapping[str, Any],
@@ -24,6 +48,8 @@ def write_page(
     curve: bytes | None = None,
     title: str = "Synthetic set",
     command: str | None = None,
+    pictures: Sequence[Picture] = (),
+    board: Board | None = None,
 ) -> Path:
     """Write one HTML file with the grid, the loss curve and the table; readable on a phone and in the dark.
 
@@ -37,17 +63,23 @@ def write_page(
         curve: picture of the losses, PNG or SVG.
         title: heading.
         command: how to make it again.
+        pictures: more pictures, in their order.
+        board: a table of other sets below the report's own.
 
     Raises:
         InputError: no row, or a picture that is neither PNG nor SVG.
         WriteError: the disk refuses; an earlier file is intact.
     """
-    write_text(Path(path), render(report, grid_png, curve, title, command))
+    first = [
+        Picture("Images", "The synthetic images, a row for each class", grid_png, argument="grid_png"),
+        Picture("Matching loss", "Matching loss and step size over the iterations", curve, argument="curve"),
+    ]
+    write_text(Path(path), render(report, [*first, *pictures], title, command, board))
     return Path(path)
 
 
 def render(
-    report: Mapping[str, Any], grid_png: bytes | None, curve: bytes | None, title: str, command: str | None
+    report: Mapping[str, Any], pictures: Sequence[Picture], title: str, command: str | None, board: Board | None = None
 ) -> str:
     """The text of the page; see `write_page`."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -65,8 +97,10 @@ def render(
     return environment.get_template("page.html.j2").render(
         title=title,
         command=command,
-        grid=_data_url(grid_png, "grid_png"),
-        curve=_data_url(curve, "curve"),
+        pictures=[
+            {**dataclasses.asdict(p), "url": _data_url(p.data, p.argument)} for p in pictures if p.data is not None
+        ],
+        board=board,
         headline=_headline(rows),
         rows=_rows(rows),
         axes=_axes(rows),
@@ -104,9 +138,7 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def _data_url(picture: bytes | None, argument: str) -> str | None:
-    if picture is None:
-        return None
+def _data_url(picture: bytes, argument: str) -> str:
     if picture.startswith(_PNG):
         kind = "png"
     elif picture.lstrip().startswith((b"<?xml", b"<svg")):

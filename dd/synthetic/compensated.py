@@ -155,6 +155,12 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         """The composed images as uint8 `[n, C, H, W]`, rounded: what dynamic labels are labels of."""
         return (self.pixels() * 255).round().to(torch.uint8)
 
+    def plot(self, folder: str | Path | None = None, **options: Any) -> dict[str, bytes]:
+        """The report's figures by name, PNG or SVG (`kind="svg"`), and to `folder`; see `dd.figures.figures`."""
+        from dd.figures import plot
+
+        return plot(self, folder, **options)
+
     def ready_transform(self) -> Normalise:
         """The transform."""
         return self.transform

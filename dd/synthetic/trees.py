@@ -188,6 +188,12 @@ class TreeSummary:
 
         return draw(self, path, per_class)
 
+    def plot(self, folder: str | Path | None = None, **options: Any) -> dict[str, bytes]:
+        """The report's figures by name, PNG or SVG (`kind="svg"`), and to `folder`; see `dd.figures.figures`."""
+        from dd.figures import plot
+
+        return plot(self, folder, **options)
+
     def with_recipe(self, **changes: Any) -> TreeSummary:
         """The same patterns with other fields of the recipe."""
         return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, **changes))

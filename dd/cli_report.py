@@ -1,0 +1,132 @@
+"""`ddistill report`: one self-contained page on a run, on several, or on a benchmark."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from dd import api
+from dd._options import Common
+from dd.data.kinds import is_graph_data
+from dd.errors import DDError, MissingError, refuse
+from dd.files import read_json
+from dd.pages import read_report, write_report
+from dd.resolve import load_real
+from dd.synthetic import ImageSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(Common):
+    """Write one HTML file on the first run, with the others beside it.
+
+    Attributes:
+        runs: run folders that were evaluated; a folder of a benchmark gives its leaderboard.
+        data: the data set, for the nearest real images; by default the one the set names, where it is there.
+        out: the page; by default index.html in the first folder.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    data: str | None = None
+    out: Path | None = None
+
+
+def report(
+    runs: str | Path | Sequence[str | Path],
+    data: object = None,
+    out: str | Path | None = None,
+    **source: Any,
+) -> Path:
+    """Write one self-contained HTML page on a run folder, with others or a benchmark beside it; returns its path.
+
+    Args:
+        runs: run folders that were evaluated (`report.json`), and at most one folder of a benchmark
+            (`leaderboard.json`), whose best set is the page's own where no run is given.
+        data: the real data, for the nearest real images; `None`: the card that the set names, where its files are.
+        out: the page; by default `index.html` in the first folder.
+        **source: `root`, `download`, `size` of the data.
+
+    Raises:
+        InputError: no folder, or several benchmarks.
+        MissingError: a run that was not evaluated.
+    """
+    given = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
+    boards = [folder for folder in given if (folder / "leaderboard.json").exists()]
+    folders = [folder for folder in given if folder not in boards]
+    if not given or len(boards) > 1:
+        raise refuse("runs", "run folders, one of a benchmark at most", ", ".join(map(str, given)) or "none")
+    board = read_json(boards[0] / "leaderboard.json") if boards else None
+    told = read_report(folders[0]) if folders else None
+    if board is not None and told is None:
+        folder, told = _best(boards[0], board)
+        folders = [folder]
+    assert told is not None
+    small = api.load(folders[0])
+    real = _real(small, data, source)
+    if isinstance(small, ImageSet) and real is not None:
+        small = small.attach(real.train)
+    path = Path(out) if out is not None else given[0] / "index.html"
+    return write_report(folders[0], small, told, path, real=real, others=folders[1:], board=board)
+
+
+def _best(folder: Path, board: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """The run of the best method of a leaderboard and a report of its row."""
+    kept = [r for r in board["rows"] if r["mean"] is not None and r["model"] == board["models"][0]]
+    rows = [r for r in kept if (folder / "runs" / _run_name(board, r) / "synthetic.safetensors").exists()]
+    if not rows:
+        raise MissingError(
+            f"no set in {folder / 'runs'}: the page shows the images of a method. Name a run folder too."
+        )
+    best = max(rows, key=lambda r: float(r["mean"]))
+    beside = [r for r in kept if r is not best and r[board["unit"]] == best[board["unit"]]]
+    cell = next(c for c in board["cells"] if c["set"] == best["set"])
+    told = {
+        "dataset": board["dataset"],
+        "split": "test",
+        "protocol": board["protocol"],
+        "selection": best["selection"],
+        "method": f"{best['set']}, {board['unit']} {best[board['unit']]}",
+        "rows": [_row(r) for r in (best, *beside)],
+        "bytes": best["bytes"],
+        "origin": cell["origin"],
+    }
+    return folder / "runs" / _run_name(board, best), told
+
+
+def _run_name(board: dict[str, Any], row: dict[str, Any]) -> str:
+    seed = min(c["seed"] for c in board["cells"])
+    return f"{row['set']}-{row[board['unit']]}-seed{seed}"
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the leaderboard as one of a report."""
+    kept = {k: row[k] for k in ("set", "model", "metric", "mean", "std", "values", "lr")}
+    return {**kept, "n": row["networks"], "steps": row["steps"] or 0, "seconds": row["train_seconds"]}
+
+
+def _real(small: Any, data: object, source: dict[str, Any]) -> Any:
+    """The data for neighbours, or `None` where it is not asked for and not there."""
+    if not isinstance(small, ImageSet):
+        return None
+    if data is not None:
+        return load_real(data, **source)
+    try:
+        name = str(small.provenance.get("dataset"))
+        real = None if is_graph_data(name) else load_real(name, **source)
+    except DDError:
+        return None
+    return real if real is not None and real.fingerprint == small.provenance.get("data_sha256") else None
+
+
+def run_report(argv: Sequence[str]) -> dict[str, Any]:
+    """The verb: says where the page is."""
+    options = tyro.cli(ReportOptions, args=argv, prog="ddistill report")
+    source = {"root": options.root, "download": options.download, "size": options.size}
+    path = report(options.runs, options.data, options.out, **source)
+    if not options.json:
+        print(f"page: {path} ({path.stat().st_size:,} bytes)", file=sys.stderr)
+    return {"page": str(path), "bytes": path.stat().st_size, "json": options.json}

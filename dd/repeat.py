@@ -1,0 +1,76 @@
+"""The shell commands that make a run again, from what its folder says of it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dd.data import list_cards
+from dd.methods import GRAPH_METHODS, METHODS
+from dd.presets import preset
+
+_HIDDEN = ("class", "name", "title", "source")
+
+
+def distill_command(run: Mapping[str, Any], out: str) -> str | None:
+    """`ddistill distill …` with every field that differs from the two-core preset; `None` where no shell can say it.
+
+    Args:
+        run: the content of `run.json`.
+        out: the run folder, as the command should name it.
+    """
+    request = run.get("request") or {}
+    told, data = dict(request.get("method") or {}), str((request.get("data") or {}).get("name"))
+    name = str(told.get("name"))
+    card = next((c for kind in ("images", "graphs") for c in list_cards(kind) if c == data), None)
+    members = told.get("committee") or ()
+    if name not in METHODS or card is None or not all(isinstance(member, str) for member in members):
+        return None
+    words = ["ddistill", "distill", data, name, "--preset", "cpu", "--seed", str(request.get("seed", 0))]
+    if name in GRAPH_METHODS:
+        plain = METHODS[name](**preset(name, card, None, "cpu").fields)
+    else:
+        fields = preset(name, card, int(told["ipc"]), "cpu").fields
+        plain = METHODS[name](**{**fields, "ipc": told["ipc"]})
+        words += ["--ipc", str(told.pop("ipc"))]
+    words += _changes(plain.describe(), told)
+    if request.get("protocol") == "paper":
+        words += ["--protocol", "paper"]
+    if request.get("precision", "fp32") != "fp32":
+        words += ["--precision", str(request["precision"])]
+    return shlex.join([*words, "--out", out])
+
+
+def evaluate_command(report: Mapping[str, Any], run: str) -> str:
+    """`ddistill evaluate …` with the networks, steps and baselines of a report.
+
+    Args:
+        report: the content of `report.json`.
+        run: the run folder, as the command should name it.
+    """
+    rows = report["rows"]
+    own = rows[0]
+    models = list(dict.fromkeys(str(row["model"]) for row in rows if row["set"] == own["set"]))
+    others = list(dict.fromkeys(str(row["set"]) for row in rows if row["set"] != own["set"]))
+    words = ["ddistill", "evaluate", run, str(report["dataset"]), "--repeats", str(own["n"])]
+    words += ["--steps", str(own["steps"]), "--seed", str((report.get("origin") or {}).get("seed", 0))]
+    words += ["--models", *models]
+    return shlex.join(words + (["--baselines", *others] if others else []))
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Words of the command line for what differs."""
+    for key in sorted(after):
+        old, new = before.get(key), after[key]
+        if key in _HIDDEN or old == new or (isinstance(old, tuple) and list(old) == new):
+            continue
+        flag = f"--{prefix}{key}".replace("_", "-")
+        if isinstance(new, Mapping):
+            yield from _changes(old if isinstance(old, Mapping) else {}, new, f"{prefix}{key}.")
+        elif isinstance(new, bool):
+            yield flag if new else f"--{prefix}no-{key}".replace("_", "-")
+        elif isinstance(new, list | tuple):
+            yield from (flag, *map(str, new))
+        else:
+            yield from (flag, str(new))
