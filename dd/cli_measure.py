@@ -13,7 +13,7 @@ from dd._options import Common
 from dd.downstream import continual, rank_architectures
 from dd.errors import unknown
 from dd.files import write_json
-from dd.measure import adversarial, calibration, membership, neighbours, robustness
+from dd.measure import adversarial, calibration, membership, neighbours, open_bench, robustness
 
 METRICS: Final[dict[str, Callable[..., Any]]] = {
     "robust": robustness,
@@ -24,6 +24,8 @@ METRICS: Final[dict[str, Callable[..., Any]]] = {
     "architectures": rank_architectures,
     "continual": continual,
 }
+ASKING: Final = ("calibration", "membership", "adversarial")
+"""Metrics that train nothing on the set but the networks they ask, and so can share them."""
 _FORMAT: Final = 1
 
 
@@ -62,9 +64,10 @@ def run_measure(argv: Sequence[str]) -> dict[str, Any]:
     for name in names:
         if name not in METRICS:
             raise unknown("metric", name, METRICS)
-    told = {}
+    told, shared = {}, _shared(names, options)
     for name in names:
-        answer = METRICS[name](options.path, options.data, **_arguments(name, options))
+        given = {**_arguments(name, options), **(shared if name in ASKING else {})}
+        answer = METRICS[name](options.path, options.data, **given)
         told[name] = answer.to_json()
         if not options.json:
             print(answer, end="\n\n")
@@ -72,6 +75,14 @@ def run_measure(argv: Sequence[str]) -> dict[str, Any]:
     if options.out is not None:
         write_json(options.out, found)
     return {**found, "json": options.json}
+
+
+def _shared(names: Sequence[str], options: MeasureOptions) -> dict[str, Any]:
+    """Networks for the metrics that only ask them, trained once where there are several such metrics."""
+    asking = [name for name in names if name in ASKING]
+    if len(asking) < 2:
+        return {}
+    return {"networks": open_bench(options.path, options.data, **_arguments(asking[0], options)).networks()}
 
 
 def _arguments(name: str, options: MeasureOptions) -> dict[str, Any]:

@@ -19,9 +19,11 @@ FORBIDDEN = {
     "synthetic": {"experts", "methods", "evaluation", "api"},
     "experts": {"synthetic", "methods", "evaluation", "api"},
     "teachers": {"experts", "inner", "synthetic", "methods", "evaluation", "api"},
-    "methods": {"evaluation", "api", "cli"},
-    "evaluation": {"experts", "methods", "api", "cli"},
+    "methods": {"evaluation", "measure", "downstream", "api", "cli"},
+    "evaluation": {"experts", "methods", "measure", "downstream", "api", "cli"},
     "presets": {"api", "cli", "evaluation"},
+    "measure": {"cli", "downstream"},
+    "downstream": {"cli"},
 }
 
 

@@ -64,6 +64,17 @@ def test_arguments_reach_the_metric(monkeypatch: pytest.MonkeyPatch, path: Path)
 
         return measure
 
+    opened: list[dict[str, Any]] = []
+
+    class Shared:
+        def networks(self) -> list[str]:
+            return ["net"]
+
+    def bench(small: Any, data: Any, **options: Any) -> Shared:
+        opened.append(options)
+        return Shared()
+
+    monkeypatch.setattr(cli_measure, "open_bench", bench)
     monkeypatch.setattr(cli_measure, "METRICS", {name: fake(name) for name in METRICS})
     words = [
         "--metrics",
@@ -87,6 +98,9 @@ def test_arguments_reach_the_metric(monkeypatch: pytest.MonkeyPatch, path: Path)
         "architectures",
     }
     assert seen["robust"]["lr"] == 0.1
+    asking = {"calibration", "membership", "adversarial"}
+    assert {name for name, options in seen.items() if options.get("networks") == ["net"]} == asking
+    assert [options["repeats"] for options in opened] == [3]  # trained once for the three
     assert seen["continual"]["model"] == "mlp"
     assert "lr" not in seen["neighbours"]
     run_measure([str(path), "digits", "--metrics", "robust", "--lr", "tuned", "--json"])

@@ -1,6 +1,6 @@
 """Measures of a set beyond accuracy: robustness, calibration, privacy, adversarial examples, nearest real images."""
 
-from dd.measure.bench import Options
+from dd.measure.bench import Bench, Options, open_bench
 from dd.measure.membership import Membership, membership
 from dd.measure.neighbours import Neighbours, neighbours
 from dd.measure.networks import Adversarial, Calibration, adversarial, calibration
@@ -8,6 +8,7 @@ from dd.measure.robust import robustness
 
 __all__ = [
     "Adversarial",
+    "Bench",
     "Calibration",
     "Membership",
     "Neighbours",
@@ -16,5 +17,6 @@ __all__ = [
     "calibration",
     "membership",
     "neighbours",
+    "open_bench",
     "robustness",
 ]

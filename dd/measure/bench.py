@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypedDict, Unpack
@@ -41,6 +41,8 @@ class Options(TypedDict, total=False):
             number.
         seed: of all networks and draws.
         device, threads, progress, root, download, size: as in `dd.evaluate`.
+        networks: trained ones of `open_bench(…).networks()`, for measures that only ask what networks say (calibration,
+            membership, adversarial); they replace `repeats`, and nothing is trained for them again.
     """
 
     model: AnyModel
@@ -54,6 +56,7 @@ class Options(TypedDict, total=False):
     root: str | Path | None
     download: bool
     size: int | tuple[int, int] | None
+    networks: Sequence[NetworkPredictor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,7 @@ class Bench:
         repeats: fresh networks.
         seed: of all networks and draws.
         progress: called as (done, total, text).
+        trained: networks that are there already.
     """
 
     small: ImageSet
@@ -77,6 +81,7 @@ class Bench:
     repeats: int
     seed: int
     progress: Callable[[int, int, str], None]
+    trained: tuple[NetworkPredictor, ...] = ()
 
     @property
     def test(self) -> Split:
@@ -120,7 +125,9 @@ class Bench:
         return tune_lr(self.learner, train_on, self.real.val, child_seed(self.seed, "tune"))
 
     def networks(self) -> list[NetworkPredictor]:
-        """Fresh networks trained on the set."""
+        """Fresh networks trained on the set, or those that were given."""
+        if self.trained:
+            return list(self.trained)
         learner, made = self.learner_for(self.small), []
         for i, seed in enumerate(self.seeds()):
             made.append(learner.fit(self.small, seed))
@@ -175,7 +182,8 @@ def open_bench(small: AnyImageSet, data: object, test: bool = True, **options: U
         InputError: graphs; classes or shape differ from the data's; no test split; another argument out of range.
     """
     tune_process(options.get("threads"), allocator=False)
-    repeats, lr = check_whole(options.get("repeats", 5), "repeats"), options.get("lr", "recipe")
+    trained, lr = tuple(options.get("networks", ())), options.get("lr", "recipe")
+    repeats = len(trained) or check_whole(options.get("repeats", 5), "repeats")
     if isinstance(lr, bool) or not (isinstance(lr, float | int) or lr in ("recipe", "tuned")):
         raise refuse("lr", "`recipe`, `tuned` or a number", repr(lr))
     loaded = load(small) if isinstance(small, str | Path) else small
@@ -204,6 +212,7 @@ def open_bench(small: AnyImageSet, data: object, test: bool = True, **options: U
         repeats=repeats,
         seed=options.get("seed", 0),
         progress=reporter("measure", options.get("progress")),
+        trained=trained,
     )
 
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from dd.data import Images, Split
 from dd.data.splits import JoinedSplit
 from dd.errors import InputError, refuse
-from dd.evaluation import NetworkLearner, NetworkPredictor
+from dd.evaluation import NetworkLearner
 from dd.evaluation.membership import Attack, attack, chance_errors, likelihood_ratio_scores, true_label_scores
+from dd.evaluation.scores import accuracy
 from dd.evaluation.subset import Equipped
 from dd.evaluation.values import Values, table
 from dd.measure.bench import AnyImageSet, Bench, Options, open_bench, some_rows
@@ -173,7 +174,8 @@ def membership(
     others = some_rows(other, images, bench.seed, "others")
     pool, member = JoinedSplit(members, others), torch.arange(len(members) + len(others)) < len(members)
     targets = bench.networks()
-    scores = [true_label_scores(target.logits(pool), pool.labels) for target in targets]
+    outputs = [target.logits(pool) for target in targets]
+    scores = [true_label_scores(output, pool.labels) for output in outputs]
     asked: dict[str, list[Tensor]] = {"loss": [log_p for log_p, _ in scores]}
     if shadows:
         shadow = dataclasses.replace(bench.learner, lr=shadow_lr or bench.learner.lr)
@@ -190,13 +192,12 @@ def membership(
         shadows=shadows,
         advantage_error=share,
         auroc_error=area,
-        accuracy={name: _accuracy(targets, split) for name, split in (("members", members), ("others", others))},
+        accuracy={
+            name: Values(tuple(accuracy(output[rows], pool.labels[rows]) for output in outputs))
+            for name, rows in (("members", member), ("others", ~member))
+        },
         **bench.about,
     )
-
-
-def _accuracy(targets: Sequence[NetworkPredictor], split: Split) -> Values:
-    return Values(tuple(target.score(split) for target in targets))
 
 
 def _row(name: str, each: Sequence[Attack]) -> AttackRow:

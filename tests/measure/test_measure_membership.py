@@ -14,7 +14,8 @@ import dd
 from dd.data import Images
 from dd.errors import InputError
 from dd.files import dump_json
-from dd.measure import membership
+from dd.measure import membership, open_bench
+from dd.measure.bench import some_rows
 from dd.measure.membership import halves
 from dd.synthetic import SyntheticImages, TrainRecipe
 from dd.whiten import Normalise
@@ -81,6 +82,9 @@ def test_answer_is_seeded_and_prints() -> None:
     assert lines[0] == "copies on digits, mlp: membership of 40 training images against 40 others"
     assert "TPR % at 0.1 % FPR" in lines[1]
     assert [line.split()[0] for line in lines[2:5]] == ["loss", "lira", "chance"]
+    net = found.accuracy["members"].values[0]
+    target = open_bench(own, real, **FAST).networks()[0]
+    assert net == target.score(some_rows(real.train, 40, 0, "members"))
     assert [r["attack"] for r in membership(own, real, shadows=0, **FAST).to_json()["attacks"]] == ["loss"]
 
 

@@ -29,6 +29,8 @@ def test_calibration_of_every_network() -> None:
     for i, net in enumerate(bench.networks()):
         own = calibration_figures(net.logits(bench.test), bench.test.labels, 5)
         assert {name: value.values[i] for name, value in found.figures.items()} == own
+    given = calibration(small(), data(), bins=5, networks=bench.networks(), progress=False, device="cpu")
+    assert given.figures == found.figures
     assert 0 <= found.figures["ece"].mean <= 1
     assert "ece" in str(found)
     assert "5 bins" in str(found)
