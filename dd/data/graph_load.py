@@ -240,6 +240,8 @@ def _binned(graphs: Graphs, bins: int | Bins) -> Graphs:
     if isinstance(bins, int):
         if graphs.bins is not None:
             return graphs
+        if not len(graphs.train):
+            raise refuse("bins", "the `bins` of the training graphs, where all are test graphs", str(bins))
         others = [part for part in (graphs.val, graphs.test) if part is not None]
         made = Bins(
             fit_columns(graphs.train.x, [part.x for part in others], bins),

@@ -370,6 +370,8 @@ def test_bins_refuse() -> None:
     for wrong in (1, 0, True, 2.5, "4"):
         with pytest.raises(InputError, match="`bins` must be a whole number"):
             load_graphs(continuous(), bins=wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="`bins` of the training graphs"):
+        load_graphs(continuous(), bins=4, split=None, role="evaluate")
     with pytest.raises(InputError, match="of 1 node features, as in training"):
         Bins((None,), ()).node_values(torch.zeros(2, 2))
     with pytest.raises(InputError, match="whole numbers in node feature 0"):
