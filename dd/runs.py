@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -22,6 +22,15 @@ from dd.files import (
     write_text,
 )
 from dd.methods import Step
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+ABSENT: Final = _Absent()
+"""A field that one of two requests does not have: that of another version, say."""
 
 
 class RunFolder:
@@ -122,11 +131,11 @@ def _difference(found: Any, wanted: Mapping[str, Any], prefix: str = "") -> str:
         return "unreadable"
     parts = []
     for key in sorted(set(found) | set(wanted)):
-        a, b = found.get(key), wanted.get(key)
+        a, b = found.get(key, ABSENT), wanted.get(key, ABSENT)
         if isinstance(a, dict) and isinstance(b, dict):
             if dump_json(a) != dump_json(b):
                 parts.append(_difference(a, b, f"{prefix}{key}."))
-        elif dump_json(a) != dump_json(b):
+        elif ABSENT in (a, b) or dump_json(a) != dump_json(b):
             parts.append(f"{prefix}{key}: {a!r} there, {b!r} asked for")
     return "; ".join(parts[:3])
 
