@@ -146,9 +146,13 @@ class EvaluateOptions(Common):
         steps: optimiser steps.
         lr: `recipe`, `tuned` or a number.
         baselines: of random, random_tuned, class_mean, random_labels, hard; by default random, and the last two for
-            labels of teachers.
+            labels of teachers. Of graphs: random, random_sum, random_mean, herding, random_trees, all_trees, full,
+            naive_bayes, tree_counts, node_count, edges_per_node.
         out: also write the report here, as JSON.
         split: of graphs: the one of the summary by default.
+        compile: train ConvNets by a compiled pass, faster for long evaluations.
+        metric: of graphs: `auroc` or `accuracy`; by default AUROC for two classes and accuracy for more.
+        early_stop: of graphs: also the same trainings stopped where the validation graphs score best.
     """
 
     path: tyro.conf.Positional[Path]
@@ -160,6 +164,9 @@ class EvaluateOptions(Common):
     baselines: tuple[str, ...] = ()
     out: Path | None = None
     split: int | str | None = None
+    compile: bool = False
+    metric: str | None = None
+    early_stop: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -168,6 +168,7 @@ def _evaluate(argv: Sequence[str]) -> dict[str, Any]:
         baselines=options.baselines or None,
         store=options.store,
         seed=options.seed,
+        compile=options.compile,
         split=options.split,
         metric=options.metric,
         early_stop=options.early_stop,

@@ -11,6 +11,7 @@ import torch
 
 from dd.data import Split
 from dd.errors import DivergedError
+from dd.evaluation.fast import Forward, plain_forward
 from dd.evaluation.loop import accuracy, fit, fresh, logits
 from dd.evaluation.scorer import Scorer, until_flat
 from dd.evaluation.subset import Equipped, RealImages
@@ -62,12 +63,14 @@ class NetworkLearner:
         model: `None` takes the one that the set was distilled for.
         steps, lr: `None` takes the recipe's.
         device: where to train.
+        forward: makes logits in training; a `CompiledForward` is faster and rounds otherwise.
     """
 
     model: str | ModelSpec | Model | None = None
     steps: int | None = None
     lr: float | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    forward: Forward = plain_forward
 
     def recipe(self, small: Equipped) -> TrainRecipe:
         """The recipe used for this set."""
@@ -79,7 +82,13 @@ class NetworkLearner:
         """Train one network."""
         recipe = self.recipe(small)
         net = fresh(small, self.model if self.model is not None else recipe.model, seed, self.device)
-        return NetworkPredictor(fit(small, net, recipe, seed, self.device), small, self.device)
+        net = fit(small, net, recipe, seed, self.device, *self._road)
+        return NetworkPredictor(net, small, self.device)
+
+    @property
+    def _road(self) -> tuple[Forward, ...]:
+        """What `fit` is told of the pass; nothing of the network's own."""
+        return () if self.forward is plain_forward else (self.forward,)
 
     def scores(self, small: Equipped, seeds: Sequence[int], test: Scorer) -> list[float]:
         """Accuracy of a fresh network for each seed: what `fit(small, seed).score(split)` gives, to the bit."""

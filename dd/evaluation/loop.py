@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dd.data import Split
 from dd.errors import DivergedError
+from dd.evaluation.fast import Forward, plain_forward
 from dd.evaluation.optim import distillation_loss, make_optimizer, mixed, smoothed_cosine
 from dd.evaluation.real import Trainable
 from dd.models import Model, ModelSpec, build
@@ -31,8 +32,15 @@ def fresh(small: Trainable, model: str | ModelSpec | Model, seed: int, device: t
     return net.to(device)
 
 
-def fit(small: Trainable, net: nn.Module, recipe: TrainRecipe, seed: int, device: torch.device) -> nn.Module:
-    """Train `net` on the set for exactly `recipe.steps` optimiser steps, in place.
+def fit(
+    small: Trainable,
+    net: nn.Module,
+    recipe: TrainRecipe,
+    seed: int,
+    device: torch.device,
+    forward: Forward = plain_forward,
+) -> nn.Module:
+    """Train `net` on the set for exactly `recipe.steps` optimiser steps, in place; `forward` makes its logits.
 
     With the schedule `drop`, after `drop_at` of the steps lr is multiplied by `drop_factor` and the optimiser is made
     anew: the published protocol does, and so loses its momentum buffer.
@@ -57,7 +65,7 @@ def fit(small: Trainable, net: nn.Module, recipe: TrainRecipe, seed: int, device
             x = dsa.draw(len(x), small.size, child(seed, "draw", step))(x.to(device))
             x, y = mixed(x, y.to(device), recipe, child(seed, "mix", step))
             optimizer.zero_grad(set_to_none=True)
-            loss = accumulate(net, x, y, recipe, min(recipe.batch_size, len(small)))
+            loss = accumulate(net, x, y, recipe, min(recipe.batch_size, len(small)), forward)
             optimizer.step()
     # The last loss does not see the last step, and a network of NaN would quietly score as the first class.
     if not all(bool(torch.isfinite(t).all()) for t in (loss, *net.parameters(), *net.buffers())):
@@ -68,7 +76,9 @@ def fit(small: Trainable, net: nn.Module, recipe: TrainRecipe, seed: int, device
     return net.eval()
 
 
-def accumulate(net: nn.Module, x: Tensor, y: Tensor, recipe: TrainRecipe, batch: int) -> Tensor:
+def accumulate(
+    net: nn.Module, x: Tensor, y: Tensor, recipe: TrainRecipe, batch: int, forward: Forward = plain_forward
+) -> Tensor:
     """Add the gradients of a batch, micro-batch by micro-batch; returns what they are the gradients of.
 
     Micro-batches are those of a full `batch`: a short one has fewer of them, each with a full one's weight 1 / A.
@@ -76,7 +86,7 @@ def accumulate(net: nn.Module, x: Tensor, y: Tensor, recipe: TrainRecipe, batch:
     size = -(-batch // recipe.accumulate) if recipe.accumulate > 1 else len(x)
     total = torch.zeros((), device=x.device)
     for images, labels in zip(x.split(size), y.split(size), strict=True):
-        loss = distillation_loss(net(images), labels, recipe) / recipe.accumulate
+        loss = distillation_loss(forward(net, images), labels, recipe) / recipe.accumulate
         loss.backward()
         total = total + loss.detach()
     return total

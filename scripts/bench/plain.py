@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -106,3 +107,64 @@ def plain_recovery(
     for handle in handles:
         handle.remove()
     return x.detach()
+
+
+def plain_evaluation(small: Any, test: Any, networks: int) -> tuple[float, float]:
+    """The usual loop of evaluation, network after network; returns (seconds of training, of testing).
+
+    A DataLoader over the set, DSA on the batch, SGD made anew after half of the steps with a tenth of its lr, and
+    a DataLoader over the test set, whose pictures are normalised one by one, as by torchvision's transforms.
+
+    Args:
+        small: a set of images with hard labels and its recipe.
+        test: real images.
+        networks: how many fresh ones.
+    """
+    import time
+
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from dd.evaluation import fresh
+    from dd.seeding import child
+
+    recipe, dsa = small.recipe, small.recipe.dsa()
+    loader = DataLoader(TensorDataset(small.images, small.labels), batch_size=recipe.batch_size, shuffle=True)
+    spent = [0.0, 0.0]
+    for seed in range(networks):
+        start = time.perf_counter()
+        net, step = fresh(small, recipe.model, seed, torch.device("cpu")).train(), 0
+        lr = recipe.lr
+        while step < recipe.steps:
+            for x, y in loader:
+                if step in (0, max(1, recipe.steps // 2)):
+                    lr = recipe.lr if step == 0 else recipe.lr * recipe.drop_factor
+                    optimizer = torch.optim.SGD(net.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4)
+                loss = F.cross_entropy(net(dsa.draw(len(x), small.size, child(seed, "draw", step))(x)), y)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                step += 1
+        middle = time.perf_counter()
+        net.eval()
+        transform, right = small.ready_transform(), 0
+        pictures = _Normalised(test, transform)
+        with torch.no_grad():
+            for x, y in DataLoader(pictures, batch_size=256):
+                right += int((net(x).argmax(1) == y).sum())
+        spent[0] += middle - start
+        spent[1] += time.perf_counter() - middle
+    return spent[0], spent[1]
+
+
+class _Normalised(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """A split whose pictures are normalised when they are asked for, one at a time."""
+
+    def __init__(self, split: Any, transform: Any) -> None:
+        self._split, self._transform = split, transform
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        picture = self._split.pixels(slice(index, index + 1))
+        return self._transform.forward(picture)[0], int(self._split.labels[index])

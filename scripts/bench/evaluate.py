@@ -1,0 +1,167 @@
+"""Seconds of evaluating fresh ConvNets on a synthetic set, beside the usual sequential loop.
+
+    python scripts/bench/evaluate.py [--networks 5] [--images 100] [--steps 40] [--test 2000] [--json]
+
+Rows, each in a process of its own, one working at a time; each trains `--networks` networks and tests each of them:
+
+    usual      a plain transcription of the published loop (`plain.plain_evaluation`): a DataLoader over the set,
+               augmentation, SGD, and a DataLoader over the test set, whose images are normalised one by one, for each
+               network anew
+    library    `dd.evaluation`: one batch, test images normalised once
+    compiled   the same by `CompiledForward`; its compilation is the untimed first round
+    vmap       the networks side by side by `torch.func.vmap` over stacked parameters, without test: what one would hope
+               for, and on a CPU a grouped convolution, slower than one network after the other
+
+Pictures are seeded noise of 3×32×32 in ten classes. `seconds` is a row's fastest of `--repeats` rounds; `ratio` is that
+to `usual`. Training takes `--steps` of the published 1,000 or so steps, so tests weigh more here than in a real run:
+`train` and `test` are told apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from common import Child, check_least, chosen_rows, cores, rounds, take_turns
+
+ROWS = ("usual", "library", "compiled", "vmap")
+LR = 0.01
+
+
+def setting(args: argparse.Namespace) -> tuple[Any, Any]:
+    """(synthetic set, test split)."""
+    import torch
+
+    import dd
+    from dd.whiten import Normalise
+
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(args.images) % 10
+    recipe = dd.TrainRecipe(model=args.model, steps=args.steps, lr=LR, augment="color_crop_cutout_flip_scale_rotate")
+    small = dd.SyntheticImages(
+        images=torch.randn(args.images, 3, 32, 32, generator=generator),
+        labels=labels,
+        classes=tuple("0123456789"),
+        recipe=recipe,
+        transform=Normalise((0.5,) * 3, (0.25,) * 3),
+    )
+    pixels = torch.randint(0, 256, (args.test, 3, 32, 32), generator=generator).to(torch.uint8)
+    return small, dd.Images(train=(pixels, torch.arange(args.test) % 10)).train
+
+
+def run_row(row: str, args: argparse.Namespace) -> Callable[[], tuple[float, float]]:
+    """A function that trains and tests every network; returns (seconds of training, of testing)."""
+    import torch
+    from plain import plain_evaluation
+
+    from dd.evaluation import NetworkLearner, Scorer
+    from dd.evaluation.fast import CompiledForward
+
+    small, test = setting(args)
+    device = torch.device("cpu")
+    if row == "usual":
+        return lambda: plain_evaluation(small, test, args.networks)
+    if row == "vmap":
+        return lambda: (side_by_side(small, args.networks), 0.0)
+    learner = NetworkLearner(forward=CompiledForward()) if row == "compiled" else NetworkLearner()
+
+    def library() -> tuple[float, float]:
+        scorer, start = Scorer(test, device), time.perf_counter()
+        nets = [learner.fit(small, seed).net for seed in range(args.networks)]
+        middle = time.perf_counter()
+        for net in nets:
+            scorer.accuracy(net, small.ready_transform())
+        return middle - start, time.perf_counter() - middle
+
+    return library
+
+
+def side_by_side(small: Any, networks: int) -> float:
+    """Seconds of training the networks as one, by vmap over their stacked parameters."""
+    import torch
+    from torch.func import functional_call, stack_module_state, vmap
+    from torch.nn import functional as F
+
+    from dd.evaluation import fresh
+    from dd.seeding import child
+
+    device = torch.device("cpu")
+    nets = [fresh(small, small.recipe.model, seed, device) for seed in range(networks)]
+    stacked, _ = stack_module_state(nets)
+    parameters = {name: p.detach().requires_grad_() for name, p in stacked.items()}
+    optimizer = torch.optim.SGD(parameters.values(), lr=LR, momentum=0.9, weight_decay=5e-4)
+    dsa = small.recipe.dsa()
+
+    def loss(one: dict[str, Any], x: Any) -> Any:
+        return F.cross_entropy(functional_call(nets[0], one, (x,)), small.labels)
+
+    start = time.perf_counter()
+    for step in range(small.recipe.steps):
+        draws = [dsa.draw(len(small), small.size, child(seed, "draw", step)) for seed in range(networks)]
+        x = torch.stack([draw(small.images) for draw in draws])
+        optimizer.zero_grad(set_to_none=True)
+        vmap(loss)(parameters, x).sum().backward()
+        optimizer.step()
+    return time.perf_counter() - start
+
+
+def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Run one row in this process."""
+    from dd.process import tune_process
+
+    tune_process(threads=args.threads, allocator=row != "usual")
+    run = run_row(row, args)
+    run()
+    times = [run() for _ in rounds()]
+    train, test = min(times, key=sum)
+    return {"seconds": train + test, "train": train, "test": test, "all": [sum(pair) for pair in times]}
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="convnet", help="a ConvNet")
+    parser.add_argument("--networks", type=int, default=5)
+    parser.add_argument("--images", type=int, default=100, help="of the set, ten classes")
+    parser.add_argument("--steps", type=int, default=40, help="of each network")
+    parser.add_argument("--test", type=int, default=2000, help="test images")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds")
+    parser.add_argument("--threads", type=int, default=cores(), help="default: all cores")
+    parser.add_argument("--rows", default=",".join(ROWS), help=f"some of {','.join(ROWS)}")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, the rest on stderr")
+    parser.add_argument("--child", choices=ROWS, help=argparse.SUPPRESS)
+    args = parser.parse_args(arguments)
+    check_least(parser, args, networks=1, images=10, steps=1, test=10, repeats=1, threads=1)
+    args.rows = chosen_rows(parser, args.rows, ROWS)
+    return args
+
+
+def main(arguments: list[str]) -> None:
+    """Measure every row and print the table, or with `--json` the object."""
+    args = parse(arguments)
+    if args.child:
+        print(json.dumps(measure(args.child, args)))
+        return
+    children = {}
+    for row in args.rows:
+        print(f"{row} …", file=sys.stderr, flush=True)
+        children[row] = Child(__file__, row, arguments, {})
+        children[row].wait()
+    results = take_turns(children, args.repeats)
+    told = f"{args.networks} × {args.model}, {args.images} images, {args.steps} steps, {args.test} test images"
+    lines = [f"{told}, {args.threads} threads", f"{'row':<10}{'s':>9}{'train':>9}{'test':>9}{'ratio':>8}"]
+    base = results.get("usual")
+    for row, r in results.items():
+        ratio = f"{base['seconds' if row != 'vmap' else 'train'] / r['seconds']:.2f}" if base else "-"
+        lines.append(f"{row:<10}{r['seconds']:>9.2f}{r['train']:>9.2f}{r['test']:>9.2f}{ratio:>8}")
+    print("\n".join(lines), file=sys.stderr if args.json else sys.stdout)
+    if args.json:
+        print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
