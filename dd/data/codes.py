@@ -104,7 +104,7 @@ def _fit(raw: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
     """(sorted values of each column, sorted distinct rows as places from 1 on)."""
     if not raw.shape[1]:
         return (), torch.zeros(1, 0, dtype=torch.int64)
-    values = tuple(torch.unique(column) for column in raw.t())
+    values = tuple(_distinct(column) for column in raw.t())
     places = _places(raw, values)
     code = torch.zeros(len(places), dtype=torch.int64)
     for key in _keys(places, tuple(len(v) + 1 for v in values)):
@@ -112,6 +112,16 @@ def _fit(raw: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
     row = torch.empty(int(code.max()) + 1 if len(code) else 0, dtype=torch.int64)
     row[code] = torch.arange(len(code))
     return values, places[row]
+
+
+def _distinct(column: Tensor) -> Tensor:
+    """Sorted values; small ranges are counted, which takes a tenth of the time of sorting."""
+    if not len(column) or column.is_floating_point():
+        return torch.unique(column)
+    low, high = (int(value) for value in column.aminmax())
+    if high - low > len(column):
+        return torch.unique(column)
+    return torch.bincount(column - low).nonzero().flatten() + low
 
 
 def _places(raw: Tensor, values: tuple[Tensor, ...]) -> Tensor:
