@@ -141,10 +141,10 @@ def draw(small: TreeSummary, path: str | Path | None, per_class: int) -> bytes:
     for k in range(small.num_classes):
         best = torch.sort(share[:, k], descending=True, stable=True).indices[:per_class].tolist()
         shown.append([t for t in best if share[t, k] > 0])
-    figure = Figure(figsize=(2.8 * per_class, 2.5 * small.num_classes), dpi=100, layout="constrained")
+    figure = Figure(figsize=(2.8 * per_class, 2.5 * small.num_classes), dpi=100)
     FigureCanvasAgg(figure)
     palette = _Palette(small)
-    axes = figure.subplots(small.num_classes, per_class, squeeze=False)
+    axes = figure.subplots(small.num_classes, per_class, squeeze=False, subplot_kw={"xticks": (), "yticks": ()})
     for k, row in enumerate(axes):
         for axis in row:
             axis.set_axis_off()
@@ -152,11 +152,15 @@ def draw(small: TreeSummary, path: str | Path | None, per_class: int) -> bytes:
             _plot_tree(axis, small, tree, palette)
             others = [j for j in range(small.num_classes) if j != k]
             beside = f", {small.classes[others[0]]} {share[tree, others[0]]:.0f} %" if len(others) == 1 else ""
-            axis.set_title(f"{small.classes[k]}: {share[tree, k]:.0f} % of graphs{beside}", fontsize=8)
-    if palette.legend:
-        lines = sorted(palette.legend, key=lambda line: line.lstrip()[0].isalpha())
-        figure.supxlabel("\n".join(lines), fontsize=7, family="monospace", ma="left")
-        figure.set_figheight(figure.get_figheight() + 0.13 * len(palette.legend))
+            axis.set_title(f"{small.classes[k]}: {share[tree, k]:.0f} % of graphs{beside}", fontsize=8, pad=2)
+    lines = sorted(palette.legend, key=lambda line: line.lstrip()[0].isalpha())
+    height = figure.get_figheight() + 0.13 * len(lines)
+    figure.set_figheight(height)
+    figure.subplots_adjust(0.01, 0.13 * len(lines) / height, 0.99, 1 - 0.25 / height, wspace=0.08, hspace=0.12)
+    if lines:
+        figure.text(
+            0.5, 0.05 / height, "\n".join(lines), fontsize=7, family="monospace", ha="center", va="bottom", ma="left"
+        )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     if path is not None:
@@ -215,9 +219,11 @@ def _plot_tree(axis: Any, small: TreeSummary, tree: int, palette: _Palette) -> N
         return
     labels, ends, kinds = expand(small, tree)
     x, y = _places(len(labels), [-1, *ends[1].tolist()])
-    for node, kind in zip(ends[0].tolist(), kinds.tolist(), strict=True):
-        parent = int(ends[1][node - 1])
-        axis.plot([x[node], x[parent]], [y[node], y[parent]], color="0.6", lw=0.8, zorder=1)
+    gap = float("nan")  # between the lines of one plot
+    pairs = list(zip(*ends.tolist(), strict=True))
+    lines = [[(at[child], at[parent], gap) for child, parent in pairs] for at in (x, y)]
+    axis.plot(*(list(itertools.chain(*line)) for line in lines), color="0.6", lw=0.8, zorder=1)
+    for (node, parent), kind in zip(pairs, kinds.tolist(), strict=True):
         if size <= _WRITTEN and (text := palette.edge(kind)):
             middle = (0.6 * x[node] + 0.4 * x[parent], 0.6 * y[node] + 0.4 * y[parent])
             axis.text(*middle, text, ha="center", va="center", fontsize=6, color="0.35", zorder=2, bbox=_HALO)
@@ -232,10 +238,10 @@ def _plot_tree(axis: Any, small: TreeSummary, tree: int, palette: _Palette) -> N
 _HALO: Final = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
 
 
-def _places(nodes: int, parent: list[int]) -> tuple[list[float], list[int]]:
+def _places(nodes: int, parent: list[int]) -> tuple[list[float], list[float]]:
     """Where nodes are drawn: leaves side by side, a parent above the middle of its children; y is minus the depth."""
     children: list[list[int]] = [[] for _ in range(nodes)]
-    y = [0] * nodes
+    y = [0.0] * nodes
     for node in range(1, nodes):
         children[parent[node]].append(node)
         y[node] = y[parent[node]] - 1
