@@ -16,6 +16,7 @@ from dd.downstream import architectures, continual, rank_architectures
 from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, WriteError
 from dd.evaluation import EvalReport
 from dd.experts import ExpertRecipe, load_recipe
+from dd.export import dataset_card, push_to_hub, to_hf, to_imagefolder, to_tensorboard
 from dd.importers import import_buffer, import_folder, import_pt
 from dd.leaderboard import Benchmark
 from dd.many import distill_many
@@ -76,6 +77,9 @@ __all__ = [
     "distill_many",
     "estimate",
     "evaluate",
+    "dataset_card",
+    "from_hf",
+    "from_webdataset",
     "import_buffer",
     "import_folder",
     "import_pt",
@@ -89,7 +93,11 @@ __all__ = [
     "neighbours",
     "rank_architectures",
     "robustness",
+    "push_to_hub",
     "teach",
+    "to_hf",
+    "to_imagefolder",
+    "to_tensorboard",
     "train",
     "verify",
 ]

@@ -1,0 +1,138 @@
+"""Data of other libraries as map-style Datasets of (image, label): Hugging Face's, and tar shards of WebDataset."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, final
+
+from PIL import Image
+
+from dd.errors import DamagedError, MissingError, refuse
+
+_PICTURES: Final = ("png", "jpg", "jpeg", "webp", "bmp", "ppm")
+
+
+@final
+class HubImages:
+    """A Hugging Face dataset (one split, map-style) as (PIL image, int label) pairs, read when they are asked for.
+
+    Attributes:
+        classes: names of a `ClassLabel` column; absent where the labels have no names.
+    """
+
+    def __init__(self, data: Any, image: str, label: str) -> None:
+        self._data, self._image, self._label = data, image, label
+        names = getattr((getattr(data, "features", None) or {}).get(label), "names", None)
+        if names:
+            self.classes = list(names)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        row = self._data[int(index)]
+        return _three_or_one(row[self._image]), int(row[self._label])
+
+
+def from_hf(data: Any, image: str | None = None, label: str | None = None) -> HubImages:
+    """A Hugging Face image dataset for `dd.distill`, or for `dd.Images(train=…, test=…)`.
+
+    Args:
+        data: one split, not streamed: `load_dataset(NAME, split="train")`.
+        image, label: columns; `None`: the one called `image` or `img`, and `label` or `labels`.
+
+    Raises:
+        InputError: several splits, a stream, no row, or no such column.
+    """
+    if isinstance(data, Mapping):
+        raise refuse(
+            "data", "one split of a Hugging Face dataset", f"splits {', '.join(map(str, data))}", "Choose one."
+        )
+    if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+        raise refuse("data", "a map-style dataset", type(data).__name__, "Load it without streaming.")
+    if not len(data):
+        raise refuse("data", "at least one row", "none")
+    columns = list(getattr(data, "column_names", None) or data[0])
+    return HubImages(data, _column(image, ("image", "img"), columns), _column(label, ("label", "labels"), columns))
+
+
+def _column(given: str | None, usual: tuple[str, ...], columns: list[str]) -> str:
+    found = [name for name in ((given,) if given is not None else usual) if name in columns]
+    if not found:
+        wanted = repr(given) if given is not None else " or ".join(map(repr, usual))
+        raise refuse("data", f"a dataset with a column {wanted}", ", ".join(columns), "Name it.")
+    return found[0]
+
+
+@final
+class TarImages:
+    """Pictures and labels of WebDataset tar shards, kept as the compressed bytes that they are."""
+
+    def __init__(self, samples: list[tuple[str, bytes, int]]) -> None:
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        key, data, label = self._samples[index]
+        try:
+            return _three_or_one(Image.open(io.BytesIO(data))), label
+        except OSError as error:
+            raise DamagedError(f"the picture of sample {key!r} cannot be read ({error}).") from error
+
+
+def from_webdataset(shards: str | Path | Iterable[str | Path], label: str = "cls") -> TarImages:
+    """Tar shards in the layout of WebDataset: files of one name are a sample, `KEY.png` (or jpg, …) and `KEY.cls`.
+
+    Args:
+        shards: tar files, in order. They are read once; nothing is unpacked onto the disk.
+        label: the extension that holds the class, a whole number as text.
+
+    Raises:
+        InputError: no sample.
+        MissingError, DamagedError: a shard is not there or no tar file, or a sample without picture or label.
+    """
+    paths = [Path(shards)] if isinstance(shards, str | Path) else [Path(shard) for shard in shards]
+    samples = [sample for path in paths for sample in _read(path, label)]
+    if not samples:
+        raise refuse("shards", "tar files with at least one sample", "none")
+    return TarImages(samples)
+
+
+def _read(path: Path, label: str) -> list[tuple[str, bytes, int]]:
+    parts: dict[str, dict[str, bytes]] = {}
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                folder, _, name = member.name.rpartition("/")
+                stem, _, extension = name.partition(".")
+                file = tar.extractfile(member) if member.isfile() else None
+                if file is not None:
+                    parts.setdefault(f"{folder}/{stem}", {})[extension.lower()] = file.read()
+    except FileNotFoundError as error:
+        raise MissingError(f"no file {path}") from error
+    except (tarfile.TarError, OSError) as error:
+        raise DamagedError(f"{path} is not a tar file ({error}).") from error
+    samples = []
+    for key, found in parts.items():
+        picture = next((found[kind] for kind in _PICTURES if kind in found), None)
+        if picture is None or label not in found:
+            raise DamagedError(
+                f"sample {key!r} of {path} has {', '.join(sorted(found))}; it needs a picture and .{label}."
+            )
+        try:
+            samples.append((key, picture, int(found[label])))
+        except ValueError as error:
+            raise DamagedError(f"the label of sample {key!r} in {path} is not a whole number.") from error
+    return samples
+
+
+def _three_or_one(picture: Any) -> Any:
+    """A PIL image in grey or in colour; what is none is left to `as_split`."""
+    if isinstance(picture, Image.Image) and picture.mode not in ("L", "RGB"):
+        return picture.convert("L" if picture.mode in ("1", "I", "I;16") else "RGB")
+    return picture
