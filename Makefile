@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-slow check format bench records clean
+.PHONY: help demo test test-slow check format bench records docs clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
@@ -39,6 +39,9 @@ records: .venv/installed  ## the measured tables; resumes where it stopped (hour
 	$(BIN)/python scripts/records/run.py --root $(or $(ROOT),data)
 	$(BIN)/python scripts/records/settings.py --root $(or $(ROOT),data)
 	$(BIN)/python scripts/records/graphs.py --root $(or $(ROOT),data)
+
+docs: .venv/installed  ## rewrite docs/methods/ from docstrings, presets and records
+	$(BIN)/python scripts/docs/methods.py
 
 clean:  ## remove the environment and the runs
 	rm -rf .venv runs build *.egg-info

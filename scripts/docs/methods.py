@@ -1,0 +1,164 @@
+"""A page a method in `docs/methods/`, from docstrings, presets and records: `python scripts/docs/methods.py [--check]`.
+
+`--check` writes nothing and exits with 1 where a page is not what it would write.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from dd.evaluation import mean_std
+from dd.methods import BASELINE_METHODS, GRAPH_METHODS, METHODS
+from dd.presets import _file, cite, preset, rows
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ROOT / "docs" / "methods"
+RECORDS = ROOT / "scripts" / "records"
+WHEN = {
+    "mtt": "The plain baseline of trajectory matching: few images a class, experts at hand or cheap to train.",
+    "ftd": "As `mtt`, where experts can be trained twice as long: flat trajectories are easier to follow.",
+    "ast": "To study the parts: each of them is an option of its own.",
+    "tesla": "Where memory is short: its gradient needs no graph through the student. The default engine needs little "
+    "memory too, and is exact.",
+    "datm": "More images a class: the difficulty of the matched window grows, and labels are learned.",
+    "sre2l": "Large images and many classes: no bilevel loop. Labels are large.",
+    "sre2l++": "As `sre2l`, from real patches, labelled as the student's batches are normalised.",
+    "cvdd": "As `sre2l++` where several teachers can be trained: their votes make the set less tied to one network.",
+    "rded": "No optimisation at all: seconds after the teacher is there.",
+    "infer": "Where the bytes of labels count: one static label an image, one compensator for all classes.",
+    "mirage": "Graph classification within a few kilobytes; no network and no GPU is needed to distil.",
+    "random": "The line that every method has to beat.",
+    "class_mean": "The line to beat at one image a class.",
+    "herding": "The usual coreset beside a distilled set.",
+    "k_center": "A coreset that covers the class, outliers included.",
+}
+
+
+def page(name: str) -> str:
+    """The Markdown of a method."""
+    known = _file(name)
+    title = known.get("title", "Baseline" if name in BASELINE_METHODS else name)
+    parts = [f"# `{name}`: {title}", "*Made by `scripts/docs/methods.py`; do not edit.*", _about(name)]
+    parts.append(f"**When to use it.** {WHEN[name]}")
+    data = "NCI1" if name in GRAPH_METHODS else "digits"
+    budget = "" if name in GRAPH_METHODS else f", ipc={1 if name == 'class_mean' else 10}"
+    code = f'small = dd.distill("{data}", "{name}"{budget})\nprint(dd.evaluate(small, "{data}"))'
+    parts.append(f"```python\nimport dd\n\n{code}\n```")
+    parts.append("## Fields\n\nDefaults; a preset changes them as the tables below say.\n\n" + _fields(name))
+    if found := rows(name):
+        parts.append("## Presets\n\n" + _presets(found))
+    if measured := _measured(name):
+        parts.append("## Measured here\n\n" + measured)
+    if known:
+        parts.append("## Citation\n\n```bibtex\n" + cite(name).partition("\n\n")[2] + "\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def _about(name: str) -> str:
+    text = inspect.getdoc(METHODS[name]) or ""
+    return re.split(r"\n\n(?:Attributes|Raises):", text)[0]
+
+
+def _value(name: str) -> Any:
+    """The method as the default preset makes it."""
+    if name in GRAPH_METHODS:
+        return METHODS[name](**preset(name, None, None, "cpu").fields)
+    ipc = 1 if name == "class_mean" else 10
+    return METHODS[name](**{**preset(name, None, ipc, "cpu").fields, "ipc": ipc})
+
+
+def _fields(name: str) -> str:
+    """A line a field with what its class says of it."""
+    value = _value(name)
+    told = _attributes(type(value))
+    lines = ["| field | default | what |", "|---|---|---|"]
+    for field in dataclasses.fields(value):
+        held = getattr(value, field.name)
+        what = told.get(field.name) or next((text for text in told.values() if f"`{field.name}`" in text), "")
+        shown = type(held).__name__ if dataclasses.is_dataclass(held) else repr(held)
+        lines.append(f"| `{field.name}` | {_cell('`' + shown + '`')} | {_cell(what)} |")
+    return "\n".join(lines)
+
+
+def _attributes(kind: type) -> dict[str, str]:
+    """Field → text of the section `Attributes` of a docstring; fields that share a line share its text."""
+    section = (inspect.getdoc(kind) or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+    found: dict[str, str] = {}
+    for block in re.split(r"\n    (?=\w)", "\n" + section.replace("\n        ", " ")):
+        names, _, text = block.strip().partition(": ")
+        found.update({part.strip(): text for part in names.split(",")})
+    return found
+
+
+def _presets(found: list[dict[str, Any]]) -> str:
+    """Published and own rows, with what they reached where that was published."""
+    lines = ["| data | images a class | tier | verified | published % | source |", "|---|---|---|---|---|---|"]
+    for row in found:
+        told = row.get("published") or {}
+        spread = f" ± {100 * told['std']:.1f}" if "std" in told else ""
+        mark = "" if told.get("verified", True) else "?"
+        mean = f"{100 * told['mean']:.1f}{spread}{mark}" if told else ""
+        cells = (row["dataset"], row.get("ipc", "any"), row["tier"], "yes" if row["verified"] else "no", mean)
+        lines.append("| " + " | ".join(map(str, cells)) + f" | {_cell(row['source'])} |")
+    return "\n".join(lines) + "\n\nA question mark: that accuracy was not verified. `default` is for other data."
+
+
+def _measured(name: str) -> str:
+    """Cells of the records: mean over sets where there are several."""
+    cells: dict[tuple[str, str, Any], list[dict[str, Any]]] = defaultdict(list)
+    for path in sorted(RECORDS.glob("*-seed*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        job = record.get("job", {})
+        if str(job.get("method", "")).split(" ")[0] == name and "report" in record:
+            cells[job["dataset"], job["method"], job["ipc"]].append(record)
+    if not cells:
+        return ""
+    lines = ["| data | set | images a class | accuracy % | sets × networks | bytes | distil s |", "|" + "---|" * 7]
+    for (data, row, ipc), records in sorted(cells.items(), key=lambda item: tuple(map(str, item[0]))):
+        first = [record["report"]["rows"][0] for record in records]
+        values = [r["mean"] for r in first] if len(first) > 1 else first[0]["values"]
+        mean, std = mean_std(values)
+        spread = "" if std is None else f" ± {100 * std:.1f}"
+        seconds = sum(record["distill_seconds"] for record in records) / len(records)
+        size = records[0]["report"]["bytes"]["total"]
+        counts = f"{len(records)} × {first[0]['n']}"
+        lines.append(f"| {data} | {row} | {ipc} | {100 * mean:.1f}{spread} | {counts} | {size:,} | {seconds:.0f} |")
+    return (
+        "\n".join(lines) + "\n\n± is over sets where there are several, else over networks; two cores, `cpu` presets."
+    )
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def pages() -> dict[Path, str]:
+    """Every page by its path, and the list of them."""
+    made = {PAGES / f"{name.replace('++', 'pp')}.md": page(name) for name in METHODS}
+    lines = ["# Methods", "", "*Made by `scripts/docs/methods.py`; do not edit.*", ""]
+    for name in METHODS:
+        lines.append(f"- [`{name}`]({name.replace('++', 'pp')}.md): {WHEN[name]}")
+    return {**made, PAGES / "README.md": "\n".join(lines) + "\n"}
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or compare them."""
+    old = [path for path, text in pages().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    if "--check" in arguments:
+        print("\n".join(f"{path.relative_to(ROOT)} is not current" for path in old), end="\n" if old else "")
+        return 1 if old else 0
+    for path in old:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(pages()[path], encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

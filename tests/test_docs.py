@@ -1,0 +1,58 @@
+"""The pages of the methods are what their docstrings, presets and records say, and the notebooks run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dd.methods import METHODS
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture
+def methods(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "docs"))
+    import methods
+
+    return methods
+
+
+def test_pages_are_current(methods: Any) -> None:
+    made = methods.pages()
+    assert set((ROOT / "docs" / "methods").glob("*.md")) == set(made)
+    stale = [path.name for path, text in made.items() if path.read_text(encoding="utf-8") != text]
+    assert not stale, "run `make docs`"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_page_has_every_field_told(methods: Any, name: str) -> None:
+    text = methods.page(name)
+    lines = re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", text, re.MULTILINE)
+    assert {"name", "train"} <= {field for field, _ in lines}
+    untold = [field for field, told in lines if not told]
+    assert set(untold) <= {"name"}
+
+
+def test_both_notebooks_are_there() -> None:
+    assert [path.stem for path in NOTEBOOKS] == ["graphs", "trajectory_matching"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_run_and_are_clean(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DD_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    assert notebook["nbformat"] == 4
+    names: dict[str, Any] = {"__name__": "__main__"}
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert cells
+    for number, cell in enumerate(cells):
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+        exec(compile("".join(cell["source"]), f"{path.name}, cell {number}", "exec"), names)
