@@ -93,6 +93,7 @@ def _best(folder: Path, board: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
         "rows": [_row(r) for r in (best, *beside)],
         "bytes": best["bytes"],
         "origin": cell["origin"],
+        "notes": ["The set shown is the one with the highest test score of the leaderboard: a choice of what to show."],
     }
     return folder / "runs" / _run_name(board, best), told
 
