@@ -281,5 +281,5 @@ def test_data_that_is_not_there_is_named(tmp_path: Path) -> None:
         distil("nci1", root=tmp_path)
     with pytest.raises(InputError, match="`split` must be a whole number from 0 on, or 'published'; got -1"):
         distil(as_list(split()), split=-1)
-    with pytest.raises(InputError, match="graphs without any. A graph without edges is a bag of nodes"):
+    with pytest.raises(InputError, match=r"graphs without any. A graph without edges is a bag of nodes"):
         distil([Data(x=d.x, edge_index=d.edge_index[:, :0], y=d.y) for d in as_list(split())])

@@ -14,6 +14,7 @@ from scipy import stats
 from dd.evaluation import mean_std
 from dd.evaluation.scores import Interval, corrected_interval
 from dd.files import read_json
+from dd.presets import rows
 
 HERE: Final = Path(__file__).resolve().parent
 SIZES: Final = ("published", "512", "2048", "8192")
@@ -105,8 +106,20 @@ def whole_table(name: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
             own = row.startswith("random graphs") or rival is None
             cells += [text, "" if own or rival is None else difference(records, held, rival)]
         lines.append(f"| {row} | {model} | {' | '.join(cells)} |")
-    lines += ["", *_alone(last, early), "", *_summaries(records), ""]
+    lines += ["", *_alone(last, early), *_published(name), "", *_summaries(records), ""]
     return lines
+
+
+def _published(name: str) -> list[str]:
+    """The published figure of the data set, with its source and mark."""
+    row = next((r for r in rows("mirage") if r["tier"] == "paper" and r["dataset"] == name), None)
+    if row is None or "published" not in row:
+        return []
+    told = row["published"]
+    text = f"* published ({row['train']['model']}): {100 * told['mean']:.1f}"
+    text += f" ± {100 * told['std']:.1f}" if "std" in told else ""
+    text += "" if told["verified"] else ", not verified"
+    return [f"{text} ({told['source']}); other networks, epochs and choice of restarts than here"]
 
 
 def _alone(last: Mapping[Key, Mapping[int, float]], early: Mapping[Key, Mapping[int, float]]) -> list[str]:

@@ -330,7 +330,8 @@ def edited(path: Path, **meta: Any) -> Path:
     [
         ({"format": 2}, r"x\.safetensors has format version 2; this version reads 1\. Upgrade dd"),
         ({"format": None}, r"x\.safetensors has format version None"),
-        ({"kind": "trees"}, r"x\.safetensors is not a synthetic image set but 'trees'"),
+        ({"kind": "trees"}, r"x\.safetensors is not a whole summary of trees: 'level.sizes'"),
+        ({"kind": "voxels"}, r"x\.safetensors is not a synthetic image set but 'voxels'"),
         ({"sha256": {}}, r"tensor `images` of .*x\.safetensors does not match its checksum"),
         ({"recipe": {"warmup": 1}}, r"x\.safetensors holds what no set can have \(unknown recipe field 'warmup'"),
         ({"recipe": {"lr": "high"}}, r"x\.safetensors holds what no set can have \(`lr` must be a finite number"),
