@@ -176,7 +176,7 @@ def to_tensorboard(run: str | Path, folder: str | Path | None = None) -> Path:
 def _datasets() -> Any:
     """Hugging Face's `datasets`; a folder of that name is none."""
     try:
-        from datasets import load_dataset  # type: ignore[attr-defined]  # a bare folder `datasets/` imports too
+        from datasets import load_dataset
     except ImportError as error:
         raise MissingError('Hugging Face datasets is missing: pip install "dd-distillation[hub]"') from error
     del load_dataset
