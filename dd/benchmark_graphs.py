@@ -93,7 +93,7 @@ class GraphBench:
             None if isinstance(lr, str) else float(lr),
         )
         for name in models:
-            row = next(judge._trained(unit.set, self._models[name], own)) if unit.networks else judge.read(unit.set)
+            row = next(judge.trained(unit.set, self._models[name], own)) if unit.networks else judge.read(unit.set)
             yield {
                 "metric": row.metric,
                 "values": list(row.values),

@@ -20,7 +20,7 @@ from dd.evaluation.scores import METRICS
 from dd.evaluation.trees import AnyGraphModel, GraphLearner, NaiveBayesLearner, TreeLearner
 from dd.methods import Run
 from dd.methods.mirage.baselines import graph_bytes, herding, random_graphs, random_trees
-from dd.methods.mirage.build import Entry, build, mean_leaves, whole_graph
+from dd.methods.mirage.build import Entry, build, leaf_degrees, whole_graph
 from dd.methods.mirage.select import Costs
 from dd.methods.mirage.transactions import Transactions, chunks, transactions
 from dd.seeding import child_seed
@@ -64,15 +64,19 @@ class GraphJudge:
         if self.early_stop and self.real.val is None:
             raise refuse("early_stop", "False for data without validation graphs", True)
 
+    @property
+    def _exact(self) -> bool:
+        """Whether the summary tells leaves apart by their degree."""
+        return bool(self.small.levels[0].trunc.any())
+
     @cached_property
     def _found(self) -> Transactions:
-        exact = bool(self.small.levels[0].trunc.any())
         return transactions(
             chunks(self.real.train),
             self.small.codes,
             self.small.depth,
             self.real.num_classes,
-            leaf_degree=exact,
+            leaf_degree=self._exact,
             isolated=True,
         )[-1]
 
@@ -101,9 +105,10 @@ class GraphJudge:
                 yield self.read(label)
                 continue
             for model in models:
-                yield from self._trained(label, model, label == name)
+                yield from self.trained(label, model, label == name)
 
-    def _trained(self, label: str, model: AnyGraphModel | None, own: bool) -> Iterator[Row]:
+    def trained(self, label: str, model: AnyGraphModel | None, own: bool) -> Iterator[Row]:
+        """The row of a set under one model, and with `early_stop` that of the same trainings stopped early."""
         start = time.monotonic()
         learner = TreeLearner(model=model, steps=self.steps, lr=self.lr, device=self.run.device, metric=self.metric)
         recipe = learner.recipe(self.small)
@@ -182,9 +187,7 @@ class GraphJudge:
             entries = [whole_graph(self._found, g) for g in range(len(self._found))]
         else:
             entries = random_trees(self._found, costs, self.shares, self.run.seed, draw)
-        leaves = mean_leaves(self._found, {"label": codes.nodes(self.real.train), "degree": self.real.train.degree})
-        if self.small.levels[0].trunc.any():
-            leaves = torch.from_numpy(self._found.tables[0].trunc).float()
+        leaves = leaf_degrees(self._found, codes, self.real.train, self._exact)
         return build(
             self._found,
             entries,

@@ -2,56 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import warnings
 from collections import Counter
-from typing import Any
 
 import pytest
 import torch
-from reference.trees import explicit_tree, random_graphs
+from reference.summaries import distil, evaluate, graphs
+from reference.trees import explicit_tree
 
-from dd.compare_graphs import GraphJudge, evaluate_graphs
+from dd.compare_graphs import GraphJudge
 from dd.data.codes import fit_codes
 from dd.data.graphs import Graphs, GraphSplit
 from dd.errors import InputError
-from dd.evaluation import EvalReport
 from dd.evaluation.scores import auroc
-from dd.methods import Mirage, Run
+from dd.methods import Run
 from dd.methods.mirage.baselines import herding
 from dd.methods.mirage.baselines import random_graphs as random_whole
-from dd.synthetic import TreeRecipe, TreeSummary
-
-FAST = TreeRecipe(model="gin(width=8)", steps=4, lr=0.01)
-OPTIONS: dict[str, Any] = {"features": (2,), "edge_features": (2,), "probability": 0.3}
-
-
-def graphs(seed: int = 0, classes: int = 2, count: int = 24, **options: Any) -> Graphs:
-    """Random graphs; those of class 1 are larger, so that the number of nodes tells something."""
-
-    def part(n: int, shift: int) -> GraphSplit:
-        sizes = [5 + i % classes + i % 3 for i in range(n)]
-        return random_graphs(100 * seed + shift, sizes, classes=classes, **OPTIONS | options)
-
-    names = tuple(f"c{k}" for k in range(classes))
-    return Graphs(train=part(count, 1), val=part(12, 2), test=part(18, 3), classes=names, name="toy", rule="random")
-
-
-def distil(real: Graphs, **fields: Any) -> TreeSummary:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        (step,) = Mirage(**{"depth": 1, "budget_bytes": 500, "train": FAST, **fields}).distill(real, Run())
-    made = step.candidates[0].set
-    assert isinstance(made, TreeSummary)
-    told = {"dataset": real.name, "split": real.split, "rule": real.rule, "data_sha256": real.fingerprint}
-    return dataclasses.replace(made, provenance={**told, "protocol": "clean", "selection": "last iterate"})
-
-
-def evaluate(small: TreeSummary, real: Graphs, **changes: Any) -> EvalReport:
-    options: dict[str, Any] = {"models": None, "baselines": (), "run": Run(), "path": None, "metric": None}
-    options |= {"lr": "recipe", "steps": None, "repeats": 2, "early_stop": False}
-    return evaluate_graphs(small, real, **options | changes)
+from dd.synthetic import TreeSummary
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,12 @@ import tomllib
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, TypeVar, final
 
 from dd._home import shipped
 from dd.errors import DamagedError, unknown
 
+AnyCard = TypeVar("AnyCard")
 KINDS: Final = ("embedded", "torchvision", "folder")
 
 
@@ -118,12 +119,17 @@ def load_card(name: str) -> Card:
 
 
 def parse_card(values: dict[str, Any], file: Path) -> Card:
-    """A card from the values of its TOML file; every field must be there and nothing else.
+    """`checked_card` of an image data set."""
+    return checked_card(Card, values, file)
+
+
+def checked_card(kind: type[AnyCard], values: dict[str, Any], file: Path) -> AnyCard:
+    """A card of some kind from the values of its TOML file; every field must be there and nothing else.
 
     Raises:
         DamagedError: a field is missing, unknown or inconsistent.
     """
-    known = {field.name for field in fields(Card)}
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     if missing := sorted(known - values.keys()):
         raise DamagedError(f"card {file.name}: missing {', '.join(missing)}.")
     if extra := sorted(values.keys() - known):
@@ -131,7 +137,7 @@ def parse_card(values: dict[str, Any], file: Path) -> Card:
     if values["name"] != file.stem:
         raise DamagedError(f"card {file.name}: `name` must be {file.stem!r}; got {values['name']!r}.")
     frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return Card(**{**frozen, "layout": values["layout"].strip(), "notes": values["notes"].strip()})
+    return kind(**{**frozen, "layout": values["layout"].strip(), "notes": values["notes"].strip()})
 
 
 @lru_cache

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
 from dd._home import shipped
-from dd.data.card import list_cards, read_toml
+from dd.data.card import checked_card, list_cards, read_toml
 from dd.errors import DamagedError, unknown
 
 GRAPH_KINDS: Final = {"tu": ("raw",), "smiles": ("rdkit",), "embedded": ("digits",)}
@@ -111,17 +111,5 @@ def load_graph_card(name: str) -> GraphCard:
 
 
 def parse_graph_card(values: dict[str, Any], file: Path) -> GraphCard:
-    """A card from the values of its TOML file; every field must be there and nothing else.
-
-    Raises:
-        DamagedError: a field is missing, unknown or inconsistent.
-    """
-    known = {field.name for field in fields(GraphCard)}
-    if missing := sorted(known - values.keys()):
-        raise DamagedError(f"card {file.name}: missing {', '.join(missing)}.")
-    if extra := sorted(values.keys() - known):
-        raise DamagedError(f"card {file.name}: unknown {', '.join(extra)}.")
-    if values["name"] != file.stem:
-        raise DamagedError(f"card {file.name}: `name` must be {file.stem!r}; got {values['name']!r}.")
-    frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return GraphCard(**{**frozen, "layout": values["layout"].strip(), "notes": values["notes"].strip()})
+    """`checked_card` of a graph data set."""
+    return checked_card(GraphCard, values, file)

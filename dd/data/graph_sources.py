@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from dd._home import home
+from dd.data.absent import missing_files
 from dd.data.graph_card import GraphCard
 from dd.data.graph_splits import Rows
 from dd.data.graphs import Graphs, GraphSplit, graph_split
@@ -56,7 +57,7 @@ def find_graphs(card: GraphCard, root: str | None, download: bool) -> Path:
     if found is not None:
         return found
     if not download or not card.downloadable:
-        raise MissingError(_missing(card, store, places, download))
+        raise MissingError(missing_files(card, store, places, download))
     try:
         with contextlib.redirect_stdout(sys.stderr):
             _download(card, places[0])
@@ -87,19 +88,6 @@ def _download(card: GraphCard, target: Path) -> None:
         target.mkdir(exist_ok=True)
         for file in made.iterdir():
             file.rename(target / file.name)
-
-
-def _missing(card: GraphCard, store: Path, places: list[Path], download: bool) -> str:
-    if card.downloadable:
-        way = "Give `download=True` (`--download`) to fetch it"
-    else:
-        asked = " (`download` was given)" if download else ""
-        way = f"It is not fetched by this library{asked}: get it from {card.url}"
-    looked = ", ".join(str(place) for place in places)
-    return (
-        f"the files of {card.name!r} are not there; looked for {card.marker} in {looked}. Expected layout:\n"
-        f"{card.layout}\n(ROOT is {store}). {way}, or give the folder that has it as `root=`."
-    )
 
 
 def tu_graphs(folder: Path, name: str, labels: tuple[int, ...]) -> Source:

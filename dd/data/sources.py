@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dd import seeding
 from dd._home import home
+from dd.data.absent import missing_files
 from dd.data.card import Card
 from dd.data.folders import index_ilsvrc, index_tiny, split_files
 from dd.data.resize import fit_all
@@ -75,7 +76,7 @@ def find(card: Card, root: str | None, download: bool) -> Path:
     if found is not None and not (download and card.kind == "torchvision"):
         return found
     if not download or not card.downloadable:
-        raise MissingError(_missing(card, store, places, download))
+        raise MissingError(missing_files(card, store, places, download))
     # A root of one's own is used as torchvision uses it; the library's store has a folder for each set. What
     # is there already is completed: torchvision fetches only the files that are missing or damaged.
     target = found or (store if root is not None else store / card.name)
@@ -101,19 +102,6 @@ def _download(card: Card, target: Path) -> None:
         return
     name = card.archive.rsplit("/", 1)[-1]
     download_and_extract_archive(card.archive, str(target), filename=name, md5=card.checksums[name])
-
-
-def _missing(card: Card, store: Path, places: list[Path], download: bool) -> str:
-    if card.downloadable:
-        way = "Give `download=True` (`--download`) to fetch it"
-    else:
-        asked = " (`download` was given)" if download else ""
-        way = f"It is not fetched by this library{asked}: get it from {card.url}"
-    looked = ", ".join(str(place) for place in places)
-    return (
-        f"the files of {card.name!r} are not there; looked for {card.marker} in {looked}. Expected layout:\n"
-        f"{card.layout}\n(ROOT is {store}). {way}, or give the folder that has it as `root=`."
-    )
 
 
 def _assert_counts(card: Card, base: Path, labels: list[int], test: int, classes: int) -> None:

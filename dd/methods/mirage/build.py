@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dd.data.codes import Codes
+from dd.data.graphs import GraphSplit
 from dd.data.refine import Ints, Runs, Table, take_rows
 from dd.methods.mirage.select import Pattern, holders
 from dd.methods.mirage.transactions import Transactions
@@ -114,10 +115,15 @@ def _level(label: Ints, trunc: Ints, runs: Runs) -> Level:
     )
 
 
-def mean_leaves(found: Transactions, rows: Mapping[str, Tensor]) -> Tensor:
-    """Mean degree that a leaf of each label stands for: Σ deg² / Σ deg over its nodes, as a node of degree n is a leaf
-    n times; float32, one a tree of depth 0. `rows` has `label` and `degree` `[V]`."""
-    labels, degree = rows["label"], rows["degree"].double()
+def leaf_degrees(found: Transactions, codes: Codes, train: GraphSplit, exact: bool) -> Tensor:
+    """Degree that a leaf stands for, float32, one a tree of depth 0.
+
+    `exact`: leaves are told apart by it. Else the mean of each label, Σ deg² / Σ deg over its training nodes, as a node
+    of degree n is a leaf n times.
+    """
+    if exact:
+        return torch.from_numpy(found.tables[0].trunc).float()
+    labels, degree = codes.nodes(train), train.degree.double()
     size = int(labels.max()) + 1 if len(labels) else 1
     once = torch.zeros(size, dtype=torch.float64).index_add_(0, labels, degree)
     twice = torch.zeros(size, dtype=torch.float64).index_add_(0, labels, degree**2)

@@ -18,7 +18,7 @@ from dd.data.codes import NODE_LABELS, Codes, fit_codes
 from dd.data.graphs import Graphs
 from dd.errors import InputError, refuse
 from dd.methods.base import Candidate, Run, Step
-from dd.methods.mirage.build import build, entry, mean_leaves
+from dd.methods.mirage.build import build, entry, leaf_degrees
 from dd.methods.mirage.mine import KINDS
 from dd.methods.mirage.select import Costs, Pattern, by_budget, by_threshold, first_cost
 from dd.methods.mirage.transactions import Transactions, chunks, transactions
@@ -198,10 +198,7 @@ class Mirage:
     def _summary(
         self, real: Graphs, codes: Codes, found: Transactions, patterns: Sequence[Pattern], costs: Costs
     ) -> TreeSummary:
-        if self.leaf_degree == "exact":
-            leaves = torch.from_numpy(found.tables[0].trunc).float()
-        else:
-            leaves = mean_leaves(found, {"label": codes.nodes(real.train), "degree": real.train.degree})
+        leaves = leaf_degrees(found, codes, real.train, exact=self.leaf_degree == "exact")
         return build(
             found,
             [entry(found, p) for p in patterns],
