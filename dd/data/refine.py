@@ -14,24 +14,40 @@ run by run, and on a collision all is done again with another salt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, final
+from typing import Final, NamedTuple, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dd.data.codes import Codes
 from dd.data.graphs import GraphSplit
+from dd.data.growing import Growing
 from dd.errors import DDError, InputError
 
 Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 SALTS: Final = 4
+Made = TypeVar("Made")
 
 
 class Collision(Exception):
     """Two different trees have one hash."""
+
+
+def salted(make: Callable[[int], Made]) -> Made:
+    """What `make` makes under the first salt without a collision.
+
+    Raises:
+        DDError: every salt of `SALTS` collides.
+    """
+    for salt in range(SALTS):
+        try:
+            return make(salt)
+        except Collision:
+            continue
+    raise DDError(f"{SALTS} hashes of 64 bits collided one after the other; please report this data set.")
 
 
 class Rows(NamedTuple):
@@ -104,35 +120,14 @@ def hash_leaves(label: Ints, leaf: Ints, salt: int) -> Hashes:
     return mix(hash_labels(label, salt) + mix(_word(leaf)))
 
 
-class _Growing:
-    """An array that is appended to in amortised constant time."""
-
-    def __init__(self, dtype: np.dtype[np.generic] | type) -> None:
-        self._data = np.empty(1024, dtype)
-        self.size = 0
-
-    def append(self, values: NDArray[np.generic]) -> None:
-        need = self.size + len(values)
-        if need > len(self._data):
-            grown = np.empty(max(need, len(self._data) * 3 // 2), self._data.dtype)
-            grown[: self.size] = self._data[: self.size]
-            self._data = grown
-        self._data[self.size : need] = values
-        self.size = need
-
-    @property
-    def view(self) -> NDArray[np.generic]:
-        return self._data[: self.size]
-
-
 class _Depth:
     """The distinct trees of one depth so far, and how to find one by its hash."""
 
     def __init__(self) -> None:
-        self.columns = {n: _Growing(np.int32) for n in ("label", "trunc", "child", "edge", "count")}
-        self.ptr = _Growing(np.int64)
+        self.columns = {n: Growing(np.int32) for n in ("label", "trunc", "child", "edge", "count")}
+        self.ptr = Growing(np.int64)
         self.ptr.append(np.zeros(1, np.int64))
-        self.hash = _Growing(np.uint64)
+        self.hash = Growing(np.uint64)
         self._sorted: Hashes = np.empty(0, np.uint64)
         self._order: NDArray[np.int32] = np.empty(0, np.int32)
 

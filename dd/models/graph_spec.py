@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from dd.errors import refuse, unknown
 from dd.models.gnn import GraphNet
 from dd.models.rounds import PlainGraphs, TreeDag
-from dd.models.spec import Value, canonical, check_options, defaults, read_call, write_call
+from dd.models.spec import Value, call_factory, canonical, check_options, defaults, read_call, write_call
 from dd.seeding import isolated
 
 Sizes = Sequence[int]
@@ -178,14 +177,8 @@ class GraphModel:
         Raises:
             InputError: the factory cannot be called with (node_sizes, edge_sizes, classes, layers).
         """
-        try:
-            inspect.signature(self.factory).bind(node_sizes, edge_sizes, classes, depth)
-        except TypeError as error:
-            expected = "callable as f(node_sizes, edge_sizes, classes, layers)"
-            raise refuse("factory", expected, f"{self}: {error}") from error
-        except ValueError:
-            pass  # some callables in C have no signature; calling them will tell
-        return self.factory(node_sizes, edge_sizes, classes, depth)
+        form = "f(node_sizes, edge_sizes, classes, layers)"
+        return call_factory(self.factory, f"{self}", form, node_sizes, edge_sizes, classes, depth)
 
 
 def as_graph_spec(value: str | GraphSpec | GraphModel | GraphFactory) -> GraphSpec | GraphModel:

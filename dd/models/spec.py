@@ -254,14 +254,22 @@ class Model:
         Raises:
             InputError: the factory cannot be called with (channels, classes, size).
         """
-        try:
-            inspect.signature(self.factory).bind(channels, classes, size)
-        except TypeError as error:
-            expected = "callable as f(channels, classes, size)"
-            raise refuse("factory", expected, f"{self}: {error}") from error
-        except ValueError:
-            pass  # some callables in C have no signature; calling them will tell
-        return self.factory(channels, classes, size)
+        return call_factory(self.factory, f"{self}", "f(channels, classes, size)", channels, classes, size)
+
+
+def call_factory(factory: Factory, name: str, form: str, *arguments: object) -> nn.Module:
+    """What a user's factory returns for some arguments.
+
+    Raises:
+        InputError: it cannot be called with them.
+    """
+    try:
+        inspect.signature(factory).bind(*arguments)
+    except TypeError as error:
+        raise refuse("factory", f"callable as {form}", f"{name}: {error}") from error
+    except ValueError:
+        pass  # some callables in C have no signature; calling them will tell
+    return factory(*arguments)
 
 
 def as_spec(value: str | ModelSpec | Model | Factory) -> ModelSpec | Model:

@@ -10,8 +10,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from dd.data.graphs import GraphSplit
-from dd.data.refine import SALTS, Collision, Refiner, Table, rows_of
-from dd.errors import DDError
+from dd.data.refine import Refiner, Table, rows_of, salted
 from dd.synthetic.trees import TreeSummary
 
 
@@ -34,13 +33,7 @@ class Matcher:
             )
             for level in small.levels
         ]
-        for salt in range(SALTS):
-            try:
-                self._refiner = Refiner.of_tables(tables, salt)
-                return
-            except Collision:
-                continue
-        raise DDError("the trees of this summary have equal hashes under every salt; please report it.")
+        self._refiner = salted(lambda salt: Refiner.of_tables(tables, salt))
 
     def trees(self, split: GraphSplit) -> Tensor:
         """Place in the last level of every node's tree, int64 `[V]`; -1 where it is not kept."""

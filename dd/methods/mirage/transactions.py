@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from dd.data.codes import Codes
 from dd.data.graphs import GraphSplit
-from dd.data.refine import SALTS, Collision, Ints, Refiner, Table, rows_of
-from dd.errors import DDError
+from dd.data.refine import Ints, Refiner, Table, rows_of, salted
 
 CHUNK: Final = 2_000_000
 """Nodes refined at once: bounds the memory beyond the tables."""
@@ -123,13 +122,12 @@ def transactions(
     Raises:
         InputError: more distinct trees than `max_distinct`.
     """
-    for salt in range(SALTS):
-        try:
-            refiner = Refiner(depth, max_distinct, salt)
-            return _transactions(parts(), codes, depth, classes, leaf_degree, isolated, refiner)
-        except Collision:
-            continue
-    raise DDError(f"{SALTS} hashes of 64 bits collided one after the other; please report this data set.")
+
+    def attempt(salt: int) -> list[Transactions]:
+        refiner = Refiner(depth, max_distinct, salt)
+        return _transactions(parts(), codes, depth, classes, leaf_degree, isolated, refiner)
+
+    return salted(attempt)
 
 
 def _transactions(
