@@ -134,13 +134,18 @@ def _with_edges(messages: Tensor, layer: nn.Module | None, edges: Tensor | None,
 LAYERS: Final[dict[str, Callable[..., nn.Module]]] = {"gin": GIN, "gcn": GCN, "gat": GAT, "sage": SAGE}
 NORMS: Final = ("none", "batch")
 JUMPS: Final = ("last", "sum")
+EMBEDDING: Final = 0.03
+"""Standard deviation of fresh embeddings. With 1, PyTorch's own, sums over many neighbours are so large that the biases
+of the first layer move no ReLU: the network starts linear in the counts of neighbours, and stays so on few patterns. Of
+1, 0.3, 0.1 and 0.03 this had the highest mean AUROC on validation graphs over NCI1, PROTEINS, IMDB-BINARY and MUTAG
+(73.8; 67.0 with 1), though NCI1 alone prefers 1 by a point."""
 
 
 @final
 class Encoder(nn.Module):
     """Sum of one embedding per categorical feature; the value 0, unseen in training, is the zero vector.
 
-    Weights are drawn with variance 1 / F, so that the sum has variance 1.
+    Weights are normal, so that the sum of F of them has the standard deviation `EMBEDDING`.
     """
 
     def __init__(self, sizes: Sequence[int], width: int) -> None:
@@ -148,7 +153,7 @@ class Encoder(nn.Module):
         tables = [nn.Embedding(size, width, padding_idx=0) for size in sizes]
         with torch.no_grad():
             for table in tables:
-                table.weight.mul_(len(sizes) ** -0.5)
+                table.weight.mul_(EMBEDDING * len(sizes) ** -0.5)
         self.tables = nn.ModuleList(tables)
 
     def forward(self, tuples: Tensor) -> Tensor:

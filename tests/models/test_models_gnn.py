@@ -27,7 +27,7 @@ from dd.models import (
     plain_graphs,
     tree_dag,
 )
-from dd.models.gnn import GAT, GCN, GIN, SAGE, Encoder
+from dd.models.gnn import EMBEDDING, GAT, GCN, GIN, SAGE, Encoder
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torch-geometric 2.8 uses the deprecated torch.jit.script, 2026
@@ -288,6 +288,49 @@ def test_labels_not_seen_in_training() -> None:
     encoder = Encoder((3, 4), D)
     assert not encoder(torch.tensor([[0, 0]])).any()
     torch.testing.assert_close(encoder(torch.tensor([[2, 0]]))[0], encoder.tables[0].weight[2])
+
+
+@pytest.mark.parametrize("features", [1, 4])
+def test_embeddings_start_small(features: int) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder((400,) * features, 64)
+    drawn = encoder(torch.arange(1, 400)[:, None].expand(-1, features)).detach()
+    assert float(drawn.std()) == pytest.approx(EMBEDDING, rel=0.02)
+
+
+def test_a_fresh_network_bends_in_the_degree() -> None:
+    """On one label, what tells graphs apart are degrees: a network linear in them could not tell more than their sum.
+
+    Stars of degree 0 to 59 of one label: after a few steps towards a target that is a bump in the degree, the network
+    has left the best line behind.
+    """
+    degrees = torch.arange(60)
+    sources, targets, offset = [], [], 0
+    for d in degrees.tolist():
+        leaves = torch.arange(1, d + 1)
+        sources.append(offset + leaves)
+        targets.append(torch.full((d,), offset))
+        offset += d + 1
+    hubs = torch.cumsum(degrees + 1, 0) - degrees - 1
+    edges = torch.stack([torch.cat(sources), torch.cat(targets)])
+    ptr = torch.cat([torch.zeros(1, dtype=torch.int64), torch.cumsum(degrees + 1, 0)])
+    split = GraphSplit(torch.zeros(offset, 1).long(), edges, torch.zeros(edges.shape[1], 0).long(), ptr, degrees * 0)
+    codes = fit_codes(split)
+    target = (((degrees - 20).abs() < 10) * 1.0)[:, None]
+    line = torch.stack([torch.ones(60), degrees.float()], 1)
+    straight = float((line @ torch.linalg.lstsq(line, target).solution - target).square().mean())
+    made = build_graph_net(
+        "gin", node_sizes=codes.sizes, edge_sizes=(), classes=1, depth=1, seed=0, dropout=0.0, dtype=torch.float32
+    )
+    assert isinstance(made, GraphNet)
+    given = plain(split, codes).to(dtype=torch.float32)
+    optimizer = torch.optim.Adam(made.parameters(), lr=5e-3)
+    for _ in range(150):
+        loss = (made.head(made.nodes(given)[hubs]) - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.7 * straight
 
 
 def test_plain_graphs_keep_every_feature() -> None:
