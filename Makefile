@@ -39,6 +39,7 @@ records: .venv/installed  ## the measured tables; resumes where it stopped (hour
 	$(BIN)/python scripts/records/run.py --root $(or $(ROOT),data)
 	$(BIN)/python scripts/records/settings.py --root $(or $(ROOT),data)
 	$(BIN)/python scripts/records/graphs.py --root $(or $(ROOT),data)
+	$(BIN)/python scripts/records/leaderboards.py --root $(or $(ROOT),data)
 
 docs: .venv/installed  ## rewrite docs/methods/ from docstrings, presets and records
 	$(BIN)/python scripts/docs/methods.py

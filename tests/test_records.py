@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts" / "records"))
 
 import decoupled  # noqa: E402
+import leaderboards  # noqa: E402
 import run  # noqa: E402
 import settings  # noqa: E402
 
@@ -178,3 +179,28 @@ def test_settings_have_names_of_their_own_and_change_what_they_say() -> None:
                 base.train,
                 base.label_epochs,
             )
+
+
+BOARDS = sorted((ROOT / "scripts" / "records").glob("leaderboard-*.json"))
+
+
+@pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
+def test_leaderboards_are_complete(path: Path) -> None:
+    told = read_json(path)
+    for cell in told["cells"]:
+        check_origin(cell["origin"])
+        assert cell.get("refused") or cell["values"]
+    asked = leaderboards.BOARDS[path.stem.removeprefix("leaderboard-")]
+    assert {row["model"] for row in told["rows"]} >= set(asked.get("models", ()))
+    assert {row["set"] for row in told["rows"]} > {"random", "herding", "full"}
+
+
+def test_a_leaderboard_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {"data": "digits-graphs", "budget_bytes": 2048, "repeats": 1, "steps": 2, "baselines": ("random",)}
+    monkeypatch.setattr(leaderboards, "BOARDS", {"few": few})
+    monkeypatch.setattr(leaderboards, "RUNS", tmp_path / "runs")
+    assert leaderboards.board("few", tmp_path, None, tmp_path)
+    told = read_json(tmp_path / "leaderboard-few.json")
+    assert {row["set"] for row in told["rows"]} == {"random", "mirage"}
+    assert "| mirage |" in (tmp_path / "leaderboard-few.md").read_text()
+    assert not leaderboards.board("few", tmp_path, None, tmp_path)

@@ -1,0 +1,63 @@
+"""The leaderboards: `dd.benchmark` of every method on the two-core budget, as records beside this file.
+
+    python scripts/records/leaderboards.py --root DATA [--store EXPERTS] [--only TEXT] [--threads 1]
+
+Each becomes `leaderboard-NAME.json` (rows, and the cells they were made of) and `leaderboard-NAME.md`. The cells are
+kept in `runs/leaderboards/NAME` and in it a call goes on where another was interrupted; processes can share it. A
+leaderboard whose record is here is skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import dd
+from dd.files import dump_json, write_text
+from dd.process import tune_process
+
+HERE: Final = Path(__file__).resolve().parent
+RUNS: Final = HERE.parents[1] / "runs" / "leaderboards"
+
+BOARDS: Final[Mapping[str, dict[str, Any]]] = {
+    "MUTAG": {"data": "MUTAG", "models": ["gin", "gcn", "gat", "sage"], "budget_bytes": (512, 2048), "repeats": 5},
+    "NCI1": {"data": "NCI1", "models": ["gin", "gcn", "gat", "sage"], "budget_bytes": (512, 2048), "repeats": 5},
+    "cifar10": {"data": "cifar10", "ipc": (1, 10), "preset": "cpu", "repeats": 3},
+}
+"""Name: arguments of `dd.benchmark`."""
+
+
+def board(name: str, root: Path, store: Path | None, folder: Path = HERE) -> bool:
+    """Measure one leaderboard, unless its record is there; whether it was measured."""
+    path = folder / f"leaderboard-{name}.json"
+    if path.exists():
+        return False
+    made = dd.benchmark(**BOARDS[name], root=root, store=store, out=RUNS / name)
+    write_text(folder / f"leaderboard-{name}.md", made.to_markdown())
+    write_text(path, dump_json(made.to_json(), indent=1) + "\n")
+    return True
+
+
+def main() -> None:
+    """Work through the list."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path("data"), help="folder with tu/, cifar10/, …")
+    parser.add_argument("--store", type=Path, default=None, help="experts and teachers; default: as DD_HOME says")
+    parser.add_argument("--only", default="", help="leaderboards whose name contains this")
+    parser.add_argument("--threads", type=int, default=None)
+    options = parser.parse_args()
+    tune_process(options.threads)
+    for name in BOARDS:
+        if options.only not in name:
+            continue
+        try:
+            board(name, options.root, options.store)
+        except dd.MissingError as error:
+            print(f"{name} skipped: {error}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
