@@ -170,7 +170,7 @@ def _headline(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         best = max(beside, key=lambda row: float(row["mean"]))
         points = 100 * (own["mean"] - best["mean"])
         words["against"] = (
-            f"{abs(points):.1f} points {'above' if points >= 0 else 'below'} the best beside it "
+            f"{abs(points):.1f} points {'above' if points >= 0 else 'below'} the best beside it under the same network "
             f"({best['set']}, {score(metric, best['mean'])})"
         )
     return words

@@ -71,7 +71,7 @@ def test_page_is_whole_and_fetches_nothing(tmp_path):
 def test_page_says_the_numbers(tmp_path):
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page(tmp_path, command="ddistill distill digits ftd")))
     assert "88.4 % ± 1.0 accuracy, ftd, 2 fresh networks (convnet)" in text
-    assert "1.8 points above the best beside it (class_mean, 86.6 %)" in text
+    assert "1.8 points above the best beside it under the same network (class_mean, 86.6 %)" in text
     assert "1 min 15 s" in text
     assert "total on disk 3,540 B" in text
     assert "inner.steps 20" in text
