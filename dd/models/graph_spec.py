@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dd.errors import refuse, unknown
-from dd.models.gnn import GraphNet
+from dd.models.gnn import EMBEDDING, GraphNet
 from dd.models.rounds import PlainGraphs, TreeDag
 from dd.models.spec import Value, call_factory, canonical, check_options, defaults, read_call, write_call
 from dd.seeding import isolated
@@ -50,8 +50,9 @@ def _family(kind: str) -> Callable[..., GraphNet]:
         width: int = 64,
         norm: str = "none",
         jk: str = "last",
+        embedding: float = EMBEDDING,
     ) -> GraphNet:
-        own: dict[str, Any] = {"kind": kind, "layers": layers or depth, "norm": norm, "jk": jk}
+        own: dict[str, Any] = {"kind": kind, "layers": layers or depth, "norm": norm, "jk": jk, "embedding": embedding}
         return GraphNet(node_sizes, edge_sizes, classes, width=width, dropout=dropout, **own)
 
     return make
@@ -69,9 +70,11 @@ def gat(
     norm: str = "none",
     jk: str = "last",
     heads: int = 1,
+    embedding: float = EMBEDDING,
 ) -> GraphNet:
     """GAT, which has `heads` beside the options of the others."""
-    own: dict[str, Any] = {"kind": "gat", "layers": layers or depth, "norm": norm, "jk": jk, "heads": heads}
+    own: dict[str, Any] = {"kind": "gat", "layers": layers or depth, "norm": norm, "jk": jk, "embedding": embedding}
+    own["heads"] = heads
     return GraphNet(node_sizes, edge_sizes, classes, width=width, dropout=dropout, **own)
 
 

@@ -290,6 +290,13 @@ def test_labels_not_seen_in_training() -> None:
     torch.testing.assert_close(encoder(torch.tensor([[2, 0]]))[0], encoder.tables[0].weight[2])
 
 
+def test_a_name_can_give_the_size_of_embeddings() -> None:
+    small, large = (build(text, node_sizes=(400, 3)).node.tables[0] for text in ("gat", "gat(embedding=1.0)"))
+    torch.testing.assert_close(large.weight.detach(), small.weight.detach() / EMBEDDING)
+    with pytest.raises(InputError, match="`embedding` must be above 0; got 0"):
+        build("gin(embedding=0.0)")
+
+
 @pytest.mark.parametrize("features", [1, 4])
 def test_embeddings_start_small(features: int) -> None:
     torch.manual_seed(0)
@@ -377,7 +384,7 @@ def test_texts() -> None:
     ("spec", "message"),
     [
         ("gim", r"unknown graph network 'gim'; known: gat, gcn, gin, sage. Did you mean gin\?"),
-        ("gin(heads=2)", "unknown option of gin 'heads'; known: jk, layers, norm, width"),
+        ("gin(heads=2)", "unknown option of gin 'heads'; known: embedding, jk, layers, norm, width"),
         ("gat(heads=5)", "`heads` must be a divisor of the width 64; got 5"),
         ("gin(width=0)", "`width` must be a whole number of at least 1; got 0"),
         ("gin(layers=-1)", "`layers` must be a whole number of at least 1"),
