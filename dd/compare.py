@@ -107,47 +107,51 @@ def evaluate(
         real = load_real(data, role="evaluate", split=_split_of(loaded, data, split), **source)
         return evaluate_graphs(loaded, real, models, baselines, run, path, **options)  # type: ignore[arg-type]
     assert isinstance(loaded, ImageSet)
-    for name in baselines or ():
-        if name not in BASELINES:
-            raise unknown("baseline", name, BASELINES)
     for argument, value in (("metric", metric), ("split", split), ("early_stop", early_stop or None)):
         if value not in (None, "accuracy"):
             raise refuse(argument, "left out for images", repr(value))
     method = rebuild(loaded.method, committee)
-    if baselines is None:
-        soft = method is not None and loaded.hard() is not loaded
-        baselines = ("random", *(("random_labels", "hard") if soft else ()))
-    protocol = str(loaded.provenance.get("protocol", "clean"))
-    real = load_real(data, "paper" if protocol == "paper" else "clean", "evaluate", **source)
-    judge = _Judge(
-        match_data(loaded, real),
-        real,
-        repeats,
-        Run(
-            seed=seed,
-            device=resolve_device(device),
-            store=home("expert_trajectories", store),
-            progress=reporter("evaluate", progress),
-        ),
-        method,
-        CompiledForward() if compile else plain_forward,
+    rows_beside = _baselines_of(loaded, method, baselines)
+    real = load_real(data, "paper" if loaded.provenance.get("protocol") == "paper" else "clean", "evaluate", **source)
+    run = Run(
+        seed=seed,
+        device=resolve_device(device),
+        store=home("expert_trajectories", store),
+        progress=reporter("evaluate", progress),
     )
+    forward = CompiledForward() if compile else plain_forward
+    judge = _Judge(match_data(loaded, real), real, repeats, run, method, forward)
     wanted = list(models) if isinstance(models, Sequence) and not isinstance(models, str) else [models]
-    rows, notes = judge.table(wanted, steps, lr, baselines)
-    name = str(loaded.method.get("name", "imported"))
-    sizes = dict(loaded.nbytes._asdict())
+    return _report(judge, loaded, path, *judge.table(wanted, steps, lr, rows_beside))
+
+
+def _baselines_of(small: ImageSet, method: Recover | Infer | None, asked: Sequence[str] | None) -> Sequence[str]:
+    """The baselines asked for, or those that a set of images has."""
+    for name in asked or ():
+        if name not in BASELINES:
+            raise unknown("baseline", name, BASELINES)
+    if asked is not None:
+        return asked
+    soft = method is not None and small.hard() is not small
+    return ("random", *(("random_labels", "hard") if soft else ()))
+
+
+def _report(judge: _Judge, small: ImageSet, path: Path | None, rows: Sequence[Row], notes: Sequence[str]) -> EvalReport:
+    """The rows with the set's sizes; with `path`, the bytes of the file count."""
+    name = str(small.method.get("name", "imported"))
+    sizes = dict(small.nbytes._asdict())
     if path is not None and path.is_file():
         sizes["total"] = path.stat().st_size
         sizes["extras"] = sizes["total"] - sizes["images"] - sizes["labels"]
     return EvalReport(
-        dataset=real.name,
+        dataset=judge.real.name,
         split="test",
-        protocol=protocol,
-        selection=str(loaded.provenance.get("selection", "unknown")),
-        method=f"{name}, {len(loaded)} " + (f"canvases of {loaded.canvas}²" if loaded.canvas > 1 else "images"),
+        protocol=str(small.provenance.get("protocol", "clean")),
+        selection=str(small.provenance.get("selection", "unknown")),
+        method=f"{name}, {len(small)} " + (f"canvases of {small.canvas}²" if small.canvas > 1 else "images"),
         rows=tuple(rows),
         bytes=sizes,
-        origin=origin(seed, judge.run.device),
+        origin=origin(judge.run.seed, judge.run.device),
         notes=tuple(notes),
     )
 

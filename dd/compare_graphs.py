@@ -340,12 +340,7 @@ def evaluate_graphs(
     sizes = dict(small.nbytes._asdict())
     if path is not None and path.is_file():
         sizes["total"] = path.stat().st_size
-    told = small.figures
-    if "coverage" in told:
-        notes.append(f"{100 * told['coverage']:.1f} % of the training nodes have a kept tree")
-        empty = [c for c, n in zip(small.classes, told["patterns_by_class"], strict=True) if not n]
-        if empty:
-            notes.append(f"no pattern of class {', '.join(empty)}")
+    notes += _coverage_notes(small)
     return EvalReport(
         dataset=real.name,
         split=f"test graphs of split {real.split}, {real.rule}",
@@ -357,3 +352,13 @@ def evaluate_graphs(
         origin=origin(run.seed, run.device),
         notes=tuple(notes),
     )
+
+
+def _coverage_notes(small: TreeSummary) -> list[str]:
+    """What a reader should know of the summary: how much it covers, and classes without a pattern."""
+    told = small.figures
+    if "coverage" not in told:
+        return []
+    notes = [f"{100 * told['coverage']:.1f} % of the training nodes have a kept tree"]
+    empty = [c for c, n in zip(small.classes, told["patterns_by_class"], strict=True) if not n]
+    return [*notes, *([f"no pattern of class {', '.join(empty)}"] if empty else [])]
