@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dd import presets
 from dd.data import Split
 from dd.evaluation.learners import NetworkPredictor
 from dd.files import read_json
@@ -179,6 +180,21 @@ def test_settings_have_names_of_their_own_and_change_what_they_say() -> None:
                 base.train,
                 base.label_epochs,
             )
+
+
+@pytest.mark.parametrize("method", run.DECOUPLED)
+def test_what_presets_call_measured_has_records(method: str) -> None:
+    """Rows for two cores of the methods of the second table; those of trajectory matching have a test of their own."""
+    checked = 0
+    for row in presets.rows(method):
+        if row["tier"] != "cpu":
+            continue
+        assert row["verified"] == ("measured: scripts/records/" in row["source"]), row
+        if row["verified"]:
+            cell = f"{row['dataset']}-ipc{row['ipc']}-{method}-seed"
+            assert [path for path in RECORDS if path.name.startswith(cell)]
+            checked += 1
+    assert checked == 2
 
 
 BOARDS = sorted((ROOT / "scripts" / "records").glob("leaderboard-*.json"))
