@@ -10,7 +10,6 @@ every 30 steps), `val` the validation AUROC after the last step, by which settin
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import time
 import warnings
@@ -30,7 +29,6 @@ from dd.data.graphs import Graphs
 from dd.evaluation import origin
 from dd.evaluation.trees import GraphLearner, NaiveBayesLearner, TreeLearner
 from dd.methods import CoverageWarning, Mirage, Run
-from dd.process import tune_process
 from dd.seeding import child_seed
 from dd.synthetic import TreeRecipe, TreeSummary
 
@@ -268,12 +266,7 @@ def loaded(source: Source, split: int, root: Path) -> Graphs:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Work through the list."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=Path("data"), help="folder with tu/ and mol/")
-    parser.add_argument("--only", default="", help="jobs whose name contains this")
-    parser.add_argument("--threads", type=int, default=None)
-    options = parser.parse_args(arguments)
-    tune_process(options.threads)
+    options = run.options(__doc__, "tu/ and mol/", arguments)
     for source, split in JOBS:
         name = f"graphs-{source.name}-split{split}"
         if options.only in f"{name}-":

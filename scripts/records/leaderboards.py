@@ -9,15 +9,15 @@ leaderboard whose record is here is skipped.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import run
+
 import dd
 from dd.files import dump_json, write_text
-from dd.process import tune_process
 
 HERE: Final = Path(__file__).resolve().parent
 RUNS: Final = HERE.parents[1] / "runs" / "leaderboards"
@@ -43,13 +43,8 @@ def board(name: str, root: Path, store: Path | None, folder: Path = HERE) -> boo
 
 def main() -> None:
     """Work through the list."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=Path("data"), help="folder with tu/, cifar10/, …")
-    parser.add_argument("--store", type=Path, default=None, help="experts and teachers; default: as DD_HOME says")
-    parser.add_argument("--only", default="", help="leaderboards whose name contains this")
-    parser.add_argument("--threads", type=int, default=None)
-    options = parser.parse_args()
-    tune_process(options.threads)
+    store = "experts and teachers; default: as DD_HOME says"
+    options = run.options(__doc__, "tu/, cifar10/, …", store=store)
     for name in BOARDS:
         if options.only not in name:
             continue

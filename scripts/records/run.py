@@ -15,7 +15,7 @@ import argparse
 import dataclasses
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -236,17 +236,27 @@ def records() -> list[dict[str, Any]]:
     return [read_json(path) for path in sorted(HERE.glob("*-seed*.json"))]
 
 
+def options(
+    text: str | None, folders: str, arguments: Sequence[str] | None = None, store: str = ""
+) -> argparse.Namespace:
+    """The command line that the scripts of records share, with the process tuned; `store` is the help of `--store`."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path("data"), help=f"folder with {folders}")
+    if store:
+        parser.add_argument("--store", type=Path, default=None, help=store)
+    parser.add_argument("--only", default="", help="those whose name contains this")
+    parser.add_argument("--threads", type=int, default=None)
+    given = parser.parse_args(arguments)
+    tune_process(given.threads)
+    return given
+
+
 def main() -> None:
     """Work through the list."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=Path("data"), help="folder with cifar10/, tiny-imagenet-20/, …")
-    parser.add_argument("--only", default="", help="jobs whose name contains this")
-    parser.add_argument("--threads", type=int, default=None)
-    options = parser.parse_args()
-    tune_process(options.threads)
+    given = options(__doc__, "cifar10/, tiny-imagenet-20/, …")
     for job in JOBS:
-        if options.only in job.name:
-            do(job, options.root)
+        if given.only in job.name:
+            do(job, given.root)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ setting is one JSON record beside this file; like `run.py` it resumes, and proce
 
 from __future__ import annotations
 
-import argparse
 import math
 import re
 import time
@@ -31,7 +30,6 @@ from dd.evaluation import EvalReport, NetworkLearner, Row, mean_std, origin
 from dd.files import read_json
 from dd.methods.panel import seat
 from dd.presets import preset, replace_fields
-from dd.process import tune_process
 from dd.seeding import child_seed
 
 METHOD, DATASET, IPC, NETWORKS = "sre2l++", "cifar10", 10, 2
@@ -196,13 +194,7 @@ def _beside(own: Sequence[float], random: Sequence[float] | None, std: float, fr
 
 def main() -> None:
     """Work through the list."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=Path("data"), help="folder with cifar10/")
-    parser.add_argument("--store", type=Path, default=None, help="where trained teachers are kept")
-    parser.add_argument("--only", default="", help="settings whose name contains this")
-    parser.add_argument("--threads", type=int, default=None)
-    options = parser.parse_args()
-    tune_process(options.threads)
+    options = run.options(__doc__, "cifar10/", store="where trained teachers are kept")
     for setting in SETTINGS:
         if options.only in setting.name:
             store = home("expert_trajectories", options.store)
