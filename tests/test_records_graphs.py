@@ -51,6 +51,8 @@ def test_a_cell_has_every_row_of_the_list(real: Graphs, monkeypatch: pytest.Monk
     monkeypatch.setattr(graphs, "FEW", {**graphs.FEW, "steps": 2})
     monkeypatch.setattr(graphs, "BUDGETS", (512,))
     source = graphs.Source("small", 1, thresholds=(3, 3), published={"drop_shared": False})
+    assert source.network("gin") == "gin"
+    assert graphs.SOURCES[-1].network("gcn") == "gcn(embedding=1)"
     made = graphs.cell(source, 0, real)
     assert made["graphs"] == [40, 10, 10]
     assert {said["size"] for said in made["summaries"]} == {"published", "512"}
@@ -122,6 +124,33 @@ def test_bars_say_no_where_they_do_not_hold() -> None:
     (line,) = graph_bars.chosen_lines({"NCI1": held}, size="512")
     assert "mean validation AUROC (65.0): support gap, mean, naive bayes. On test graphs 66.0 ± 0.0" in line
     assert "difference +6.0 [+6.0, +6.0]" in line
+
+
+def test_of_two_starts_validation_graphs_choose_network_by_network() -> None:
+    def with_val(split: int, figures: list[tuple[str, str, float, float]]) -> dict[str, Any]:
+        made = record(split, "random", [(s, m, last) for s, m, last, _ in figures])
+        for row, (*_, val) in zip(made["rows"], figures, strict=True):
+            row["val"] = val
+        return made
+
+    small = [
+        with_val(0, [("a", "gin", 0.7, 0.60), ("random graphs, sum", "gin", 0.5, 0.8)]),
+        with_val(1, [("a", "gin", 0.8, 0.61), ("random graphs, sum", "gin", 0.6, 0.5)]),
+        with_val(2, [("a", "gin", 0.9, 0.9)]),
+    ]
+    unit = [
+        with_val(1, [("a", "gin", 0.1, 0.60), ("random graphs, sum", "gin", 0.4, 0.6)]),
+        with_val(0, [("a", "gin", 0.3, 0.65), ("random graphs, sum", "gin", 0.9, 0.7)]),
+    ]
+    small[0]["rows"].append({"size": "512", "set": "a", "model": "naive bayes", "last": 0.2})
+    unit[1]["rows"].append({"size": "512", "set": "a", "model": "naive bayes", "last": 0.9})
+    chosen = graph_table.by_validation(small, unit)  # split 2 has one start only
+    assert [r["job"]["split"] for r in chosen] == [0, 1]
+    last = graph_table.values(chosen)
+    assert last["512", "a", "gin"] == {0: 0.3, 1: 0.8}
+    assert last["512", "random graphs, sum", "gin"] == {0: 0.5, 1: 0.4}
+    assert last["512", "a", "naive bayes"] == {0: 0.2}
+    assert small[0]["rows"][0]["last"] == 0.7
 
 
 def test_what_is_committed_is_what_the_tables_say() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from graph_table import Key, difference, gaps_of, percent, values
+from graph_table import CHOSEN, Key, difference, gaps_of, percent, values
 
 from dd.evaluation import mean_std
 
@@ -64,7 +64,8 @@ def bar_lines(found: Records) -> list[str]:
         "| data | bytes | set | model | bar | measured | splits | holds |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for bar in BARS:
+    named = [bar._replace(dataset=bar.dataset + end) for end in ("", CHOSEN) for bar in BARS]
+    for bar in named:
         records = found.get(bar.dataset, ())
         last = values(records)
         held = last.get((bar.size, bar.row, bar.model))
@@ -84,7 +85,7 @@ def bar_lines(found: Records) -> list[str]:
             f"| {bar.dataset} | {bar.size} | {bar.row} | {bar.model} | {asked} | {measured} | {len(held)} | "
             f"{'yes' if holds else 'NO'} |"
         )
-    return [*lines, "", *chosen_lines(found), ""]
+    return [*lines, "", *chosen_lines(found), *chosen_lines(found, f"NCI1{CHOSEN}"), ""]
 
 
 def chosen_lines(found: Records, dataset: str = "NCI1", size: str = "2048") -> list[str]:

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import run
 import torch
+from graph_table import UNIT
 
 import dd
 from dd.compare_graphs import GraphJudge
@@ -71,11 +72,16 @@ class Source:
     thresholds: tuple[int, ...] = ()
     published: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     data: str = ""
+    embedding: float | None = None
 
     @property
     def card(self) -> str:
         """What `load_graphs` is asked for."""
         return self.data or self.name
+
+    def network(self, model: str) -> str:
+        """The network of a row, with the spread of its first embeddings where it is not the library's."""
+        return model if self.embedding is None else f"{model}(embedding={self.embedding:g})"
 
 
 SOURCES: Final = (
@@ -89,6 +95,7 @@ SOURCES: Final = (
     Source("BBBP", None, thresholds=(24, 109), published={"depth": 2, "drop_shared": True}),
     Source("HIV", None, thresholds=(1800, 115), published={"depth": 3}),
     Source("PROTEINS-depth-2", 2, data="PROTEINS"),
+    Source(f"NCI1{UNIT}", 2, data="NCI1", embedding=1.0),
 )
 JOBS: Final = tuple((source, split) for source in SOURCES for split in range(SPLITS))
 
@@ -127,10 +134,10 @@ def settings(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
 class Rows:
     """Trains and collects the rows of one record."""
 
-    def __init__(self, real: Graphs, seed: int) -> None:
+    def __init__(self, source: Source, real: Graphs, seed: int) -> None:
         assert real.test is not None
         assert real.val is not None
-        self.real, self.seed = real, seed
+        self.source, self.real, self.seed = source, real, seed
         self.rows: list[dict[str, Any]] = []
 
     def add(self, at: Mapping[str, Any], fit: Any, encode: Any) -> None:
@@ -154,7 +161,7 @@ class Rows:
 
     def summary(self, at: Mapping[str, Any], small: TreeSummary, model: str) -> None:
         """A network on a summary."""
-        learner = TreeLearner(model=model, metric=METRIC, every=30)
+        learner = TreeLearner(model=self.source.network(model), metric=METRIC, every=30)
         val = learner.encode(small, self.real.val)
         seed = child_seed(self.seed, "network")
         self.add(
@@ -169,7 +176,8 @@ class Rows:
             self.rows.append({**at, "model": model, "refused": str(error)})
             return
         recipe = TreeRecipe(**FEW, pool=pool, balance="class")
-        learner = GraphLearner(recipe=recipe, depth=judge.small.depth, model=model, metric=METRIC, every=30)
+        network = self.source.network(model)
+        learner = GraphLearner(recipe=recipe, depth=judge.small.depth, model=network, metric=METRIC, every=30)
         codes, classes, seed = judge.small.codes, self.real.num_classes, child_seed(self.seed, "network", draw)
         start = {**at, "model": model, "draw": draw, "graphs": len(given)}
         kept: list[Any] = []
@@ -205,7 +213,7 @@ def random_rows(rows: Rows, judge: GraphJudge, at: Mapping[str, Any]) -> None:
 def cell(source: Source, split: int, real: Graphs) -> dict[str, Any]:
     """One record."""
     start = time.monotonic()
-    rows = Rows(real, split)
+    rows = Rows(source, real, split)
     summaries: list[dict[str, Any]] = []
     last: GraphJudge | None = None
     for size, fields in settings(source):
