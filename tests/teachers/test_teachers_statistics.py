@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dd.errors import InputError
 from dd.models import build
 from dd.teachers import StatisticsMatch
+from dd.teachers.statistics import batch_moments
 
 
 def penalty(net: nn.Module, x: Tensor, **options: object) -> Tensor:
@@ -111,6 +112,68 @@ def test_gradient_in_the_pixels_by_finite_differences() -> None:
     assert float((grad * d).sum()) == pytest.approx(slope, rel=1e-6)
 
 
+class WithHooksAlone(nn.BatchNorm2d):
+    """Torch's batch norm under another type: the statistics' derivative goes in front of it."""
+
+
+@pytest.mark.parametrize("shape", [(6, 3, 4, 4), (7, 3), (2, 3, 5), (2, 3, 2, 3, 2)], ids=str)
+@pytest.mark.parametrize("affine", [True, False], ids=["affine", "plain"])
+def test_layer_gives_what_autograd_gives(shape: tuple[int, ...], affine: bool) -> None:
+    kind = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}[len(shape)]
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*size: int) -> Tensor:
+        return torch.randn(*size, generator=generator, dtype=torch.float64)
+
+    layer = kind(3, affine=affine).double().eval().requires_grad_(False)
+    for tensor in layer.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(draw(3).square() + 0.5)
+    net = nn.Sequential(layer, nn.ReLU(inplace=True)).eval()
+    x, weight = draw(*shape).requires_grad_(), draw(*shape)
+    with StatisticsMatch(net) as match:
+        y = net(x)
+        loss = (y * weight).sum() + match.value()
+    over = [0, *range(2, len(shape))]
+    variance, mean = torch.var_mean(x, over, correction=0)
+    slow_y = torch.relu(layer(x))
+    slow = (slow_y * weight).sum()
+    slow = slow + 10 * ((variance - layer.running_var).norm() + (mean - layer.running_mean).norm())
+    torch.testing.assert_close(y, slow_y, rtol=0, atol=0)
+    torch.testing.assert_close(loss, slow, rtol=1e-12, atol=0)
+    got, wanted = (torch.autograd.grad(value, x)[0] for value in (loss, slow))
+    torch.testing.assert_close(got, wanted, rtol=1e-11, atol=1e-12)
+
+
+def test_batch_norms_of_other_types_and_learning_ones_agree() -> None:
+    net, x = teacher(), pictures().requires_grad_()
+    wanted = torch.autograd.grad(penalty(net, x), x)[0]
+    for layer in [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]:
+        layer.__class__ = WithHooksAlone
+    torch.testing.assert_close(torch.autograd.grad(penalty(net, x), x)[0], wanted, rtol=1e-11, atol=1e-13)
+    learning = teacher().requires_grad_(True)
+    with StatisticsMatch(learning) as match:
+        loss = learning(x).square().sum() + match.value()
+    loss.backward()
+    first = next(m for m in learning.modules() if isinstance(m, nn.BatchNorm2d))
+    assert first.weight.grad is not None
+    assert float(first.weight.grad.abs().sum()) > 0
+
+
+def test_single_precision_keeps_its_digits_where_the_mean_is_large() -> None:
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(8, 5, 16, 16, generator=generator, dtype=torch.float64)
+    a = a * torch.tensor([1.0, 0.01, 1e-3, 2.0, 0.0]).view(1, 5, 1, 1)
+    a = (a + torch.tensor([0.0, 30.0, -1.0, 5.0, 7.0]).view(1, 5, 1, 1)).float()
+    variance, mean = torch.var_mean(a.double(), (0, 2, 3), correction=0)
+    found = batch_moments(a).double()
+    torch.testing.assert_close(found[0], mean, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(found[1], variance, rtol=2e-5, atol=1e-10)
+    assert float(found[1][4]) < 1e-10
+    naive = a.square().mean((0, 2, 3)) - a.mean((0, 2, 3)).square()
+    assert float((naive.double() / variance - 1)[1].abs()) > 0.01  # what one pass alone would give
+
+
 def test_watches_the_layers_that_run_and_lets_go_of_them() -> None:
     net = build("resnet18(norm=batch)", channels=3, classes=10, size=(32, 32), seed=0).eval()
     with StatisticsMatch(net) as match:
@@ -118,7 +181,7 @@ def test_watches_the_layers_that_run_and_lets_go_of_them() -> None:
         assert len(match.gaps) == 20
         net(torch.zeros(2, 3, 32, 32))
         assert len(match.gaps) == 20  # a forward pass starts anew
-    assert not any(m._forward_pre_hooks for m in net.modules())
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in net.modules())
 
     class Lazy(nn.Module):
         """Its first batch norm never runs, as in EfficientNet's first block."""
