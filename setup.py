@@ -18,7 +18,7 @@ setup(
     packages=[*find_packages(include=["dd", "dd.*"]), "dd._cards", "dd._recipes"],
     package_dir={"dd._cards": "datasets", "dd._recipes": "expert_trajectories"},
     package_data={
-        "dd": ["py.typed", "_presets/*.toml", "evaluation/html/*.j2"],
+        "dd": ["py.typed", "_presets/*.toml", "evaluation/html/*.j2", "inner/fast/*.cpp"],
         "dd._cards": ["*.toml"],
         "dd._recipes": ["*.toml"],
     },

@@ -30,7 +30,7 @@ not for speed.
 `peak_share`: FLOPs of the convolutions that the row executes (counted by torch's flop counter on four images, scaled to
 all), over `seconds`, over the peak: the best of forward and input gradient of a 128→128 3×3 convolution on 25 maps of
 16×16 in channels-last memory, timed in the same child before and after each of its passes (`conv_gflops`). The weight
-gradient of that layer runs at about two thirds of the peak here, so a share of 1 is out of reach.
+gradient of torch's library runs at two thirds of the peak for that layer here; the fast path has its own.
 
 `gradient_error`, `cosine`: the image gradient against the generic adjoint in float64 (equal to the unrolled loop to
 1e-12, see the tests), in a process of its own; `--no-reference` leaves it out. In float32 ReLU masks flip by rounding:

@@ -23,7 +23,13 @@ def compiler_present(device: str = "cpu") -> bool:
     """Whether `torch.compile` can make kernels for the device: a C++ compiler on a CPU, Triton on a GPU."""
     if device != "cpu":
         return torch.utils._triton.has_triton()
-    return any(shutil.which(name) for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++") if name)
+    return compiler() is not None
+
+
+def compiler() -> str | None:
+    """The path of a C++ compiler."""
+    names = (os.environ.get("CXX", ""), "c++", "g++", "clang++")
+    return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
 def _copy(function: Callable[..., Any]) -> Callable[..., Any]:

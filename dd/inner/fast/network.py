@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dd.inner.fast.compile import Kernels
+from dd.inner.fast.native import suits, weight_gradient
 from dd.inner.student import Student
 from dd.models.convnet import Block, ConvNet
 
@@ -100,10 +101,13 @@ class FastNet:
 
     def back(self, i: int, g: Tensor, x: Tensor, w: Tensor, want: tuple[bool, bool]) -> tuple[Tensor, Tensor]:
         """(gradient of x, gradient of w) of a convolution, those asked for."""
-        pad = [self.padding[i]] * 2
-        mask = [*want, False]
-        found = torch.ops.aten.convolution_backward(g, x, w, None, _PAIR, pad, _PAIR, False, [0, 0], 1, mask)
-        return found[0], found[1]
+        own = want[1] and self.kernels.compiled and suits(g, x, w)
+        mask, pad = [want[0], want[1] and not own, False], [self.padding[i]] * 2
+        d_x = d_w = w  # not asked for: nobody's
+        if any(mask):
+            found = torch.ops.aten.convolution_backward(g, x, w, None, _PAIR, pad, _PAIR, False, [0, 0], 1, mask)
+            d_x, d_w = found[0], found[1]
+        return d_x, weight_gradient(g, x, self.padding[i]) if own else d_w
 
     def _tangent_back(self, i: int, g: Tensor, x: Tensor, w: Tensor, want: tuple[bool, bool]) -> tuple[Tensor, Tensor]:
         dtype = self.tangent_dtype
