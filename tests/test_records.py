@@ -22,6 +22,7 @@ import decoupled  # noqa: E402
 import leaderboards  # noqa: E402
 import run  # noqa: E402
 import settings  # noqa: E402
+import table  # noqa: E402
 
 RECORDS = sorted((ROOT / "scripts" / "records").glob("*-seed*.json"))
 
@@ -209,6 +210,15 @@ def test_leaderboards_are_complete(path: Path) -> None:
     asked = leaderboards.BOARDS[path.stem.removeprefix("leaderboard-")]
     assert {row["model"] for row in told["rows"]} >= set(asked.get("models", ()))
     assert {row["set"] for row in told["rows"]} > {"random", "herding", "full"}
+
+
+def test_readme_points_to_every_leaderboard(tmp_path: Path) -> None:
+    assert table.leaderboards(tmp_path) == []
+    for name in ("b", "a"):
+        (tmp_path / f"leaderboard-{name}.md").write_text("|")
+    (line,) = table.leaderboards(tmp_path)[1:]
+    links = "[a](scripts/records/leaderboard-a.md), [b](scripts/records/leaderboard-b.md)"
+    assert line.endswith(f"(`dd.benchmark`, one set a method): {links}.")
 
 
 def test_a_leaderboard_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,9 +93,18 @@ def table() -> str:
         "training pictures (nothing here is pretrained on them).",
         "Measured on: " + "; ".join(sorted(origins)) + ".",
     ]
-    return "\n".join(
-        [*lines, "", *notes, *decoupled_table(records()), *settings_table(found()), *short_table(graph_records())]
-    )
+    parts = (decoupled_table(records()), settings_table(found()), short_table(graph_records()), leaderboards())
+    return "\n".join([*lines, "", *notes, *(line for part in parts for line in part)])
+
+
+def leaderboards(folder: Path = HERE) -> list[str]:
+    """Where the leaderboards are: their Markdown beside this file."""
+    paths = sorted(folder.glob("leaderboard-*.md"))
+    if not paths:
+        return []
+    links = ", ".join(f"[{p.stem.removeprefix('leaderboard-')}](scripts/records/{p.name})" for p in paths)
+    told = f"Leaderboards, every method under one protocol (`dd.benchmark`, one set a method): {links}."
+    return ["", told]
 
 
 def readme_with(text: str) -> str:
