@@ -10,7 +10,8 @@ from dd.api import distill
 from dd.benchmark_plan import Settings, Unit, named, wanted_models
 from dd.compare_graphs import READERS, GraphJudge, check_graph_baselines
 from dd.data.graphs import Graphs
-from dd.errors import InputError, refuse
+from dd.errors import InputError
+from dd.evaluation.trees import given_lr
 from dd.files import locked, read_json
 from dd.methods import GRAPH_METHODS, Method, Run
 from dd.models import as_graph_spec
@@ -42,8 +43,6 @@ class GraphBench:
         baselines: Sequence[str] | None,
         settings: Settings,
     ) -> None:
-        if settings.lr == "tuned":
-            raise refuse("lr", "`recipe` or a number for graphs", "'tuned'")
         self._real, self._budgets, self._settings = real, budgets, settings
         self._baselines = DEFAULTS if baselines is None else tuple(baselines)
         check_graph_baselines(self._baselines)
@@ -90,7 +89,7 @@ class GraphBench:
             Run(seed=unit.seed, device=settings.device),
             "auroc" if self._real.num_classes == 2 else "accuracy",
             settings.steps,
-            None if isinstance(lr, str) else float(lr),
+            given_lr(lr),
         )
         for name in models:
             row = next(judge.trained(unit.set, self._models[name], own)) if unit.networks else judge.read(unit.set)

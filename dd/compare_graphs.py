@@ -7,17 +7,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, Literal, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dd.data.graphs import Graphs, GraphSplit
-from dd.errors import refuse, unknown
+from dd.errors import DivergedError, refuse, unknown
 from dd.evaluation import EvalReport, Row, origin
 from dd.evaluation.scores import METRICS
-from dd.evaluation.trees import AnyGraphModel, GraphLearner, NaiveBayesLearner, TreeLearner
+from dd.evaluation.trees import LR_GRID, AnyGraphModel, GraphLearner, NaiveBayesLearner, TreeLearner, given_lr
 from dd.methods import Run
 from dd.methods.mirage.baselines import graph_bytes, herding, random_graphs, random_trees
 from dd.methods.mirage.build import Entry, build, leaf_degrees, whole_graph
@@ -45,7 +45,8 @@ class GraphJudge:
         repeats: fresh networks a row (of random graphs and trees: for each of two draws half as many, at least one).
         run: seed, device, progress.
         metric: `auroc` or `accuracy`.
-        steps, lr: replace those of the recipe.
+        steps, lr: replace those of the recipe; `tuned` is, for each row and model alike, that of `LR_GRID` whose
+            network (of the first draw, by a stream of its own) scores best on the validation graphs at its last step.
         early_stop: rows of the same trainings, stopped where the validation graphs score best, beside them.
     """
 
@@ -55,12 +56,14 @@ class GraphJudge:
     run: Run
     metric: str
     steps: int | None = None
-    lr: float | None = None
+    lr: float | Literal["tuned"] | None = None
     early_stop: bool = False
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
             raise unknown("metric", self.metric, METRICS)
+        if self.lr == "tuned" and self.real.val is None:
+            raise refuse("lr", "`recipe` or a number, since this data has no validation graphs", "tuned")
         if self.early_stop and self.real.val is None:
             raise refuse("early_stop", "False for data without validation graphs", True)
 
@@ -110,10 +113,13 @@ class GraphJudge:
     def trained(self, label: str, model: AnyGraphModel | None, own: bool) -> Iterator[Row]:
         """The row of a set under one model, and with `early_stop` that of the same trainings stopped early."""
         start = time.monotonic()
-        learner = TreeLearner(model=model, steps=self.steps, lr=self.lr, device=self.run.device, metric=self.metric)
+        lr = None if self.lr == "tuned" else self.lr
+        learner = TreeLearner(model=model, steps=self.steps, lr=lr, device=self.run.device, metric=self.metric)
+        if self.lr == "tuned":
+            learner = self._tuned(label, learner, own)
         recipe = learner.recipe(self.small)
         last, best = [], []
-        for fit in self._fits(label, learner, own):
+        for fit in self._fits(label, learner, own, self.real.val if self.early_stop else None):
             predictor = fit()
             last.append(predictor.score(self._test, self.metric))
             if predictor.best is not None:
@@ -134,15 +140,34 @@ class GraphJudge:
                     metric=self.metric,
                 )
 
-    def _fits(self, label: str, learner: TreeLearner, own: bool) -> Iterator[Callable[[], Any]]:
+    def _tuned(self, label: str, learner: TreeLearner, own: bool) -> TreeLearner:
+        """The learner with the step size that `lr` says.
+
+        Raises:
+            DivergedError: with every one of the grid.
+        """
+        tried: list[tuple[float, TreeLearner]] = []
+        for lr in LR_GRID:
+            trial = dataclasses.replace(learner, lr=lr, every=learner.recipe(self.small).steps)
+            fit = next(self._fits(label, trial, own, self.real.val, "tune"))
+            try:
+                tried.append((fit().val, dataclasses.replace(learner, lr=lr)))
+            except DivergedError:
+                continue
+        if not tried:
+            raise DivergedError(f"training on {label} diverged with every lr of {LR_GRID}. Give `lr` yourself.")
+        return max(tried, key=lambda pair: pair[0])[1]
+
+    def _fits(
+        self, label: str, learner: TreeLearner, own: bool, val: GraphSplit | None, stream: str = "evaluate"
+    ) -> Iterator[Callable[[], Any]]:
         """One call for each network of a row."""
-        val = self.real.val if self.early_stop else None
         drawn = label.startswith("random")
         each = -(-self.repeats // DRAWS) if drawn else self.repeats
         for draw in range(DRAWS if drawn else 1):
             given = self.small if own else self.training_set(label, draw)
             for r in range(each):
-                seed = child_seed(self.run.seed, "evaluate", draw, r)
+                seed = child_seed(self.run.seed, stream, draw, r)
                 if isinstance(given, TreeSummary):
                     yield partial(learner.fit, given, seed, val)
                     continue
@@ -154,6 +179,7 @@ class GraphJudge:
                     model=learner.model,
                     device=self.run.device,
                     metric=self.metric,
+                    every=learner.every,
                 )
                 yield partial(graphs.fit, given, self.small.codes, self.real.num_classes, seed, val)
 
@@ -309,12 +335,10 @@ def evaluate_graphs(
     """`dd.evaluate` of a summary of trees; arguments as there, with the data loaded.
 
     Raises:
-        InputError: see `check_same_data`; an unknown baseline or metric; a tuned step size.
+        InputError: see `check_same_data`; an unknown baseline or metric; `tuned` without validation graphs.
     """
     if not isinstance(real, Graphs):
         raise refuse("data", "graphs for a summary of trees", type(real).__name__)
-    if isinstance(lr, str) and lr != "recipe":
-        raise refuse("lr", "`recipe` or a number for graphs", repr(lr))
     names = DEFAULTS if baselines is None else tuple(baselines)
     check_graph_baselines(names)
     notes = check_same_data(small, real)
@@ -329,7 +353,7 @@ def evaluate_graphs(
         run,
         metric or ("auroc" if real.num_classes == 2 else "accuracy"),
         steps,
-        float(lr) if not isinstance(lr, str) else None,
+        given_lr(lr),
         early_stop,
     )
     wanted = list(models) if isinstance(models, Sequence) and not isinstance(models, str) else [models]

@@ -14,6 +14,7 @@ from dd.data.graphs import Graphs
 from dd.errors import InputError
 from dd.evaluation import EvalReport, GraphLearner, NaiveBayesLearner, TreeLearner
 from dd.evaluation.scores import METRICS
+from dd.evaluation.trees import LR_GRID
 from dd.methods import Run
 from dd.models import GraphModel, GraphNet
 from dd.seeding import child_seed
@@ -204,7 +205,7 @@ def test_directed_graphs_are_refused_by_an_undirected_summary(small: TreeSummary
         ({"baselines": ("random", "herd")}, "unknown baseline for graphs 'herd'; known: all_trees, edges_per_node"),
         ({"baselines": ("class_mean",)}, "unknown baseline for graphs 'class_mean'"),
         ({"metric": "f1"}, "unknown metric 'f1'; known: accuracy, auroc"),
-        ({"lr": "tuned"}, "`lr` must be `recipe` or a number for graphs; got 'tuned'"),
+        ({"lr": "best"}, "`lr` must be `recipe`, `tuned` or a number; got 'best'"),
         ({"models": "gin(layers=2)"}, "`layers` must be at most 1, the depth of the trees; got 2"),
         ({"models": "resnet18"}, "unknown graph network 'resnet18'"),
     ],
@@ -212,6 +213,24 @@ def test_directed_graphs_are_refused_by_an_undirected_summary(small: TreeSummary
 def test_options_are_checked(small: TreeSummary, real: Graphs, options: dict[str, Any], text: str) -> None:
     with pytest.raises(InputError, match=text):
         evaluate(small, real, **options)
+
+
+def test_a_tuned_step_size_is_the_best_of_the_grid_on_validation_graphs(small: TreeSummary, real: Graphs) -> None:
+    report = evaluate(small, real, lr="tuned", baselines=("random", "full"))
+    assert real.val is not None
+
+    def scored(lr: float) -> float:
+        learner = TreeLearner(steps=4, lr=lr)
+        found = learner.fit(small, child_seed(0, "tune", 0, 0), real.val).val
+        assert found is not None
+        return found
+
+    own = report.rows[0]
+    assert own.lr == max(LR_GRID, key=scored)
+    assert own.values == evaluate(small, real, lr=own.lr, baselines=()).rows[0].values
+    assert {row.lr for row in report.rows} <= set(LR_GRID)
+    with pytest.raises(InputError, match="`lr` must be `recipe` or a number, since this data has no validation graphs"):
+        evaluate(small, dataclasses.replace(real, val=None), lr="tuned")
 
 
 def test_no_test_graphs_and_no_graphs_at_all(small: TreeSummary, real: Graphs) -> None:
