@@ -32,7 +32,7 @@ _PRIORS: Final = {"prior": ("graphs", "uniform")}
 
 
 def given_lr(lr: float | str) -> float | Literal["tuned"] | None:
-    """`lr` of `dd.evaluate` and `dd.benchmark` as rows of graphs take it: a number, `tuned`, or `None` for the recipe's.
+    """`lr` of `dd.evaluate` and `dd.benchmark` as graphs take it: a number, `tuned`, `None` for the recipe's.
 
     Raises:
         InputError: another word than `recipe` or `tuned`.
