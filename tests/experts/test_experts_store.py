@@ -5,207 +5,25 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import functools
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from reference.training import sgd
+from reference.experts import REAL, Store, data, recipe, take
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 import dd
 from dd import files
-from dd.data import Images
-from dd.errors import DamagedError, DivergedError, InputError, MissingError, WriteError
-from dd.experts import ExpertRecipe, ExpertStore, ExpertTrainer, Snapshot, make_student
+from dd.errors import DamagedError, InputError, MissingError, WriteError
+from dd.experts import ExpertRecipe, ExpertStore, make_student
 from dd.experts import store as store_module
 from dd.experts.store import verify_folder
-from dd.seeding import child
-from dd.whiten import make_transform
-
-CPU = torch.device("cpu")
-
-
-def data(seed: int = 0, **options: Any) -> Images:
-    """3 classes of 1×8×8, 27 images for training (9 a class), 3 for validation, 6 for the test."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(3).repeat(10)
-    images = torch.randint(0, 256, (30, 1, 8, 8), generator=generator, dtype=torch.uint8)
-    images[:, :, :4] = (images[:, :, :4] // 4 + 60 * labels.view(-1, 1, 1, 1)).to(torch.uint8)
-    return dd.load_images(dd.Images(train=(images, labels), test=(images[:6], labels[:6]), **options))
-
-
-def recipe(**fields: Any) -> ExpertRecipe:
-    """7 steps an epoch."""
-    base: dict[str, Any] = {"model": "convnet(width=4)", "lr": 0.05, "batch_size": 4, "experts": 2, "snapshots": 3}
-    return ExpertRecipe(**{**base, "augment": "crop_flip", **fields})
-
-
-REAL = data()
-STEPS_PER_EPOCH = 7
-
-
-def trainer(value: ExpertRecipe, real: Images = REAL) -> ExpertTrainer:
-    return ExpertTrainer(value, real, make_transform(real, value.whiten), CPU)
-
-
-def take(value: ExpertRecipe, count: int, start: Snapshot | None = None, seed: int = 0) -> list[Snapshot]:
-    return list(islice(trainer(value).snapshots(seed, start), count))
-
-
-class Store(ExpertStore):
-    """A store of `REAL` whose `fill` keeps what the progress callback told."""
-
-    def __init__(self, root: Path, value: ExpertRecipe | None = None, real: Images = REAL) -> None:
-        super().__init__(root, value or recipe(), real)
-        self.told: list[str] = []
-
-    def fill(self, stop: Callable[[str], bool] = lambda text: False, **options: Any) -> list[int]:
-        def progress(done: int, total: int, text: str) -> None:
-            self.told.append(f"{done}/{total} {text.partition(',')[0]}")
-            if stop(self.told[-1]):
-                raise KeyboardInterrupt
-
-        return self.ensure(make_transform(self.real, self.recipe.whiten), progress=progress, **options)
-
-    def state(self) -> dict[str, tuple[bytes, int]]:
-        found = [path for path in sorted(self.folder.iterdir()) if path.suffix != ".lock"]
-        return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in found}
-
-    def bytes(self) -> dict[str, bytes]:
-        return {name: data for name, (data, _) in self.state().items()}
-
-
-class Dropping(nn.Module):
-    """A network with dropout, as a layer or by a call that no one can see."""
-
-    def __init__(self, channels: int, classes: int, size: tuple[int, int], hidden: bool) -> None:
-        super().__init__()
-        self.drop = nn.Identity() if hidden else nn.Dropout(0.5)
-        self.hidden, self.last = hidden, nn.Linear(channels * size[0] * size[1], classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.drop(x.flatten(1))
-        return self.last(nn.functional.dropout(x, 0.5, self.training) if self.hidden else x)
-
-
-# Training
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {},
-        {"momentum": 0.9, "weight_decay": 0.05},
-        {"augment": "color_crop_cutout_flip_scale_rotate", "augment_mode": "all"},
-        {"step": "gsam", "rho": 0.0, "alpha": 0.7},
-        {"step": "gsam", "rho": 0.0, "adaptive": False, "momentum": 0.9},
-        {"whiten": True},
-    ],
-    ids=["sgd", "momentum", "dsa", "gsam of radius 0", "gsam of radius 0, not adaptive", "zca"],
-)
-def test_trajectory_is_that_of_the_plain_loop(fields: dict[str, Any]) -> None:
-    value = recipe(**fields, snapshot_unit="step", lr=0.02)
-    transform, student = make_transform(REAL, value.whiten), make_student(value, REAL, seed=3)
-    batches = []
-    for step in range(2 * STEPS_PER_EPOCH):
-        epoch, place = divmod(step, STEPS_PER_EPOCH)
-        rows = torch.randperm(27, generator=child(3, "order", epoch))[4 * place : 4 * (place + 1)]
-        draw = value.dsa().draw(len(rows), (8, 8), child(3, "draw", step))
-        batches.append((draw(transform.forward(REAL.train.pixels(rows))), REAL.train.labels[rows]))
-    assert [len(x) for x, _ in batches[:STEPS_PER_EPOCH]] == [4] * 6 + [3]
-    twin = sgd(student.module, batches, [0.02] * len(batches), value.momentum, value.weight_decay)
-    made = take(value, len(twin), seed=3)
-    for slow, fast in zip(twin, made, strict=True):
-        torch.testing.assert_close(fast.theta, slow, rtol=1e-6, atol=1e-6)
-
-
-def test_gsam_of_a_radius_is_another_trajectory() -> None:
-    plain, flat = (take(recipe(step=step, rho=0.5), 2)[1] for step in ("sgd", "gsam"))
-    assert float((plain.theta - flat.theta).abs().max()) > 1e-3
-
-
-def test_snapshot_0_is_the_seeded_initialisation() -> None:
-    for seed in (0, 1):
-        first = take(recipe(), 1, seed=seed)[0]
-        assert first.step == 0
-        assert torch.equal(first.theta, make_student(recipe(), REAL, seed).initial)
-        assert not first.velocity.any()
-    assert not torch.equal(make_student(recipe(), REAL, 0).initial, make_student(recipe(), REAL, 1).initial)
-
-
-@pytest.mark.parametrize(("unit", "every", "per"), [("step", 1, 1), ("step", 3, 3), ("epoch", 1, 7), ("epoch", 2, 14)])
-def test_snapshots_come_at_the_cadence_and_are_copies(unit: str, every: int, per: int) -> None:
-    found = take(recipe(snapshot_unit=unit, snapshot_every=every), 5)
-    assert [s.step for s in found] == [per * k for k in range(5)]
-    assert len({files.digest(s.theta) for s in found}) == 5
-    assert len({s.theta.data_ptr() for s in found}) == 5
-    assert all(s.theta.dtype == torch.float32 and not s.theta.requires_grad for s in found)
-
-
-def test_cadence_does_not_change_the_trajectory() -> None:
-    fine = {s.step: s.theta for s in take(recipe(snapshot_unit="step"), 15)}
-    for snapshot in take(recipe(), 3):
-        assert torch.equal(snapshot.theta, fine[snapshot.step])
-
-
-def test_accuracy_is_that_of_held_out_images_never_of_the_test() -> None:
-    assert REAL.val is not None
-    value, transform = recipe(lr=0.2), make_transform(REAL, False)
-    student = make_student(value, REAL, 0)
-    found = take(value, 4)
-    for snapshot in found:
-        logits = student.logits(snapshot.theta, transform.forward(REAL.val.pixels()))
-        assert snapshot.accuracy == int((logits.argmax(1) == REAL.val.labels).sum()) / 3
-    bare = dd.Images(train=REAL.train, val=None, test=None, classes=3)
-    assert next(trainer(value, bare).snapshots(0)).accuracy != next(trainer(value, bare).snapshots(0)).accuracy  # NaN
-
-
-@pytest.mark.parametrize("hidden", [True, False])
-def test_networks_that_draw_are_repeatable_and_leave_the_global_stream(hidden: bool) -> None:
-    model = dd.Model(functools.partial(Dropping, hidden=hidden), name="dropping")
-    value = recipe(model=model, snapshot_unit="step", step="gsam", rho=0.1)
-    torch.manual_seed(1)
-    expected = torch.rand(3)
-    torch.manual_seed(1)
-    whole = take(value, 4)
-    assert torch.equal(torch.rand(3), expected)
-    torch.manual_seed(2)
-    rest = take(value, 2, whole[1])
-    assert torch.equal(rest[1].theta, whole[3].theta)
-    if not hidden:  # a student is a function of θ
-        student, x = make_student(value, REAL, 0), REAL.test.pixels() if REAL.test else torch.empty(0)
-        assert torch.equal(student.logits(student.initial, x), student.logits(student.initial, x))
-
-
-def test_divergence_names_the_expert() -> None:
-    text = r"expert 2 of recipe 'custom' is not finite after \d+ steps\. Lower `lr` \(now 1e\+38\)"
-    with pytest.raises(DivergedError, match=text):
-        take(recipe(lr=1e38), 3, seed=2)
-
-
-def test_divergence_keeps_what_was_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = ExpertTrainer._step
-
-    def step(self: ExpertTrainer, *rest: Any) -> tuple[Tensor, Tensor]:
-        theta, velocity = original(self, *rest)
-        return (theta if rest[-1] < 2 else theta * torch.nan), velocity
-
-    monkeypatch.setattr(ExpertTrainer, "_step", step)
-    store = Store(tmp_path, recipe(snapshot_unit="step"))
-    with pytest.raises(DivergedError, match="after 3 steps"):
-        store.fill()
-    assert store.length(0) == 3
-    assert all(bool(torch.isfinite(theta).all()) for theta in store.read(0, range(3)))
-
 
 # Continue, interrupt, repeat
 
