@@ -1,64 +1,21 @@
-"""Graphs in memory: splits end to end against loops, what is refused, and lists of `Data` as data."""
+"""Graphs in memory: splits end to end against loops, and lists of `Data`."""
 
 from __future__ import annotations
 
 import random
 import warnings
 from collections import Counter
-from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from reference.graphs import a_split, contents, some_graphs
 from torch import Tensor
 
-from dd.data import Bins, Graphs, GraphSplit, graph_split, load_graphs
-from dd.data.graph_bins import as_features, fit_columns
-from dd.data.graph_checks import asymmetric
+from dd.data import GraphSplit, graph_split, load_graphs
+from dd.data.graph_bins import as_features
 from dd.data.graph_splits import held_out_rows, published_rows, random_rows
 from dd.errors import InputError
-
-
-def graph(edges: list[tuple[int, int]], n: int, y: Any = 0, both: bool = True, **more: Any) -> SimpleNamespace:
-    """A graph with the attributes of PyG's `Data`; every edge in both directions unless told otherwise."""
-    rows = edges + [(b, a) for a, b in edges] if both else edges
-    index = torch.tensor(rows, dtype=torch.int64).reshape(-1, 2).t()
-    return SimpleNamespace(edge_index=index, num_nodes=n, y=torch.tensor([y]) if y is not None else None, **more)
-
-
-def some_graphs(n: int = 30, seed: int = 0, features: bool = True) -> list[SimpleNamespace]:
-    """Random undirected graphs of two classes, some of them without edges."""
-    rng, out = random.Random(seed), []
-    for i in range(n):
-        nodes = rng.randint(1, 7)
-        pairs = [(a, b) for a in range(nodes) for b in range(a) if rng.random() < 0.4]
-        more = {}
-        if features:
-            attr = torch.tensor([rng.randint(0, 2) for _ in pairs], dtype=torch.int64)
-            x = torch.tensor([[rng.randint(0, 3), rng.randint(5, 6)] for _ in range(nodes)])
-            more = {"x": x, "edge_attr": attr.repeat(2)}
-        out.append(graph(pairs, nodes, i % 2, **more))
-    return out
-
-
-def a_split(n: int = 12, seed: int = 1) -> GraphSplit:
-    return load_graphs(some_graphs(n, seed), split=None, role="evaluate").test or pytest.fail("no test graphs")
-
-
-def contents(split: GraphSplit) -> list[tuple[Any, ...]]:
-    """Each graph by itself, by a loop: label, features, and edges as (source, target, features), sorted."""
-    out = []
-    for i, label in enumerate(split.labels.tolist()):
-        a, b = int(split.ptr[i]), int(split.ptr[i + 1])
-        edges = [
-            (s - a, t - a, *split.edge_attr[e].tolist())
-            for e, (s, t) in enumerate(split.edge_index.t().tolist())
-            if a <= t < b
-        ]
-        out.append((label, split.x[a:b].tolist(), sorted(edges)))
-    return out
 
 
 def test_split_is_what_was_given() -> None:
@@ -281,173 +238,3 @@ def test_nan_is_refused(bad: float) -> None:
     given[3].x = given[3].x.float() + torch.tensor([bad, 0.0])
     with pytest.raises(InputError, match="`x` must be finite"):
         load_graphs(given)
-
-
-# Directions
-
-
-def test_asymmetric_against_a_loop() -> None:
-    for seed in range(20):
-        rng = random.Random(seed)
-        pairs = [(rng.randint(0, 3), rng.randint(0, 3)) for _ in range(rng.randint(0, 6))]
-        pairs += [(b, a) for a, b in pairs if rng.random() < 0.8]
-        kinds = torch.tensor([rng.randint(0, 1) * (seed % 2) for _ in pairs], dtype=torch.int64)
-        one = load_graphs(
-            [graph(pairs, 4, 0, both=False, edge_attr=kinds)], split=None, role="evaluate", classes=2, directed=True
-        ).test
-        assert one is not None
-        edges = {(s, t, *z) for (s, t), z in zip(one.edge_index.t().tolist(), one.edge_attr.tolist(), strict=True)}
-        assert bool(asymmetric(one)[0]) == any((t, s, *z) not in edges for s, t, *z in edges)
-
-
-def test_directions_are_found() -> None:
-    assert not load_graphs(some_graphs()).directed
-    assert load_graphs(some_graphs(), directed=True).directed
-    one_way = [graph([(0, 1), (1, 2)], 3, i % 2, both=False) for i in range(20)]
-    assert load_graphs(one_way).directed
-    loops = [graph([(0, 0), (0, 1)], 2, i % 2) for i in range(20)]
-    assert not load_graphs(loops).directed
-    assert load_graphs(loops).train.num_edges == 3 * 16  # a self-loop of a user's graph stays, once
-    one_way[4] = graph([(0, 1)], 2, 0)
-    with pytest.raises(InputError, match=r"19 of 20 graphs.*directed=True.*ToUndirected"):
-        load_graphs(one_way)
-    assert load_graphs(one_way, directed=True).directed
-    with pytest.raises(InputError, match="whose reverse is not there"):
-        load_graphs(one_way[:4] + one_way[5:], directed=False)
-
-
-def test_edges_with_another_feature_each_way_are_directed() -> None:
-    given = [graph([(0, 1)], 2, i % 2, edge_attr=torch.tensor([0, 1])) for i in range(20)]
-    assert load_graphs(given).directed
-
-
-# Bins
-
-
-def continuous(n: int = 40, seed: int = 0) -> list[SimpleNamespace]:
-    generator, given = torch.Generator().manual_seed(seed), some_graphs(n, seed)
-    for one in given:
-        noise = torch.rand(len(one.x), 1, generator=generator)
-        one.x = torch.cat([one.x[:, :1].float(), noise, torch.full((len(one.x), 1), 0.5)], dim=1)
-    return given
-
-
-def test_bins_are_quantiles_of_the_training_nodes() -> None:
-    real, plain = load_graphs(continuous(), bins=4), load_graphs(continuous())
-    assert plain.train.x.is_floating_point()
-    assert plain.bins is None
-    assert isinstance(real.bins, Bins)
-    assert real.bins.nodes[0] is None
-    cuts = np.quantile(plain.train.x[:, 1].double().numpy(), [0.25, 0.5, 0.75])
-    assert real.bins.nodes[1] is not None
-    np.testing.assert_allclose(real.bins.nodes[1].numpy(), cuts)
-    assert real.test is not None
-    assert plain.test is not None
-    for part, raw in ((real.train, plain.train), (real.test, plain.test)):
-        assert part.x.dtype == torch.int64
-        assert part.x[:, 0].tolist() == raw.x[:, 0].long().tolist()
-        expected = [sum(value >= cut for cut in cuts) for value in raw.x[:, 1].double().tolist()]
-        assert part.x[:, 1].tolist() == expected
-        assert len(part.x[:, 2].unique()) == 1  # a constant column is one category
-    counts = torch.bincount(real.train.x[:, 1])
-    assert int(counts.max() - counts.min()) <= 1
-
-
-def test_bins_of_other_graphs_and_a_second_time() -> None:
-    real = load_graphs(continuous(), bins=4)
-    assert load_graphs(real, bins=4).fingerprint == real.fingerprint
-    other = load_graphs(continuous(seed=5), split=None, role="evaluate", bins=real.bins).test
-    raw = load_graphs(continuous(seed=5), split=None, role="evaluate").test
-    assert other is not None
-    assert raw is not None
-    assert real.bins is not None
-    assert torch.equal(other.x, real.bins.node_values(raw.x))
-
-
-def test_bins_refuse() -> None:
-    with pytest.raises(InputError, match="`bins` must be left out"):
-        load_graphs(some_graphs(), bins=4)
-    for wrong in (1, 0, True, 2.5, "4"):
-        with pytest.raises(InputError, match="`bins` must be a whole number"):
-            load_graphs(continuous(), bins=wrong)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="`bins` of the training graphs"):
-        load_graphs(continuous(), bins=4, split=None, role="evaluate")
-    with pytest.raises(InputError, match="of 1 node features, as in training"):
-        Bins((None,), ()).node_values(torch.zeros(2, 2))
-    with pytest.raises(InputError, match="whole numbers in node feature 0"):
-        Bins((None,), ()).node_values(torch.tensor([[0.5]]))
-    assert fit_columns(torch.zeros(3, 2).long(), [], 4) == (None, None)
-
-
-# Refusals
-
-
-def with_y(values: list[Any]) -> list[SimpleNamespace]:
-    return [graph([(0, 1)], 2, y) for y in values]
-
-
-@pytest.mark.parametrize(
-    ("data", "text"),
-    [
-        ([], "an empty one"),
-        (([], []), "an empty one"),
-        (with_y([0] * 20), "at least two classes"),
-        (with_y([1, 2] * 10), "none of class 0"),
-        (with_y([-1, 1] * 10), r"0 … K−1 with every class present.*torch.unique"),
-        (with_y([0, 900] * 10), "0 … K−1 with every class present"),
-        (with_y([0.5, 1.0] * 10), r"`data\[0\].y` must be one class"),
-        (with_y([None] * 10), r"`data\[0\].y` must be one class 0 … K−1; got none"),
-        (with_y([float("nan")] * 10), "must be one class"),
-        ([graph([], 2, i % 2) for i in range(20)], "without any"),
-        ([graph([(0, 5)], 2, i % 2) for i in range(20)], r"`data\[0\].edge_index` must be nodes of the graph, 0 … 1"),
-        ([SimpleNamespace(edge_index=torch.zeros(2, 0).long(), y=0)] * 9, "`x`, or `num_nodes`"),
-        ([graph([(0, 1)], 2, 0, x=torch.zeros(3, 1))] * 9, "nodes of the graph|must be"),
-        ([graph([(0, 1)], 2, 0, edge_attr=torch.zeros(5))] * 9, r"`data\[0\].edge_attr` must be \[2, F\]"),
-        ([graph([(0, 1)], 2, 0, x=torch.zeros(2, 1)), graph([(0, 1)], 2, 1)] * 9, "a tensor, as other graphs have"),
-        (
-            [graph([(0, 1)], 2, 0, x=torch.zeros(2, 1)), graph([(0, 1)], 2, 1, x=torch.zeros(2, 3))] * 9,
-            "of 1 features, as other graphs",
-        ),
-        (["a", "b"], r"`data\[0\]` must be a graph"),
-        (7, "`data` must be a PyG dataset"),
-        ("nci2", r"unknown graph data set 'nci2'; known: .*NCI1"),
-    ],
-)
-def test_data_is_refused(data: Any, text: str) -> None:
-    with pytest.raises(InputError, match=text):
-        load_graphs(data)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ({"split": "paper"}, "`split`"),
-        ({"split": -1}, "`split`"),
-        ({"split": True}, "`split`"),
-        ({"split": "published"}, "for graphs of your own"),
-        ({"role": "train"}, "`role`"),
-        ({"root": "/tmp"}, "`root`"),
-        ({"directed": "yes"}, "`directed`"),
-        ({"classes": ["a"]}, "at least two classes"),
-        ({"classes": ["a", "a"]}, "`classes`"),
-        ({"classes": 3}, "none of class 2"),
-    ],
-)
-def test_arguments_are_refused(arguments: dict[str, Any], text: str) -> None:
-    with pytest.raises(InputError, match=text):
-        load_graphs(some_graphs(), **arguments)
-
-
-def test_graphs_are_checked() -> None:
-    real = load_graphs(some_graphs())
-    assert load_graphs(real).fingerprint == real.fingerprint
-    with pytest.raises(InputError, match="graphs with test graphs"):
-        load_graphs(replace(real, test=None), role="evaluate")
-    with pytest.raises(InputError, match="none of class 1"):
-        load_graphs(replace(real, train=real.train.subset((real.train.labels == 0).nonzero().flatten())))
-    with pytest.raises(InputError, match=r"0 … 1 \(there are 2 classes\)"):
-        load_graphs(replace(real, val=replace(real.train, labels=real.train.labels + 1)))
-    with pytest.raises(InputError, match="`classes` must be left out"):
-        load_graphs(real, classes=2)
-    assert isinstance(real, Graphs)
-    assert int(real.graphs_per_class.sum()) == len(real.train)
