@@ -52,7 +52,7 @@ def test_a_cell_has_every_row_of_the_list(real: Graphs, monkeypatch: pytest.Monk
     monkeypatch.setattr(graphs, "BUDGETS", (512,))
     source = graphs.Source("small", 1, thresholds=(3, 3), published={"drop_shared": False})
     assert source.network("gin") == "gin"
-    assert graphs.SOURCES[-1].network("gcn") == "gcn(embedding=1)"
+    assert graphs.Source("a", 1, embedding=1.0).network("gcn") == "gcn(embedding=1)"
     made = graphs.cell(source, 0, real)
     assert made["graphs"] == [40, 10, 10]
     assert {said["size"] for said in made["summaries"]} == {"published", "512"}
@@ -66,6 +66,13 @@ def test_a_cell_has_every_row_of_the_list(real: Graphs, monkeypatch: pytest.Monk
     alone = ("node_count", "edges_per_node", "tree_counts")
     assert {("", name, "logistic regression") for name in alone} <= rows
     assert ("", "full data, sum", "gin") in rows
+    apart = graphs.cell(graphs.Source("small-full-data", 1, full=True), 0, real)
+    assert [row["set"] for row in apart["rows"]] == ["all trees, mean", "full data, sum", "full data, mean"]
+    assert [row["last"] for row in apart["rows"]] == [row["last"] for row in made["rows"][-3:]]
+    text = graph_table.whole_text({"small-full-data": [apart]})
+    assert "* full data, sum (gin): " in text
+    assert "\n| set |" not in text
+    assert not any("small-full-data" in line for line in graph_table.short_table({"small-full-data": [apart]}))
     trained = [row for row in made["rows"] if "val" in row]
     assert all({"last", "early", "val", "seconds"} <= set(row) for row in trained)
     text = graph_table.whole_text({"small": [made]})

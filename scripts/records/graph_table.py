@@ -121,9 +121,9 @@ def whole_table(name: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
         "",
         f"{count} {what}; graphs {records[0]['graphs']}; AUROC × 100 at the last step / at the best validation AUROC.",
         "",
-        f"| set | model | {head} |",
-        "|---|---|" + "---|---|" * len(sizes),
     ]
+    if sizes:
+        lines += [f"| set | model | {head} |", "|---|---|" + "---|---|" * len(sizes)]
     for row, model in pairs:
         cells = []
         for size in sizes:
@@ -138,8 +138,8 @@ def whole_table(name: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
             own = row.startswith("random graphs") or rival is None
             cells += [text, "" if own or rival is None else difference(records, held, rival)]
         lines.append(f"| {row} | {model} | {' | '.join(cells)} |")
-    lines += ["", *_alone(last, early), *_published(name), "", *_summaries(records), ""]
-    return lines
+    lines += ["", *_alone(last, early), *_published(name), ""]
+    return [*lines, *_summaries(records), ""] if sizes else lines
 
 
 def _published(name: str) -> list[str]:
@@ -214,6 +214,8 @@ def short_table(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     ]
     for name, records in found.items():
         last = values(records)
+        if not any(size for size, *_ in last):  # networks on all graphs, apart
+            continue
         keys = [("2048", row, model) for row, model in SHORT]
         keys += [("", label, "logistic regression") for label in ("node_count", "tree_counts")]
         cells = [percent(last[key]) if key in last else "n/a" for key in keys]
