@@ -114,7 +114,9 @@ def whole_table(name: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
     sizes = [s for s in SIZES if any(key[0] == s for key in last)]
     pairs = list(dict.fromkeys((key[1], key[2]) for key in last if key[0]))
     count, rule = len(records), records[0]["job"]["rule"]
-    what = "seeds on the one scaffold split" if rule in ONE_SPLIT else f"splits ({rule})"
+    what = f"split{'s' * (count > 1)} ({rule})"
+    if rule in ONE_SPLIT:
+        what = f"seed{'s' * (count > 1)} on the one scaffold split"
     head = " | ".join(f"{s} | − random graphs" for s in sizes)
     lines = [
         f"## {name}",
@@ -163,7 +165,7 @@ def _alone(last: Mapping[Key, Mapping[int, float]], early: Mapping[Key, Mapping[
         text = f"* {key[1]} ({key[2]}): {percent(held)}"
         if key in early:
             text += f" / {percent(early[key])}"
-        lines.append(f"{text}, {len(held)} splits")
+        lines.append(f"{text}, {len(held)} split{'s' * (len(held) > 1)}")
     return lines
 
 
