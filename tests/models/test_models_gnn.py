@@ -11,14 +11,7 @@ from reference.gnn import DOUBLE, KINDS, D, graphs
 from torch import Tensor, nn
 
 from dd.errors import InputError
-from dd.models import (
-    GraphModel,
-    GraphNet,
-    GraphSpec,
-    Round,
-    as_graph_spec,
-    build_graph_net,
-)
+from dd.models import GraphModel, GraphNet, GraphSpec, Round, as_graph_spec, build_graph_net
 from dd.models.gnn import EMBEDDING, GAT, GCN, GIN, SAGE
 
 with warnings.catch_warnings():

@@ -13,13 +13,7 @@ from torch import Tensor
 from dd.data.codes import Codes, fit_codes
 from dd.data.graphs import GraphSplit
 from dd.errors import InputError
-from dd.models import (
-    GraphNet,
-    PlainGraphs,
-    Round,
-    build_graph_net,
-    plain_graphs,
-)
+from dd.models import GraphNet, PlainGraphs, Round, build_graph_net, plain_graphs
 from dd.models.gnn import EMBEDDING, Encoder
 
 # ------------------------------------------------------------------------------------ trees, DAGs and graphs agree

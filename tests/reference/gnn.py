@@ -10,14 +10,7 @@ from torch import Tensor, nn
 
 from dd.data.codes import Codes, fit_codes
 from dd.data.graphs import GraphSplit
-from dd.models import (
-    GNNS,
-    GraphNet,
-    PlainGraphs,
-    TreeDag,
-    plain_graphs,
-    tree_dag,
-)
+from dd.models import GNNS, GraphNet, PlainGraphs, TreeDag, plain_graphs, tree_dag
 
 D = 8
 DOUBLE = torch.float64

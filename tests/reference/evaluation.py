@@ -1,0 +1,56 @@
+"""Toy data, a small set of it, and a network trained on the set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import dd
+from dd.data import Images
+from dd.evaluation import fit, fresh
+from dd.synthetic import SyntheticImages, TrainRecipe
+from dd.whiten import Normalise
+
+CPU = torch.device("cpu")
+IDENTITY = Normalise((0.0,), (1.0,))
+
+
+def data(count: int = 10) -> Images:
+    """3 classes of 1×8×8, told apart by their upper half; as many test images as training images."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(3).repeat(count)
+    images = torch.randint(0, 60, (2, 3 * count, 1, 8, 8), generator=generator)
+    images[:, :, :, :4] += 90 * labels.view(1, -1, 1, 1, 1)
+    train, test = images.to(torch.uint8)
+    return dd.load_images(dd.Images(train=(train, labels), test=(test, labels), name="toy"))
+
+
+def small(count: int = 9, **fields: Any) -> SyntheticImages:
+    """`count` images 1×8×8 of 3 classes, in pixels."""
+    real = data()
+    base: dict[str, Any] = {"model": "convnet(width=4)", "steps": 10, "lr": 0.05, "batch_size": 256}
+    images, labels = real.train.pixels(slice(0, count)), real.train.labels[:count]
+    if fields.pop("soft", False):
+        labels = torch.rand(count, 3, generator=torch.Generator().manual_seed(0)).add(0.1)
+        labels = labels / labels.sum(1, keepdim=True)
+    recipe = TrainRecipe(**{**base, **fields})
+    method, provenance = {"name": "mine"}, {"protocol": "clean", "selection": "last iterate"}
+    return SyntheticImages(
+        images=images,
+        labels=labels,
+        classes=real.classes,
+        recipe=recipe,
+        transform=IDENTITY,
+        method=method,
+        provenance=provenance,
+    )
+
+
+def theta(net: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in net.parameters()])
+
+
+def trained(value: SyntheticImages, seed: int = 0, model: Any = None) -> nn.Module:
+    return fit(value, fresh(value, model or value.recipe.model, seed, CPU), value.recipe, seed, CPU)
