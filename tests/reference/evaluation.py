@@ -17,12 +17,12 @@ CPU = torch.device("cpu")
 IDENTITY = Normalise((0.0,), (1.0,))
 
 
-def data(count: int = 10) -> Images:
+def data(count: int = 10, noise: int = 60) -> Images:
     """3 classes of 1×8×8, told apart by their upper half; as many test images as training images."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(3).repeat(count)
-    images = torch.randint(0, 60, (2, 3 * count, 1, 8, 8), generator=generator)
-    images[:, :, :, :4] += 90 * labels.view(1, -1, 1, 1, 1)
+    images = torch.randint(0, noise, (2, 3 * count, 1, 8, 8), generator=generator)
+    images[:, :, :, :4] += (150 - noise) * labels.view(1, -1, 1, 1, 1)
     train, test = images.to(torch.uint8)
     return dd.load_images(dd.Images(train=(train, labels), test=(test, labels), name="toy"))
 
