@@ -119,7 +119,7 @@ class GraphJudge:
             learner = self._tuned(label, learner, own)
         recipe = learner.recipe(self.small)
         last, best = [], []
-        for fit in self._fits(label, learner, own, self.real.val if self.early_stop else None):
+        for fit in self._fits(label, learner, own):
             predictor = fit()
             last.append(predictor.score(self._test, self.metric))
             if predictor.best is not None:
@@ -146,42 +146,45 @@ class GraphJudge:
         Raises:
             DivergedError: with every one of the grid.
         """
+        given, seed = self.small if own else self.training_set(label, 0), child_seed(self.run.seed, "tune", 0, 0)
         tried: list[tuple[float, TreeLearner]] = []
         for lr in LR_GRID:
             trial = dataclasses.replace(learner, lr=lr, every=learner.recipe(self.small).steps)
-            fit = next(self._fits(label, trial, own, self.real.val, "tune"))
             try:
-                tried.append((fit().val, dataclasses.replace(learner, lr=lr)))
+                score = self._fit(label, trial, given, seed, self.real.val)().val
             except DivergedError:
                 continue
+            tried.append((score, dataclasses.replace(learner, lr=lr)))
         if not tried:
             raise DivergedError(f"training on {label} diverged with every lr of {LR_GRID}. Give `lr` yourself.")
         return max(tried, key=lambda pair: pair[0])[1]
 
-    def _fits(
-        self, label: str, learner: TreeLearner, own: bool, val: GraphSplit | None, stream: str = "evaluate"
-    ) -> Iterator[Callable[[], Any]]:
+    def _fits(self, label: str, learner: TreeLearner, own: bool) -> Iterator[Callable[[], Any]]:
         """One call for each network of a row."""
+        val = self.real.val if self.early_stop else None
         drawn = label.startswith("random")
         each = -(-self.repeats // DRAWS) if drawn else self.repeats
         for draw in range(DRAWS if drawn else 1):
             given = self.small if own else self.training_set(label, draw)
             for r in range(each):
-                seed = child_seed(self.run.seed, stream, draw, r)
-                if isinstance(given, TreeSummary):
-                    yield partial(learner.fit, given, seed, val)
-                    continue
-                pool = label.rpartition("_")[2] if label.endswith(("_sum", "_mean")) else self.small.recipe.pool
-                recipe = dataclasses.replace(learner.recipe(self.small), pool=pool, filtered=False, targets="hard")
-                graphs = GraphLearner(
-                    recipe=recipe,
-                    depth=self.small.depth,
-                    model=learner.model,
-                    device=self.run.device,
-                    metric=self.metric,
-                    every=learner.every,
-                )
-                yield partial(graphs.fit, given, self.small.codes, self.real.num_classes, seed, val)
+                yield self._fit(label, learner, given, child_seed(self.run.seed, "evaluate", draw, r), val)
+
+    def _fit(
+        self, label: str, learner: TreeLearner, given: TreeSummary | GraphSplit, seed: int, val: GraphSplit | None
+    ) -> Callable[[], Any]:
+        """A call that trains one network on a row's training set."""
+        if isinstance(given, TreeSummary):
+            return partial(learner.fit, given, seed, val)
+        pool = label.rpartition("_")[2] if label.endswith(("_sum", "_mean")) else self.small.recipe.pool
+        graphs = GraphLearner(
+            recipe=dataclasses.replace(learner.recipe(self.small), pool=pool, filtered=False, targets="hard"),
+            depth=self.small.depth,
+            model=learner.model,
+            device=self.run.device,
+            metric=self.metric,
+            every=learner.every,
+        )
+        return partial(graphs.fit, given, self.small.codes, self.real.num_classes, seed, val)
 
     def training_set(self, label: str, draw: int) -> TreeSummary | GraphSplit:
         """The training set of a baseline."""
