@@ -11,11 +11,11 @@ from typing import Any, Final, final
 from dd.api import distill
 from dd.benchmark_plan import Settings, Unit, named, wanted_models
 from dd.data import Images
-from dd.errors import DDError, refuse, unknown
+from dd.errors import DDError, InputError, refuse, unknown
 from dd.evaluation import NetworkLearner, RealImages, Scorer, enough_steps, tune_lr
 from dd.experts import ExpertRecipe
 from dd.files import read_json
-from dd.methods import BASELINE_METHODS, GRAPH_METHODS, METHODS, Method
+from dd.methods import BASELINE_METHODS, GRAPH_METHODS, METHODS, Infer, Method, Recover
 from dd.models import as_spec
 from dd.presets import replace_fields
 from dd.resolve import resolve_method
@@ -26,8 +26,9 @@ from dd.whiten import Transform, make_transform
 
 CORESETS: Final = ("herding", "k_center")
 FULL: Final = ("full", "full_converged")
-IMAGE_BASELINES: Final = (*BASELINE_METHODS, *FULL)
-DEFAULTS: Final = ("random", "herding", "k_center", "full", "full_converged")
+LABELS: Final = "random_labels"
+IMAGE_BASELINES: Final = (*BASELINE_METHODS, LABELS, *FULL)
+DEFAULTS: Final = ("random", "herding", "k_center", LABELS, "full", "full_converged")
 TINY, ALL = 1024, 1000
 """Numbers of a picture up to which all student steps keep what pass 1 computed: a quarter less time, little memory."""
 MOST: Final = 16
@@ -61,7 +62,10 @@ class ImageBench:
             if name not in IMAGE_BASELINES:
                 raise unknown("baseline", name, IMAGE_BASELINES)
         self._methods = named(asked, known, "images")
-        self._baselines = [name for name in baselines if name not in self._methods]
+        self._baselines = [name for name in baselines if name not in self._methods and name != LABELS]
+        self._beside = {
+            f"{LABELS} of {name}": name for name in self._methods if LABELS in baselines and self._soft(name)
+        }
         chosen = wanted_models(models) or [self._base(budgets[0])[0].model]
         self._models = {str(as_spec(model)): model for model in chosen}
         self._made: tuple[Unit, ImageSet, float] | None = None
@@ -83,7 +87,7 @@ class ImageBench:
         units = [
             Unit(name, ipc, seed)
             for ipc in self._budgets
-            for name in (*sized, *self._methods)
+            for name in (*sized, *self._methods, *self._beside)
             for seed in self._settings.seeds
             if name != "class_mean" or ipc == 1
         ]
@@ -123,7 +127,8 @@ class ImageBench:
             yield {
                 **self._scored(learner, small, unit, start),
                 "bytes": small.nbytes._asdict(),
-                "distill_seconds": None if unit.set in BASELINE_METHODS else round(seconds, 3),
+                "beside": self._beside.get(unit.set),
+                "distill_seconds": round(seconds, 3) if unit.set in self._methods else None,
                 "selection": str(small.provenance.get("selection", "")),
             }
 
@@ -173,7 +178,7 @@ class ImageBench:
         if unit in self._failed:  # once is enough, however many models there are
             raise self._failed[unit]
         settings, start = self._settings, time.monotonic()
-        out = None if unit.set in BASELINE_METHODS else settings.run_folder(unit)
+        out = settings.run_folder(unit) if unit.set in self._methods else None
         given: dict[str, Any] = {"seed": unit.seed, "out": out, "protocol": settings.protocol, "progress": False}
         given.update(device=settings.device, store=settings.store, resume=settings.resume, **settings.distilling)
         if self._real.channels * self._real.size[0] * self._real.size[1] <= TINY:
@@ -194,10 +199,22 @@ class ImageBench:
             recipe, whiten = self._base(unit.budget)
             chosen = {"teacher": self._teacher(unit.budget)} if unit.set in CORESETS else {}
             return METHODS[unit.set](ipc=unit.budget, train=recipe, whiten=whiten, **chosen)
+        if unit.set in self._beside:
+            value: Any = self._method(dataclasses.replace(unit, set=self._beside[unit.set]))
+            return value.of_random_images()
         given = self._methods[unit.set]
         if isinstance(given, str):
             return self._named(given, unit.budget)
         return replace_fields(given, {"ipc": unit.budget})
+
+    def _soft(self, name: str) -> bool:
+        """Whether a method's labels are of teachers."""
+        given = self._methods[name]
+        try:
+            value = self._named(given, max(self._budgets)) if isinstance(given, str) else given
+        except InputError:  # no such preset: its own rows say so
+            return False
+        return isinstance(value, Recover | Infer) and value.labels != "hard"
 
     def _teacher(self, ipc: int) -> TeacherRecipe:
         """Whose features choose coresets: the first teacher of the decoupled presets, which the store then shares."""

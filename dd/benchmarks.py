@@ -69,10 +69,11 @@ def benchmark(
         repeats: fresh networks a set and model.
         seeds: sets a method and budget, from `seed` on; with several, spread and interval are over sets.
         baselines: of images `random`, `herding`, `k_center` (by the features of a network trained on all training
-            images), `class_mean`, `full` (all training images, the same number of steps) and `full_converged` (steps
-            doubled until validation images gain nothing); `None`: all of these but `class_mean`, which is added at one
-            image a class. Of graphs as in `dd.evaluate`; `None`: `random`, `herding`, `random_trees`, `full`,
-            `naive_bayes`, `node_count`.
+            images), `class_mean`, `random_labels` (for each method with labels of teachers a row `random_labels of
+            METHOD`: random images under the same teachers, labels and training recipe, and the difference to it),
+            `full` (all training images, the same number of steps) and `full_converged` (steps doubled until validation
+            images gain nothing); `None`: all of these but `class_mean`, which is added at one image a class. Of graphs
+            as in `dd.evaluate`; `None`: `random`, `herding`, `random_trees`, `full`, `naive_bayes`, `node_count`.
         preset, protocol: as in `dd.distill`, of every method.
         steps: optimiser steps of every network; `None`: those of the trajectory presets of this data and budget.
         lr: `recipe` (the one a set carries), `tuned` (by the validation split, for every set and model), or a number.

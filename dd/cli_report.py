@@ -6,18 +6,22 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import tyro
 
 from dd import api
 from dd._options import Common
+from dd.benchmark_plan import Unit
 from dd.data.kinds import is_graph_data
 from dd.errors import DDError, MissingError, refuse
 from dd.files import read_json
+from dd.leaderboard import Benchmark
 from dd.pages import read_report, write_report
 from dd.resolve import load_real
 from dd.synthetic import ImageSet
+
+_UNITS: Final = {"ipc": "images a class", "bytes": "bytes"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +63,7 @@ def report(
     folders = [folder for folder in given if folder not in boards]
     if not given or len(boards) > 1:
         raise refuse("runs", "run folders, one of a benchmark at most", ", ".join(map(str, given)) or "none")
-    board = read_json(boards[0] / "leaderboard.json") if boards else None
+    board = Benchmark.from_json(read_json(boards[0] / "leaderboard.json")).to_json() if boards else None
     told = read_report(folders[0]) if folders else None
     if board is not None and told is None:
         folder, told = _best(boards[0], board)
@@ -82,14 +86,14 @@ def _best(folder: Path, board: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
             f"no set in {folder / 'runs'}: the page shows the images of a method. Name a run folder too."
         )
     best = max(rows, key=lambda r: float(r["mean"]))
-    beside = [r for r in kept if r is not best and r[board["unit"]] == best[board["unit"]]]
+    beside = [r for r in kept if r is not best and r["budget"] == best["budget"]]
     cell = next(c for c in board["cells"] if c["set"] == best["set"])
     told = {
         "dataset": board["dataset"],
         "split": "test",
         "protocol": board["protocol"],
         "selection": best["selection"],
-        "method": f"{best['set']}, {board['unit']} {best[board['unit']]}",
+        "method": f"{best['set']}, {best['budget']:,} {_UNITS[board['unit']]}",
         "rows": [_row(r) for r in (best, *beside)],
         "bytes": best["bytes"],
         "origin": cell["origin"],
@@ -100,7 +104,7 @@ def _best(folder: Path, board: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
 
 def _run_name(board: dict[str, Any], row: dict[str, Any]) -> str:
     seed = min(c["seed"] for c in board["cells"])
-    return f"{row['set']}-{row[board['unit']]}-seed{seed}"
+    return Unit(row["set"], row["budget"], seed).name
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:

@@ -6,18 +6,20 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, final
 
 from dd.errors import refuse, unknown
-from dd.evaluation import mean_std
+from dd.evaluation import mean_std, origin_lines
 from dd.files import dump_json, write_text
 
 FORMAT: Final = 1
 AGAINST: Final = "random"
 """The set that differences are taken to."""
+SAME_LABELS: Final = "random, same labels"
+"""What the second difference is taken to: random real images under the labels of the method's own teachers."""
 SIZES: Final = ("images", "labels", "trees", "patterns", "extras", "total", "published")
 FORMATS: Final = ("txt", "csv", "json", "md")
 
@@ -104,6 +106,11 @@ class Entry:
         """What the first seed's record says."""
         return self.cells[0].get(key)
 
+    @property
+    def beside(self) -> str | None:
+        """The method whose labels these random images have; `None` for every other set."""
+        return self.first("beside")
+
     def seconds(self, key: str) -> float | None:
         """The mean of `distill_seconds` or `train_seconds` over the seeds."""
         found = [float(cell[key]) for cell in self.cells if cell.get(key) is not None]
@@ -168,6 +175,18 @@ class Benchmark:
                 return entry.minus(other)
         return None
 
+    def against_labels(self, entry: Entry) -> Difference | None:
+        """The difference to random images under the same labels; `None` for a set without such a row."""
+        for other in self.entries:
+            if (other.beside, other.budget, other.model) == (entry.set, entry.budget, entry.model):
+                return entry.minus(other)
+        return None
+
+    @property
+    def _labelled(self) -> bool:
+        """Whether there is a second difference to tell."""
+        return any(entry.beside for entry in self.entries)
+
     @property
     def metric(self) -> str:
         """`accuracy` or `auroc`."""
@@ -183,18 +202,20 @@ class Benchmark:
         """Heads and rows of the table for people: a row a set and budget, a column a model."""
         sizes = self._sizes
         named = [f"{self.metric} % ({model or 'its own model'})" for model in self.models]
-        heads = ["set", self.unit, named[0], f"minus {AGAINST}", *named[1:], "n", "steps"]
+        minus = [f"minus {name}" for name in (AGAINST, SAME_LABELS)[: 1 + self._labelled]]
+        heads = ["set", self.unit, named[0], *minus, *named[1:], "n", "steps"]
         heads += [f"{name} B" for name in sizes] + ["distil s", "train s"]
         rows = []
         for name, budget in dict.fromkeys((e.set, e.budget) for e in self.entries):
             own = {e.model: e for e in self.entries if (e.set, e.budget) == (name, budget)}
             main = own.get(self.models[0], next(iter(own.values())))
-            gap = self.against(main)
+            gaps = [self.against(main), self.against_labels(main)][: len(minus)]
             scores = [_score(own.get(model, main if model == self.models[0] else None)) for model in self.models]
             counts = "n/a" if main.refused else f"{len(main.cells)} × {main.networks // len(main.cells)}"
             steps = main.first("steps")
             taken = main.first("bytes") or {}
-            row = [name, "all" if budget is None else f"{budget:,}", scores[0], "" if gap is None else str(gap)]
+            row = [name, "all" if budget is None else f"{budget:,}", scores[0]]
+            row += ["" if gap is None else str(gap) for gap in gaps]
             row += [*scores[1:], counts, f"{steps:,}" if steps else ""]
             row += [f"{taken[size]:,}" if size in taken else "" for size in sizes]
             rows.append([*row, _seconds(main.seconds("distill_seconds")), _seconds(main.seconds("train_seconds"))])
@@ -209,9 +230,14 @@ class Benchmark:
             f"± is the sample standard deviation over {over}; n is sets × networks. The difference is in points with "
             f"its 95 % interval, paired by {'seed' if several else 'network'} where both rows have the same ones."
         ]
+        if self._labelled:
+            lines.append(
+                f"{AGAINST} has classes for labels; {SAME_LABELS}, of a method with labels of teachers, is the row of "
+                "that method's teachers, labels and training recipe: the difference to it is what the images are worth."
+            )
         refused = dict.fromkeys((e.set, e.budget, e.refused) for e in self.entries if e.refused)
         lines += [f"n/a: {name} at {'all' if budget is None else budget}: {why}" for name, budget, why in refused]
-        return [*lines, *self.notes]
+        return [*lines, *self.notes, *origin_lines(self.cells)]
 
     def __str__(self) -> str:
         heads, rows = self.table()
@@ -232,8 +258,10 @@ class Benchmark:
     def to_csv(self) -> str:
         """A line a set, budget and model; scores are fractions, empty where there is none."""
         sizes = self._sizes
-        keys = ["dataset", "protocol", "set", self.unit, "model", "metric", "mean", "std", "sets", "networks"]
-        keys += [f"minus_{AGAINST}", "half_width_95", "paired", "steps", "lr", *(f"bytes_{s}" for s in sizes)]
+        keys = ["dataset", "protocol", "set", "budget", "unit", "model", "metric", "mean", "std", "sets", "networks"]
+        keys += [f"minus_{AGAINST}", "half_width_95", "paired"]
+        keys += ["minus_random_labels", "half_width_95_labels"] if self._labelled else []
+        keys += ["steps", "lr", *(f"bytes_{s}" for s in sizes)]
         keys += ["distill_seconds", "train_seconds", "selection", "refused"]
         stream = io.StringIO()
         writer = csv.DictWriter(stream, keys, lineterminator="\n")
@@ -256,14 +284,30 @@ class Benchmark:
             "notes": list(self.legend),
         }
 
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Benchmark:
+        """What `to_json` gave, as a value again.
+
+        Raises:
+            InputError: another format.
+        """
+        if told.get("format") != FORMAT:
+            raise refuse("told", f"a leaderboard of format {FORMAT}", told.get("format"))
+        fixed = {name: told[name] for name in ("dataset", "protocol", "unit")}
+        cells = tuple(told["cells"])
+        bare = cls(**fixed, models=tuple(told["models"]), cells=cells)
+        own = set(bare.legend)
+        return replace(bare, notes=tuple(note for note in told["notes"] if note not in own))
+
     def _told(self, entry: Entry) -> dict[str, Any]:
-        gap = self.against(entry)
+        gap, labels = self.against(entry), self.against_labels(entry)
         mean, std = mean_std(entry.values) if entry.values else (None, None)
         return {
             "dataset": self.dataset,
             "protocol": self.protocol,
             "set": entry.set,
-            self.unit: entry.budget,
+            "budget": entry.budget,
+            "unit": self.unit,
             "model": entry.model,
             "metric": entry.first("metric"),
             "mean": mean,
@@ -274,6 +318,9 @@ class Benchmark:
             f"minus_{AGAINST}": gap.mean if gap else None,
             "half_width_95": gap.half if gap else None,
             "paired": gap.paired if gap else None,
+            "minus_random_labels": labels.mean if labels else None,
+            "half_width_95_labels": labels.half if labels else None,
+            "beside": entry.beside,
             "steps": entry.first("steps"),
             "lr": entry.first("lr"),
             "bytes": entry.first("bytes"),

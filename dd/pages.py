@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from dd.data import Images
 from dd.errors import InputError, MissingError
-from dd.evaluation import EvalReport
+from dd.evaluation import EvalReport, origin_lines
 from dd.evaluation.page import Board, Picture, write_page
 from dd.figures import accuracy_by_bytes, figures, heat_map, scores_of
 from dd.files import read_json, read_jsonl
@@ -72,7 +72,7 @@ def write_report(
     reports = [report, *(read_report(other) for other in others)]
     rows = list((board or {}).get("rows") or ())
     if board is not None or others:
-        compared = scores_of(rows) if rows else scores_of([row for told in reports for row in _own(told)])
+        compared = scores_of(_by_budget(rows) if rows else [row for told in reports for row in _own(told)])
         made.pop("models", None)
         if (picture := heat_map(compared)) is not None:
             made["models"] = picture
@@ -113,6 +113,13 @@ def _own(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [row for row in report["rows"] if row["set"] == report["rows"][0]["set"]]
 
 
+def _by_budget(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows of a leaderboard whose sets are told apart by their budget, where there are several."""
+    if len({row["budget"] for row in rows} - {None}) < 2:
+        return list(rows)
+    return [row if row["budget"] is None else {**row, "set": f"{row['set']}, {row['budget']:,}"} for row in rows]
+
+
 def _points(
     reports: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
 ) -> list[tuple[str, int, float, float | None]]:
@@ -122,7 +129,7 @@ def _points(
         return [
             (str(r["set"]), int(r["bytes"]["total"]), float(r["mean"]), r["std"])
             for r in rows
-            if r["mean"] is not None and r["model"] == first and (r["bytes"] or {}).get("total")
+            if r["mean"] is not None and r["model"] == first and not r["beside"] and (r["bytes"] or {}).get("total")
         ]
     own = [(told["rows"][0], told["bytes"].get("total")) for told in reports]
     return [(str(r["set"]), int(size), float(r["mean"]), r["std"]) for r, size in own if size]
@@ -132,12 +139,8 @@ def _board(reports: Sequence[Mapping[str, Any]], board: Mapping[str, Any] | None
     if board is not None:
         from dd.leaderboard import Benchmark
 
-        names = ("dataset", "protocol", "unit")
-        table = Benchmark(
-            **{name: board[name] for name in names}, models=tuple(board["models"]), cells=tuple(board["cells"])
-        )
-        heads, rows = table.table()
-        return Board("Leaderboard", heads, rows, [*board["notes"], *_origins(board["cells"])])
+        table = Benchmark.from_json(board)
+        return Board("Leaderboard", *table.table(), table.legend)
     if len(reports) < 2:
         return None
     heads = ["run", "model", "score %", "n", "steps", "bytes"]
@@ -148,18 +151,7 @@ def _board(reports: Sequence[Mapping[str, Any]], board: Mapping[str, Any] | None
             text = f"{100 * row['mean']:.1f}{spread}"
             size = f"{told['bytes'].get('total', 0):,}"
             rows.append([str(told["method"]), str(row["model"]), text, str(row["n"]), f"{row['steps']:,}", size])
-    return Board("Runs side by side", heads, rows, _origins(reports))
-
-
-def _origins(measured: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Birth certificates, each once."""
-    found = []
-    for one in measured:
-        told = one.get("origin") or {}
-        versions = ", ".join(f"{name} {number}" for name, number in sorted((told.get("versions") or {}).items()))
-        where = f"{told.get('machine')}, {told.get('threads')} thread(s)"
-        found.append(f"Measured on {where}, commit {told.get('commit')}, {versions}.")
-    return list(dict.fromkeys(found))
+    return Board("Runs side by side", heads, rows, origin_lines(reports))
 
 
 def _commands(folder: Path, report: Mapping[str, Any], command: str | None) -> list[str]:

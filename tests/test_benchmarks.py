@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,13 @@ METHOD = dd.MTT(
     train=dd.TrainRecipe(steps=2),
 )
 FAST: dict[str, Any] = {"models": ["convnet(width=4)"], "repeats": 2, "steps": 3, "progress": False, "device": "cpu"}
+
+
+def quick_rded() -> Any:
+    """RDED on digits with a teacher of one epoch."""
+    fields = dd.presets.preset("rded", "digits", 1, "cpu").fields
+    cheap = {"teacher": {"epochs": 1}, "committee": ("convnet(width=8, norm=batch)",), "label_epochs": 1}
+    return dd.presets.replace_fields(dd.methods.METHODS["rded"](**fields), cheap)
 
 
 def run(out: Path | None = None, **changes: Any) -> dd.Benchmark:
@@ -121,6 +129,25 @@ def test_refusals_are_rows(home: Path) -> None:
     assert read_json(home / "out" / "cells" / "infer-1-seed0-convnet-width-4.json")["refused"]
 
 
+def test_methods_with_labels_of_teachers_stand_beside_random_images_under_them(home: Path) -> None:
+    labelled = quick_rded()
+    hard = dataclasses.replace(labelled, name="hard", labels="hard", train=dd.TrainRecipe(steps=3))
+    table = run(home / "out", methods=[METHOD, labelled, hard], baselines=("random", "random_labels"))
+    assert [c["set"] for c in table.cells] == ["random", "mtt", "rded", "hard", "random_labels of rded"]
+    own = table.row("random_labels of rded")
+    assert own.beside == "rded"
+    assert own.first("distill_seconds") is None
+    plain = dd.distill("digits", labelled.of_random_images(), progress=False)
+    row = dd.evaluate(plain, "digits", repeats=2, steps=3, baselines=(), models=FAST["models"], progress=False).rows[0]
+    assert own.values == row.values
+    gap = table.against_labels(table.row("rded"))
+    assert gap is not None
+    assert gap.paired
+    assert gap.mean == pytest.approx(sum(table.row("rded").values) / 2 - sum(own.values) / 2)
+    assert not list((home / "out" / "runs").glob("random_labels*/synthetic.safetensors"))  # no set of a method
+    assert table.row("rded").first("lr") == own.first("lr")
+
+
 def test_a_method_that_fails_is_run_once_for_all_models(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
@@ -194,7 +221,7 @@ def test_command_line(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words += ["--models", "convnet(width=4)", "--repeats", "1", "--threads", "1", "--quiet"]
     assert main([*words, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert [(r["set"], r["ipc"]) for r in told["rows"]] == [("random", 1), ("infer", 1), ("random", 2), ("infer", 2)]
+    assert [(r["set"], r["budget"]) for r in told["rows"]] == [("random", 1), ("infer", 1), ("random", 2), ("infer", 2)]
     assert (home / "runs" / "digits-benchmark" / "leaderboard.md").exists()
     assert main(words) == 0
     assert "n/a: infer at 1" in capsys.readouterr().out

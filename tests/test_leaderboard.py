@@ -96,6 +96,46 @@ def test_columns_of_other_models_and_what_has_no_budget(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "leaderboard.json").read_text())["unit"] == "ipc"
 
 
+def test_the_difference_under_the_same_labels_is_a_column_of_its_own() -> None:
+    sets = [cell("random", [0.2, 0.3]), cell("cvdd", [0.5, 0.7]), cell("mtt", [0.4, 0.4])]
+    table = made(*sets, cell("random_labels of cvdd", [0.4, 0.7], beside="cvdd"))
+    gap = table.against_labels(table.row("cvdd"))
+    assert gap is not None
+    assert gap.mean == pytest.approx(0.05)
+    assert gap.paired
+    assert table.against_labels(table.row("mtt")) is None
+    heads, rows = table.table()
+    assert heads[3:5] == ["minus random", "minus random, same labels"]
+    assert {row[0]: row[4] for row in rows if row[4]} == {"cvdd": str(gap)}
+    told = {row["set"]: row for row in table.to_json()["rows"]}
+    assert told["cvdd"]["minus_random_labels"] == pytest.approx(0.05)
+    assert told["random_labels of cvdd"]["beside"] == "cvdd"
+    assert "what the images are worth" in str(table)
+    plain = made(*sets)
+    assert "same labels" not in str(plain)
+    assert "minus_random_labels" not in plain.to_csv()
+
+
+def test_where_it_was_measured_is_below_the_table_once() -> None:
+    origin = {"machine": "Linux, cpu", "threads": 1, "commit": "abc", "versions": {"torch": "2"}}
+    table = made(cell("random", [0.2], origin=origin), cell("mtt", [0.5], origin=origin))
+    line = "Measured on Linux, cpu, 1 thread(s), commit abc, torch 2."
+    assert str(table).count(line) == table.to_markdown().count(line) == 1
+
+
+@pytest.mark.parametrize("unit", ["ipc", "bytes"])
+def test_json_has_budgets_and_sizes_and_reads_back(unit: str) -> None:
+    table = made(cell("random", [0.2], budget=512), cell("full", [0.9], budget=None), unit=unit, notes=("a note",))
+    told = json.loads(json.dumps(table.to_json()))
+    assert [(r["budget"], r["bytes"]["total"]) for r in told["rows"]] == [(512, 9), (None, 9)]
+    assert [row["budget"] for row in csv.DictReader(io.StringIO(table.to_csv()))] == ["512", ""]
+    again = Benchmark.from_json(told)
+    assert again == table
+    assert again.notes == ("a note",)
+    with pytest.raises(InputError, match="`told` must be a leaderboard of format 1; got 7"):
+        Benchmark.from_json({**told, "format": 7})
+
+
 def test_names_are_no_markup() -> None:
     assert "&lt;script>" in made(cell("<script>", [0.5])).to_markdown()
 

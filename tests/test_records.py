@@ -215,7 +215,7 @@ def test_leaderboards_are_complete(path: Path) -> None:
 def test_readme_points_to_every_leaderboard(tmp_path: Path) -> None:
     assert table.leaderboards(tmp_path) == []
     for name in ("b", "a"):
-        (tmp_path / f"leaderboard-{name}.md").write_text("|")
+        (tmp_path / f"leaderboard-{name}.json").write_text("{}")
     (line,) = table.leaderboards(tmp_path)[1:]
     links = "[a](scripts/records/leaderboard-a.md), [b](scripts/records/leaderboard-b.md)"
     assert line.endswith(f"(`dd.benchmark`, one set a method): {links}.")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import dd
+from dd import pages
 from dd.cli import main
 from dd.errors import InputError, MissingError
 from dd.files import read_json, write_json
@@ -114,6 +115,23 @@ def test_a_benchmark_shows_its_best_set(runs: Path, tmp_path: Path, monkeypatch:
     assert {"Leaderboard", "Score against bytes", "Across architectures", "Images"} <= set(page.headings)
     assert "minus random" in page.text
     assert "Measured on" in page.text
+
+
+def test_a_benchmark_of_graphs_with_two_budgets(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DD_HOME", str(runs / "home"))
+    seen: list[dict[str, dict[str, float]]] = []
+    monkeypatch.setattr(pages, "heat_map", seen.append)
+    given: dict[str, Any] = {"budget_bytes": (2048, 4096), "models": ["gin(width=4)", "gcn(width=4)"], "repeats": 1}
+    method = dd.Mirage(depth=1, patterns="single")
+    bench = tmp_path / "bench"
+    baselines = ("random", "node_count")
+    table = dd.benchmark("digits-graphs", method, baselines=baselines, out=bench, steps=2, progress=False, **given)
+    page = Page(dd.report(bench))
+    assert {"Leaderboard", "Most frequent trees", "Score against bytes"} <= set(page.headings)
+    assert re.search(r"<h1>mirage, [24],0(48|96) bytes on digits-graphs</h1>", page.text)
+    for budget in given["budget_bytes"]:  # neither budget hides the other
+        wanted = table.row("mirage", budget, "gcn(width=4)").values[0]
+        assert seen[0][f"mirage, {budget:,}"]["gcn(width=4)"] == wanted
 
 
 def test_names_are_escaped(runs: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from dd.evaluation.learners import (
 )
 from dd.evaluation.loop import accuracy, fit, fresh
 from dd.evaluation.real import Trainable
-from dd.evaluation.report import EvalReport, Row, mean_std, origin
+from dd.evaluation.report import EvalReport, Row, mean_std, origin, origin_lines
 from dd.evaluation.scorer import Scorer
 from dd.evaluation.scores import METRICS, Interval, auroc, corrected_interval
 from dd.evaluation.subset import RealImages
@@ -51,6 +51,7 @@ __all__ = [
     "mean_std",
     "model_name",
     "origin",
+    "origin_lines",
     "pool",
     "train_on",
     "tune_lr",

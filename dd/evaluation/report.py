@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -166,6 +166,21 @@ def origin(seed: int, device: torch.device) -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}, {_processor()}, {device}",
         "threads": torch.get_num_threads(),
     }
+
+
+def origin_lines(measured: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What the `origin`s of several measurements say, each once, a sentence each.
+
+    Args:
+        measured: records or reports with `origin`.
+    """
+    found = []
+    for one in measured:
+        told = one.get("origin") or {}
+        versions = ", ".join(f"{name} {number}" for name, number in sorted((told.get("versions") or {}).items()))
+        where = f"{told.get('machine')}, {told.get('threads')} thread(s)"
+        found.append(f"Measured on {where}, commit {told.get('commit')}, {versions}.")
+    return list(dict.fromkeys(found))
 
 
 def _processor() -> str:

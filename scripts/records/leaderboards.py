@@ -36,8 +36,8 @@ def board(name: str, root: Path, store: Path | None, folder: Path = HERE) -> boo
     if path.exists():
         return False
     made = dd.benchmark(**BOARDS[name], root=root, store=store, out=RUNS / name)
-    write_text(folder / f"leaderboard-{name}.md", made.to_markdown())
     write_text(path, dump_json(made.to_json(), indent=1) + "\n")
+    write_text(path.with_suffix(".md"), made.to_markdown())
     return True
 
 

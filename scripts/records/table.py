@@ -1,4 +1,7 @@
-"""The README's tables, and `GRAPHS.md`, from the records: `python scripts/records/table.py [--write | --check]`."""
+"""The README's tables, `GRAPHS.md` and the leaderboards' Markdown, from the records.
+
+python scripts/records/table.py [--write | --check]
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ from run import records  # noqa: E402
 from settings import found, settings_table  # noqa: E402
 
 from dd.evaluation import mean_std  # noqa: E402
+from dd.files import read_json  # noqa: E402
+from dd.leaderboard import Benchmark  # noqa: E402
 
 README = HERE.parents[1] / "README.md"
 GRAPHS = HERE / "GRAPHS.md"
@@ -99,12 +104,23 @@ def table() -> str:
 
 def leaderboards(folder: Path = HERE) -> list[str]:
     """Where the leaderboards are: their Markdown beside this file."""
-    paths = sorted(folder.glob("leaderboard-*.md"))
+    paths = sorted(folder.glob("leaderboard-*.json"))
     if not paths:
         return []
-    links = ", ".join(f"[{p.stem.removeprefix('leaderboard-')}](scripts/records/{p.name})" for p in paths)
+    links = ", ".join(f"[{p.stem.removeprefix('leaderboard-')}](scripts/records/{p.stem}.md)" for p in paths)
     told = f"Leaderboards, every method under one protocol (`dd.benchmark`, one set a method): {links}."
     return ["", told]
+
+
+def generated() -> dict[Path, str]:
+    """Every text that is made of the records, by its path."""
+    graphs = graph_records()
+    made = {README: readme_with(table())}
+    if graphs:
+        made[GRAPHS] = whole_text(graphs)
+    for path in sorted(HERE.glob("leaderboard-*.json")):
+        made[path.with_suffix(".md")] = Benchmark.from_json(read_json(path)).to_markdown()
+    return made
 
 
 def readme_with(text: str) -> str:
@@ -116,17 +132,13 @@ def readme_with(text: str) -> str:
 
 def main() -> int:
     """Print, write or check."""
-    text = table()
-    graphs = graph_records()
     if "--write" in sys.argv:
-        README.write_text(readme_with(text), encoding="utf-8")
-        if graphs:
-            GRAPHS.write_text(whole_text(graphs), encoding="utf-8")
+        for path, text in generated().items():
+            path.write_text(text, encoding="utf-8")
     elif "--check" in sys.argv:
-        current = README.read_text(encoding="utf-8") == readme_with(text)
-        return int(not current or (bool(graphs) and GRAPHS.read_text(encoding="utf-8") != whole_text(graphs)))
+        return int(any(path.read_text(encoding="utf-8") != text for path, text in generated().items()))
     else:
-        print(text)
+        print(table())
     return 0
 
 
