@@ -14,13 +14,17 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from dd.errors import InputError
 from dd.evaluation import mean_std
+from dd.leaderboard import Benchmark
 from dd.methods import BASELINE_METHODS, GRAPH_METHODS, METHODS
+from dd.methods.trajectory import TrajectoryMatching
 from dd.presets import _file, cite, preset, rows
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "docs" / "methods"
 RECORDS = ROOT / "scripts" / "records"
+SPLITS = "../../scripts/records/GRAPHS.md"
 WHEN = {
     "mtt": "The plain baseline of trajectory matching: few images a class, experts at hand or cheap to train.",
     "ftd": "As `mtt`, where experts can be trained twice as long: flat trajectories are easier to follow.",
@@ -40,6 +44,16 @@ WHEN = {
     "k_center": "A coreset that covers the class, outliers included.",
 }
 
+FREE = {
+    "random": "Nothing before training: images are drawn.",
+    "class_mean": "One pass over the training images.",
+    "herding": "One teacher (that of `rded`, from the same store), its features of all training images, then a greedy "
+    "choice in each class.",
+    "k_center": "As `herding`.",
+    "mirage": "No network. Computation trees are counted in one refinement a level, then frequent sets are mined until "
+    "the budget is full: seconds for thousands of graphs, minutes for a million (`scripts/bench/mirage.py`).",
+}
+
 
 def page(name: str) -> str:
     """The Markdown of a method."""
@@ -54,8 +68,9 @@ def page(name: str) -> str:
     parts.append("## Fields\n\nDefaults; a preset changes them as the tables below say.\n\n" + _fields(name))
     if found := rows(name):
         parts.append("## Presets\n\n" + _presets(found))
-    if measured := _measured(name):
-        parts.append("## Measured here\n\n" + measured)
+    parts.append("## Cost\n\n" + _cost(name))
+    if measured := [text for text in (_measured(name), _boards(name)) if text]:
+        parts.append("## Measured here\n\n" + "\n\n".join(measured))
     if known:
         parts.append("## Citation\n\n```bibtex\n" + cite(name).partition("\n\n")[2] + "\n```")
     return "\n\n".join(parts) + "\n"
@@ -108,6 +123,86 @@ def _presets(found: list[dict[str, Any]]) -> str:
         cells = (row["dataset"], row.get("ipc", "any"), row["tier"], "yes" if row["verified"] else "no", mean)
         lines.append("| " + " | ".join(map(str, cells)) + f" | {_cell(row['source'])} |")
     return "\n".join(lines) + "\n\nA question mark: that accuracy was not verified. `default` is for other data."
+
+
+def _cost(name: str) -> str:
+    """What a run needs before it starts and how much it then does: counts of the CIFAR-10 rows at 10 images a class."""
+    if name in FREE:
+        return FREE[name]
+    found = {tier: row for tier in ("cpu", "paper") if (row := _row(name, tier)) is not None}
+    if isinstance(next(iter(found.values())), TrajectoryMatching):
+        told = {tier: _trajectory_work(value) for tier, value in found.items()}
+        text = (
+            "A buffer of experts first, shared by all runs of one recipe; then outer iterations, each of them a "
+            "training of N steps that is differentiated. Disk, memory and time for a machine: "
+            f'`dd.estimate("cifar10", "{name}", ipc=10, preset="paper")`.'
+        )
+    else:
+        told = {tier: _teacher_work(value) for tier, value in found.items()}
+        text = "Teachers first, each trained once and shared by all methods that name it; then pictures, then labels."
+    heads = list(next(iter(told.values())))
+    lines = ["| row | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    lines += [f"| {tier} | " + " | ".join(str(row[head]) for head in heads) + " |" for tier, row in told.items()]
+    return f"{text} CIFAR-10, 10 images a class:\n\n" + "\n".join(lines)
+
+
+def _row(name: str, tier: Any) -> Any:
+    """The method as its row for CIFAR-10 at 10 images a class makes it; `None` where there is none."""
+    try:
+        return METHODS[name](**{**preset(name, "cifar10", 10, tier).fields, "ipc": 10})
+    except InputError:
+        return None
+
+
+def _trajectory_work(value: Any) -> dict[str, object]:
+    expert = value.expert
+    each = expert.snapshots * expert.snapshot_every
+    return {
+        "experts": f"{expert.experts} × {each:,} {expert.snapshot_unit}s",
+        "model": f"`{expert.model}`",
+        "snapshots kept": f"{expert.experts * (expert.snapshots + 1):,}",
+        "outer iterations": f"{value.iterations:,}",
+        "student steps N": value.student_steps,
+        "images a step": "all" if value.batch_syn is None else value.batch_syn,
+    }
+
+
+def _teacher_work(value: Any) -> dict[str, object]:
+    labels = value.labels
+    return {
+        "teachers": ", ".join(f"`{member}`" for member in value.committee),
+        "epochs each": value.teacher.epochs,
+        "iterations an image": f"{value.iterations:,}",
+        "labels": f"{labels}, {value.label_epochs} epochs" if labels in ("stored", "dynamic") else labels,
+        "student steps": f"{value.train.steps:,}",
+    }
+
+
+def _boards(name: str) -> str:
+    """Rows of the leaderboards: under one protocol with every other method."""
+    heads = ["data", "budget", "model", "metric", "%", "sets × networks", "minus random", "minus random, same labels"]
+    rows = []
+    for path in sorted(RECORDS.glob("leaderboard-*.json")):
+        board = Benchmark.from_json(json.loads(path.read_text(encoding="utf-8")))
+        for entry in board.entries:
+            if entry.set == name and entry.values:
+                mean, std = mean_std(entry.values)
+                row = [f"[{board.dataset}](../../scripts/records/{path.stem}.md)"]
+                row += [f"{entry.budget:,} {'a class' if board.unit == 'ipc' else 'bytes'}", entry.model or "none"]
+                row += [board.metric, f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")]
+                row.append(f"{len(entry.cells)} × {entry.networks // len(entry.cells)}")
+                gaps = (board.against(entry), board.against_labels(entry))
+                rows.append([*row, *("" if gap is None else str(gap) for gap in gaps)])
+    if not rows:
+        return ""
+    kept = [i for i in range(len(heads)) if any(row[i] for row in rows)]
+    lines = ["| " + " | ".join(line[i] for i in kept) + " |" for line in (heads, ["---"] * len(heads), *rows)]
+    return (
+        "Leaderboards, under one protocol with every other method:\n\n"
+        + "\n".join(lines)
+        + "\n\nDifferences are in points with their 95 % interval; ± is over the networks of one set."
+        + (f" Ten splits and more data: [GRAPHS.md]({SPLITS})." if name in GRAPH_METHODS else "")
+    )
 
 
 def _measured(name: str) -> str:
