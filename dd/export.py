@@ -90,7 +90,7 @@ def push_to_hub(
     try:
         from huggingface_hub import HfApi
     except ImportError as error:
-        raise MissingError('huggingface-hub is missing: pip install "dd-distillation[hub]"') from error
+        raise MissingError(f'huggingface-hub is missing ({error}): pip install "dd-distillation[hub]"') from error
     api = HfApi(token=token)
     api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="dd-hub-") as folder:
@@ -162,7 +162,7 @@ def to_tensorboard(run: str | Path, folder: str | Path | None = None) -> Path:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise MissingError('tensorboard is missing: pip install "dd-distillation[track]"') from error
+        raise MissingError(f'tensorboard is missing ({error}): pip install "dd-distillation[track]"') from error
     target = Path(folder) if folder is not None else Path(run) / "tensorboard"
     writer: Any = SummaryWriter(str(target))
     for row in rows:
@@ -178,7 +178,7 @@ def _datasets() -> Any:
     try:
         from datasets import load_dataset
     except ImportError as error:
-        raise MissingError('Hugging Face datasets is missing: pip install "dd-distillation[hub]"') from error
+        raise MissingError(f'Hugging Face datasets is missing ({error}): pip install "dd-distillation[hub]"') from error
     del load_dataset
     import datasets
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import sys
 import tarfile
@@ -9,6 +10,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -79,6 +81,33 @@ def test_hugging_face_columns(monkeypatch: pytest.MonkeyPatch, soft: bool) -> No
     assert columns["image"][0].size == (5, 6)
     assert ("probabilities" in columns) == ("probabilities" in features) == soft
     assert features["label"] == ("class", ["zebra/../x", "cat"])
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_hugging_face_itself(soft: bool) -> None:
+    try:
+        from datasets import load_dataset  # noqa: F401  # a bare folder of that name has none
+    except ImportError:
+        pytest.skip('Hugging Face datasets is not installed: pip install "dd-distillation[hub]"')
+    made = small(soft=soft)
+    rows = to_hf(made)
+    assert rows.features["label"].names == ["zebra/../x", "cat"]
+    assert rows["label"] == [1, 0, 1, 0]
+    back = from_hf(rows)
+    pixels = torch.stack([torch.from_numpy(np.array(back[i][0])).permute(2, 0, 1) for i in range(4)])
+    assert torch.equal(pixels.float() / 255, made.pixels())
+    if soft:
+        assert torch.equal(torch.tensor(rows["probabilities"][:]), made.labels)
+
+
+def test_the_hub_itself_takes_these_calls() -> None:
+    hub = pytest.importorskip("huggingface_hub", reason='not installed: pip install "dd-distillation[hub]"')
+    given: dict[str, tuple[str, ...]] = {
+        "create_repo": ("repo_id", "repo_type", "private", "exist_ok"),
+        "upload_folder": ("folder_path", "repo_id", "repo_type", "commit_message"),
+    }
+    for name, words in given.items():
+        assert set(words) <= set(inspect.signature(getattr(hub.HfApi, name)).parameters)
 
 
 def test_a_folder_called_datasets_is_not_hugging_face(monkeypatch: pytest.MonkeyPatch) -> None:
