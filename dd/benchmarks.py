@@ -109,6 +109,8 @@ def benchmark(
     )
     given: dict[str, Any] = {"root": root, "download": download, "size": size, "split": 0 if split is None else split}
     real = load_real(data, protocol, "evaluate", **given)
+    if lr == "tuned" and real.val is None:
+        raise refuse("lr", f"`recipe` or a number, since {real.name} has no validation split", "`tuned`")
     asked = [methods] if isinstance(methods, str | Method) else list(methods)
     bench: Bench
     if is_graph_data(data):

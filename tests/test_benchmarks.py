@@ -256,6 +256,15 @@ def test_refusals(changes: dict[str, Any], text: str) -> None:
         run(**changes)
 
 
+def test_tuning_without_a_validation_split_is_refused_before_any_cell() -> None:
+    told = r"`lr` must be `recipe` or a number, since digits\S* has no validation split; got `tuned`"
+    with pytest.raises(InputError, match=told):
+        dd.benchmark("digits", "all", lr="tuned", protocol="paper", progress=False)
+    graphs = dataclasses.replace(dd.load_graphs("digits-graphs"), val=None)
+    with pytest.raises(InputError, match=told):
+        dd.benchmark(graphs, "all", lr="tuned", progress=False)
+
+
 def test_data_without_test_or_training_images_is_refused() -> None:
     labels = torch.arange(20) % 2
     pixels = torch.randint(0, 256, (20, 1, 8, 8)).to(torch.uint8)
