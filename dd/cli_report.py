@@ -13,6 +13,7 @@ import tyro
 from dd import api
 from dd._options import Common
 from dd.benchmark_plan import Unit
+from dd.data import Images
 from dd.data.kinds import is_graph_data
 from dd.errors import DDError, MissingError, refuse
 from dd.files import read_json
@@ -21,6 +22,7 @@ from dd.pages import read_report, write_report
 from dd.resolve import load_real
 from dd.synthetic import ImageSet
 
+SET: Final = "synthetic.safetensors"
 _UNITS: Final = {"ipc": "images a class", "bytes": "bytes"}
 
 
@@ -73,14 +75,30 @@ def report(
     real = _real(small, data, source)
     if isinstance(small, ImageSet) and real is not None:
         small = small.attach(real.train)
+    sets = _sets(boards[0], board, small, real) if board is not None and isinstance(small, ImageSet) else None
     path = Path(out) if out is not None else given[0] / "index.html"
-    return write_report(folders[0], small, told, path, real=real, others=folders[1:], board=board)
+    return write_report(folders[0], small, told, path, real=real, others=folders[1:], board=board, sets=sets)
+
+
+def _sets(folder: Path, board: dict[str, Any], shown: ImageSet, real: Images | None) -> dict[str, ImageSet]:
+    """The leaderboard's sets of as many images as the one that is shown, by name and score."""
+    found = {}
+    for row in board["rows"]:
+        run = folder / "runs" / _run_name(board, row)
+        if row["budget"] != shown.ipc or row["model"] != board["models"][0] or not (run / SET).exists():
+            continue
+        small = api.load(run)
+        if isinstance(small, ImageSet) and small.canvas == 1 and row["mean"] is not None:
+            ready = small if real is None else small.attach(real.train)
+            if ready.transform is not None:
+                found[f"{row['set']} {100 * row['mean']:.1f} %"] = ready
+    return found
 
 
 def _best(folder: Path, board: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     """The run of the best method of a leaderboard and a report of its row."""
     kept = [r for r in board["rows"] if r["mean"] is not None and r["model"] == board["models"][0]]
-    rows = [r for r in kept if (folder / "runs" / _run_name(board, r) / "synthetic.safetensors").exists()]
+    rows = [r for r in kept if (folder / "runs" / _run_name(board, r) / SET).exists()]
     if not rows:
         raise MissingError(
             f"no set in {folder / 'runs'}: the page shows the images of a method. Name a run folder too."

@@ -58,6 +58,29 @@ def neighbours(small: ImageSet, train: Split) -> Image.Image:
     return paste_rows(pairs, names, ", ".join(left_out), together=2)
 
 
+def gallery(sets: Mapping[str, ImageSet]) -> Image.Image:
+    """The first image of each class of several sets of one data set, a row a set with its name.
+
+    Args:
+        sets: name → set with its transform ready; equal classes and sizes, no canvases.
+
+    Returns:
+        RGBA; `CLASSES` classes at most, black where a set has no image of one.
+
+    Raises:
+        InputError: no set, or sets of different classes or sizes.
+    """
+    if len({(s.classes, s.channels, s.size, s.canvas) for s in sets.values()}) != 1:
+        raise refuse("sets", "one or more of equal classes and sizes", ", ".join(sets) or "none")
+    rows = []
+    for small in sets.values():
+        pixels, labels = small.pixels(), small.hard().labels
+        first = [(labels == k).nonzero().flatten()[:1] for k in range(min(len(small.classes), CLASSES))]
+        rows.append([pixels[i[0]] if len(i) else torch.zeros_like(pixels[0]) for i in first])
+    classes = len(next(iter(sets.values())).classes)
+    return paste_rows(rows, list(sets), f"{CLASSES} of {classes} classes" if classes > CLASSES else "")
+
+
 def accuracy_by_bytes(points: Sequence[tuple[str, int, float, float | None]], kind: str = "png") -> bytes | None:
     """Accuracy in per cent over bytes on disk, both with their spread.
 
@@ -121,7 +144,7 @@ def heat_map(scores: Mapping[str, Mapping[str, float]], kind: str = "png") -> by
 def as_svg(picture: Image.Image | bytes) -> bytes:
     """A raster picture (or the bytes of its PNG) inside an SVG file of its size, its pixels kept sharp."""
     if isinstance(picture, Image.Image):
-        picture = _png(picture)
+        picture = as_png(picture)
     width, height = Image.open(io.BytesIO(picture)).size
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
@@ -159,7 +182,7 @@ def figures(
         pictures = {"grid": grid(small)}
         if real is not None and len(real.train) and small.canvas == 1:
             pictures["neighbours"] = neighbours(small, real.train)
-        made.update({k: as_svg(p) if kind == "svg" else _png(p) for k, p in pictures.items()})
+        made.update({k: as_svg(p) if kind == "svg" else as_png(p) for k, p in pictures.items()})
     made["loss"] = loss_curve(read_jsonl(Path(log)) if isinstance(log, str | Path) else log, kind)
     made["models"] = heat_map(scores_of((report or {}).get("rows") or ()), kind)
     return {name: picture for name, picture in made.items() if picture is not None}
@@ -186,7 +209,8 @@ def scores_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _png(picture: Image.Image) -> bytes:
+def as_png(picture: Image.Image) -> bytes:
+    """A picture as the bytes of a PNG file without time or software."""
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

@@ -10,10 +10,10 @@ from dd.data import Images
 from dd.errors import InputError, MissingError
 from dd.evaluation import EvalReport, origin_lines
 from dd.evaluation.page import Board, Picture, write_page
-from dd.figures import accuracy_by_bytes, figures, heat_map, scores_of
+from dd.figures import accuracy_by_bytes, as_png, figures, gallery, heat_map, scores_of
 from dd.files import read_json, read_jsonl
 from dd.repeat import distill_command, evaluate_command
-from dd.synthetic import AnySet, TreeSummary
+from dd.synthetic import AnySet, ImageSet, TreeSummary
 
 _ALTS: Final = {
     "neighbours": (
@@ -55,6 +55,7 @@ def write_report(
     real: Images | None = None,
     others: Sequence[Path] = (),
     board: Mapping[str, Any] | None = None,
+    sets: Mapping[str, ImageSet] | None = None,
 ) -> Path:
     """Write one page on a run, with other runs or a leaderboard beside it.
 
@@ -67,6 +68,7 @@ def write_report(
         real: its data, for the nearest real images.
         others: run folders with a `report.json`, compared by bytes and model.
         board: the content of a `leaderboard.json`.
+        sets: those of the leaderboard by the name of their row, for one picture of all.
     """
     made = figures(small, real=real, log=read_jsonl(folder / "log.jsonl"), report=report)
     reports = [report, *(read_report(other) for other in others)]
@@ -79,6 +81,9 @@ def write_report(
     pictures = [Picture(title, alt, made.get(name), caption) for name, (title, alt, caption) in _ALTS.items()]
     curve = accuracy_by_bytes(_points(reports, rows))
     pictures.append(Picture("Score against bytes", "Scores of sets over the bytes that they take on disk", curve))
+    if sets:
+        data = as_png(gallery(sets))
+        pictures.append(Picture("Every method", "One image a class of each set of the leaderboard", data, wide=True))
     is_trees = isinstance(small, TreeSummary)
     if is_trees:
         shown = Picture("Most frequent trees", "The most frequent trees of each class", made["trees"], wide=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 
 import dd
 from dd.errors import InputError
-from dd.figures import accuracy_by_bytes, figures, heat_map, neighbours, scores_of
+from dd.figures import accuracy_by_bytes, figures, gallery, heat_map, neighbours, scores_of
 from dd.plot import loss_curve
 from dd.synthetic import SyntheticImages, TrainRecipe
 from dd.whiten import Normalise
@@ -51,6 +52,16 @@ def test_classes_without_images_and_more_than_are_shown() -> None:
     picture = neighbours(small([0.1] * 8, [0] * 8), real().train)
     assert picture.width > 0
     assert greys(picture) == [26, 20]
+
+
+def test_a_gallery_has_a_row_a_set_and_the_first_image_of_each_class() -> None:
+    sets = {"ours 50.0 %": small([0.2, 0.4, 0.6], [1, 1, 0]), "bare": small([0.8], [1])}
+    assert greys(gallery(sets)) == [153, 51, 0, 204]
+    with pytest.raises(InputError, match="`sets` must be one or more of equal classes and sizes; got none"):
+        gallery({})
+    other = dataclasses.replace(sets["bare"], classes=("a", "c"))
+    with pytest.raises(InputError, match="equal classes and sizes; got bare, other"):
+        gallery({"bare": sets["bare"], "other": other})
 
 
 def test_a_canvas_has_no_neighbours() -> None:

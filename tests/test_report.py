@@ -112,7 +112,9 @@ def test_a_benchmark_shows_its_best_set(runs: Path, tmp_path: Path, monkeypatch:
     rded = dd.presets.replace_fields(dd.methods.METHODS["rded"](**quick), cheap)
     dd.benchmark("digits", [rded], baselines=("random",), out=tmp_path / "bench", **fast)
     page = Page(dd.report(tmp_path / "bench"))
-    assert {"Leaderboard", "Score against bytes", "Across architectures", "Images"} <= set(page.headings)
+    assert {"Leaderboard", "Score against bytes", "Across architectures", "Images", "Every method"} <= set(
+        page.headings
+    )
     assert "minus random" in page.text
     assert "Measured on" in page.text
 

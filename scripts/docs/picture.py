@@ -9,15 +9,14 @@ out.
 from __future__ import annotations
 
 import argparse
-import io
 from pathlib import Path
 from typing import Any
 
 import dd
 from dd.benchmark_plan import Unit
+from dd.figures import as_png, gallery
 from dd.files import read_json, write_bytes
 from dd.leaderboard import Benchmark
-from dd.plot import paste_rows
 from dd.resolve import load_real
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,16 +32,11 @@ def picture(folder: Path, ipc: int, root: Path | None) -> bytes:
         path = folder / "runs" / Unit(entry.set, ipc, seed).name
         if entry.budget == ipc and (path / "synthetic.safetensors").exists():
             shown.setdefault(entry.set, dd.load(path))
-    rows, names = [], []
+    named = {}
     for name, small in shown.items():
-        ready = small.attach(real.train)
-        pixels, labels = ready.pixels(), ready.hard().labels
-        rows.append([pixels[(labels == k).nonzero()[0, 0]] for k in range(len(ready.classes))])
         values = board.row(name, ipc).values
-        names.append(f"{name} {100 * sum(values) / len(values):.1f} %")
-    buffer = io.BytesIO()
-    paste_rows(rows, names, "").save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
+        named[f"{name} {100 * sum(values) / len(values):.1f} %"] = small.attach(real.train)
+    return as_png(gallery(named))
 
 
 def main() -> None:
