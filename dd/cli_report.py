@@ -23,7 +23,6 @@ from dd.resolve import load_real
 from dd.synthetic import ImageSet
 
 SET: Final = "synthetic.safetensors"
-_UNITS: Final = {"ipc": "images a class", "bytes": "bytes"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,13 +110,17 @@ def _best(folder: Path, board: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
         "split": "test",
         "protocol": board["protocol"],
         "selection": best["selection"],
-        "method": f"{best['set']}, {best['budget']:,} {_UNITS[board['unit']]}",
+        "method": f"{best['set']}, {_budget(best['budget'], board['unit'])}",
         "rows": [_row(r) for r in (best, *beside)],
         "bytes": best["bytes"],
         "origin": cell["origin"],
         "notes": ["The set shown is the one with the highest test score of the leaderboard: a choice of what to show."],
     }
     return folder / "runs" / _run_name(board, best), told
+
+
+def _budget(count: int, unit: str) -> str:
+    return f"{count:,} bytes" if unit == "bytes" else f"{count:,} image{'s' if count > 1 else ''} a class"
 
 
 def _run_name(board: dict[str, Any], row: dict[str, Any]) -> str:

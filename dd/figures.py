@@ -93,8 +93,9 @@ def accuracy_by_bytes(points: Sequence[tuple[str, int, float, float | None]], ki
     """
     if len({size for _, size, _, _ in points}) < 2:
         return None
-    figure, axis = _axes(4.8, 3.4)
-    for place, name in enumerate(dict.fromkeys(point[0] for point in points)):
+    names = list(dict.fromkeys(point[0] for point in points))
+    figure, axis = _axes(4.8, 3.2 + 0.18 * -(-len(names) // 3))
+    for place, name in enumerate(names):
         own = sorted((size, mean, std or 0.0) for label, size, mean, std in points if label == name)
         colour, x = COLOURS[place % len(COLOURS)], [size for size, _, _ in own]
         y, error = [100 * mean for _, mean, _ in own], [100 * std for _, _, std in own]
@@ -103,8 +104,7 @@ def accuracy_by_bytes(points: Sequence[tuple[str, int, float, float | None]], ki
     axis.set_xscale("log")
     axis.set_xlabel("bytes on disk", color=INK, fontsize=11)
     axis.set_ylabel("score %", color=INK, fontsize=11)
-    legend = axis.legend(fontsize=8, frameon=False, labelcolor=INK, ncols=2)
-    legend.set_zorder(0)
+    figure.legend(loc="outside lower center", fontsize=8, frameon=False, labelcolor=INK, ncols=3)
     return figure_bytes(figure, kind)
 
 
