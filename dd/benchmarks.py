@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -125,6 +126,21 @@ def benchmark(
         models=bench.names,
         cells=tuple(cells),
         notes=tuple(bench.notes),
+        asked=_asked(
+            methods=asked,
+            **{"budget_bytes": list(_many(budget_bytes, "budget_bytes"))} if bench.unit == "bytes" else {},
+            **{"ipc": list(_many(ipc, "ipc"))} if bench.unit == "ipc" else {},
+            models=None if models is None else list(bench.names),
+            repeats=repeats,
+            seeds=seeds,
+            baselines=None if baselines is None else list(baselines),
+            preset=preset,
+            protocol=protocol,
+            steps=steps,
+            lr=lr,
+            seed=seed,
+            split=split,
+        ),
     )
     if settings.out is not None:
         made.save(settings.out)
@@ -157,6 +173,14 @@ class Bench(Protocol):
     def measure(self, unit: Unit, models: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Its cells under some of the models."""
         ...
+
+
+def _asked(methods: Sequence[str | Method], **given: Any) -> dict[str, Any] | None:
+    """The arguments that are not defaults, where all of them can be written down."""
+    if not all(isinstance(method, str) for method in methods):
+        return None
+    plain = {name: p.default for name, p in inspect.signature(benchmark).parameters.items()}
+    return {"methods": list(methods), **{name: v for name, v in given.items() if v != plain[name]}}
 
 
 def _check_lr(lr: object) -> float | str:

@@ -19,6 +19,7 @@ from dd.errors import DDError, MissingError, refuse
 from dd.files import read_json
 from dd.leaderboard import Benchmark
 from dd.pages import read_report, write_report
+from dd.repeat import benchmark_command
 from dd.resolve import load_real
 from dd.synthetic import ImageSet
 
@@ -76,7 +77,9 @@ def report(
         small = small.attach(real.train)
     sets = _sets(boards[0], board, small, real) if board is not None and isinstance(small, ImageSet) else None
     path = Path(out) if out is not None else given[0] / "index.html"
-    return write_report(folders[0], small, told, path, real=real, others=folders[1:], board=board, sets=sets)
+    command = benchmark_command(board, str(boards[0])) if board is not None else None
+    beside: dict[str, Any] = {"others": folders[1:], "board": board, "sets": sets}
+    return write_report(folders[0], small, told, path, command=command, real=real, **beside)
 
 
 def _sets(folder: Path, board: dict[str, Any], shown: ImageSet, real: Images | None) -> dict[str, ImageSet]:

@@ -136,6 +136,7 @@ class Benchmark:
         models: columns, the first one is that of the differences.
         cells: records in the order of the table, one a set, budget, model and seed.
         notes: what a reader should know.
+        asked: the arguments of `dd.benchmark` that are not its defaults, JSON-able; `None` where a method is a value.
     """
 
     dataset: str
@@ -144,6 +145,7 @@ class Benchmark:
     models: tuple[str, ...]
     cells: tuple[Mapping[str, Any], ...]
     notes: tuple[str, ...] = field(default=())
+    asked: Mapping[str, Any] | None = None
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
@@ -282,6 +284,7 @@ class Benchmark:
             "rows": [self._told(entry) for entry in self.entries],
             "cells": [dict(cell) for cell in self.cells],
             "notes": list(self.legend),
+            "asked": None if self.asked is None else dict(self.asked),
         }
 
     @classmethod
@@ -295,7 +298,7 @@ class Benchmark:
             raise refuse("told", f"a leaderboard of format {FORMAT}", told.get("format"))
         fixed = {name: told[name] for name in ("dataset", "protocol", "unit")}
         cells = tuple(told["cells"])
-        bare = cls(**fixed, models=tuple(told["models"]), cells=cells)
+        bare = cls(**fixed, models=tuple(told["models"]), cells=cells, asked=told.get("asked"))
         own = set(bare.legend)
         return replace(bare, notes=tuple(note for note in told["notes"] if note not in own))
 

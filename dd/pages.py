@@ -67,7 +67,7 @@ def write_report(
         command: how it was evaluated; by default as the report tells it.
         real: its data, for the nearest real images.
         others: run folders with a `report.json`, compared by bytes and model.
-        board: the content of a `leaderboard.json`.
+        board: the content of a `leaderboard.json`; `command` is then how it was made.
         sets: those of the leaderboard by the name of their row, for one picture of all.
     """
     made = figures(small, real=real, log=read_jsonl(folder / "log.jsonl"), report=report)
@@ -94,7 +94,7 @@ def write_report(
         None if is_trees else made["grid"],
         made.get("loss"),
         f"{report['method']} on {report['dataset']}",
-        "\n".join(_commands(folder, report, command)),
+        command if board is not None else "\n".join(_commands(folder, report, command)),
         pictures,
         _board(reports, board),
     )

@@ -59,6 +59,26 @@ def evaluate_command(report: Mapping[str, Any], run: str) -> str:
     return shlex.join(words + (["--baselines", *others] if others else []))
 
 
+def benchmark_command(board: Mapping[str, Any], out: str) -> str | None:
+    """`ddistill benchmark …` with what a leaderboard was asked for; `None` where no shell can say it.
+
+    Args:
+        board: the content of `leaderboard.json`.
+        out: its folder, as the command should name it.
+    """
+    data, asked = str(board["dataset"]), board.get("asked")
+    if asked is None or data not in {card for kind in ("images", "graphs") for card in list_cards(kind)}:
+        return None
+    words = ["ddistill", "benchmark", data]
+    for name, value in asked.items():
+        words.append(f"--{name}".replace("_", "-"))
+        if name in ("ipc", "budget_bytes"):
+            words.append(",".join(map(str, value)))
+        else:
+            words += map(str, value) if isinstance(value, list) else [str(value)]
+    return shlex.join([*words, "--out", out])
+
+
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """Words of the command line for what differs."""
     for key in sorted(after):

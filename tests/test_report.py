@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shlex
@@ -131,9 +132,28 @@ def test_a_benchmark_of_graphs_with_two_budgets(runs: Path, tmp_path: Path, monk
     page = Page(dd.report(bench))
     assert {"Leaderboard", "Most frequent trees", "Score against bytes"} <= set(page.headings)
     assert re.search(r"<h1>mirage, [24],0(48|96) bytes on digits-graphs</h1>", page.text)
+    assert "<pre" not in page.text  # a method that is a value is no word of a shell
     for budget in given["budget_bytes"]:  # neither budget hides the other
         wanted = table.row("mirage", budget, "gcn(width=4)").values[0]
         assert seen[0][f"mirage, {budget:,}"]["gcn(width=4)"] == wanted
+
+
+def test_the_command_of_a_benchmark_makes_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DD_HOME", str(tmp_path / "home"))
+    given: dict[str, Any] = {"budget_bytes": (2048, 4096), "models": ["gin(width=4)"], "repeats": 1, "steps": 2}
+    bench = tmp_path / "a bench"
+    first = dd.benchmark("digits-graphs", "all", baselines=("random",), out=bench, progress=False, **given)
+    told = re.search(r'<pre tabindex="0">(.*?)</pre>', Page(dd.report(bench)).text, re.DOTALL)
+    assert told is not None
+    words = shlex.split(html.unescape(told[1]))
+    assert words[:3] == ["ddistill", "benchmark", "digits-graphs"]
+    assert words[-2:] == ["--out", str(bench)]
+    assert main([*words[1:-1], str(tmp_path / "again"), "--workers", "1", "--quiet", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert [row["values"] for row in again["rows"]] == [row["values"] for row in first.to_json()["rows"]]
+    assert dd.Benchmark.from_json(again).asked == first.asked
 
 
 def test_names_are_escaped(runs: Path, tmp_path: Path) -> None:
