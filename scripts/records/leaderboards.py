@@ -29,6 +29,8 @@ BOARDS: Final[Mapping[str, dict[str, Any]]] = {
         "data": "cifar10",
         "ipc": (1, 10),
         "models": ["convnet(width=32)", "convnet(norm=batch, width=32)"],
+        # Not `full_converged`: up to 16,000 steps of 256 images four times, hours where a cell should take minutes.
+        "baselines": ["class_mean", "random", "herding", "k_center", "random_labels", "full"],
         "preset": "cpu",
         "repeats": 3,
         **run.ROAD["cifar10"],
