@@ -72,9 +72,10 @@ def benchmark(
         baselines: of images `random`, `herding`, `k_center` (by the features of a network trained on all training
             images), `class_mean`, `random_labels` (for each method with labels of teachers a row `random_labels of
             METHOD`: random images under the same teachers, labels and training recipe, and the difference to it),
-            `full` (all training images, the same number of steps) and `full_converged` (steps doubled until validation
-            images gain nothing); `None`: all of these but `class_mean`, which is added at one image a class. Of graphs
-            as in `dd.evaluate`; `None`: `random`, `herding`, `random_trees`, `full`, `naive_bayes`, `node_count`.
+            `full` (all training images, the same number of steps) and `full_converged` (steps doubled, up to 16 times
+            as many, until validation images gain nothing: on large data the dearest row); `None`: all of these but
+            `class_mean`, which is added at one image a class. Of graphs as in `dd.evaluate`; `None`: `random`,
+            `herding`, `random_trees`, `full`, `naive_bayes`, `node_count`.
         preset, protocol: as in `dd.distill`, of every method.
         steps: optimiser steps of every network; `None`: those of the trajectory presets of this data and budget.
         lr: `recipe` (the one a set carries), `tuned` (by the validation split, for every set and model), or a number.
@@ -115,9 +116,11 @@ def benchmark(
     asked = [methods] if isinstance(methods, str | Method) else list(methods)
     bench: Bench
     if is_graph_data(data):
-        bench = GraphBench(real, asked, _many(budget_bytes, "budget_bytes"), models, baselines, settings)
+        counted, budgets = "budget_bytes", _many(budget_bytes, "budget_bytes")
+        bench = GraphBench(real, asked, budgets, models, baselines, settings)
     else:
-        bench = ImageBench(_whole(real), asked, _many(ipc, "ipc"), models, baselines, settings)
+        counted, budgets = "ipc", _many(ipc, "ipc")
+        bench = ImageBench(_whole(real), asked, budgets, models, baselines, settings)
     cells = _work(bench, settings, reporter(f"benchmark on {real.name}", progress))
     made = Benchmark(
         dataset=real.name,
@@ -127,9 +130,8 @@ def benchmark(
         cells=tuple(cells),
         notes=tuple(bench.notes),
         asked=_asked(
-            methods=asked,
-            **{"budget_bytes": list(_many(budget_bytes, "budget_bytes"))} if bench.unit == "bytes" else {},
-            **{"ipc": list(_many(ipc, "ipc"))} if bench.unit == "ipc" else {},
+            asked,
+            **{counted: list(budgets)},
             models=None if models is None else list(bench.names),
             repeats=repeats,
             seeds=seeds,
