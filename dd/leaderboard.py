@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, final
@@ -228,8 +228,11 @@ class Benchmark:
         """What the numbers are, and why some are missing."""
         several = any(len(entry.cells) > 1 for entry in self.entries)
         over = "sets (a mean of networks each)" if several else "networks of one set: not over sets"
+        clean = self.protocol == "clean"
         lines = [
-            f"± is the sample standard deviation over {over}; n is sets × networks. The difference is in points with "
+            "Scores are of the test split"
+            + (", on which nothing was chosen. " if clean else "; sets and iterates are chosen as their papers did. ")
+            + f"± is the sample standard deviation over {over}; n is sets × networks. The difference is in points with "
             f"its 95 % interval, paired by {'seed' if several else 'network'} where both rows have the same ones."
         ]
         if self._labelled:
@@ -283,7 +286,8 @@ class Benchmark:
             "models": list(self.models),
             "rows": [self._told(entry) for entry in self.entries],
             "cells": [dict(cell) for cell in self.cells],
-            "notes": list(self.legend),
+            "notes": list(self.notes),
+            "legend": self.legend,
             "asked": None if self.asked is None else dict(self.asked),
         }
 
@@ -298,9 +302,8 @@ class Benchmark:
             raise refuse("told", f"a leaderboard of format {FORMAT}", told.get("format"))
         fixed = {name: told[name] for name in ("dataset", "protocol", "unit")}
         cells = tuple(told["cells"])
-        bare = cls(**fixed, models=tuple(told["models"]), cells=cells, asked=told.get("asked"))
-        own = set(bare.legend)
-        return replace(bare, notes=tuple(note for note in told["notes"] if note not in own))
+        notes = tuple(told["notes"])
+        return cls(**fixed, models=tuple(told["models"]), cells=cells, notes=notes, asked=told.get("asked"))
 
     def _told(self, entry: Entry) -> dict[str, Any]:
         gap, labels = self.against(entry), self.against_labels(entry)

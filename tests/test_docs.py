@@ -39,6 +39,15 @@ def test_a_page_has_every_field_told(methods: Any, name: str) -> None:
     assert set(untold) <= {"name"}
 
 
+def test_pictures_and_links_of_the_readme_are_there_and_told() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    pictures = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", text)
+    assert pictures
+    assert all(len(told) > 20 for told, _ in pictures)
+    links = [target.partition("#")[0] for target in re.findall(r"\]\(([^)]+)\)", text) if "://" not in target]
+    assert [target for target in links if target and not (ROOT / target).exists()] == []
+
+
 def test_both_notebooks_are_there() -> None:
     assert [path.stem for path in NOTEBOOKS] == ["graphs", "trajectory_matching"]
 
