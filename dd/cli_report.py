@@ -18,7 +18,7 @@ from dd.data.kinds import is_graph_data
 from dd.errors import DDError, MissingError, refuse
 from dd.files import read_json
 from dd.leaderboard import Benchmark
-from dd.pages import read_report, write_report
+from dd.pages import read_report, run_commands, write_report
 from dd.repeat import benchmark_command
 from dd.resolve import load_real
 from dd.synthetic import ImageSet
@@ -67,6 +67,7 @@ def report(
         raise refuse("runs", "run folders, one of a benchmark at most", ", ".join(map(str, given)) or "none")
     board = Benchmark.from_json(read_json(boards[0] / "leaderboard.json")).to_json() if boards else None
     told = read_report(folders[0]) if folders else None
+    commands = run_commands(folders[0], told) if told is not None else []
     if board is not None and told is None:
         folder, told = _best(boards[0], board)
         folders = [folder]
@@ -77,8 +78,10 @@ def report(
         small = small.attach(real.train)
     sets = _sets(boards[0], board, small, real) if board is not None and isinstance(small, ImageSet) else None
     path = Path(out) if out is not None else given[0] / "index.html"
-    command = benchmark_command(board, str(boards[0])) if board is not None else None
+    if board is not None and (again := benchmark_command(board, str(boards[0]))) is not None:
+        commands.append(again)
     beside: dict[str, Any] = {"others": folders[1:], "board": board, "sets": sets}
+    command = "\n".join(commands) if board is not None else None
     return write_report(folders[0], small, told, path, command=command, real=real, **beside)
 
 

@@ -67,7 +67,7 @@ def write_report(
         command: how it was evaluated; by default as the report tells it.
         real: its data, for the nearest real images.
         others: run folders with a `report.json`, compared by bytes and model.
-        board: the content of a `leaderboard.json`; `command` is then how it was made.
+        board: the content of a `leaderboard.json`; `command` is then all that the page says.
         sets: those of the leaderboard by the name of their row, for one picture of all.
     """
     made = figures(small, real=real, log=read_jsonl(folder / "log.jsonl"), report=report)
@@ -94,7 +94,7 @@ def write_report(
         None if is_trees else made["grid"],
         made.get("loss"),
         f"{report['method']} on {report['dataset']}",
-        command if board is not None else "\n".join(_commands(folder, report, command)),
+        command if board is not None else "\n".join(run_commands(folder, report, command)),
         pictures,
         _board(reports, board),
     )
@@ -159,7 +159,7 @@ def _board(reports: Sequence[Mapping[str, Any]], board: Mapping[str, Any] | None
     return Board("Runs side by side", heads, rows, origin_lines(reports))
 
 
-def _commands(folder: Path, report: Mapping[str, Any], command: str | None) -> list[str]:
+def run_commands(folder: Path, report: Mapping[str, Any], command: str | None = None) -> list[str]:
     """How the set was made, where a shell can say it, and how it was evaluated."""
     try:
         made = distill_command(read_json(folder / "run.json"), str(folder))

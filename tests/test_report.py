@@ -152,6 +152,11 @@ def test_the_command_of_a_benchmark_makes_it_again(
     assert words[-2:] == ["--out", str(bench)]
     assert main([*words[1:-1], str(tmp_path / "again"), "--workers", "1", "--quiet", "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
+    run = bench / "runs" / "mirage-2048-seed0"
+    assert main(["evaluate", str(run), "digits-graphs", "--repeats", "1", "--steps", "2", "--quiet"]) == 0
+    both = re.search(r'<pre tabindex="0">(.*?)</pre>', Page(dd.report([run, bench])).text, re.DOTALL)
+    assert both is not None
+    assert [line.split()[1] for line in both[1].splitlines()] == ["distill", "evaluate", "benchmark"]
     assert [row["values"] for row in again["rows"]] == [row["values"] for row in first.to_json()["rows"]]
     assert dd.Benchmark.from_json(again).asked == first.asked
 
