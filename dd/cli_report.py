@@ -76,7 +76,7 @@ def report(
     real = _real(small, data, source)
     if isinstance(small, ImageSet) and real is not None:
         small = small.attach(real.train)
-    sets = _sets(boards[0], board, small, real) if board is not None and isinstance(small, ImageSet) else None
+    sets = sets_of(boards[0], board, small.ipc, real) if board is not None and isinstance(small, ImageSet) else None
     path = Path(out) if out is not None else given[0] / "index.html"
     if board is not None and (again := benchmark_command(board, str(boards[0]))) is not None:
         commands.append(again)
@@ -85,12 +85,19 @@ def report(
     return write_report(folders[0], small, told, path, command=command, real=real, **beside)
 
 
-def _sets(folder: Path, board: dict[str, Any], shown: ImageSet, real: Images | None) -> dict[str, ImageSet]:
-    """The leaderboard's sets of as many images as the one that is shown, by name and score."""
+def sets_of(folder: Path, board: dict[str, Any], ipc: int, real: Images | None) -> dict[str, ImageSet]:
+    """The sets of `ipc` images a class that a benchmark's folder keeps, by name and score, for one picture of all.
+
+    Args:
+        folder: of the benchmark.
+        board: the content of its `leaderboard.json`.
+        ipc: images a class.
+        real: the data, for the transform of whitened sets, which are left out without it.
+    """
     found = {}
     for row in board["rows"]:
         run = folder / "runs" / _run_name(board, row)
-        if row["budget"] != shown.ipc or row["model"] != board["models"][0] or not (run / SET).exists():
+        if row["budget"] != ipc or row["model"] != board["models"][0] or not (run / SET).exists():
             continue
         small = api.load(run)
         if isinstance(small, ImageSet) and small.canvas == 1 and row["mean"] is not None:

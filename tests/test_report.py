@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import json
 import re
 import shlex
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import dd
 from dd import pages
@@ -118,6 +120,11 @@ def test_a_benchmark_shows_its_best_set(runs: Path, tmp_path: Path, monkeypatch:
     )
     assert "minus random" in page.text
     assert "Measured on" in page.text
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts" / "docs"))
+    import picture
+
+    made = Image.open(io.BytesIO(picture.picture(tmp_path / "bench", 1, None)))
+    assert made.height < 3 * 60 < made.width  # random and one method, ten classes
 
 
 def test_a_benchmark_of_graphs_with_two_budgets(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

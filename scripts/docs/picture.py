@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import dd
-from dd.benchmark_plan import Unit
+from dd.cli_report import sets_of
+from dd.evaluation import mean_std
 from dd.figures import as_png, gallery
 from dd.files import read_json, write_bytes
 from dd.leaderboard import Benchmark
@@ -26,17 +27,10 @@ def picture(folder: Path, ipc: int, root: Path | None) -> bytes:
     """The PNG; equal folders give equal bytes."""
     board = Benchmark.from_json(read_json(folder / "leaderboard.json"))
     real: Any = load_real(board.dataset, root=root)
-    seed = board.cells[0]["seed"]
-    shown: dict[str, Any] = {"random": dd.distill(real, "random", ipc=ipc, seed=seed, preset="cpu", progress=False)}
-    for entry in board.entries:
-        path = folder / "runs" / Unit(entry.set, ipc, seed).name
-        if entry.budget == ipc and (path / "synthetic.safetensors").exists():
-            shown.setdefault(entry.set, dd.load(path))
-    named = {}
-    for name, small in shown.items():
-        values = board.row(name, ipc).values
-        named[f"{name} {100 * sum(values) / len(values):.1f} %"] = small.attach(real.train)
-    return as_png(gallery(named))
+    drawn = dd.distill(real, "random", ipc=ipc, seed=board.cells[0]["seed"], preset="cpu", progress=False)
+    mean, _ = mean_std(board.row("random", ipc).values)
+    sets = {f"random {100 * mean:.1f} %": drawn.attach(real.train)}  # type: ignore[union-attr]
+    return as_png(gallery({**sets, **sets_of(folder, board.to_json(), ipc, real)}))
 
 
 def main() -> None:
