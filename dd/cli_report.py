@@ -81,8 +81,7 @@ def report(
     if board is not None and (again := benchmark_command(board, str(boards[0]))) is not None:
         commands.append(again)
     beside: dict[str, Any] = {"others": folders[1:], "board": board, "sets": sets}
-    command = "\n".join(commands) if board is not None else None
-    return write_report(folders[0], small, told, path, command=command, real=real, **beside)
+    return write_report(folders[0], small, told, path, commands=commands, real=real, **beside)
 
 
 def sets_of(folder: Path, board: dict[str, Any], ipc: int, real: Images | None) -> dict[str, ImageSet]:

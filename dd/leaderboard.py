@@ -102,6 +102,19 @@ class Entry:
         """Trained networks, all seeds together."""
         return sum(len(cell.get("values") or ()) for cell in self.cells)
 
+    @property
+    def score(self) -> str:
+        """Mean and spread in per cent, or `n/a`."""
+        if self.refused is not None:
+            return "n/a"
+        mean, std = mean_std(self.values)
+        return f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
+
+    @property
+    def counts(self) -> str:
+        """Sets × networks of each, or `n/a`."""
+        return "n/a" if self.refused else f"{len(self.cells)} × {self.networks // len(self.cells)}"
+
     def first(self, key: str) -> Any:
         """What the first seed's record says."""
         return self.cells[0].get(key)
@@ -212,13 +225,13 @@ class Benchmark:
             own = {e.model: e for e in self.entries if (e.set, e.budget) == (name, budget)}
             main = own.get(self.models[0], next(iter(own.values())))
             gaps = [self.against(main), self.against_labels(main)][: len(minus)]
-            scores = [_score(own.get(model, main if model == self.models[0] else None)) for model in self.models]
-            counts = "n/a" if main.refused else f"{len(main.cells)} × {main.networks // len(main.cells)}"
+            shown = [own.get(model, main if model == self.models[0] else None) for model in self.models]
+            scores = ["" if entry is None else entry.score for entry in shown]
             steps = main.first("steps")
             taken = main.first("bytes") or {}
             row = [name, "all" if budget is None else f"{budget:,}", scores[0]]
             row += ["" if gap is None else str(gap) for gap in gaps]
-            row += [*scores[1:], counts, f"{steps:,}" if steps else ""]
+            row += [*scores[1:], main.counts, f"{steps:,}" if steps else ""]
             row += [f"{taken[size]:,}" if size in taken else "" for size in sizes]
             rows.append([*row, _seconds(main.seconds("distill_seconds")), _seconds(main.seconds("train_seconds"))])
         return heads, rows
@@ -345,15 +358,6 @@ class Benchmark:
         texts = (f"{self}\n", self.to_csv(), dump_json(self.to_json(), indent=2) + "\n", self.to_markdown())
         for kind, text in zip(FORMATS, texts, strict=True):
             write_text(Path(folder) / f"leaderboard.{kind}", text)
-
-
-def _score(entry: Entry | None) -> str:
-    if entry is None:
-        return ""
-    if entry.refused is not None:
-        return "n/a"
-    mean, std = mean_std(entry.values)
-    return f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
 
 
 def _seconds(value: float | None) -> str:

@@ -42,7 +42,9 @@ def write_run_page(
         real: its data, for the nearest real images.
     """
     report.save(folder / "report.json")
-    return write_report(folder, small, report.to_json(), folder / "index.html", command=command, real=real)
+    told = report.to_json()
+    commands = run_commands(folder, told, command)
+    return write_report(folder, small, told, folder / "index.html", commands=commands, real=real)
 
 
 def write_report(
@@ -51,7 +53,7 @@ def write_report(
     report: Mapping[str, Any],
     path: Path,
     *,
-    command: str | None = None,
+    commands: Sequence[str] = (),
     real: Images | None = None,
     others: Sequence[Path] = (),
     board: Mapping[str, Any] | None = None,
@@ -64,10 +66,10 @@ def write_report(
         small: its set, with its transform ready.
         report: the content of its `report.json`.
         path: the page.
-        command: how it was evaluated; by default as the report tells it.
+        commands: what makes it again, a line each.
         real: its data, for the nearest real images.
         others: run folders with a `report.json`, compared by bytes and model.
-        board: the content of a `leaderboard.json`; `command` is then all that the page says.
+        board: the content of a `leaderboard.json`.
         sets: those of the leaderboard by the name of their row, for one picture of all.
     """
     made = figures(small, real=real, log=read_jsonl(folder / "log.jsonl"), report=report)
@@ -94,7 +96,7 @@ def write_report(
         None if is_trees else made["grid"],
         made.get("loss"),
         f"{report['method']} on {report['dataset']}",
-        command if board is not None else "\n".join(run_commands(folder, report, command)),
+        "\n".join(commands),
         pictures,
         _board(reports, board),
     )

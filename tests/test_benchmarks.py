@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from reference.teachers import quick_rded
 
 import dd
 from dd import benchmark_images, benchmarks
@@ -37,13 +38,6 @@ METHOD = dd.MTT(
     train=dd.TrainRecipe(steps=2),
 )
 FAST: dict[str, Any] = {"models": ["convnet(width=4)"], "repeats": 2, "steps": 3, "progress": False, "device": "cpu"}
-
-
-def quick_rded() -> Any:
-    """RDED on digits with a teacher of one epoch."""
-    fields = dd.presets.preset("rded", "digits", 1, "cpu").fields
-    cheap = {"teacher": {"epochs": 1}, "committee": ("convnet(width=8, norm=batch)",), "label_epochs": 1}
-    return dd.presets.replace_fields(dd.methods.METHODS["rded"](**fields), cheap)
 
 
 def run(out: Path | None = None, **changes: Any) -> dd.Benchmark:

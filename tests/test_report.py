@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from reference.teachers import quick_rded
 
 import dd
 from dd import pages
@@ -110,10 +111,7 @@ def test_a_benchmark_shows_its_best_set(runs: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("DD_HOME", str(runs / "home"))
     models = ["convnet(width=4)", "mlp"]
     fast: dict[str, Any] = {"ipc": (1, 2), "models": models, "repeats": 2, "steps": 2, "progress": False}
-    quick = dd.presets.preset("rded", "digits", 1, "cpu").fields
-    cheap = {"teacher": {"epochs": 1}, "committee": ("convnet(width=8, norm=batch)",), "label_epochs": 1}
-    rded = dd.presets.replace_fields(dd.methods.METHODS["rded"](**quick), cheap)
-    dd.benchmark("digits", [rded], baselines=("random",), out=tmp_path / "bench", **fast)
+    dd.benchmark("digits", [quick_rded()], baselines=("random",), out=tmp_path / "bench", **fast)
     page = Page(dd.report(tmp_path / "bench"))
     assert {"Leaderboard", "Score against bytes", "Across architectures", "Images", "Every method"} <= set(
         page.headings

@@ -186,11 +186,9 @@ def _boards(name: str) -> str:
         board = Benchmark.from_json(json.loads(path.read_text(encoding="utf-8")))
         for entry in board.entries:
             if entry.set == name and entry.values:
-                mean, std = mean_std(entry.values)
                 row = [f"[{board.dataset}](../../scripts/records/{path.stem}.md)"]
                 row += [f"{entry.budget:,} {'a class' if board.unit == 'ipc' else 'bytes'}", entry.model or "none"]
-                row += [board.metric, f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")]
-                row.append(f"{len(entry.cells)} × {entry.networks // len(entry.cells)}")
+                row += [board.metric, entry.score, entry.counts]
                 gaps = (board.against(entry), board.against_labels(entry))
                 rows.append([*row, *("" if gap is None else str(gap) for gap in gaps)])
     if not rows:

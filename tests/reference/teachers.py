@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+import dd
 from dd.models import build
 
 
@@ -35,3 +38,10 @@ def settle(net: nn.Module, x: Tensor) -> None:
         n = a.numel() / a.shape[1]
         mean = a.sum((0, 2, 3), keepdim=True) * (1 / n)
         layer.running_mean, layer.running_var = mean.flatten(), (a - mean).square().sum((0, 2, 3)) * (1 / n)
+
+
+def quick_rded() -> Any:
+    """RDED on digits with a teacher of one epoch."""
+    fields = dd.presets.preset("rded", "digits", 1, "cpu").fields
+    cheap = {"teacher": {"epochs": 1}, "committee": ("convnet(width=8, norm=batch)",), "label_epochs": 1}
+    return dd.presets.replace_fields(dd.methods.METHODS["rded"](**fields), cheap)
