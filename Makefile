@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-slow check format bench records docs clean
+.PHONY: help demo test test-slow test-lowest check format bench records docs clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
@@ -22,6 +22,11 @@ test: .venv/installed  ## the test suite (minutes)
 
 test-slow: .venv/installed  ## with the slow tests
 	$(BIN)/python -m pytest --run-slow
+
+# Old packages beside a new Python and new packages of their own warn of what they will stop to do.
+test-lowest: .venv/installed  ## the test suite with the lowest versions that setup.py allows, in its own environment
+	$(BIN)/python scripts/lowest.py .venv-lowest
+	.venv-lowest/bin/python -m pytest -W ignore::DeprecationWarning
 
 check: .venv/installed  ## format, lint, types
 	$(BIN)/ruff format --check .
@@ -45,4 +50,4 @@ docs: .venv/installed  ## rewrite docs/methods/ from docstrings, presets and rec
 	$(BIN)/python scripts/docs/methods.py
 
 clean:  ## remove the environment and the runs
-	rm -rf .venv runs build *.egg-info
+	rm -rf .venv .venv-lowest runs build *.egg-info

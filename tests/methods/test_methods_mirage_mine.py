@@ -111,7 +111,9 @@ def test_refusals() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_two_other_miners_agree(seed: int) -> None:
-    frequent_patterns = pytest.importorskip("mlxtend.frequent_patterns", reason="mlxtend is not installed")
+    frequent_patterns = pytest.importorskip(
+        "mlxtend.frequent_patterns", reason="mlxtend is not installed, or not for this numpy", exc_type=ImportError
+    )
     apriori = pytest.importorskip("efficient_apriori", reason="efficient-apriori is not installed")
     pandas = pytest.importorskip("pandas")
     transactions, items, least = base(seed)
