@@ -59,7 +59,9 @@ def evaluate(
 
     Args:
         small: a set, its file or its run folder.
-        data: as in `dd.distill`; a bare Dataset is all test data, and then there are no baseline rows.
+        data: as in `dd.distill`, in every form that it takes; a bare Dataset or pair is all test data, and then there
+            are no baseline rows. Its classes are the set's; where some have no image,
+            `dd.load_images(…, role="evaluate", classes=K)` says how many there are.
         models: names, `tv:NAME`, `dd.Model`s or factories; `None` is the one the set was distilled for.
         repeats: fresh networks per row.
         steps: optimiser steps; the set's recipe has them.
@@ -170,7 +172,10 @@ def match_data(small: ImageSet, real: Images, test: bool = True) -> ImageSet:
     """The set with its transform ready, after comparing it with the data, which must have a `test` split."""
     real = only_images(real, "a set of images")
     if len(small.classes) != real.num_classes:
-        raise refuse("data", f"of {len(small.classes)} classes, like the set", f"{real.num_classes} ({real.name})")
+        k, way = len(small.classes), ""
+        if real.num_classes < k and not len(real.train):
+            way = f'If some have no test image, give `dd.load_images(data, role="evaluate", classes={k})`.'
+        raise refuse("data", f"of {k} classes, like the set", f"{real.num_classes} ({real.name})", way)
     shape = (real.channels, *real.size)
     own = (small.channels, *small.size)
     if own != shape:

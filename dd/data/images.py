@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, final
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor
@@ -14,8 +14,9 @@ from torch.utils.data import TensorDataset
 
 from dd import seeding
 from dd.data.card import Card
-from dd.data.checks import every_class, label_range, name_of, some
+from dd.data.checks import RENUMBER, every_class, label_range, name_of, some
 from dd.data.custom import as_split, is_pair
+from dd.data.resize import check_aspect, parse_size
 from dd.data.splits import (
     JoinedSplit,
     LazySplit,
@@ -25,6 +26,8 @@ from dd.data.splits import (
     statistics,
 )
 from dd.errors import refuse
+
+HOW_MANY: Final = '`dd.load_images(data, role="evaluate", classes=…)`'
 
 HELD_OUT: Final = 0.1
 """Share of each class of train that is held out for validation."""
@@ -39,8 +42,8 @@ class Images:
     of train).
 
     Args:
-        train: a map-style Dataset of (image, label), a pair of tensors (images, labels) or a Split; see
-            `as_split`.
+        train: a map-style Dataset of (image, label), a pair (images, labels) of tensors or numpy arrays, or a Split;
+            see `as_split` for every form.
         test: likewise, or None.
         classes: class names in label order, or their number. By default those of the train Dataset's
             `classes` attribute, else "0" … "K−1" for the K of the labels.
@@ -50,10 +53,15 @@ class Images:
         std: likewise.
         card: the card, for sets that have one.
         whole: train before `val` was held out of it, in the original order.
+        size: bring every image to this size, a number or (H, W); left out for Splits.
+        aspect: `"crop"` or `"squash"`, see `load_images`.
+        layout: `"NCHW"` or `"NHWC"`: where numpy arrays have their channels. `None`: on the axis, first or last, that
+            has 1, 3 or 4 entries. Tensors are `[N, C, H, W]` always.
 
     Raises:
-        InputError: anything that could not be trained on: an empty set, one class, a class without images,
-            labels that are not 0 … K−1, unequal shapes, NaN, images that are all the same constant.
+        InputError: anything that could not be trained on: an empty set, one class, a class without images, labels that
+            are not 0 … K−1, unequal shapes, arrays whose channels cannot be told, NaN, images that are all the same
+            constant.
     """
 
     name: str
@@ -77,9 +85,14 @@ class Images:
         std: Sequence[float] | None = None,
         card: Card | None = None,
         whole: Split | None = None,
+        size: int | tuple[int, int] | None = None,
+        aspect: str = "crop",
+        layout: str | None = None,
     ) -> None:
+        pair, call = parse_size(size), "dd.Images(train=…, "
+        options: dict[str, Any] = {"size": pair, "aspect": check_aspect(aspect), "layout": layout, "call": call}
         splits = {
-            key: None if data is None and key != "train" else as_split(data, argument=key)
+            key: None if data is None and key != "train" else as_split(data, argument=key, **options)
             for key, data in (("train", train), ("val", val), ("test", test))
         }
         names = class_names(classes, train, splits["train"] or splits["test"])
@@ -184,17 +197,19 @@ class Images:
         k = self.num_classes
         if k < 2:
             got = ", ".join(self.classes) or "none"
-            raise refuse("data", "a set of at least two classes", f"only {got}", "Name them all with `classes=`.")
+            way = "Add images of another class." if len(self.train) else f"Say how many there are: {HOW_MANY}."
+            raise refuse("data", "a set of at least two classes", f"only {got}", way)
         for key, split in (("train", self.train), ("val", self.val), ("test", self.test)):
             if split is None:
                 continue
             label_range(split.labels, k, f"{key} labels")
             if split.shape != self.train.shape:
+                channels = split.shape[0] != self.train.shape[0]
                 raise refuse(
                     f"{key} images",
                     f"of train's shape {list(self.train.shape)}",
                     str(list(split.shape)),
-                    "Convert them alike, or give `size=`.",
+                    "Convert them alike." if channels else "Give `size=`.",
                 )
         if len(self.train):
             every_class(self.train.labels, self.classes, "train labels")
@@ -263,14 +278,15 @@ def class_names(classes: Sequence[str] | int | None, data: object, split: Split 
     if classes is None:
         assert split is not None
         if len(split) and int(split.labels.min()) < 0:
-            raise refuse("labels", "0 … K−1", some(split.labels[split.labels < 0].unique().tolist()), "Renumber them.")
+            low = some(split.labels[split.labels < 0].unique().tolist())
+            raise refuse("labels", "0 … K−1", low, f"Leave those images out, or renumber: {RENUMBER}.")
         classes = int(split.labels.max()) + 1 if len(split) else 0
         if classes > len(split):
             raise refuse(
                 "labels",
                 "0 … K−1 with every class present",
                 f"label {classes - 1} in a set of {len(split)} images",
-                "Renumber them from 0, or name the classes with `classes=`.",
+                f"Of a test set, give {HOW_MANY}; else renumber them: {RENUMBER}.",
             )
     if isinstance(classes, int):
         return tuple(str(k) for k in range(classes))

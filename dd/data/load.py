@@ -33,13 +33,14 @@ def load_images(
     aspect: str = "crop",
     limit: int = LIMIT,
     workers: int | None = None,
+    layout: str | None = None,
 ) -> Images:
     """Any data argument as `Images` with a validation split.
 
     Args:
         data: a card's name; `"imagefolder:PATH"` (train and test, else val as test); a map-style Dataset of
-            (image, label) or a pair of tensors (images, labels), all of it training data when distilling and
-            test data when evaluating; `Images`.
+            (image, label) or a pair (images, labels) of tensors or numpy arrays, see `as_split` for every form, all of
+            it training data when distilling and test data when evaluating; `Images`.
         role: `"distill"` or `"evaluate"`; the latter needs test images.
         size: bring every image to this size, a number or (H, W).
         root: where a card's files are; by default the store of `_home.home`.
@@ -49,6 +50,8 @@ def load_images(
         limit: bytes of pixels up to which a set is held in memory; above, it is read when asked for.
         workers: processes that read files; by default one a CPU, at most four, for files, and none for a
             Dataset.
+        layout: `"NCHW"` or `"NHWC"`: where the numpy arrays of a Dataset or a pair have their channels. `None`: on the
+            axis, first or last, that has 1, 3 or 4 entries. Tensors are `[N, C, H, W]` always.
 
     Raises:
         InputError: an unknown name, another form, or data that cannot be trained on.
@@ -62,6 +65,8 @@ def load_images(
     readers = min(usable_cpus(), 4) if workers is None else workers
     if isinstance(data, str | Images) and classes is not None:
         raise refuse("classes", "left out for a named data set or `Images`", repr(classes))
+    if isinstance(data, str | Images) and layout is not None:
+        raise refuse("layout", "left out for a named data set or `Images`", repr(layout))
     if root is not None and (not isinstance(data, str) or data.startswith(FOLDER)):
         raise refuse("root", "left out unless `data` is the name of a card", repr(os.fspath(root)))
     if isinstance(data, str) and data.startswith(FOLDER):
@@ -71,9 +76,11 @@ def load_images(
     elif isinstance(data, Images):
         images = data
         if pair is not None and images.size != pair:
-            raise refuse("size", f"{images.size} or left out for `Images`", str(pair), "Resize when you make them.")
+            raise refuse(
+                "size", f"{images.size} or left out for `Images`", str(pair), "Give `size=` when you make them."
+            )
     else:
-        images = _from_user(data, role, pair, classes, aspect, limit, workers or 0)
+        images = _from_user(data, role, pair, classes, aspect, limit, workers or 0, layout)
     if role == "evaluate" and images.test is None:
         raise refuse("data", "a set with test images", repr(images), "Give `dd.Images(train=…, test=…)`.")
     return hold_out(images)
@@ -122,10 +129,12 @@ def _from_user(
     aspect: str,
     limit: int,
     workers: int,
+    layout: str | None,
 ) -> Images:
     if isinstance(data, os.PathLike):
         raise refuse("data", f"`{FOLDER}PATH` for a folder", repr(data))
-    split = as_split(data, size=size, aspect=aspect, limit=limit, workers=workers)
+    call = "dd.load_images(data, " + ('role="evaluate", ' if role == "evaluate" else "")
+    split = as_split(data, size=size, aspect=aspect, limit=limit, workers=workers, layout=layout, call=call)
     names = class_names(classes, data, split)
     if role == "distill":
         return Images(train=split, classes=names)

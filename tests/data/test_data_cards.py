@@ -113,7 +113,7 @@ def test_cifar_constants_are_the_published_ones() -> None:
 def test_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"unknown data set 'cifar11'; known: .*cifar10, cifar100, digits"):
         load_images("cifar11")
-    with pytest.raises(InputError, match=r"imagefolder:PATH.*pair of tensors"):
+    with pytest.raises(InputError, match=r"imagefolder:PATH.*of tensors or arrays"):
         load_images("cifar11")
 
 

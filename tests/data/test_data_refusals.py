@@ -117,25 +117,33 @@ REFUSALS: dict[str, tuple[Any, str]] = {
         r"`train labels` must be 0 … 4 with every class present; got no image of class 0\. "
         r"Subtract 1",
     ),
-    "labels with a gap": ((X, torch.where(Y == 2, 4, Y)), r"no image of class 2\. Renumber"),
+    "labels with a gap": ((X, torch.where(Y == 2, 4, Y)), r"no image of class 2\. Add images, or renumber"),
     "negative labels": ((X, Y - 1), r"`labels` must be 0 … K−1; got -1"),
     "huge label": ((X, Y * 10**12), r"got label 3000000000000 in a set of 40 images"),
-    "float labels": (
-        (X, Y.float()),
-        r"`data labels` must be integers; got torch.float32\. Convert with `.long\(\)`",
+    "broken labels": (
+        (X, Y / 2),
+        r"`data labels` must be one class an image, integers \[N\]; got 0\.5, 1\.5 among them\. One class an image",
     ),
-    "bool labels": ((X, Y > 1), r"`data labels` must be integers; got torch.bool"),
+    "NaN labels": ((X, Y * float("nan")), r"`data labels` must be .*; got nan, nan"),
     "one-hot labels": (
         (X, torch.eye(4)[Y]),
-        r"`data labels` must be integers \[N\]; got shape \[40, 4\].*argmax",
+        r"`data labels` must be .* integers \[N\]; got shape \[40, 4\], one-hot rows\..*argmax",
     ),
-    "str labels": ((X, ["a"] * 40), r"`data labels` must be integers"),
-    "str label": (Items(X, ["cat"] * 40), r"`data\[0\] label` must be an integer 0 … K−1; got 'cat' \(str\)"),
-    "float label": (Items(X, [1.0] * 40), r"`data\[0\] label` must be an integer .* got 1\.0 \(float\)"),
+    "multi-label": (
+        (X, torch.eye(4).add(torch.eye(4).roll(1, 0))[Y]),
+        r"got shape \[40, 4\], rows of several classes or none \(multi-label\)\. One class an image is needed\.$",
+    ),
+    "two labels an image": ((X, torch.stack([Y, Y], 1)), r"got shape \[40, 2\], rows of numbers\. One class an image"),
+    "ragged labels": ((X, [[0, 1]] + [[0]] * 39), r"`data labels\[0\]` must be one class.*; got \[0, 1\] \(list\)"),
+    "no labels": ((X, None), r"`data labels` must be .*; got NoneType"),
+    "str labels": ((X, ["a"] * 40), r"`data labels` must be .*; got names such as 'a'\. Number them"),
+    "str label": (Items(X, ["cat"] * 40), r"`data\[0\] label` must be one class.* 0 … K−1; got 'cat' \(str\)"),
+    "broken label": (Items(X, [1.5] * 40), r"`data\[0\] label` must be one class.* got 1\.5 \(float\)\. One class an"),
+    "multi-label item": (Items(X, np.ones((40, 4))), r"`data\[0\] label` must be .* shape \[4\], .*multi-label"),
     "too few labels": ((X, Y[:-3]), r"`data labels` must be as many as there are images, 40; got 37"),
     "no channel axis": (
-        (X[:, 0], Y),
-        r"`data images` must be a tensor \[N, C, H, W\]; got shape \[40, 6, 5\]",
+        (X.flatten(1), Y),
+        r"`data images` must be a tensor \[N, C, H, W\], .*; got shape \[40, 90\]",
     ),
     "channels last": (
         (X.movedim(1, -1), Y),
@@ -200,7 +208,7 @@ def test_bad_input_is_refused(case: str) -> None:
 
 
 def test_named_classes_set_the_range() -> None:
-    with pytest.raises(InputError, match=r"`train labels` must be 0 … 2 \(there are 3 classes\); got 3\. Renumber"):
+    with pytest.raises(InputError, match=r"`train labels` must be 0 … 2 \(there are 3 classes\); got 3\. Number"):
         load_images((X, Y), classes=["a", "b", "c"])
     with pytest.raises(InputError, match=r"no image of class 4 \('e'\)"):
         load_images((X, Y), classes=list("abcde"))
