@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from dd.data.checks import some
+from dd.data.checks import some, unread
 from dd.data.graph_bins import as_features
 from dd.data.graphs import GraphSplit, graph_split
 from dd.errors import refuse
@@ -18,12 +19,31 @@ GRAPH_FORMS: Final = (
 )
 
 
+def is_graph(item: object) -> bool:
+    """Whether it is one graph: `edge_index` is a tensor, and it is no collection.
+
+    A PyG `InMemoryDataset` and a `Batch` have an `edge_index` too, that of all their graphs.
+    """
+    return not holds_graphs(item) and isinstance(getattr(item, "edge_index", None), Tensor)
+
+
+def holds_graphs(data: object) -> bool:
+    """Whether it is a sequence, by `len` and `[i]`, whose first item is a graph."""
+    if not _is_sequence(data) or not len(data):  # type: ignore[arg-type]
+        return False
+    try:
+        first = data[0]  # type: ignore[index]
+    except Exception:  # a graph's keys are names; what else fails to be read says so when it is read
+        return False
+    return is_graph(first)
+
+
 def is_parts(data: object) -> bool:
-    """Whether `data` is (train, test) or (train, val, test) rather than graphs."""
+    """Whether `data` is (train, test) or (train, val, test), a tuple or list, rather than graphs."""
     return (
-        isinstance(data, tuple)
+        isinstance(data, tuple | list)
         and len(data) in (2, 3)
-        and all(hasattr(part, "__getitem__") and not _is_graph(part) for part in data)
+        and all(_is_sequence(part) and not is_graph(part) for part in data)
     )
 
 
@@ -39,15 +59,18 @@ def graphs_of(lists: Sequence[Any]) -> tuple[GraphSplit, list[int]]:
     items: list[Any] = []
     sizes = []
     for graphs in lists:
-        if not (hasattr(graphs, "__len__") and hasattr(graphs, "__getitem__")) or isinstance(graphs, str | Tensor):
-            raise refuse("data", GRAPH_FORMS, type(graphs).__name__)
+        if is_graph(graphs):
+            raise refuse("data", "many graphs with a class each", "one graph", f"Give {GRAPH_FORMS}.")
+        if not _is_sequence(graphs):
+            raise refuse("data", GRAPH_FORMS, type(graphs).__name__, unread(graphs, "data"))
         items += [graphs[i] for i in range(len(graphs))]
         sizes.append(len(graphs))
     if not items or not sizes[0]:
         raise refuse("data", "a list with graphs", "an empty one")
     for i, item in enumerate(items):
-        if not _is_graph(item):
-            raise refuse(f"data[{i}]", "a graph with `edge_index` [2, E] and `y`", type(item).__name__, GRAPH_FORMS)
+        if not is_graph(item):
+            got = type(item).__name__
+            raise refuse(f"data[{i}]", "a graph with `edge_index` [2, E] and `y`", got, f"Give {GRAPH_FORMS}.")
     labels = torch.tensor([_label(getattr(item, "y", None), i) for i, item in enumerate(items)], dtype=torch.int64)
     nodes = [_nodes(item, i) for i, item in enumerate(items)]
     ptr = torch.cat([torch.zeros(1, dtype=torch.int64), torch.tensor(nodes).cumsum(0)])
@@ -58,8 +81,9 @@ def graphs_of(lists: Sequence[Any]) -> tuple[GraphSplit, list[int]]:
     return graph_split(x, edge_index, edge_attr, ptr, labels), sizes
 
 
-def _is_graph(item: object) -> bool:
-    return isinstance(getattr(item, "edge_index", None), Tensor)
+def _is_sequence(data: object) -> bool:
+    read = hasattr(data, "__len__") and hasattr(data, "__getitem__")
+    return read and not isinstance(data, str | bytes | Mapping | Tensor | np.ndarray)
 
 
 def _label(y: object, i: int) -> int:

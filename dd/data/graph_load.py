@@ -40,11 +40,13 @@ def load_graphs(
 
     Args:
         data: a graph card's name (capitals do not matter); `"smiles:PATH.csv"`, a table with a column `smiles` and one
-            of labels (`"smiles:PATH.csv#COLUMN"` if there are more), see `smiles_graphs`; a PyG data set or a list of
-            `torch_geometric.data.Data`; a tuple (train, test) or (train, val, test) of these; `Graphs`. Of a `Data`,
-            `edge_index`, `x`, `edge_attr`, `y` and `num_nodes` are read. Features may be categories (integers, or
-            floats that are all whole numbers; one-hot columns are turned back to one category) or continuous. `y` is a
-            class, 0 … K−1. Each direction of an undirected edge is an edge of its own, as everywhere in PyG.
+            of labels (`"smiles:PATH.csv#COLUMN"` if there are more), see `smiles_graphs`; a PyG data set,
+            `InMemoryDataset` or other, whole, sliced or as torch's `Subset`; a list of `torch_geometric.data.Data`, or
+            a `Batch`; a tuple (train, test) or (train, val, test) of these, or a list of them as `random_split` gives
+            it; `Graphs`. Of a `Data`, `edge_index`, `x`, `edge_attr`, `y` and `num_nodes` are read. Features may be
+            categories (integers, or floats that are all whole numbers; one-hot columns are turned back to one category)
+            or continuous. `y` is a class, 0 … K−1. Each direction of an undirected edge is an edge of its own, as
+            everywhere in PyG.
         split: which split. A number draws 80/10/10 (rule `random`; for cards whose rule is `scaffold` or `given` every
             number means the same graphs); `"published"` is that of the published code, for cards that have one. A list
             is drawn at random in the same way, so that distilling and evaluating with one list keeps test graphs

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import warnings
 from collections import Counter
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,9 @@ from torch import Tensor
 from dd.data import GraphSplit, graph_split, load_graphs
 from dd.data.graph_bins import as_features
 from dd.data.graph_splits import held_out_rows, published_rows, random_rows
+from dd.data.kinds import is_graph_data
 from dd.errors import InputError
+from dd.resolve import load_real
 
 
 def test_split_is_what_was_given() -> None:
@@ -202,6 +206,98 @@ def test_pyg_data_and_plain_attributes_are_the_same() -> None:
     plain = some_graphs()
     real = load_graphs([Data(x=g.x, edge_index=g.edge_index, edge_attr=g.edge_attr, y=g.y) for g in plain])
     assert real.fingerprint == load_graphs(plain).fingerprint
+
+
+def pyg(plain: list[SimpleNamespace]) -> list[Any]:
+    from torch_geometric.data import Data
+
+    names = ("x", "edge_index", "edge_attr", "y", "num_nodes")
+    return [Data(**{name: getattr(one, name) for name in names}) for one in plain]
+
+
+def sets_of(given: list[Any]) -> dict[str, Any]:
+    """The same PyG graphs in everything that holds them."""
+    from torch_geometric.data import Batch, InMemoryDataset
+    from torch_geometric.data import Dataset as PygDataset
+
+    class InMemory(InMemoryDataset):  # its `edge_index` is that of all graphs
+        def __init__(self) -> None:
+            super().__init__(None)
+            self.data, self.slices = self.collate(given)
+
+    class OnDisk(PygDataset):
+        def len(self) -> int:
+            return len(given)
+
+        def get(self, idx: int) -> Any:
+            return given[idx]
+
+    return {
+        "list": given,
+        "tuple": tuple(given),
+        "memory": InMemory(),
+        "disk": OnDisk(),
+        "batch": Batch.from_data_list(given),
+    }
+
+
+def test_every_container_of_pyg_graphs_is_the_list() -> None:
+    from torch.utils.data import ConcatDataset, Subset
+
+    given, n = pyg(some_graphs(40)), 30
+    expected = {role: load_graphs(given, role=role).fingerprint for role in ("distill", "evaluate")}
+    part = load_graphs(given[:n]).fingerprint
+    parts = {
+        k: load_graphs((given[:n], given[n:])[:k] if k == 2 else (given[:20], given[20:n], given[n:])) for k in (2, 3)
+    }
+    for name, made in sets_of(given).items():
+        for role, print_ in expected.items():
+            assert load_graphs(made, role=role).fingerprint == print_, (name, role)
+        assert is_graph_data(made), name
+        slices = [made[:n], Subset(made, range(n))]
+        if name in ("memory", "disk"):
+            slices += [made[torch.arange(n)], made[np.arange(n)], made[torch.arange(40) < n], made[list(range(n))]]
+            slices += [ConcatDataset([made[:10], made[10:n]])]
+        for cut in slices:
+            assert load_graphs(cut).fingerprint == part, name
+        for pair in ((made[:n], made[n:]), [Subset(made, range(n)), Subset(made, range(n, 40))], (made[:n], given[n:])):
+            assert is_graph_data(pair), name
+            assert load_graphs(pair).fingerprint == parts[2].fingerprint, name
+            assert load_graphs(pair, role="evaluate").fingerprint == parts[2].fingerprint, name
+        assert load_graphs((made[:20], made[20:n], made[n:])).fingerprint == parts[3].fingerprint, name
+
+
+def test_what_holds_no_list_of_graphs_is_refused() -> None:
+    from torch_geometric.loader import DataLoader
+
+    given = pyg(some_graphs(40))
+    for loader in (DataLoader(given, 4), torch.utils.data.DataLoader(given, 4, collate_fn=list)):
+        for load in (load_graphs, load_real):
+            with pytest.raises(InputError, match=r"got DataLoader\. Give the data set that it reads: `data\.dataset`"):
+                load(loader)
+        assert load_real(loader.dataset).fingerprint == load_graphs(given).fingerprint
+    with pytest.raises(InputError, match=r"Read it: `list\(data\)`"):
+        load_graphs(one for one in given)
+    for load in (load_graphs, load_real):
+        with pytest.raises(InputError, match="`data` must be many graphs with a class each; got one graph"):
+            load(given[0])
+        with pytest.raises(InputError, match=r"`data\[0\]` must be a graph .*; got list\. Give a PyG dataset or list"):
+            load((given[:10], given[10:20], given[20:30], given[30:]))
+        with pytest.raises(InputError, match=r"a tuple \(train, test\) of graphs"):
+            load({"train": given[:30], "test": given[30:]})
+
+
+def test_images_are_no_graphs() -> None:
+    class Breaks:
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, i: int) -> Any:
+            raise OSError("no file")
+
+    x = torch.zeros(4, 3, 2, 2)
+    for data in ((x, x[:, 0, 0, 0]), (x.numpy(), [0, 1, 0, 1]), [(x[0], 0)], [], (), Breaks(), None, 7, {}, "digits"):
+        assert not is_graph_data(data)
 
 
 def test_graphs_without_features() -> None:
