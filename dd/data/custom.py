@@ -9,7 +9,7 @@ from typing import Any, Final, final
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from dd.data.checks import image_values, label_value, label_values, unread
 from dd.data.layout import channels_first, check_layout, images_of, tensor_of
@@ -87,7 +87,7 @@ def _check_form(data: object, argument: str) -> None:
     if isinstance(data, str):
         way = "Give its splits: `dd.load_images(NAME).train` and `.test`."
         raise refuse(argument, FORMS, f"the name {data!r}", way)
-    if isinstance(data, Mapping | Tensor | np.ndarray) or not (
+    if isinstance(data, Mapping | Tensor | np.ndarray | IterableDataset) or not (
         hasattr(data, "__len__") and hasattr(data, "__getitem__")
     ):
         raise refuse(argument, FORMS, type(data).__name__, unread(data, argument))
@@ -99,7 +99,10 @@ def _check_form(data: object, argument: str) -> None:
     if all(isinstance(part, Tensor | np.ndarray) for part in data) and data[1].ndim <= 2:
         raise refuse(argument, FORMS, got, "Give `dd.Images(train=(images, labels), test=(images, labels))`.")
     if len(data) == 2 and isinstance(data[0], tuple | list) and len(data[0]) == len(data[1]) > 2:
-        raise refuse(argument, FORMS, f"{got}, images and labels", f"Give pairs: `list(zip(*{argument}))`.")
+        way = f"Give pairs: `list(zip(*{argument}))`."
+        if isinstance(data[0][0], list):
+            way = f"Give an array: `(numpy.array({argument}[0], dtype='uint8'), {argument}[1])`, or float in [0, 1]."
+        raise refuse(argument, FORMS, f"{got}, images and labels", way)
 
 
 def _is_set(part: object) -> bool:

@@ -11,7 +11,7 @@ import numpy
 import pytest
 import torch
 from reference.pictures import Items, labels, pixels
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 import dd
 from dd.data import Images, TensorSplit, as_split, check_ipc, load_images
@@ -222,7 +222,15 @@ WHOLE_SET = load_images((X, Y))
 def test_code_for_containers() -> None:
     pairs = list(zip(X, Y.tolist(), strict=True))
     loader = DataLoader(Items(X, Y), batch_size=8)
-    for data in (loader, iter(pairs), (pair for pair in pairs)):
+
+    class Stream(IterableDataset[Any]):
+        def __iter__(self) -> Any:
+            return iter(pairs)
+
+        def __len__(self) -> int:
+            return len(pairs)
+
+    for data in (loader, iter(pairs), (pair for pair in pairs), Stream()):
         code = code_of(refused(lambda: load_images(data)))  # noqa: B023
         is_whole(load_images(run(code, data=data)))
     code = code_of(refused(lambda: Images(train=loader)))
@@ -231,6 +239,8 @@ def test_code_for_containers() -> None:
     for given in (Y, Y.tolist(), Y.numpy()):
         code = code_of(refused(lambda: load_images((images, given))))  # noqa: B023
         is_whole(load_images(run(code, data=(images, given))))
+        nested = (X.tolist(), given)
+        is_whole(load_images(run(code_of(refused(lambda: load_images(nested))), data=nested)))  # noqa: B023
     assert "Wrap the Dataset so that it gives these two." in refused(lambda: load_images(images))
     is_whole(load_images(pairs))
 
