@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
 import numpy as np
@@ -98,7 +98,8 @@ def _check_form(data: object, argument: str) -> None:
         raise refuse(argument, FORMS, got, f"Give `dd.Images(train={argument}[0], test={argument}[-1])`.")
     if all(isinstance(part, Tensor | np.ndarray) for part in data) and data[1].ndim <= 2:
         raise refuse(argument, FORMS, got, "Give `dd.Images(train=(images, labels), test=(images, labels))`.")
-    if len(data) == 2 and isinstance(data[0], tuple | list) and len(data[0]) == len(data[1]) > 2:
+    listed = len(data) == 2 and isinstance(data[0], list) and isinstance(data[1], Sequence | Tensor | np.ndarray)
+    if listed and not (hasattr(data[1], "ndim") and data[1].ndim == 0) and len(data[0]) == len(data[1]) > 2:
         way = f"Give pairs: `list(zip(*{argument}))`."
         if isinstance(data[0][0], list):
             way = f"Give an array: `(numpy.array({argument}[0], dtype='uint8'), {argument}[1])`, or float in [0, 1]."

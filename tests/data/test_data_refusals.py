@@ -191,6 +191,8 @@ REFUSALS: dict[str, tuple[Any, str]] = {
         r"`data\[0\] image` must be a PIL image.* got tuple",
     ),
     "no pair": (list(X), r"`data\[0\]` must be \(image, label\); got Tensor"),
+    "one label": ((list(X), 3), r"`data\[0\]` must be \(image, label\); got list of 40"),
+    "one label tensor": ((list(X), torch.tensor(3)), r"`data\[0\]` must be \(image, label\); got list of 40"),
     "no data": (None, r"`data` must be a map-style Dataset of \(image, label\), .* got NoneType"),
     "an iterator": (iter([(X[0], 0)]), r"`data` must be a map-style Dataset"),
     "random transform": (
