@@ -14,7 +14,7 @@ from PIL import Image
 from dd.data import list_cards, load_card
 from dd.errors import MissingError, refuse
 from dd.evaluation import EvalReport
-from dd.files import read_jsonl, write_bytes, write_text
+from dd.files import read_jsonl, refused, write_bytes, write_text
 from dd.plot import grid_png
 from dd.synthetic import ImageSet
 
@@ -155,6 +155,7 @@ def to_tensorboard(run: str | Path, folder: str | Path | None = None) -> Path:
 
     Raises:
         MissingError: no log, or the extra `track` is not installed.
+        WriteError: the folder cannot be made.
     """
     rows = read_jsonl(Path(run) / "log.jsonl")
     if not rows:
@@ -164,7 +165,8 @@ def to_tensorboard(run: str | Path, folder: str | Path | None = None) -> Path:
     except ImportError as error:
         raise MissingError(f'tensorboard is missing ({error}): pip install "dd-distillation[track]"') from error
     target = Path(folder) if folder is not None else Path(run) / "tensorboard"
-    writer: Any = SummaryWriter(str(target))
+    with refused(target):
+        writer: Any = SummaryWriter(str(target))
     for row in rows:
         for key, value in row.items():
             if key != "iteration" and isinstance(value, int | float) and not isinstance(value, bool):

@@ -1,7 +1,9 @@
 """The only writer of this library: temporary name, flush, rename; checksums; locks; safetensors with sorted JSON.
 
-A file is either the old one or the whole new one. One metadata key `dd` holds sorted JSON, so equal content is
-equal bytes. Nothing here reads or writes a pickle.
+A file is either the old one or the whole new one. Only regular files are written: a link stays, and its target is
+replaced; a folder, FIFO, socket or device is refused (`target_of`). A replaced file keeps its permissions; other hard
+links to it keep the old content, as the new one is another file. One metadata key `dd` holds sorted JSON, so equal
+content is equal bytes. Nothing here reads or writes a pickle.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import json
 import math
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,8 @@ _NAMES = {torch.uint8: "U8", torch.int16: "I16", torch.int32: "I32", torch.float
 _NAMES |= {torch.int64: "I64"}
 _ORDER = {dtype: place for place, dtype in enumerate(_NAMES)}
 """The format's own order of types: a file has the last of them first."""
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+_KINDS |= {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 def digest(data: bytes | Tensor) -> str:
@@ -50,28 +55,91 @@ def dump_json(value: Any, indent: int | None = None) -> str:
         raise refuse("value", "finite numbers, texts, lists and objects for JSON", f"another one ({error})") from error
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `path` whole or not at all; folders are made.
+def target_of(path: Path) -> Path:
+    """The regular file that a write to `path` makes or replaces, its folder made: of a link, what it leads to.
+
+    A link to what is not there is followed too, as by `open`, but no folder is made behind it: the disk may be away.
 
     Raises:
-        WriteError: the disk is full or the folder cannot be written; an earlier file is untouched.
+        WriteError: a folder, FIFO, socket or device is there, or a file that may not be written; links go in a circle;
+            the folder cannot be made.
     """
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
+    is_link = path.is_symlink()
+    with refused(path):
+        if not is_link:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        target = Path(os.path.realpath(path)) if is_link else path
+        try:
+            kind = stat.S_IFMT(path.stat().st_mode)
+        except FileNotFoundError:
+            if not target.parent.is_dir():
+                raise
+            return target
+    what = f"it is a link to {target}, which" if is_link else "it"
+    if kind != stat.S_IFREG:
+        raise WriteError(
+            f"could not write {path}: {what} is {_KINDS.get(kind, 'something else')} and not a regular file. "
+            "Name another file; what is there is never replaced."
+        )
+    if not os.access(target, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise WriteError(
+            f"could not write {path}: Permission denied, {what} is read-only. Make it writable or name another file; "
+            "what was there before is intact."
+        )
+    return target
+
+
+@contextlib.contextmanager
+def refused(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses at `path` into this library's own error."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        yield
     except OSError as error:
         raise WriteError(
             f"could not write {path}: {error.strerror or error}. Free some space or name another folder; "
             "what was there before is intact."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `path` whole or not at all; folders are made. What `path` may be, and what is kept, says the module.
+
+    Raises:
+        WriteError: see `target_of`, or the disk is full or the folder cannot be written; an earlier file is untouched.
+    """
+    target = target_of(path)
+    temporary = target.parent / f".{target.name[:50]}.{secrets.token_hex(4)}.part"  # names have at most 255 bytes
+    with refused(path):
+        try:
+            with temporary.open("xb") as file:
+                _keep_mode(file.fileno(), target)
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def _keep_mode(descriptor: int, target: Path) -> None:
+    """Give a new file, made as the umask says, the permissions of the one that it replaces."""
+    with contextlib.suppress(FileNotFoundError):
+        mode = stat.S_IMODE(target.stat().st_mode)
+        if mode != stat.S_IMODE(os.fstat(descriptor).st_mode):
+            os.fchmod(descriptor, mode)
+
+
+def remove(path: Path) -> None:
+    """Remove a regular file if it is there: of a link, what it leads to, so that the next write goes there again.
+
+    Raises:
+        WriteError: see `target_of`, or the disk refuses.
+    """
+    if path.exists() or path.is_symlink():
+        target = target_of(path)
+        with refused(path):
+            target.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -104,24 +172,18 @@ def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add one JSON line a row; all of them or none.
 
     Raises:
-        WriteError: the disk is full or the folder cannot be written; the earlier lines are untouched.
+        WriteError: see `target_of`, or the disk is full or the folder cannot be written; earlier lines are untouched.
     """
     rest = memoryview("".join(dump_json(row) + "\n" for row in rows).encode())
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab", buffering=0) as file:  # unbuffered: nothing is written after a failure
-            start = file.tell()
-            try:
-                while rest:
-                    rest = rest[file.write(rest) :]
-            except OSError:
-                file.truncate(start)
-                raise
-    except OSError as error:
-        raise WriteError(
-            f"could not write {path}: {error.strerror or error}. Free some space or name another folder; "
-            "what was there before is intact."
-        ) from error
+    target = target_of(path)
+    with refused(path), target.open("ab", buffering=0) as file:  # unbuffered: nothing is written after a failure
+        start = file.tell()
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError:
+            file.truncate(start)
+            raise
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -211,11 +273,9 @@ def read_rows(path: Path, name: str, rows: Sequence[int]) -> list[Tensor]:
 @contextlib.contextmanager
 def locked(path: Path, wait: bool = False) -> Iterator[bool]:
     """Hold an advisory lock on `path`; yields whether it was free, or waits. A dead process leaves no lock."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    except OSError as error:
-        raise WriteError(f"could not write {path}: {error.strerror or error}.") from error
+    target = target_of(path)
+    with refused(path):
+        file = target.open("a")
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

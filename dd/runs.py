@@ -17,6 +17,7 @@ from dd.files import (
     load_tensors,
     read_json,
     read_jsonl,
+    remove,
     save_tensors,
     write_json,
     write_text,
@@ -70,8 +71,8 @@ class RunFolder:
             self._origin = found.get("origin", dict(origin))
             return
         self._origin = dict(origin)
-        self._checkpoint.unlink(missing_ok=True)
-        self.log_file.unlink(missing_ok=True)
+        remove(self._checkpoint)
+        remove(self.log_file)
         self._write_run(finished=False)
 
     def _write_run(self, finished: bool, **more: Any) -> None:
@@ -81,7 +82,7 @@ class RunFolder:
     def restore(self) -> tuple[dict[str, Tensor] | None, dict[str, Any]]:
         """(state to go on from or `None`, what the caller kept beside it); the log is cut back to it."""
         if not self._checkpoint.exists():
-            self.log_file.unlink(missing_ok=True)
+            remove(self.log_file)
             return None, {}
         state, kept = load_tensors(self._checkpoint)
         sums = kept.pop("sha256", {})
@@ -116,7 +117,7 @@ class RunFolder:
         """Mark the run as done; the checkpoint is no longer needed."""
         self._flush()
         self._write_run(finished=True, **more)
-        self._checkpoint.unlink(missing_ok=True)
+        remove(self._checkpoint)
 
 
 def _json_row(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,6 +66,23 @@ def test_no_global_seed_no_cuda_call_no_pickle(path: Path) -> None:
                 assert any(k.arg == "weights_only" for k in node.keywords), f"{path}:{node.lineno}"
 
 
+# file → calls that it may make: /proc is no file, and others' downloads are moved into their place
+WRITES = {"_measure.py": {"write_text"}, "graph_sources.py": {"rename"}}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_is_the_only_writer(path: Path) -> None:
+    allowed = WRITES.get(path.name, set())
+    methods = {"write_text", "write_bytes", "unlink", "rename", "touch", "rmtree", "savetxt", "imsave"} - allowed
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if path.name == "files.py" or not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        modes = [a.value for a in (*node.args, *(k.value for k in node.keywords)) if isinstance(a, ast.Constant)]
+        assert not (isinstance(node.func, ast.Attribute) and name in methods), f"{path}:{node.lineno} {name}"
+        assert not (name == "open" and any(mode in ("w", "wb", "a", "ab", "x", "xb", "r+b") for mode in modes))
+
+
 @pytest.mark.parametrize("folder", ["datasets", "expert_trajectories"])
 def test_data_folders_are_no_packages(folder: str) -> None:
     assert not (ROOT / folder / "__init__.py").exists()  # would shadow Hugging Face's `datasets`

@@ -153,6 +153,22 @@ def test_read_only_folder(tmp_path: Path) -> None:
         assert names(folder) == ["x"]
 
 
+def test_read_only_file_in_a_folder_that_is_not(tmp_path: Path) -> None:
+    """A rename could replace it, say the object behind a link into the cache of a data versioning tool."""
+    with read_only_folder("x") as folder:
+        user = os.geteuid()
+        os.seteuid(0) if os.getuid() == 0 else None
+        folder.chmod(0o777)
+        (folder / "x").chmod(0o444)
+        os.seteuid(user)
+        for path in (folder / "x", folder / "link"):
+            if path.name == "link":
+                path.symlink_to("x")
+            with pytest.raises(WriteError, match=r"could not write .*: Permission denied, it is .*Make it writable"):
+                files.write_bytes(path, b"new")
+            assert (folder / "x").read_bytes() == b"old"
+
+
 def test_a_path_that_cannot_be_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"old")
     for path in (tmp_path / "file" / "x", tmp_path, Path(".")):

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from dd.data import Split
 from dd.errors import DamagedError, DDError, refuse
-from dd.files import digest, pack, save_tensors
+from dd.files import digest, pack, save_tensors, target_of
 from dd.shapes import check, check_finite, check_whole
 from dd.synthetic.base import NBytes
 from dd.synthetic.file import read_set
@@ -241,6 +241,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         """
         tensors, meta = self._content()
         if self.store is not None:
+            target_of(Path(path))  # refused before the labels are written
             self.store.save(labels_folder(Path(path)))
         save_tensors(Path(path), tensors, meta)
         return Path(path)

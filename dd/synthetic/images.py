@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from dd.data import Split
 from dd.errors import DamagedError, DDError, InputError, refuse
-from dd.files import digest, pack, save_tensors
+from dd.files import digest, pack, save_tensors, target_of
 from dd.shapes import check, check_finite, check_whole
 from dd.synthetic.base import NBytes
 from dd.synthetic.canvas import draw_crops
@@ -221,6 +221,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         """
         tensors, meta = self._content(whitening_matrix)
         if self.store is not None:
+            target_of(Path(path))  # refused before the labels are written
             self.store.save(labels_folder(Path(path)))
         save_tensors(Path(path), tensors, meta)
         return Path(path)

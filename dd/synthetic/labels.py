@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dd.errors import DamagedError, MissingError, refuse
-from dd.files import digest, dump_json, load_tensors, pack, read_json, save_tensors, write_json
+from dd.files import digest, dump_json, load_tensors, pack, read_json, remove, save_tensors, write_json
 from dd.seeding import child
 from dd.shapes import check_finite, check_whole
 from dd.views import MIX_KINDS, Mix, Shuffle, Views
@@ -193,7 +193,7 @@ class LabelStore:
         write_json(folder / "manifest.json", manifest)
         for old in folder.glob("*.safetensors"):
             if old.name not in names:
-                old.unlink()
+                remove(old)
         return folder
 
     @staticmethod
