@@ -20,12 +20,21 @@ from dd.data.graph_card import GraphCard
 from dd.data.graph_sources import Source
 from dd.data.graph_splits import Rows
 from dd.data.graphs import graph_split
-from dd.data.molecules import ATOM_NAMES, BOND_NAMES, FEW, Molecules, rdkit_version, read_molecules, scaffold_rows
+from dd.data.molecules import (
+    ATOM_NAMES,
+    BOND_NAMES,
+    FEW,
+    Molecules,
+    rdkit_version,
+    read_molecules,
+    scaffold_rows,
+    unmapped,
+)
 from dd.errors import DamagedError, MissingError, WriteError, refuse
 from dd.files import load_tensors, read_json, save_tensors
 
 SMILES_COLUMNS: Final = ("smiles", "SMILES", "mol")
-CACHE_FORMAT: Final = 1
+CACHE_FORMAT: Final = 2
 _TYPES: Final = (torch.int16, torch.int32, torch.int8, torch.int32, torch.int32, torch.int32, torch.int64)
 
 
@@ -169,7 +178,9 @@ def _read(smiles: Sequence[str], scaffolds: bool, chirality: bool, workers: int 
     """
     if len(smiles) <= FEW or not all(isinstance(text, str) for text in smiles):
         return read_molecules(smiles, scaffolds=scaffolds, chirality=chirality, workers=workers)
-    text = "\n".join([f"{CACHE_FORMAT} {rdkit_version()} {scaffolds} {scaffolds and chirality}", *smiles])
+    text = "\n".join(
+        [f"{CACHE_FORMAT} {rdkit_version()} {scaffolds} {scaffolds and chirality}", *map(unmapped, smiles)]
+    )
     file = home("datasets") / "molecules" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
     if file.is_file():
         with contextlib.suppress(DamagedError, MissingError):

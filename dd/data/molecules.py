@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, final
 
@@ -34,6 +35,8 @@ BOND_NAMES: Final = ("bond type", "stereo", "conjugated")
 BOND_TYPE: Final = ("SINGLE", "DOUBLE", "TRIPLE", "AROMATIC")
 STEREO: Final = ("STEREONONE", "STEREOZ", "STEREOE", "STEREOCIS", "STEREOTRANS", "STEREOANY")
 
+_MAP: Final = re.compile(r":\d+\]")
+
 CHUNK: Final = 256
 FEW: Final = 2048
 """Below this many molecules the start of worker processes costs more than they save."""
@@ -61,7 +64,9 @@ def read_molecules(
     """Atoms and bonds of molecules, hydrogens left implicit.
 
     Features are numbered as the Open Graph Benchmark does (`ATOM_NAMES`, `BOND_NAMES`): for example carbon is 5, the
-    place of 6 in 1 … 118.
+    place of 6 in 1 … 118. Atom-map numbers (`[CH3:1]`) are names and no chemistry: a molecule is the same with and
+    without. Isotopes are no feature and part of no scaffold, though hydrogens of a stated mass (`[2H]`) are atoms;
+    charges and the parts of a salt count, also in a scaffold, as in the Open Graph Benchmark.
 
     Args:
         smiles: one a molecule; those that rdkit does not read, or that have no atom, are left out.
@@ -99,6 +104,16 @@ def read_molecules(
         np.unique([name for part in parts for name in part.scaffolds], return_inverse=True)[1].astype(np.int64),
         rows,
     )
+
+
+def unmapped(smiles: str) -> str:
+    """SMILES without atom-map numbers: the `:1` that ends an atom in brackets.
+
+    In the text, as rdkit ranks the ends of stereo bonds by these numbers and writes them into scaffolds. Within
+    brackets a colon means nothing else; what follows a blank (a name, ChemAxon's extensions) stays.
+    """
+    head, *rest = re.split(r"(?=\s)", smiles.strip(), maxsplit=1)
+    return "".join([_MAP.sub("]", head), *rest])
 
 
 def rdkit_version() -> str:
@@ -167,14 +182,14 @@ class _Chunks:
         if i >= len(self):
             raise IndexError(i)
         from rdkit import Chem, rdBase
-        from rdkit.Chem.Scaffolds import MurckoScaffold
 
         atoms: list[Any] = []
         bonds: list[Any] = []
         sizes, names, rows = [], [], []
         with rdBase.BlockLogs():
             for row, text in enumerate(self._smiles[i * CHUNK : (i + 1) * CHUNK]):
-                molecule = Chem.MolFromSmiles(text)
+                plain = unmapped(text)
+                molecule = Chem.MolFromSmiles(plain)
                 if molecule is None or not molecule.GetNumAtoms():
                     continue
                 atoms += [_atom(atom) for atom in molecule.GetAtoms()]
@@ -182,7 +197,8 @@ class _Chunks:
                 sizes.append((molecule.GetNumAtoms(), 2 * molecule.GetNumBonds()))
                 rows.append(row)
                 if self._scaffolds:
-                    names.append(MurckoScaffold.MurckoScaffoldSmiles(mol=molecule, includeChirality=self._chirality))
+                    mapped = plain != text.strip()
+                    names.append(_scaffold(molecule, self._chirality, mapped or not self._chirality))
         x = _atom_places(np.array(atoms, np.int64).reshape(-1, 9), Chem.rdchem)
         raw = np.array(bonds, np.int64).reshape(-1, 5)
         ends = np.stack([raw[:, :2], raw[:, 1::-1]], axis=1).reshape(-1, 2).T
@@ -193,6 +209,26 @@ class _Chunks:
 
 def _as_is(item: Any) -> Any:
     return item
+
+
+def _scaffold(molecule: Any, chirality: bool, respell: bool) -> str:
+    """Bemis-Murcko scaffold as SMILES, of the canonical spelling if asked for.
+
+    An atom in brackets, as every mapped one is, keeps its hydrogens where a side chain is cut off, so `[CH]=` and `C=`
+    would be two scaffolds. With chirality the published splits are those of the molecules as they are spelled. rdkit
+    would keep isotopes with chirality.
+    """
+    from rdkit import Chem
+    from rdkit.Chem.Scaffolds import MurckoScaffold
+
+    if chirality and any(atom.GetIsotope() for atom in molecule.GetAtoms()):
+        molecule = Chem.Mol(molecule)
+        for atom in molecule.GetAtoms():
+            atom.SetIsotope(0)
+        Chem.AssignStereochemistry(molecule, cleanIt=True, force=True)  # centres that differ by isotopes alone are none
+    if respell:
+        molecule = Chem.MolFromSmiles(Chem.MolToSmiles(molecule)) or molecule
+    return str(MurckoScaffold.MurckoScaffoldSmiles(mol=molecule, includeChirality=chirality))
 
 
 def _atom(atom: Any) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ import torch
 from dd.data import GraphSplit, graph_molecules, load_graph_card, load_graphs, smiles_graphs
 from dd.data.graph_molecules import molecule_source, read_table
 from dd.data.graph_splits import random_rows
-from dd.data.molecules import read_molecules, scaffold_rows
+from dd.data.molecules import read_molecules, scaffold_rows, unmapped
 from dd.errors import DamagedError, InputError, MissingError
 
 pytest.importorskip("rdkit", reason="needs the extra `mol`")
@@ -126,6 +126,62 @@ def test_molecules_end_to_end_are_the_single_ones() -> None:
         assert torch.equal(one.edge_index, part.edge_index)
         assert torch.equal(one.edge_attr, part.edge_attr)
         assert int(part.labels) == LABELS[i]
+
+
+# Atom-map numbers and isotopes
+
+STEMS = ("CC[c:%d]1ccccc1", "CC[CH:%d]1CCNCC1", "CC[CH:%d]1CCC(=O)N1", "C[CH2:%d]O")  # three scaffolds and none
+SPELLED = (  # with map numbers, without
+    ("[CH3:7][CH2:1][OH:2]", "CCO"),
+    ("[H:9][c:1]1[cH:2][cH:3][cH:4][cH:5][c:6]1[CH3:8]", "Cc1ccccc1"),
+    ("[CH3:1]/[CH:2]=[C:3](/[CH3:4])[CH3:5]", "CC=C(C)C"),  # a stereo bond if map numbers told its ends apart
+    ("[CH2:1]1[CH2:2][C@H:3]([OH:9])[CH2:4][CH2:5]1", "C1CC(O)CC1"),  # a stereo centre likewise
+    ("[CH3:5][N:1]([CH3:2])[CH2:3][CH:4]=[C:6]1[CH2:7][CH2:8]1", "CN(C)CC=C1CC1"),
+    ("c1:[cH:3]:c:c:c:c:1", "c1ccccc1"),  # a colon outside brackets is an aromatic bond
+    ("[Na+:1].[O-:2][C:3](=[O:4])[CH3:10] salt:1]", "[Na+].[O-]C(=O)C"),
+    ("[13CH3:1][OH:1]", "[13CH3]O"),
+)
+
+
+@pytest.mark.parametrize("chirality", [False, True])
+def test_atom_map_numbers_are_no_chemistry(chirality: bool) -> None:
+    """120 rows as reaction tables have them, each with its own numbers, are of the four scaffolds of their stems."""
+    rows = [STEMS[i % 4] % (i + 1) for i in range(120)]
+    plain = [unmapped(text) for text in rows]
+    assert plain[:2] == ["CC[c]1ccccc1", "CC[CH]1CCNCC1"]
+    found = read_molecules(rows, scaffolds=True, chirality=chirality, workers=0)
+    assert len(set(found.scaffolds.tolist())) == 4
+    assert all(len(set(found.scaffolds[k::4].tolist())) == 1 for k in range(4))
+    real = smiles_graphs(rows, [i // 4 % 2 for i in range(120)], chirality=chirality)
+    assert real.fingerprint == smiles_graphs(plain, [i // 4 % 2 for i in range(120)], chirality=chirality).fingerprint
+
+
+@pytest.mark.parametrize("chirality", [False, True])
+@pytest.mark.parametrize(("mapped", "plain"), SPELLED)
+def test_a_mapped_molecule_is_the_plain_one(mapped: str, plain: str, chirality: bool) -> None:
+    found = read_molecules([mapped, plain], scaffolds=True, chirality=chirality, workers=0)
+    n = int(found.atoms[0])
+    assert sorted(found.x[:n].tolist()) == sorted(found.x[n:].tolist())
+    assert found.scaffolds[0] == found.scaffolds[1]
+    first, second = (found.edge_attr[: found.bonds[0]], found.edge_attr[found.bonds[0] :])
+    assert sorted(first.tolist()) == sorted(second.tolist())
+
+
+@pytest.mark.parametrize("chirality", [False, True])
+def test_isotopes_are_no_scaffolds_of_their_own(chirality: bool) -> None:
+    rows = ["Cc1ccccc1", "C[13c]1ccccc1", "[2H]c1ccccc1C", "[2H]C1CCCO1", "C1CCCO1", "[13CH2]1C[C@H]2CC[C@@H]1CC2"]
+    found = read_molecules([*rows, "C1CC2CCC1CC2"], scaffolds=True, chirality=chirality, workers=0)
+    a, b, c = (found.scaffolds[i] for i in (0, 3, 6))
+    assert found.scaffolds.tolist() == [a, a, a, b, b, c, c]
+    assert len({int(a), int(b), int(c)}) == 3
+
+
+def test_the_store_knows_a_molecule_without_its_numbers(monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
+    monkeypatch.setattr(graph_molecules, "FEW", 5)
+    plain = kept([text for _, text in SPELLED])
+    assert len(kept(["[CH3:1][OH:2]", *DRUGS]).x) == len(kept(["[CH3:4][OH:3]", *DRUGS]).x)
+    assert len(list((store / "molecules").iterdir())) == 2
+    assert len(plain.rows) == len(SPELLED)
 
 
 def test_workers_and_the_store_change_nothing(monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
