@@ -14,6 +14,7 @@ GRAPH_KINDS: Final = {"tu": ("raw",), "smiles": ("rdkit",), "embedded": ("digits
 """Kind of source -> the loaders there are for it."""
 RULES: Final = ("random", "scaffold", "given")
 PUBLISHED: Final = ("", "torch", "numpy", "same")
+LABELLED: Final = ("nodes", "edges")
 
 
 @final
@@ -37,6 +38,7 @@ class GraphCard:
         counts: `graphs` (rows of the table for molecules), asserted on load; where known also `nodes` and `edges`
             (directed ones, after the removal of self-loops and duplicates).
         per_class: graphs of each class.
+        labelled: what has features as published: `nodes`, `edges`, both or neither; files without them are not whole.
         columns: names of the columns of SMILES and label, for molecules; else empty.
         chirality: whether scaffolds keep chirality, for molecules.
         url: page to read about it, and to get it from.
@@ -60,6 +62,7 @@ class GraphCard:
     published: str
     counts: dict[str, int]
     per_class: tuple[int, ...]
+    labelled: tuple[str, ...]
     columns: tuple[str, ...]
     chirality: bool
     url: str
@@ -83,6 +86,9 @@ class GraphCard:
         self._need(k >= 2, f"`classes` must be at least 2; got {k}")
         self._need(len(self.labels) == len(self.per_class) == k, f"`labels` and `per_class` must have {k} values")
         self._need(list(self.labels) == sorted(set(self.labels)), f"`labels` must rise; got {self.labels}")
+        self._need(
+            set(self.labelled) <= set(LABELLED), f"`labelled` must be of {', '.join(LABELLED)}; got {self.labelled}"
+        )
         self._need("graphs" in self.counts, "`counts` must have `graphs`")
         self._need(len(self.columns) == (2 if self.kind == "smiles" else 0), "`columns` are two names for molecules")
 

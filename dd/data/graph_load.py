@@ -173,7 +173,7 @@ def _source(card: GraphCard, root: str | None, download: bool) -> Source:
         folder = find_graphs(card, root, download)
         if card.kind == "smiles":
             return card_source(card, folder)
-        source, where = tu_graphs(folder, card.name, card.labels), str(folder)
+        source, where = tu_graphs(folder, card), str(folder)
     _assert_counts(card, source.graphs, where)
     return source
 

@@ -90,7 +90,7 @@ def _download(card: GraphCard, target: Path) -> None:
             file.rename(target / file.name)
 
 
-def tu_graphs(folder: Path, name: str, labels: tuple[int, ...]) -> Source:
+def tu_graphs(folder: Path, card: GraphCard) -> Source:
     """A TU data set from its raw text.
 
     Node and edge *labels* become features; continuous attributes are left out. Self-loops and duplicates are removed,
@@ -98,18 +98,18 @@ def tu_graphs(folder: Path, name: str, labels: tuple[int, ...]) -> Source:
 
     Args:
         folder: has `<name>_A.txt` and the rest.
-        name: of the data set.
-        labels: values of the graph labels, ascending; they become 0 … K−1.
+        card: of the data set; its labels become 0 … K−1, and it says which files there are.
 
     Raises:
-        MissingError: a file is not there.
+        MissingError: a file is not there, that of node or edge labels included where the card has them.
         DamagedError: files that cannot be read or do not fit together.
     """
-    edges = _read(folder, name, "A") - 1
-    owner = _read(folder, name, "graph_indicator")[:, 0] - 1
-    raw = _read(folder, name, "graph_labels")[:, 0]
-    x = _read(folder, name, "node_labels", len(owner))
-    attr = _read(folder, name, "edge_labels", len(edges))
+    name, labels = card.name, card.labels
+    edges = _read(folder, card, "A") - 1
+    owner = _read(folder, card, "graph_indicator")[:, 0] - 1
+    raw = _read(folder, card, "graph_labels")[:, 0]
+    x = _read(folder, card, "node_labels", None if "nodes" in card.labelled else len(owner))
+    attr = _read(folder, card, "edge_labels", None if "edges" in card.labelled else len(edges))
     if edges.shape[1] != 2 or (np.diff(owner) < 0).any() or owner.min() < 0 or owner.max() >= len(raw):
         raise _damaged(folder, name, "nodes are not listed graph by graph, or of graphs that have no label")
     if len(x) != len(owner) or len(attr) != len(edges):
@@ -128,13 +128,17 @@ def tu_graphs(folder: Path, name: str, labels: tuple[int, ...]) -> Source:
     return Source(graphs, None, _names("label", x.shape[1]), _names("edge label", attr.shape[1]))
 
 
-def _read(folder: Path, name: str, what: str, optional: int | None = None) -> NDArray[np.int64]:
+def _read(folder: Path, card: GraphCard, what: str, optional: int | None = None) -> NDArray[np.int64]:
     """`[lines, columns]` of a file of integers; no columns for `optional` lines where the file is not there."""
+    name = card.name
     file = folder / f"{name}_{what}.txt"
     if not file.is_file():
         if optional is not None:
             return np.zeros((optional, 0), np.int64)
-        raise MissingError(f"{file} is not there. Get the data set again.")
+        raise MissingError(
+            f"{file} is not there, though {name!r} has it as published. Put it beside {card.marker}, or remove that "
+            f"and get the data set again: with `download=True` (`--download`), or from {card.url}."
+        )
     try:
         values = np.loadtxt(file, dtype=np.int64, delimiter=",", ndmin=2)
     except ValueError as error:

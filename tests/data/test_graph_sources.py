@@ -34,6 +34,7 @@ metric = "auroc"
 rule = "random"
 published = ""
 per_class = [10, 10]
+labelled = ["nodes", "edges"]
 columns = []
 chirality = false
 url = "https://example.org"
@@ -114,6 +115,7 @@ def test_card_has_every_field_and_makes_sense(name: str) -> None:
         ({"labels": [1, -1]}, "must rise"),
         ({"labels": [1]}, "must have 2 values"),
         ({"counts": {}}, "`graphs`"),
+        ({"labelled": ["graphs"]}, "`labelled` must be of nodes, edges"),
         ({"columns": ["smiles", "y"]}, "`columns`"),
         ({"classes": ["one"]}, "at least 2"),
     ],
@@ -136,7 +138,7 @@ def test_graph_cards_are_no_images() -> None:
 
 
 def test_tu_text(tmp_path: Path) -> None:
-    source = tu_graphs(write_tiny(tmp_path), "TINY", (-1, 1))
+    source = tu_graphs(write_tiny(tmp_path), tiny_card())
     graphs = source.graphs
     assert len(graphs) == 20
     assert graphs.labels.tolist() == [0, 1] * 10
@@ -159,10 +161,41 @@ def test_every_layout_is_found(tmp_path: Path, tiny: GraphCard, place: str) -> N
 def test_missing_files_are_explained(tmp_path: Path, tiny: GraphCard) -> None:
     with pytest.raises(MissingError, match=r"looked for TINY_A.txt in .*tu/TINY/raw.*\n.*\n.*download=True"):
         load_graphs("TINY", root=tmp_path)
+
+
+@pytest.mark.parametrize("what", ["graph_labels", "graph_indicator", "node_labels", "edge_labels"])
+def test_a_file_that_the_set_has_as_published_is_asked_for(
+    tmp_path: Path, tiny: GraphCard, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Without its labels a set would be another one, of graphs without features. Both ways out are walked."""
+    fake_download(tmp_path, monkeypatch)
+    root = tmp_path / "store"
+    whole = load_graphs("TINY", root=root, download=True)
+    file = root / "tu" / "TINY" / "raw" / f"TINY_{what}.txt"
+    content = file.read_text()
+    for way_out in ("put it there", "get it again"):
+        file.unlink()
+        text = rf"TINY_{what}\.txt is not there, though 'TINY' has it as published\. Put it beside TINY_A\.txt, or .*"
+        with pytest.raises(MissingError, match=text + "remove that .* `download=True`.*https://example.org"):
+            load_graphs("TINY", root=root, download=True)
+        if way_out == "put it there":
+            file.write_text(content)
+        else:
+            file.with_name("TINY_A.txt").unlink()
+        assert load_graphs("TINY", root=root, download=True).fingerprint == whole.fingerprint
+
+
+@pytest.mark.parametrize("labelled", [(), ("nodes",), ("edges",)])
+def test_sets_without_labels_as_published_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labelled: tuple[str, ...]
+) -> None:
+    card = tiny_card(counts={"graphs": 20, "nodes": 60, "edges": 76}, labelled=labelled)
+    monkeypatch.setattr(graph_load, "load_graph_card", lambda name: card)
     write_tiny(tmp_path)
-    (tmp_path / "TINY_graph_labels.txt").unlink()
-    with pytest.raises(MissingError, match=r"TINY_graph_labels\.txt is not there"):
-        load_graphs("TINY", root=tmp_path)
+    for what in {"nodes", "edges"} - set(labelled):
+        (tmp_path / f"TINY_{what[:-1]}_labels.txt").unlink()
+    real = load_graphs("TINY", root=tmp_path)
+    assert (real.train.x.shape[1], real.train.edge_attr.shape[1]) == ("nodes" in labelled, "edges" in labelled)
 
 
 @pytest.mark.parametrize(
