@@ -6,6 +6,7 @@ Expert buffers of others go into a store: `import_buffer`.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,12 +23,14 @@ from dd.experts.buffers import import_buffer
 from dd.pt import read_pt
 from dd.shapes import check, check_finite
 from dd.synthetic.images import SyntheticImages
-from dd.synthetic.recipe import TrainRecipe
+from dd.synthetic.recipe import PUBLISHED_LR, TrainRecipe
 from dd.whiten import Normalise, Transform
 
 PICTURES: Final = (".png", ".jpg", ".jpeg")
 
 __all__ = ["import_buffer", "import_folder", "import_pt"]
+
+_log = logging.getLogger(__name__)
 
 
 def import_pt(
@@ -38,12 +41,23 @@ def import_pt(
     std: Sequence[float] | None = None,
     transform: Transform | None = None,
     classes: Sequence[str] | int | None = None,
+    lr: float | None = None,
     recipe: TrainRecipe | None = None,
     ipc: int | None = None,
 ) -> SyntheticImages:
     """A set from `.pt` files, such as `images_best.pt` and `labels_best.pt` of trajectory matching.
 
-    Its learned step size is in neither file; give it as `recipe=TrainRecipe(lr=…)`.
+    Networks are trained on it as in the papers, see `TrainRecipe.published`. The step size that trajectory matching
+    has learned is in neither file; it is in the log of the run:
+
+        small = dd.import_pt(
+            "images_best.pt",
+            "labels_best.pt",
+            mean=(0.4914, 0.4822, 0.4465),
+            std=(0.2023, 0.1994, 0.2010),
+            lr=0.0213,
+        )
+        report = dd.evaluate(small, "cifar10")
 
     Args:
         images_path: one float tensor `[n, C, H, W]` in model space: normalised, or whitened.
@@ -53,12 +67,14 @@ def import_pt(
         std: likewise.
         transform: in place of `mean` and `std`, such as the `ZCA` of the training images.
         classes: names in label order, or their number; by default the labels tell.
-        recipe: how a network is trained on it.
+        lr: step size of the published recipe; `None` takes 0.01, that of DC, DSA and DM, and logs a warning.
+            `dd.evaluate(…, lr="tuned")` finds one on validation images.
+        recipe: how a network is trained on it, in place of the published one at `lr`.
         ipc: images a class, where neither labels nor classes say it.
 
     Raises:
         MissingError, DamagedError: no such file, or one that is not tensors alone.
-        InputError: a tensor of another shape, type or range, or too little to know the labels.
+        InputError: a tensor of another shape, type or range, too little to know the labels, or both `lr` and `recipe`.
     """
     road = _transform(mean, std, transform)
     images = check(_tensor(Path(images_path), "images_path"), "images", "N C H W")
@@ -72,7 +88,7 @@ def import_pt(
         images=images.to(torch.float32).contiguous(),
         labels=labels,
         classes=names,
-        recipe=recipe or TrainRecipe(),
+        recipe=_recipe(recipe, lr, len(images)),
         transform=road,
         method={"name": "imported"},
         provenance={"imported": {file.name: _sha256([file]) for file in files}},
@@ -86,6 +102,7 @@ def import_folder(
     std: Sequence[float] | None = None,
     transform: Transform | None = None,
     classes: Sequence[str] | None = None,
+    lr: float | None = None,
     recipe: TrainRecipe | None = None,
     size: int | tuple[int, int] | None = None,
     aspect: str = "crop",
@@ -97,12 +114,15 @@ def import_folder(
         mean, std, transform: pixels in [0, 1] to model space; one channel makes grey images of grey files.
         classes: folder names in label order. By default the sorted names, as for a real image folder; where
             these are numbers that sort otherwise than as text (0, 1, 10, 2), the order must be given.
-        recipe: how a network is trained on it.
+        lr: step size of the published recipe; `None` takes 0.01, that of DC, DSA and DM, and logs a warning.
+            `dd.evaluate(…, lr="tuned")` finds one on validation images.
+        recipe: how a network is trained on it, in place of the published one at `lr`.
         size, aspect: bring the images to one size, see `dd.data.resize.fit`.
 
     Raises:
         MissingError, DamagedError: no such folder, or a file that cannot be read.
-        InputError: no or other class folders, an empty one, unequal sizes, or colours where grey is expected.
+        InputError: no or other class folders, an empty one, unequal sizes, colours where grey is expected, or both
+            `lr` and `recipe`.
     """
     road, base = _transform(mean, std, transform), Path(path)
     pair, names = parse_size(size), _class_folders(base, classes)
@@ -118,11 +138,27 @@ def import_folder(
         images=road.forward(pixels).contiguous(),
         labels=torch.tensor(labels),
         classes=names,
-        recipe=recipe or TrainRecipe(),
+        recipe=_recipe(recipe, lr, len(pixels)),
         transform=road,
         method={"name": "imported"},
         provenance={"imported": {base.name: _sha256(files)}},
     )
+
+
+def _recipe(recipe: TrainRecipe | None, lr: float | None, images: int) -> TrainRecipe:
+    """What is given, or the published recipe for so many images."""
+    if recipe is not None:
+        if lr is not None:
+            way_out = "Put it into the recipe: `TrainRecipe.published(ipc, lr, classes=…)`."
+            raise refuse("lr", "left out where `recipe` is given", lr, way_out)
+        return recipe
+    if lr is None:
+        _log.warning(
+            "no step size is known for the imported set: %g is taken, that of DC, DSA and DM. A set of trajectory "
+            "matching has learned its own: give it as `lr=`, or evaluate with `lr='tuned'`.",
+            PUBLISHED_LR,
+        )
+    return TrainRecipe.published(images, PUBLISHED_LR if lr is None else lr, classes=1)  # the product counts
 
 
 def _tensor(path: Path, argument: str) -> Tensor:

@@ -17,7 +17,7 @@ from dd.experts.train import make_student
 from dd.inner import Student
 from dd.pt import read_pt
 from dd.shapes import check_finite
-from dd.whiten import Transform
+from dd.whiten import Transform, make_transform
 
 _CHECKED: Final = 1000  # test images that the last snapshot of an imported expert classifies
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 def import_buffer(
     path: str | Path,
     store: ExpertStore,
-    transform: Transform,
+    transform: Transform | None = None,
     *,
     first: int = 0,
     progress: Progress = _silent,
@@ -36,7 +36,13 @@ def import_buffer(
 
     Such a file is a list of trajectories, these are lists of snapshots after 0, 1, 2, … epochs, and these are
     lists of parameter tensors in `parameters()` order. Importing again skips what is there. The buffers of the
-    papers were trained on all training images, so the store must be one of `real.all_train()`.
+    papers were trained on all training images, so the store must be one of `real.all_train()`, and a method finds them
+    with `protocol="paper"` and the same store:
+
+        real = dd.load_images("cifar10")
+        store = ExpertStore("experts", dd.load_recipe("mtt"), real.all_train())  # of dd.experts
+        dd.import_buffer("buffers/CIFAR10_NO_ZCA/ConvNet", store)
+        small = dd.distill(real, dd.MTT(ipc=50, expert=store.recipe), protocol="paper", store="experts")
 
     The last snapshot of each expert is tried on at most 1,000 test images; a result near chance is logged as
     a warning: the transform, the data or the class order is then not the one of the experts.
@@ -44,7 +50,7 @@ def import_buffer(
     Args:
         path: a file, or a folder of such files, which are taken in the order of n.
         store: where they go; its recipe says the model, and one snapshot an epoch.
-        transform: pixels to the model space of the experts.
+        transform: pixels to the model space of the experts; by default that of the recipe, which matching takes.
         first: number of the first expert.
         progress: called after every expert of a file.
 
@@ -67,6 +73,7 @@ def import_buffer(
             "one whose validation split is held out",
             'Make it with `real.all_train()`, that is protocol="paper".',
         )
+    transform = make_transform(real, recipe.whiten) if transform is None else transform
     student = make_student(recipe, real, seed=0)
     steps_per_epoch = -(-len(real.train) // recipe.batch_size)
     seeds = list[int]()

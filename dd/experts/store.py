@@ -53,11 +53,11 @@ class ExpertStore:
         real: the data set; its `fingerprint` is part of the key, and so are a mean and std that were given with it.
     """
 
-    def __init__(self, root: Path, recipe: ExpertRecipe, real: Images) -> None:
+    def __init__(self, root: str | Path, recipe: ExpertRecipe, real: Images) -> None:
         self.recipe, self._real = recipe, real
         self.key = recipe.key(real.fingerprint)
         self._roads: dict[str, Road] = {}
-        self.folder = root / f"{recipe.name}-{self.key[:8]}"
+        self.folder = Path(root) / f"{recipe.name}-{self.key[:8]}"
 
     def path(self, seed: int) -> Path:
         """The file of expert `seed` = 0, 1, …"""

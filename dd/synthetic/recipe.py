@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from dd.augment import DSA
 from dd.errors import refuse, unknown
@@ -19,6 +19,8 @@ _CHOICES = {
     "mix": MIX_KINDS,
     "mix_space": ("logit", "prob"),
 }
+PUBLISHED_LR: Final = 0.01
+"""Step size of the published evaluation of DC, DSA and DM, and where that of trajectory matching starts."""
 _LATER_FIELDS = ("optimizer", "decay", "schedule", "eta", "loss", "temperature", "accumulate", "mix", "mix_space")
 
 
@@ -26,8 +28,9 @@ _LATER_FIELDS = ("optimizer", "decay", "schedule", "eta", "loss", "temperature",
 class TrainRecipe:
     """SGD or AdamW for a fixed number of optimiser steps.
 
-    The published protocol of trajectory matching is 1,001 epochs with lr × 0.1 after epoch 501, where the optimiser is
-    made anew, so its momentum buffer is lost; `drop_at` imitates that on purpose. The decoupled methods train by
+    The published protocol of DC, DSA, DM and trajectory matching is `TrainRecipe.published`: 1,001 epochs with lr × 0.1
+    after 502 of them, where the optimiser is made anew, so its momentum buffer is lost; `drop_at` imitates that on
+    purpose. The defaults are those of a quick training, without augmentation. The decoupled methods train by
     `optimizer="adamw"`, `schedule="cosine"`, `loss="kl"`.
 
     Attributes:
@@ -92,6 +95,51 @@ class TrainRecipe:
         if not self.temperature > 0:
             raise refuse("temperature", "positive", self.temperature)
         self.dsa()
+
+    @classmethod
+    def published(
+        cls,
+        ipc: int,
+        lr: float,
+        dsa: bool = True,
+        *,
+        classes: int,
+        epochs: int = 1000,
+        batch_size: int = 256,
+        model: str = "convnet",
+    ) -> TrainRecipe:
+        """How the papers of DC, DSA, DM and trajectory matching train a network on `ipc` × `classes` images.
+
+        Epochs 0 … E, so E + 1 of them, of ⌈ipc · classes / batch⌉ steps of SGD with momentum 0.9 and weight decay
+        5e-4; after epoch ⌊E / 2⌋ + 1 the step size falls to a tenth and the momentum is forgotten.
+
+        Args:
+            ipc: images a class.
+            lr: step size: of trajectory matching the one learned beside the images, which its files of images do not
+                hold; of DC, DSA and DM 0.01.
+            dsa: with the published augmentation, one of six kinds a batch; `False` for sets of DC.
+            classes: number of classes.
+            epochs: E, 1000; 300 in DC.
+            batch_size: 256; 128 in DATM.
+            model: what the set was distilled for.
+
+        Raises:
+            InputError: a value outside its range.
+        """
+        images = check_whole(ipc, "ipc") * check_whole(classes, "classes")
+        check_whole(epochs, "epochs")
+        return cls(
+            model=model,
+            steps=(epochs + 1) * -(-images // check_whole(batch_size, "batch_size")),
+            lr=lr,
+            momentum=0.9,
+            weight_decay=5e-4,
+            batch_size=batch_size,
+            drop_at=min(1.0, (epochs // 2 + 2) / (epochs + 1)),
+            drop_factor=0.1,
+            augment=DSA().strategy if dsa else "",
+            augment_mode="single",
+        )
 
     def dsa(self) -> DSA:
         """The augmentation of every training batch."""

@@ -54,3 +54,39 @@ def theta(net: nn.Module) -> Tensor:
 
 def trained(value: SyntheticImages, seed: int = 0, model: Any = None) -> nn.Module:
     return fit(value, fresh(value, model or value.recipe.model, seed, CPU), value.recipe, seed, CPU)
+
+
+def evaluate_synset(
+    net: nn.Module,
+    orders: list[list[Tensor]],
+    draws: list[Any],
+    images: Tensor,
+    labels: Tensor,
+    lr: float,
+    last_epoch: int = 1000,
+) -> list[float]:
+    """The published training on a set, epoch by epoch, in place: epochs 0 … E, a new optimiser after ⌊E / 2⌋ + 1.
+
+    Args:
+        net: a fresh network.
+        orders: rows of each batch of each epoch.
+        draws: the augmentation of each batch of the whole training.
+        images, labels: the set.
+        lr: step size.
+        last_epoch: E.
+
+    Returns:
+        The step size of every step.
+    """
+    optimizer = torch.optim.SGD(net.parameters(), lr=lr, momentum=0.9, weight_decay=0.0005)
+    lrs = []
+    for epoch in range(last_epoch + 1):
+        for rows in orders[epoch]:
+            loss = nn.functional.cross_entropy(net(draws[len(lrs)](images[rows])), labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            lrs.append(optimizer.param_groups[0]["lr"])
+        if epoch == last_epoch // 2 + 1:
+            optimizer = torch.optim.SGD(net.parameters(), lr=lr * 0.1, momentum=0.9, weight_decay=0.0005)
+    return lrs
