@@ -10,7 +10,6 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 import torch
 from torch import Tensor
@@ -18,15 +17,14 @@ from torch import Tensor
 from dd.data.checks import label_range
 from dd.data.folders import Files
 from dd.data.resize import check_aspect, parse_size
-from dd.errors import DamagedError, DDError, MissingError, refuse
+from dd.data.walk import LeftOut, class_folders, pictures_in
+from dd.errors import DDError, MissingError, refuse
 from dd.experts.buffers import import_buffer
 from dd.pt import read_pt
 from dd.shapes import check, check_finite
 from dd.synthetic.images import SyntheticImages
 from dd.synthetic.recipe import PUBLISHED_LR, TrainRecipe
 from dd.whiten import Normalise, Transform
-
-PICTURES: Final = (".png", ".jpg", ".jpeg")
 
 __all__ = ["import_buffer", "import_folder", "import_pt"]
 
@@ -107,7 +105,9 @@ def import_folder(
     size: int | tuple[int, int] | None = None,
     aspect: str = "crop",
 ) -> SyntheticImages:
-    """A set from `PATH/<class>/*.png` (or jpg, jpeg), files in the order of their names.
+    """A set from `PATH/<class>/*.png` (or another format that Pillow reads), files in the order of their names.
+
+    Files are found and read as in `imagefolder:`: turned by EXIF, on white; what is left out is counted in a warning.
 
     Args:
         path: the folder of the class folders.
@@ -125,23 +125,20 @@ def import_folder(
             `lr` and `recipe`.
     """
     road, base = _transform(mean, std, transform), Path(path)
-    pair, names = parse_size(size), _class_folders(base, classes)
-    files, labels = list[Path](), list[int]()
-    for k, name in enumerate(names):
-        found = sorted(f for f in (base / name).iterdir() if f.suffix.lower() in PICTURES and f.name[0] != ".")
-        if not found:
-            raise refuse(f"class folder {base / name}", f"a folder with images ({', '.join(PICTURES)})", "none")
-        files += found
-        labels += [k] * len(found)
+    pair, left = parse_size(size), LeftOut()
+    names = _class_folders(base, classes, left)
+    samples = pictures_in(base, "", {name: k for k, name in enumerate(names)}, left)
+    left.warn(base)
+    files = [name for name, _ in samples]
     pixels = _pixels(base, files, pair, check_aspect(aspect), _channels(road))
     return SyntheticImages(
         images=road.forward(pixels).contiguous(),
-        labels=torch.tensor(labels),
+        labels=torch.tensor([label for _, label in samples]),
         classes=names,
         recipe=_recipe(recipe, lr, len(pixels)),
         transform=road,
         method={"name": "imported"},
-        provenance={"imported": {base.name: _sha256(files)}},
+        provenance={"imported": {base.resolve().name: _sha256([base / name for name in files])}},
     )
 
 
@@ -240,10 +237,10 @@ def _label_values(labels: Tensor, n: int) -> Tensor:
     raise refuse("labels", "integers [N] or floats [N, K]", f"{labels.dtype} {list(labels.shape)}")
 
 
-def _class_folders(base: Path, classes: Sequence[str] | None) -> tuple[str, ...]:
+def _class_folders(base: Path, classes: Sequence[str] | None, left: LeftOut) -> tuple[str, ...]:
     if not base.is_dir():
         raise MissingError(f"no folder {base}. Expected layout: PATH/<class>/*.png")
-    found = sorted(entry.name for entry in base.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    found = list(class_folders(base, "", left))
     if not found:
         raise refuse("path", "a folder with a folder of images for each class", f"none in {base}")
     if classes is None:
@@ -257,20 +254,20 @@ def _class_folders(base: Path, classes: Sequence[str] | None) -> tuple[str, ...]
     return tuple(classes)
 
 
-def _pixels(base: Path, files: Sequence[Path], size: tuple[int, int] | None, aspect: str, channels: int) -> Tensor:
+def _pixels(base: Path, files: Sequence[str], size: tuple[int, int] | None, aspect: str, channels: int) -> Tensor:
     """float32 `[n, C, H, W]` in [0, 1]."""
-    reader = Files(base, [str(file.relative_to(base)) for file in files], size, aspect)
+    reader = Files(base, files, size, aspect)
     rows = list[Tensor]()
     for i, file in enumerate(files):
         row = reader[i]
-        if isinstance(row, str):
-            raise DamagedError(row)
+        if isinstance(row, DDError):
+            raise row
         if channels == 1:
             if not bool((row == row[:1]).all()):
-                raise refuse(str(file), "a grey image, as the mean has one channel", "colours")
+                raise refuse(str(base / file), "a grey image, as the mean has one channel", "colours")
             row = row[:1]
         if rows and row.shape != rows[0].shape:
-            got = f"{row.shape[1]}×{row.shape[2]} in {file}"
+            got = f"{row.shape[1]}×{row.shape[2]} in {base / file}"
             expected = f"images of one size ({rows[0].shape[1]}×{rows[0].shape[2]})"
             raise refuse("path", expected, got, "Give `size=`: images are then resized and cropped to it.")
         rows.append(row)

@@ -229,6 +229,7 @@ def test_tar_shards_are_data(tmp_path: Path) -> None:
     files = {
         f"a/{i:04}.{kind}": d for i in range(4) for kind, d in (("png", png(colours[i % 2])), ("cls", b"%d" % (i % 2)))
     }
+    files |= {"a/._0000.png": b"what macOS adds", "a/.cls": b"none"}
     paths = [shard(tmp_path / f"{n}.tar", files) for n in range(2)]
     real = dd.load_images(dd.Images(train=from_webdataset(paths))).all_train()
     assert real.train.labels.tolist() == [0, 1] * 4

@@ -227,7 +227,7 @@ def test_import_folder_refusals(tmp_path):
     with pytest.raises(DamagedError, match=r"3\.png cannot be read"):
         import_folder(path, **STATISTICS)
     (path / "cow").mkdir()
-    with pytest.raises(InputError, match=r"a folder with images .* got none"):
+    with pytest.raises(InputError, match=r"folders with images .* got none in cow"):
         import_folder(path, **STATISTICS)
 
 

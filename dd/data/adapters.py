@@ -6,13 +6,12 @@ import io
 import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, final
 
 from PIL import Image
 
+from dd.data.pictures import UNREADABLE, extensions, unreadable
 from dd.errors import DamagedError, MissingError, refuse
-
-_PICTURES: Final = ("png", "jpg", "jpeg", "webp", "bmp", "ppm")
 
 
 @final
@@ -34,7 +33,7 @@ class HubImages:
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         row = self._data[int(index)]
-        return _three_or_one(row[self._image]), int(row[self._label])
+        return row[self._image], int(row[self._label])
 
 
 def from_hf(data: Any, image: str | None = None, label: str | None = None) -> HubImages:
@@ -80,13 +79,17 @@ class TarImages:
     def __getitem__(self, index: int) -> tuple[Any, int]:
         key, data, label = self._samples[index]
         try:
-            return _three_or_one(Image.open(io.BytesIO(data))), label
-        except OSError as error:
-            raise DamagedError(f"the picture of sample {key!r} cannot be read ({error}).") from error
+            image = Image.open(io.BytesIO(data))
+            image.load()
+        except UNREADABLE as error:
+            raise unreadable(f"the picture of sample {key!r}", error) from error
+        return image, label
 
 
 def from_webdataset(shards: str | Path | Iterable[str | Path], label: str = "cls") -> TarImages:
     """Tar shards in the layout of WebDataset: files of one name are a sample, `KEY.png` (or jpg, …) and `KEY.cls`.
+
+    The picture is in any format that Pillow reads; of several in one sample the PNG, else the first by extension.
 
     Args:
         shards: tar files, in order. They are read once; nothing is unpacked onto the disk.
@@ -111,28 +114,21 @@ def _read(path: Path, label: str) -> list[tuple[str, bytes, int]]:
                 folder, _, name = member.name.rpartition("/")
                 stem, _, extension = name.partition(".")
                 file = tar.extractfile(member) if member.isfile() else None
-                if file is not None:
+                if file is not None and not name.startswith("."):
                     parts.setdefault(f"{folder}/{stem}", {})[extension.lower()] = file.read()
     except FileNotFoundError as error:
         raise MissingError(f"no file {path}") from error
     except (tarfile.TarError, OSError) as error:
         raise DamagedError(f"{path} is not a tar file ({error}).") from error
-    samples = []
+    samples, readable = [], extensions()
     for key, found in parts.items():
-        picture = next((found[kind] for kind in _PICTURES if kind in found), None)
-        if picture is None or label not in found:
+        kinds = sorted((kind for kind in found if f".{kind}" in readable), key=lambda kind: (kind != "png", kind))
+        if not kinds or label not in found:
             raise DamagedError(
                 f"sample {key!r} of {path} has {', '.join(sorted(found))}; it needs a picture and .{label}."
             )
         try:
-            samples.append((key, picture, int(found[label])))
+            samples.append((key, found[kinds[0]], int(found[label])))
         except ValueError as error:
             raise DamagedError(f"the label of sample {key!r} in {path} is not a whole number.") from error
     return samples
-
-
-def _three_or_one(picture: Any) -> Any:
-    """A PIL image in grey or in colour; what is none is left to `as_split`."""
-    if isinstance(picture, Image.Image) and picture.mode not in ("L", "RGB"):
-        return picture.convert("L" if picture.mode in ("1", "I", "I;16") else "RGB")
-    return picture

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from dd.data.checks import image_values, label_value, label_values, unread
 from dd.data.layout import channels_first, check_layout, images_of, tensor_of
+from dd.data.pictures import picture
 from dd.data.resize import as_float, fit, fit_all, parse_size, rule
 from dd.data.splits import JoinedSplit, LazySplit, Split, TensorSplit
 from dd.errors import refuse
@@ -214,10 +215,7 @@ class Items:
 def _image(image: Any, layout: str | None, where: str, call: str) -> Tensor:
     """A PIL image, array or tensor as `[C, H, W]`."""
     if hasattr(image, "getbands"):
-        if image.mode in ("I", "F") or image.mode.startswith("I;"):
-            raise refuse(where, "8 bits a channel", f"PIL mode {image.mode!r}", "Scale it to uint8 first.")
-        image = torch.from_numpy(np.array(image if image.mode in ("L", "RGB") else image.convert("RGB")))
-        return image[None] if image.ndim == 2 else image.movedim(-1, -3)
+        return picture(image, where)
     if not isinstance(image, Tensor | np.ndarray) or image.ndim not in (2, 3):
         kind = "a tensor" if isinstance(image, Tensor) else "an array"
         got = f"{kind} of shape {list(image.shape)}" if hasattr(image, "shape") else type(image).__name__

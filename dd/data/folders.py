@@ -5,25 +5,30 @@ Files are only listed and read: a tree that is laid out differently is re-ordere
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
-import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from dd.data.card import Card
 from dd.data.checks import some
+from dd.data.hashes import file_hashes
+from dd.data.pictures import RULE, UNREADABLE, picture, shown_size, unreadable
 from dd.data.resize import fit, rule
 from dd.data.splits import LazySplit, Split, TensorSplit, read_rows
-from dd.errors import DamagedError, MissingError, refuse
+from dd.data.walk import LeftOut, Samples, class_folders, pictures_in
+from dd.errors import DamagedError, DDError, MissingError, refuse
 
-TREE: Final = "PATH/train/<class>/*.jpg (or png, …), PATH/test/<class>/* (else PATH/val/<class>/*)"
-
-Samples = list[tuple[str, int]]  # path relative to the root of the tree, label
+TREE: Final = (
+    "PATH/train/<class>/*.jpg (or png, …), PATH/test/<class>/*, PATH/val/<class>/* (or valid, validation; "
+    "it is the test split where there is no test folder)"
+)
+VAL: Final = ("val", "valid", "validation")
+"""Folders of validation images; a tree may have one of them."""
 
 
 @final
@@ -35,11 +40,16 @@ class Tree:
     classes: tuple[str, ...]
     train: Samples
     test: Samples | None
+    left: LeftOut
+    val: Samples | None = None
 
 
 @final
 class Files:
-    """Map-style reader of files: item i is a uint8 `[3, H, W]` tensor, or a str saying what is wrong."""
+    """Map-style reader of files: item i is a uint8 `[3, H, W]` tensor, or the error that says what is wrong.
+
+    Pictures are read by the rule of `pictures`; grey ones have three equal channels.
+    """
 
     def __init__(self, base: Path, names: Sequence[str], size: tuple[int, int] | None, aspect: str = "crop") -> None:
         self._base, self._names, self._size, self._aspect = base, names, size, aspect
@@ -47,54 +57,69 @@ class Files:
     def __len__(self) -> int:
         return len(self._names)
 
-    def __getitem__(self, i: int) -> Tensor | str:
-        from PIL import Image
-
+    def __getitem__(self, i: int) -> Tensor | DDError:
         path = self._base / self._names[i]
         try:
             with Image.open(path) as image:
-                if image.mode in ("I", "F") or image.mode.startswith("I;"):
-                    return f"image {path} has more than 8 bits a channel ({image.mode}). Convert it."
-                pixels = np.array(image.convert("RGB"))  # grey and CMYK files are in every big tree
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            return f"image {path} cannot be read ({error}). Restore it from the source, or remove it."
-        return fit(torch.from_numpy(pixels).movedim(-1, 0).contiguous(), self._size, self._aspect)
+                pixels = picture(image, f"image {path}")
+        except DDError as error:
+            return error
+        except UNREADABLE as error:
+            return unreadable(f"image {path}", error)
+        return fit(pixels.expand(3, -1, -1).contiguous(), self._size, self._aspect)
 
 
 def index_imagefolder(path: Path) -> Tree:
-    """The index of `PATH/train/<class>/*` and `PATH/test/<class>/*`, else `PATH/val/<class>/*` as test.
+    """The index of `PATH/train/<class>/*`, `PATH/test/<class>/*` and `PATH/val/<class>/*` (or valid, validation).
 
-    Classes are the sorted folder names of `train`; the test folders are matched by name, not by position.
+    The validation folder is the validation split, and nothing is held out of train; where there is no test folder it is
+    the test split. Classes are the sorted folder names of `train`; other folders are matched by name, not by position.
 
     Raises:
         MissingError: no `train`, or no class folder in it.
-        InputError: a class folder without images, or other class folders in test than in train.
+        InputError: several validation folders, a class folder without images, or other class folders than in train.
     """
     if not (path / "train").is_dir():
         raise MissingError(f"no folder {path / 'train'}. Expected layout: {TREE}.")
-    classes = _class_folders(path / "train")
+    left = LeftOut()
+    classes = _class_folders(path, "train", left)
     label = {name: k for k, name in enumerate(classes)}
-    train = _index(path, "train", label)
-    held_out = next((name for name in ("test", "val") if (path / name).is_dir()), None)
-    if held_out is None:
-        return Tree(path, classes, train, None)
-    if (path / held_out / "val_annotations.txt").is_file():
+    given = [name for name in VAL if (path / name).is_dir()]
+    if len(given) > 1:
+        way_out = (
+            "Rename or remove the others; the one of them is the validation split, or without `test` the test split."
+        )
+        raise refuse(
+            "data", f"a tree with one of the folders {', '.join(VAL)}", f"{', '.join(given)} in {path}", way_out
+        )
+    train = pictures_in(path, "train", label, left)
+    for name in ("test", *given):
+        _check_classes(path, name, classes, left)
+    test = pictures_in(path, "test", label, left) if (path / "test").is_dir() else None
+    val = pictures_in(path, given[0], label, left) if given else None
+    return Tree(path, classes, train, test, left, val) if test is not None else Tree(path, classes, train, val, left)
+
+
+def _check_classes(path: Path, folder: str, classes: tuple[str, ...], left: LeftOut) -> None:
+    """Refuse a folder, where it is there, that has other class folders than train."""
+    if not (path / folder).is_dir():
+        return
+    if (path / folder / "val_annotations.txt").is_file():
         raise refuse(
             "data",
             f"an image tree ({TREE})",
             f"the stock Tiny-ImageNet layout in {path}",
             "Use the card: data 'tiny-imagenet' with `root=` this folder.",
         )
-    found = _class_folders(path / held_out)
+    found = _class_folders(path, folder, left)
     if found != classes:
         other = sorted(set(found) ^ set(classes))
         raise refuse(
-            f"class folders of {path / held_out}",
+            f"class folders of {path / folder}",
             f"the {len(classes)} of {path / 'train'}",
             f"{len(found)} folders; only in one of them: {some(other)}",
             "Rename or complete them; they are matched by name.",
         )
-    return Tree(path, classes, train, _index(path, held_out, label))
 
 
 def index_tiny(card: Card, base: Path) -> Tree:
@@ -108,16 +133,17 @@ def index_tiny(card: Card, base: Path) -> Tree:
         DamagedError: `val_annotations.txt` is not what it should be.
         MissingError: no validation images.
     """
-    classes = _class_folders(base / "train")
+    left = LeftOut()
+    classes = _class_folders(base, "train", left)
     label = {name: k for k, name in enumerate(classes)}
-    train = _index(base, "train", label)
+    train = pictures_in(base, "train", label, left)
     annotations = base / "val/val_annotations.txt"
     flat = sorted(file.name for file in (base / "val/images").glob("*.JPEG"))
     if not flat:
         inner = "val/images" if (base / "val/images").is_dir() else "val"
         if not (base / inner).is_dir():
             raise MissingError(f"no folder {base / inner}. Expected layout:\n{card.layout}")
-        return Tree(base, classes, train, _index(base, inner, label))
+        return Tree(base, classes, train, pictures_in(base, inner, label, left), left)
     if not annotations.is_file():
         raise MissingError(f"no file {annotations}. Expected layout:\n{card.layout}")
     rows = [line.split("\t") for line in annotations.read_text(encoding="utf-8").splitlines() if line]
@@ -131,7 +157,7 @@ def index_tiny(card: Card, base: Path) -> Tree:
             f"none for {some(orphans)}",
             f"Get the archive again from {card.url}.",
         )
-    return Tree(base, classes, train, [(f"val/images/{name}", label[wnid[name]]) for name in flat])
+    return Tree(base, classes, train, [(f"val/images/{name}", label[wnid[name]]) for name in flat], left)
 
 
 def index_ilsvrc(card: Card, base: Path) -> Tree:
@@ -146,86 +172,75 @@ def index_ilsvrc(card: Card, base: Path) -> Tree:
     for split in ("train", "val"):
         if not (base / split).is_dir():
             raise MissingError(f"no folder {base / split}. Expected layout:\n{card.layout}")
-    folders = _class_folders(base / "train")
+    left = LeftOut()
+    folders = _class_folders(base, "train", left)
     wanted, names = card.wnids, card.classes
     if isinstance(names, int):
         wanted = names = folders
     elif not set(wanted) <= set(folders) and len(folders) == 1000:
         wanted = tuple(folders[k] for k in card.ilsvrc)
-    label = {wnid: k for k, wnid in enumerate(wanted)}
+    label = dict(sorted((wnid, k) for k, wnid in enumerate(wanted)))
     for split in ("train", "val"):
         if lacking := [wnid for wnid in wanted if not (base / split / wnid).is_dir()]:
             raise MissingError(
                 f"no folder {base / split / lacking[0]} ({len(lacking)} of {len(wanted)} classes of "
                 f"{card.name!r} have none). Expected layout:\n{card.layout}"
             )
-    return Tree(base, names, _index(base, "train", label), _index(base, "val", label))
+    train, test = (pictures_in(base, split, label, left) for split in ("train", "val"))
+    return Tree(base, names, train, test, left)
 
 
 def split_files(
     tree: Tree, size: tuple[int, int] | None, aspect: str, limit: int, workers: int
-) -> tuple[Split, Split | None]:
-    """Train and test of a tree: in memory as uint8 when both fit in `limit` bytes, else read when asked for.
+) -> tuple[Split, Split | None, Split | None]:
+    """Train, validation and test of a tree: in memory as uint8 when all fit in `limit` bytes, else read when asked for.
+
+    The fingerprint of each is of the bytes of its files in their order, the labels, and the rules of reading and
+    resizing; the files' names and the place of the tree are not in it.
 
     Raises:
-        InputError: images of unequal size and no `size`.
+        InputError: images of unequal size and no `size`, or of a mode whose full scale is not known.
         DamagedError: a file cannot be read; named.
     """
-    everything = tree.train + (tree.test or [])
+    tree.left.warn(tree.base)
+    everything = [sample for samples in (tree.train, tree.val, tree.test) for sample in samples or ()]
+    keys = file_hashes(tree.base, [name for name, _ in everything], workers)
     h, w = size if size is not None else _common_size(tree.base, everything)
-    in_memory = len(everything) * 3 * h * w <= limit
+    in_memory, words = len(everything) * 3 * h * w <= limit, f"{RULE}; {rule((h, w), aspect)}"
 
-    def split(samples: Samples) -> Split:
-        names = [name for name, _ in samples]
+    def split(samples: Samples, keys: list[str]) -> Split:
         labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
-        keys = [f"{Path(name).as_posix()}:{(tree.base / name).stat().st_size}" for name in names]
-        files, words = Files(tree.base, names, (h, w), aspect), rule((h, w), aspect)
+        files = Files(tree.base, [name for name, _ in samples], (h, w), aspect)
         if not in_memory:
             return LazySplit(files, labels, (3, h, w), keys, words, workers)
-        pixels = read_rows(files, torch.arange(len(names)), (3, h, w), workers)
-        return TensorSplit(pixels, labels, keys, words)
+        return TensorSplit(read_rows(files, torch.arange(len(files)), (3, h, w), workers), labels, keys, words)
 
-    return split(tree.train), None if tree.test is None else split(tree.test)
+    start, made = 0, list[Split | None]()
+    for samples in (tree.train, tree.val, tree.test):
+        n = len(samples or ())
+        made.append(None if samples is None else split(samples, keys[start : start + n]))
+        start += n
+    assert made[0] is not None
+    return made[0], made[1], made[2]
 
 
-def _class_folders(path: Path) -> tuple[str, ...]:
-    """Names of the folders in `path`, sorted; hidden ones left out."""
-    names = sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
+def _class_folders(base: Path, folder: str, left: LeftOut) -> tuple[str, ...]:
+    """The class folders of a split, sorted; at least one."""
+    names = class_folders(base, folder, left)
     if not names:
-        raise MissingError(f"no class folder in {path}. Expected layout: {TREE}.")
-    return tuple(names)
-
-
-def _index(base: Path, folder: str, label: dict[str, int]) -> Samples:
-    """Image files of the classes in `label` under `base/folder`, by class name and then path."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
-
-    found = make_dataset(str(base / folder), label, extensions=IMG_EXTENSIONS, allow_empty=True)
-    samples = [(os.path.relpath(path, base), k) for path, k in found if not os.path.basename(path).startswith(".")]
-    present = {k for _, k in samples}
-    if empty := [name for name, k in label.items() if k not in present]:
-        raise refuse(
-            f"class folders of {base / folder}",
-            f"folders with images ({', '.join(IMG_EXTENSIONS)})",
-            f"none in {some(empty)}",
-            "Add images or remove the folder from every split.",
-        )
-    return samples
+        raise MissingError(f"no class folder in {base / folder}. Expected layout: {TREE}.")
+    return names
 
 
 def _common_size(base: Path, samples: Samples) -> tuple[int, int]:
-    """(H, W) of all files, read from their headers; stops at the first that differs."""
-    from PIL import Image
-
+    """(H, W) of all files as they are shown, read from their headers; stops at the first that differs."""
     first: tuple[int, int] | None = None
     for name, _ in samples:
         try:
             with Image.open(base / name) as image:
-                w, h = image.size
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DamagedError(
-                f"image {base / name} cannot be read ({error}). Restore it from the source, or remove it."
-            ) from error
+                h, w = shown_size(image)
+        except UNREADABLE as error:
+            raise unreadable(f"image {base / name}", error) from error
         if first is None:
             first = (h, w)
         elif (h, w) != first:

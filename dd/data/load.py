@@ -38,9 +38,10 @@ def load_images(
     """Any data argument as `Images` with a validation split.
 
     Args:
-        data: a card's name; `"imagefolder:PATH"` (train and test, else val as test); a map-style Dataset of
-            (image, label) or a pair (images, labels) of tensors or numpy arrays, see `as_split` for every form, all of
-            it training data when distilling and test data when evaluating; `Images`.
+        data: a card's name; `"imagefolder:PATH"`, whose folders are train, test and one of val, valid, validation
+            (the validation split, so that nothing is held out of train; where there is no test folder, the test
+            split); a map-style Dataset of (image, label) or a pair (images, labels) of tensors or numpy arrays, see
+            `as_split` for every form, all of it training data when distilling and test data when evaluating; `Images`.
         role: `"distill"` or `"evaluate"`; the latter needs test images.
         size: bring every image to this size, a number or (H, W).
         root: where a card's files are; by default the store of `_home.home`.
@@ -117,8 +118,8 @@ def _from_folder(path: str, size: tuple[int, int] | None, aspect: str, limit: in
     tree = index_imagefolder(base)
     if len(tree.classes) < 2:
         raise refuse("data", "at least two class folders", f"one, {tree.classes[0]!r}, in {base / 'train'}")
-    train, test = split_files(tree, size, aspect, limit, workers)
-    return Images(train=train, test=test, classes=tree.classes, name=base.resolve().name)
+    train, val, test = split_files(tree, size, aspect, limit, workers)
+    return Images(train=train, val=val, test=test, classes=tree.classes, name=base.resolve().name)
 
 
 def _from_user(

@@ -50,7 +50,7 @@ def load_splits(
         tree = index(card, base)
         assert tree.test is not None  # both index functions insist on validation images
         _assert_counts(card, base, [label for _, label in tree.train], len(tree.test), len(tree.classes))
-        train, test = split_files(tree, size or card.size, aspect, limit, workers)
+        train, _, test = split_files(tree, size or card.size, aspect, limit, workers)
         assert test is not None
         return train, test, tree.classes
     if card.kind == "embedded":

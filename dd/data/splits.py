@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from dd import seeding
 from dd.data.checks import range_hint
 from dd.data.resize import as_float
-from dd.errors import DamagedError, refuse
+from dd.errors import DDError, refuse
 from dd.shapes import check, check_finite
 
 Index: TypeAlias = Tensor | slice | None
@@ -41,7 +41,7 @@ class Split(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """sha256 hex of the content, or of names, sizes, labels and resize rule for folders."""
+        """sha256 hex of the content: of pixels and labels, or of keys that stand for the pixels."""
 
     def pixels(self, index: Index = None) -> Tensor:
         """A fresh float32 `[n, C, H, W]` in [0, 1] on the CPU, in the order asked for; all rows for None."""
@@ -57,9 +57,9 @@ class TensorSplit:
     Args:
         images: uint8 `[N, C, H, W]`; or float32 in [0, 1] where the values are not k/255.
         labels: integers `[N]`.
-        keys: for images read from files: one identity an image (relative name and file size) that stands for
-            its bytes in the fingerprint, so that a set has the same fingerprint in memory and on disk.
-        rule: resize rule, part of the fingerprint where `keys` is given.
+        keys: for images read from files: the hash of each file, which stands for its pixels in the fingerprint,
+            so that a set has the same fingerprint in memory and on disk.
+        rule: how files become pixels, part of the fingerprint where `keys` is given.
 
     Raises:
         InputError: another dtype, shape, range, NaN, or unequal numbers of images and labels.
@@ -143,13 +143,13 @@ class LazySplit:
     """A split that is read when asked for: for image trees and Datasets that do not fit in memory.
 
     Args:
-        dataset: map-style; item i is a uint8 `[C, H, W]` tensor, or float32 in [0, 1], or a str saying why
-            the image cannot be read. Sent to worker processes, so it must be picklable where these are
+        dataset: map-style; item i is a uint8 `[C, H, W]` tensor, or float32 in [0, 1], or the error that says
+            why the image cannot be read. Sent to worker processes, so it must be picklable where these are
             spawned.
         labels: int64 `[N]`.
         shape: (C, H, W) of every image.
-        keys: one identity an image, for the fingerprint.
-        rule: resize rule, for the fingerprint.
+        keys: a hash of each image, or of its file, for the fingerprint.
+        rule: how items become pixels, for the fingerprint.
         workers: processes that read; 0 reads in this one. The order of rows does not depend on it.
     """
 
@@ -190,7 +190,7 @@ class LazySplit:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 hex of keys, labels, shape and resize rule."""
+        """sha256 hex of keys, labels, shape and rule."""
         if self._fingerprint is None:
             self._fingerprint = _hash_keys(self._keys, self._rows, self._labels, self._shape, self._rule)
         return self._fingerprint
@@ -199,7 +199,7 @@ class LazySplit:
         """Float32 `[n, C, H, W]` in [0, 1]; ask for a few thousand rows at a time.
 
         Raises:
-            DamagedError: an image cannot be read; the message names it.
+            DamagedError, InputError: an image cannot be read; the message names it.
         """
         rows = self._rows if index is None else self._rows[index]
         return as_float(read_rows(self._dataset, rows, self._shape, self._workers))
@@ -265,7 +265,7 @@ def read_rows(dataset: Any, rows: Tensor, shape: tuple[int, int, int], workers: 
     The loader has its own generator: a DataLoader without one draws from the global stream.
 
     Raises:
-        DamagedError: an item is a str, which says what is wrong with the image.
+        DamagedError, InputError: an item is this error.
     """
     out = torch.empty((len(rows), *shape), dtype=torch.uint8)
     loader = DataLoader(
@@ -278,8 +278,8 @@ def read_rows(dataset: Any, rows: Tensor, shape: tuple[int, int, int], workers: 
     )
     start = 0
     for batch in loader:
-        if isinstance(batch, str):
-            raise DamagedError(batch)
+        if isinstance(batch, DDError):
+            raise batch
         if batch.dtype != out.dtype:
             out, batch = as_float(out), as_float(batch)
         out[start : start + len(batch)] = batch
@@ -340,9 +340,9 @@ def _hash_keys(keys: Sequence[str], rows: Tensor | None, labels: Tensor, shape: 
     return total.hexdigest()
 
 
-def _stack_or_complain(items: list[Tensor | str]) -> Tensor | str:
+def _stack_or_complain(items: list[Tensor | DDError]) -> Tensor | DDError:
     """A batch, or the first complaint: a raise in a worker would bury the file's name in two tracebacks."""
-    complaint = next((item for item in items if isinstance(item, str)), None)
+    complaint = next((item for item in items if isinstance(item, DDError)), None)
     if complaint is not None:
         return complaint
     images = [item for item in items if isinstance(item, Tensor)]

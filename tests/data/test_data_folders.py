@@ -10,38 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from reference.folders import folder, paint, tree
 
-from dd.data import Images, LazySplit, TensorSplit, load_card, load_images
+from dd.data import LazySplit, TensorSplit, load_card, load_images
 from dd.data import load as loading
 from dd.errors import DamagedError, InputError, MissingError
-
-
-def paint(path: Path, size: tuple[int, int] = (8, 8), mode: str = "RGB", seed: int = 0) -> np.ndarray:
-    """Write one random picture of (H, W) and return its pixels."""
-    from PIL import Image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shape = size if mode == "L" else (*size, 4 if mode in ("CMYK", "RGBA") else 3)
-    values = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-    Image.frombytes(mode, (size[1], size[0]), values.tobytes()).save(path)
-    return values
-
-
-def tree(base: Path, splits: dict[str, int], classes: tuple[str, ...] = ("cat", "dog", "owl")) -> Path:
-    """An ImageFolder of 8×8 PNG files, so that pixels are exact."""
-    for split, n in splits.items():
-        for k, name in enumerate(classes):
-            for i in range(n):
-                paint(
-                    base / split / name / f"{i}.png",
-                    seed=100 * k + i,
-                )
-    return base
-
-
-def folder(base: Path, **options: object) -> Images:
-    return load_images(f"imagefolder:{base}", **options)  # type: ignore[arg-type]
-
 
 # --- any ImageFolder
 
@@ -62,18 +35,6 @@ def test_imagefolder(tmp_path: Path) -> None:
     assert whole.labels.tolist() == [0] * 6 + [1] * 6 + [2] * 6
 
 
-def test_test_else_val_else_none(tmp_path: Path) -> None:
-    base = tree(tmp_path, {"train": 4, "val": 3})
-    assert len(folder(base).test or ()) == 9
-    tree(tmp_path, {"test": 2})
-    assert len(folder(base).test or ()) == 6
-    shutil.rmtree(tmp_path / "test")
-    shutil.rmtree(tmp_path / "val")
-    assert folder(base).test is None
-    with pytest.raises(InputError, match=r"`data` must be a set with test images"):
-        folder(base, role="evaluate")
-
-
 def test_above_the_limit_it_is_read_when_asked_for(tmp_path: Path) -> None:
     base = tree(tmp_path, {"train": 100, "test": 2})
     memory, lazy, spread = folder(base), folder(base, limit=10, workers=0), folder(base, limit=10, workers=2)
@@ -84,17 +45,6 @@ def test_above_the_limit_it_is_read_when_asked_for(tmp_path: Path) -> None:
     # The same files are the same data wherever they are kept.
     assert memory.fingerprint == lazy.fingerprint == spread.fingerprint
     assert memory.mean == pytest.approx(lazy.mean)
-
-
-def test_fingerprint_of_a_tree_is_its_names_sizes_labels_and_resize_rule(tmp_path: Path) -> None:
-    base = tree(tmp_path / "a", {"train": 4})
-    first = folder(base).fingerprint
-    moved = base.rename(tmp_path / "b")
-    assert folder(moved).fingerprint == first
-    assert folder(moved, size=8).fingerprint == first
-    assert folder(moved, size=4).fingerprint != folder(moved, size=4, aspect="squash").fingerprint
-    (moved / "train/cat/0.png").rename(moved / "train/cat/7.png")
-    assert folder(moved).fingerprint != first
 
 
 def test_grey_and_other_modes_become_rgb(tmp_path: Path) -> None:
@@ -177,23 +127,6 @@ def test_broken_files_are_named_by_workers_too(tmp_path: Path) -> None:
     (base / "train/owl/50.png").write_bytes(b"")
     with pytest.raises(DamagedError, match=r"^image .*train/owl/50\.png cannot be read"):
         folder(base, size=8, workers=2)
-
-
-def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
-    from PIL import Image
-
-    base = tree(tmp_path, {"train": 3})
-    Image.fromarray(np.full((8, 8), 3000, dtype=np.uint16)).save(base / "train/cat/deep.png")
-    with pytest.raises(DamagedError, match=r"deep\.png has more than 8 bits a channel"):
-        folder(base)
-
-
-def test_hidden_files_are_no_images(tmp_path: Path) -> None:
-    base = tree(tmp_path, {"train": 3})
-    (base / "train/cat/._0.png").write_bytes(b"resource fork")
-    (base / "train/.ipynb_checkpoints").mkdir()
-    (base / "train/cat/notes.txt").write_text("not an image")
-    assert len(folder(base).all_train().train) == 9
 
 
 # --- cards over trees, with the counts of small trees
