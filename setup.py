@@ -27,6 +27,7 @@ setup(
         "torchvision>=0.24",
         "kornia>=0.8",
         "numpy>=1.26",
+        "pillow>=10.1",
         "scipy>=1.11",
         "torch-geometric>=2.6",
         "tqdm>=4.66.1",

@@ -48,7 +48,8 @@ def as_split(
             entries; where both have, or neither, `layout` must say it. Values are uint8 or float in [0, 1]. Floats
             are kept as uint8 where all are k/255 (what `ToTensor` makes), else as float32, which takes four times
             the memory. All channels are kept as they are, a fourth one too. Labels are whole numbers 0 … K−1, of any
-            dtype, one an image: `[N]` or `[N, 1]`, a list, or an item's number or one-element array.
+            dtype, one an image: `[N]` or `[N, 1]`, a list, or an item's number or one-element array. A PIL image is
+            turned as its EXIF orientation says and put on white, see `pictures`.
         argument: what to call it in messages.
         size: bring every image to this size, a number or (H, W).
         aspect: `"crop"` or `"squash"`, see `resize.fit`.

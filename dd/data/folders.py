@@ -1,6 +1,7 @@
 """Image trees: any ImageFolder, the stock Tiny-ImageNet download, ILSVRC trees and their ten-class subsets.
 
-Files are only listed and read: a tree that is laid out differently is re-ordered by an index, never on disk.
+Files are only listed and read: a tree that is laid out differently is re-ordered by an index, never on disk. `walk`
+says which files are pictures, `pictures` how they are read.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def index_tiny(card: Card, base: Path) -> Tree:
     label = {name: k for k, name in enumerate(classes)}
     train = pictures_in(base, "train", label, left)
     annotations = base / "val/val_annotations.txt"
-    flat = sorted(file.name for file in (base / "val/images").glob("*.JPEG"))
+    flat = sorted(file.name for file in (base / "val/images").glob("[!.]*.JPEG"))
     if not flat:
         inner = "val/images" if (base / "val/images").is_dir() else "val"
         if not (base / inner).is_dir():

@@ -47,7 +47,8 @@ def file_hashes(base: Path, names: Sequence[str], threads: int = 1) -> list[str]
     real = Path(os.path.realpath(base))
     cache = home("datasets") / "hashes" / f"{digest(os.fsencode(real))[:16]}.safetensors"
     known = _load(cache)
-    stats = np.array([_stat(base / name) for name in names], dtype=np.int64).reshape(-1, 3)
+    paths = [os.path.join(base, name) for name in names]
+    stats = np.array([_stat(path) for path in paths], dtype=np.int64).reshape(-1, 3)
     hashes = np.zeros((len(names), BYTES), dtype=np.uint8)
     place = {name: row for row, name in enumerate(known[0])}
     rows = np.array([place.get(name, -1) for name in names], dtype=np.int64)
@@ -55,30 +56,30 @@ def file_hashes(base: Path, names: Sequence[str], threads: int = 1) -> list[str]
     fresh[fresh] = (known[1][rows[fresh]] == stats[fresh]).all(axis=1)
     hashes[fresh] = known[2][rows[fresh]]
     if missing := np.flatnonzero(~fresh).tolist():
-        for i, (stat, value) in zip(missing, _read([base / names[i] for i in missing], threads), strict=True):
+        for i, (stat, value) in zip(missing, _read([paths[i] for i in missing], threads), strict=True):
             stats[i], hashes[i] = stat, np.frombuffer(value, dtype=np.uint8)
         with contextlib.suppress(WriteError):
             _save(cache, _with_others(real, (list(names), stats, hashes), known))
     return [row.tobytes().hex() for row in hashes]
 
 
-def _read(paths: Sequence[Path], threads: int) -> list[tuple[tuple[int, int, int], bytes]]:
+def _read(paths: Sequence[str], threads: int) -> list[tuple[tuple[int, int, int], bytes]]:
     blocks = [paths[start : start + _BLOCK] for start in range(0, len(paths), _BLOCK)]
     with ThreadPoolExecutor(max(1, threads)) as pool:  # hashing and reading leave the interpreter to others
         return [row for block in pool.map(lambda block: [_hash(path) for path in block], blocks) for row in block]
 
 
-def _hash(path: Path) -> tuple[tuple[int, int, int], bytes]:
+def _hash(path: str) -> tuple[tuple[int, int, int], bytes]:
     """What the file was just before it was read, and its hash."""
     try:
-        with path.open("rb", buffering=0) as file:
+        with open(path, "rb", buffering=0) as file:
             stat = _three(os.fstat(file.fileno()))
             return stat, hashlib.file_digest(file, "sha256").digest()[:BYTES]
     except OSError as error:
         raise unreadable(f"image {path}", error) from error
 
 
-def _stat(path: Path) -> tuple[int, int, int]:
+def _stat(path: str) -> tuple[int, int, int]:
     try:
         return _three(os.stat(path))
     except OSError as error:

@@ -162,6 +162,7 @@ def test_stock_tiny_imagenet_is_refoldered_by_an_index(tmp_path: Path, monkeypat
     card_with(monkeypatch, "tiny-imagenet", classes=3, counts={"train": 12, "test": 6}, per_class=(4, 4))
     base = tmp_path / "tiny-imagenet-200"
     answers = stock_tiny(base)
+    (base / "val/images/._val_0.JPEG").write_bytes(b"what macOS adds")
     before = listing(base)
     stock = load_images("tiny-imagenet", root=tmp_path, size=8)
     assert listing(base) == before  # nothing moved, nothing deleted
