@@ -2,7 +2,7 @@
 
 from dd.experts.recipe import ExpertRecipe, load_recipe, recipe_names
 from dd.experts.store import ExpertStore
-from dd.experts.train import ExpertTrainer, Snapshot, make_student
+from dd.experts.train import ExpertTrainer, Snapshot, check_model, make_student
 
 __all__ = [
     "ExpertRecipe",
@@ -10,6 +10,7 @@ __all__ = [
     "ExpertTrainer",
     "Snapshot",
     "load_recipe",
+    "check_model",
     "make_student",
     "recipe_names",
 ]

@@ -19,7 +19,7 @@ from dd.data import Images
 from dd.errors import DamagedError, MissingError, refuse
 from dd.experts.fast import Road, long_enough
 from dd.experts.recipe import FORMAT, ExpertRecipe
-from dd.experts.train import ExpertTrainer, Snapshot
+from dd.experts.train import ExpertTrainer, Snapshot, check_model
 from dd.files import (
     digest,
     dump_json,
@@ -173,16 +173,22 @@ class ExpertStore:
             compile: whether to compile the loss of a plain ConvNet; None where all experts together are long
                 enough to pay for it. An expert that is continued keeps its road, whatever is said here; a
                 compiled one has `road` in its file's metadata.
+
+        Raises:
+            InputError: a network that cannot be a student, see `dd.experts.check_model`.
+            DivergedError: an expert is not finite.
         """
         experts = self.recipe.experts if experts is None else experts
         snapshots = self.recipe.snapshots if snapshots is None else snapshots
         check_whole(experts, "experts")
         check_whole(snapshots, "snapshots")
+        device = device or torch.device("cpu")
+        check_model(self.recipe, self._real, device)
         absent = set(self.missing(experts, snapshots))
         mine = [seed for seed in shard(range(experts)) if seed in absent]
         if mine:
             self._write_recipe()
-            trainer = ExpertTrainer(self.recipe, self._real, transform, device or torch.device("cpu"))
+            trainer = ExpertTrainer(self.recipe, self._real, transform, device)
             images = experts * snapshots * trainer.stride * self.recipe.batch_size
             long = long_enough(images, self._real.size)
             trainer.road = Road(long if compile is None else compile, self.recipe.batch_size)

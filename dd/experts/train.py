@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from dd.data import Images, Split, TensorSplit
-from dd.errors import DivergedError
+from dd.errors import DDError, DivergedError, refuse
 from dd.experts.fast import Road
 from dd.experts.recipe import ExpertRecipe
 from dd.experts.smooth import ramp_factor, step_size
 from dd.experts.steps import gsam_direction, sgd_update
-from dd.inner import Student
-from dd.models import build
+from dd.inner import Student, check_student
+from dd.inner.check import WAY_OUT
+from dd.models import MODELS, ModelSpec, as_spec, build
 from dd.seeding import child, child_seed, isolated
 from dd.whiten import Transform
 
@@ -63,6 +64,35 @@ def _without_chance(module: nn.Module) -> nn.Module:
         elif isinstance(layer, nn.MultiheadAttention):
             layer.dropout = 0.0
     return module
+
+
+def check_model(recipe: ExpertRecipe, real: Images, device: torch.device) -> None:
+    """Refuse a network that cannot be matched, before an expert of it is trained; the library's own are known.
+
+    It costs about a dozen passes of four pictures in float64, or in float32 where the network or the device has no
+    other; see `dd.inner.check_student`.
+
+    Raises:
+        InputError: a network that is no function of θ and x, or whose second derivative is missing or wrong.
+    """
+    spec = as_spec(recipe.model)
+    if isinstance(spec, ModelSpec) and spec.name in MODELS:
+        return
+    noise = torch.randn((4, real.channels, *real.size), generator=child(0, "check", "pictures"))
+    y = (torch.arange(4) % real.num_classes).to(device)
+    for dtype in (torch.float64, torch.float32):
+        student = make_student(recipe, real, 0, dtype)
+        try:
+            student = Student(student.module.to(device))
+            check_student(student, noise.to(device, dtype), y, str(spec))
+            return
+        except DDError:
+            raise
+        except Exception as error:
+            if dtype == torch.float32:
+                cause = (str(error).splitlines() or [""])[0]
+                expected = "a network through whose training autograd can differentiate"
+                raise refuse("model", expected, f"{spec}: {type(error).__name__}: {cause}", WAY_OUT) from error
 
 
 class ExpertTrainer:

@@ -1,6 +1,7 @@
 """The inner loop: training a student on synthetic images, and gradients through that training."""
 
 from dd.inner.adjoint import adjoint
+from dd.inner.check import check_student
 from dd.inner.engines import ENGINES, EngineName, Road, solve, worth_compiling
 from dd.inner.fast import compiler_present
 from dd.inner.problem import InnerStep, Matching, Problem, Target
@@ -19,6 +20,7 @@ __all__ = [
     "Student",
     "Target",
     "adjoint",
+    "check_student",
     "compiler_present",
     "cross_entropy",
     "freeze_batch_statistics",

@@ -6,14 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dd.errors import refuse
 
 
 def freeze_batch_statistics(module: nn.Module) -> nn.Module:
-    """Make every batch norm use the statistics of its batch and keep no running ones, so that the net is a function."""
+    """Make every batch or instance norm use what it sees and keep no running statistics: the net is a function."""
     for part in module.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+        if isinstance(part, nn.modules.batchnorm._NormBase):
             part.track_running_stats = False
             part.running_mean = part.running_var = part.num_batches_tracked = None
     return module
@@ -22,8 +23,9 @@ def freeze_batch_statistics(module: nn.Module) -> nn.Module:
 class Student:
     """`logits(θ, x)` and `loss(θ, x, y)` of one architecture, for any θ `[P]` of its size.
 
-    Parameters are laid out in `parameters()` order. Batch norms use batch statistics. The module given is
-    kept for its structure only; its own parameters are never changed.
+    Parameters are laid out in `parameters()` order. Batch norms use batch statistics; attention takes the plain
+    matrix products, since the fused kernels have no second derivative. The module given is kept for its structure
+    only; its own parameters are never changed.
 
     Args:
         module: the network.
@@ -38,22 +40,23 @@ class Student:
             raise refuse("model", "a network with parameters", type(module).__name__)
         self.names = tuple(name for name, _ in named)
         self.shapes = tuple(tuple(p.shape) for _, p in named)
-        self._sizes = [p.numel() for _, p in named]
-        self.size = sum(self._sizes)
+        self.sizes = [p.numel() for _, p in named]
+        self.size = sum(self.sizes)
         self.initial = torch.cat([p.detach().reshape(-1) for _, p in named])
 
     def views(self, theta: Tensor) -> dict[str, Tensor]:
         """The parameters inside θ, by name; views, not copies."""
-        parts = theta.split(self._sizes)
+        parts = theta.split(self.sizes)
         return {n: p.view(s) for n, p, s in zip(self.names, parts, self.shapes, strict=True)}
 
     def logits(self, theta: Tensor, x: Tensor) -> Tensor:
         """Class scores `[N, K]` of images `[N, C, H, W]` in model space."""
-        if self._autocast is None:
-            return functional_call(self.module, self.views(theta), (x,))
-        with torch.autocast(theta.device.type, dtype=self._autocast):
-            scores: Tensor = functional_call(self.module, self.views(theta), (x,))
-        return scores.to(theta.dtype)
+        with sdpa_kernel(SDPBackend.MATH):
+            if self._autocast is None:
+                return functional_call(self.module, self.views(theta), (x,))
+            with torch.autocast(theta.device.type, dtype=self._autocast):
+                scores: Tensor = functional_call(self.module, self.views(theta), (x,))
+            return scores.to(theta.dtype)
 
     def loss(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Mean cross-entropy; y is int64 `[N]` or class probabilities `[N, K]`."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import dd
-from dd.inner import Student, cross_entropy, freeze_batch_statistics
+from dd.augment import DSA
+from dd.inner import InnerStep, Problem, Road, Student, Target, cross_entropy, freeze_batch_statistics, solve, unroll
 from dd.models import build
+from dd.seeding import child, isolated
 
 
 def net(norm: str = "instance", dtype: torch.dtype = torch.float64) -> nn.Module:
@@ -94,3 +98,61 @@ def test_sure_soft_labels_are_hard_labels() -> None:
 def test_a_network_without_parameters_is_refused() -> None:
     with pytest.raises(dd.InputError, match="`model` must be a network with parameters; got Flatten"):
         Student(nn.Flatten())
+
+
+class Attending(nn.Module):
+    """Pictures in patches through one of torch's ways to attend."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.embed, self.out = kind, nn.Conv2d(3, 8, 4, stride=4), nn.Linear(8, 3)
+        self.tokens = nn.Linear(8, 24)
+        if kind == "layer":
+            self.block = nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=True)
+        elif kind == "heads":
+            self.block = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x).flatten(2).transpose(1, 2)
+        if self.kind == "layer":
+            x = self.block(x)
+        elif self.kind == "heads":
+            x = x + self.block(x, x, x, need_weights=False)[0]
+        else:
+            q, k, v = self.tokens(x).chunk(3, dim=2)
+            x = x + nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.out(x.mean(1))
+
+
+def vision_transformer() -> nn.Module:
+    import torchvision
+
+    return torchvision.models.VisionTransformer(8, 4, 1, 2, 8, 8, num_classes=3)
+
+
+@pytest.mark.parametrize("make", [*(lambda k=k: Attending(k) for k in ("layer", "heads", "call")), vision_transformer])
+@pytest.mark.parametrize("micro", [None, 2])
+def test_the_adjoint_goes_through_attention(make: Callable[[], nn.Module], micro: int | None) -> None:
+    with isolated(0, "attention"):
+        module = make().double()
+    student = Student(module)
+    theta = student.initial + 0.1 * noise(student.size)  # vision transformers begin with a head of zeros
+    plan = [
+        InnerStep(torch.tensor(rows), DSA(strategy="").draw(3, (8, 8), child(0))) for rows in ([0, 1, 2], [3, 1, 0])
+    ]
+    target, images = Target(2, theta + 0.05 * noise(student.size)), noise(4, 3, 8, 8)
+    problem = Problem(student, theta, [target], images, torch.tensor([0, 1, 2, 0]), noise(1)[0].abs(), plan, 0.5)
+    slow, fast = unroll(problem), solve(problem, Road("generic", micro))
+    for a, b in ((fast.loss, slow.loss), (fast.images, slow.images), (fast.lr, slow.lr)):
+        assert float(b.abs().max()) > 0
+        assert float((a - b).norm() / b.norm()) < 1e-10
+    direction, h = noise(*images.shape), 1e-6
+    ends = [unroll(dataclasses.replace(problem, images=images + s * h * direction)).loss for s in (1, -1)]
+    assert float(ends[0] - ends[1]) / (2 * h) == pytest.approx(float((slow.images * direction).sum()), rel=1e-5)
+
+
+def test_instance_norm_keeps_nothing_either() -> None:
+    layer, x = nn.InstanceNorm2d(4, track_running_stats=True, dtype=torch.float64), noise(6, 4, 3, 3)
+    expected = layer.train()(x)
+    assert torch.equal(freeze_batch_statistics(layer)(x), expected)
+    assert layer.running_mean is None

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import dd
+from dd.experts import ExpertTrainer
 from dd.files import digest, load_tensors, save_tensors
 from dd.inner import Matching
 from dd.methods import Run, Step
@@ -192,3 +193,45 @@ def test_ftd_is_mtt_with_other_fields() -> None:
     assert dd.FTD(ema=0.5, expert=mtt.expert, name="mtt") == dd.MTT(ema=0.5)
     with pytest.raises(AttributeError):
         mtt.ipc = 3  # type: ignore[misc]
+
+
+class Chancy(torch.nn.Module):
+    """A network that drops out by a call, where no one can see it."""
+
+    def __init__(self, channels: int, classes: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.last = torch.nn.Linear(channels * size[0] * size[1], classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.nn.functional.dropout(x.flatten(1), 0.2, training=self.training))
+
+
+def test_what_is_no_student_is_refused_before_an_expert_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ExpertTrainer, "snapshots", lambda *a: pytest.fail("an expert was trained"))
+    expert = dd.ExpertRecipe(model=dd.Model(Chancy, name="chancy"), experts=1, snapshots=4, **FEW)
+    for call in (
+        lambda: dd.distill("digits", method(expert=expert), store=tmp_path),
+        lambda: dd.buffer("digits", method(expert=expert), store=tmp_path),
+        lambda: dd.buffer("digits", expert, store=tmp_path),
+    ):
+        with pytest.raises(dd.InputError, match="got chancy, which draws random numbers in a pass"):
+            call()
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_vision_transformer_is_distilled(tmp_path: Path) -> None:
+    from torchvision.models import VisionTransformer
+
+    def small(channels: int, classes: int, size: tuple[int, int]) -> torch.nn.Module:
+        net = VisionTransformer(size[0], 4, 1, 2, 8, 8, dropout=0.1, num_classes=classes)
+        net.conv_proj = torch.nn.Conv2d(channels, 8, 4, stride=4)
+        return net
+
+    expert = dd.ExpertRecipe(model=dd.Model(small, name="small-vit"), lr=0.05, experts=1, snapshots=4, **FEW)
+    made = [
+        dd.distill("digits", method(expert=expert), store=tmp_path, engine=engine) for engine in ("adjoint", "unroll")
+    ]
+    assert float(made[0].images.abs().max()) > 0
+    torch.testing.assert_close(made[0].images, made[1].images, rtol=1e-4, atol=1e-4)
