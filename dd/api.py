@@ -17,7 +17,7 @@ from dd.data import Images
 from dd.data.graphs import Graphs
 from dd.errors import InputError, MissingError, refuse
 from dd.estimate import Estimate, estimate_matching
-from dd.evaluation import NetworkLearner, fit, fresh, origin
+from dd.evaluation import NetworkLearner, check_own, fit, fresh, origin
 from dd.evaluation.trees import TreeLearner
 from dd.experts import ExpertRecipe, ExpertStore, load_recipe
 from dd.files import read_json, write_bytes
@@ -272,6 +272,10 @@ def train(
         seed: of initialisation, order and augmentation.
         steps, lr: replace the recipe's.
         device: where to train.
+
+    Raises:
+        InputError: a network that does not give logits for the set's pictures and classes, or has nothing to train.
+        DivergedError: the loss or a weight is not finite.
     """
     if isinstance(small, str | Path):
         small = load(small)
@@ -281,7 +285,11 @@ def train(
     assert isinstance(small, ImageSet)
     learner = NetworkLearner(steps=steps, lr=lr)
     recipe = learner.recipe(small)
-    net = model if isinstance(model, nn.Module) else fresh(small, model or recipe.model, seed, target)
+    if isinstance(model, nn.Module):
+        check_own(model, small, seed)
+        net = model
+    else:
+        net = fresh(small, model or recipe.model, seed, target)
     return fit(small, net.to(target), recipe, seed, target)
 
 

@@ -51,9 +51,7 @@ def teach(
         DivergedError: training diverged.
     """
     tune_process(threads, allocator=False)
-    names = (models,) if isinstance(models, str) else tuple(models)
-    if not names:
-        raise refuse("models", "at least one name", "none")
+    names = _names(models)
     known = [field.name for field in dataclasses.fields(TeacherRecipe) if field.name != "model"]
     for name in fields:
         if name not in known:
@@ -65,3 +63,15 @@ def teach(
     report = reporter(f"teachers on {real.name}", progress)
     recipes = [dataclasses.replace(made, model=name) for name in names]
     return [teachers.get(one, device=target, progress=report) for one in recipes]
+
+
+def _names(models: object) -> tuple[str, ...]:
+    """The names of networks to train, or refuse what is none: a module is a teacher already."""
+    names = (models,) if isinstance(models, str) else models
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        wrong = names if not isinstance(names, list | tuple) else next(n for n in names if not isinstance(n, str))
+        way_out = "A trained module teaches as it is: `dd.distill(…, committee=[module])`."
+        raise refuse("models", "names of networks", f"a {type(wrong).__name__}", way_out)
+    if not names:
+        raise refuse("models", "at least one name", "none")
+    return tuple(names)

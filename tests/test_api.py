@@ -204,6 +204,46 @@ def test_saved_set_needs_no_flags(store: Path, tmp_path: Path) -> None:
         assert net(small.images).shape == (20, 10)
 
 
+class Answers(torch.nn.Module):
+    """A linear network whose logits are handed on as `how` says."""
+
+    def __init__(self, how: Any = lambda logits: logits, outputs: int = 10, inputs: int = 64) -> None:
+        super().__init__()
+        self.norm, self.last, self.how = torch.nn.BatchNorm1d(inputs), torch.nn.Linear(inputs, outputs), how
+
+    def forward(self, x: torch.Tensor) -> Any:
+        logits = self.last(self.norm(x.flatten(1)))
+        return self.how(logits)
+
+
+def test_an_own_module_is_trained_in_place_or_refused_before(store: Path, tmp_path: Path) -> None:
+    small = run(tmp_path / "a", store, method())
+    frozen = Answers().requires_grad_(False)
+    aux = Answers()
+    aux.how = lambda logits: (logits, logits) if aux.training else logits  # as Inception
+    for net, text in (
+        (Answers(outputs=7), r"logits \[2, 10\] for two pictures; got shape \[2, 7\] from Answers. Give it 10 outputs"),
+        (Answers(lambda z: {"out": z}), "got a dict from Answers. Give it 10 outputs, and wrap it so that it returns"),
+        (Answers(lambda z: (z, z)), "got a tuple"),
+        (aux, r"logits \[2, 10\] for two pictures in train mode; got a tuple"),
+        (Answers(inputs=99), r"takes pictures \[1, 8, 8\]; got Answers: .*(Run|Value)"),
+        (frozen, "weights to train; got Answers, all frozen. Call `.requires_grad_"),
+    ):
+        before, state = torch.get_rng_state(), {k: v.clone() for k, v in net.state_dict().items()}
+        with pytest.raises(dd.InputError, match=text):
+            dd.train(small, net, steps=2)
+        assert torch.equal(before, torch.get_rng_state())
+        assert net.training
+        assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items())
+    for net in (Answers(), frozen.requires_grad_(True)):  # the ways out
+        assert dd.train(small, net, steps=2) is net
+    wrapped = Answers(lambda z: {"out": z})
+    wrapped.how = lambda z: {"out": z}["out"]
+    dd.train(small, wrapped, steps=2)
+    with pytest.raises(dd.InputError, match=r"`model` must be a name .* or a function .*; got a Answers"):
+        dd.evaluate(small, "digits", models=[Answers()])  # type: ignore[list-item]
+
+
 def test_selection_uses_validation_images_only(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = dd.load_images("digits")
     assert real.test is not None

@@ -52,6 +52,9 @@ def test_refusals() -> None:
         dd.teach(REAL, [])
     with pytest.raises(InputError, match="unknown model 'resnot'"):
         dd.teach(REAL, "resnot")
+    for models in (torch.nn.Linear(2, 2), [torch.nn.Linear(2, 2)], torch.nn.Sequential(torch.nn.Linear(2, 2))):
+        with pytest.raises(InputError, match=r"`models` must be names of networks; got a .*committee=\[module\]"):
+            dd.teach(REAL, models)  # type: ignore[arg-type]
 
 
 def test_a_hard_recipe_of_soft_labels() -> None:

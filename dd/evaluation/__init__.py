@@ -11,7 +11,7 @@ from dd.evaluation.learners import (
     model_name,
     tune_lr,
 )
-from dd.evaluation.loop import accuracy, fit, fresh
+from dd.evaluation.loop import accuracy, check_own, fit, fresh
 from dd.evaluation.real import Trainable
 from dd.evaluation.report import EvalReport, Row, mean_std, origin, origin_lines
 from dd.evaluation.scorer import Scorer
@@ -43,6 +43,7 @@ __all__ = [
     "TreeTask",
     "accuracy",
     "auroc",
+    "check_own",
     "corrected_interval",
     "encode",
     "enough_steps",

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from dd.data import Split
-from dd.errors import DivergedError
+from dd.errors import DivergedError, refuse
 from dd.evaluation.fast import Forward, plain_forward
 from dd.evaluation.optim import distillation_loss, make_optimizer, mixed, smoothed_cosine
 from dd.evaluation.real import Trainable
-from dd.models import Model, ModelSpec, build
+from dd.models import Model, ModelSpec, build, check_network
 from dd.seeding import child, child_seed, isolated
 from dd.synthetic import TrainRecipe
 from dd.whiten import Transform
@@ -30,6 +30,20 @@ def fresh(small: Trainable, model: str | ModelSpec | Model, seed: int, device: t
         seed=child_seed(seed, "network"),
     )
     return net.to(device)
+
+
+def check_own(net: nn.Module, small: Trainable, seed: int) -> None:
+    """Refuse a user's module that cannot be trained on the set; it is left as it was, and so is the global stream.
+
+    Raises:
+        InputError: no logits `[n, K]` for the set's pictures, in train or in eval mode, or every weight is frozen.
+    """
+    name, classes = type(net).__name__, len(small.classes)
+    if not any(p.requires_grad for p in net.parameters()):
+        raise refuse("model", "a network with weights to train", f"{name}, all frozen", "Call `.requires_grad_(True)`.")
+    way_out = f"Give it {classes} outputs, and wrap it so that it returns the logits alone."
+    with isolated(seed, "check"):
+        check_network(net, name, small.channels, classes, small.size, way_out, train=True)
 
 
 def fit(

@@ -14,7 +14,16 @@ from dd.data import Images
 from dd.errors import refuse
 from dd.methods.base import Run
 from dd.models import ModelSpec, as_spec
-from dd.teachers import Teacher, TeacherRecipe, TeacherStore, accuracy, label, pretrained_teacher, vote_weights
+from dd.teachers import (
+    Teacher,
+    TeacherRecipe,
+    TeacherStore,
+    accuracy,
+    label,
+    pretrained_teacher,
+    tried_on,
+    vote_weights,
+)
 from dd.whiten import Normalise
 
 Member = str | Teacher | nn.Module
@@ -86,7 +95,8 @@ def seat(
     """The committee for this data: trained where missing, tried on real images, with measured priors.
 
     A name is trained by `recipe`; `tv:NAME(weights=…)` and `timm:NAME(weights=…)` come with their weights and own
-    constants; a bare module is taken to work on the data's own mean and std.
+    constants; a bare module is taken to work on the data's own mean and std. A user's modules are copied, and stay as
+    they are.
 
     Raises:
         InputError: a member that does not know the data's classes, or a module without the data's mean.
@@ -98,7 +108,7 @@ def seat(
         teacher = _teacher(member, recipe, class_ids, real, store, run)
         if not isinstance(member, str) or _has_weights(member):
             held_out = real.val if real.val is not None and len(real.val) else real.train
-            teacher.check(held_out, real.num_classes)
+            teacher.check(tried_on(real), real.num_classes)
             if priors is None and len(committee) > 1 and math.isnan(teacher.accuracy):
                 teacher = dataclasses.replace(teacher, accuracy=accuracy(teacher, held_out))
         teachers.append(teacher)
@@ -124,7 +134,9 @@ def _teacher(
             return pretrained_teacher(member, real, class_ids, run.device)
         return store.get(dataclasses.replace(recipe, model=member), device=run.device, progress=run.progress)
     if isinstance(member, Teacher):
-        member.module.to(run.device)
-        return member
-    transform = Normalise(mean=tuple(real.mean), std=tuple(real.std))
-    return Teacher(type(member).__name__, member.to(run.device), transform, class_ids=class_ids)
+        teacher = dataclasses.replace(member)  # the user's own stays where it is
+    else:
+        transform = Normalise(mean=tuple(real.mean), std=tuple(real.std))
+        teacher = Teacher(type(member).__name__, member, transform, class_ids=class_ids)
+    teacher.module.to(run.device)
+    return teacher

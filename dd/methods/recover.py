@@ -140,6 +140,7 @@ class Recover:
             DivergedError: a teacher or the recovery is not finite.
         """
         check_ipc(real, self.ipc)
+        self._check_micro_batch(real.num_classes)
         panel = seat(self.committee, self.teacher, self.priors, self.class_ids, real, run)
         count = len(panel.teachers)
         parts = voters(count, self.ipc, size=self.size, schedule=self.schedule, priors=panel.priors, seed=run.seed)
@@ -159,6 +160,14 @@ class Recover:
             members = "+".join(teacher.name for teacher, _ in chosen)
             so_far = pixels[: i + 1].transpose(0, 1)
             yield Step(i + 1, self.ipc, {"iteration": i + 1, "members": members}, kept, candidates, so_far)
+
+    def _check_micro_batch(self, classes: int) -> None:
+        """Refuse micro-batches of one picture, whose statistics would be its own, before a teacher is trained."""
+        batch = min(self.train.batch_size, classes * self.ipc)
+        if self.labels == "stored" and self.bn_mode == "batch" and -(-batch // self.train.accumulate) < 2:
+            expected = f"below {self.train.accumulate}, so that a micro-batch of {batch} pictures has two or more"
+            way_out = "Give train={'accumulate': 1}, or a larger `ipc`."
+            raise refuse("train.accumulate", expected, self.train.accumulate, way_out)
 
     def _patches(self) -> Patches:
         rule: Literal["easy", "medium"] = "medium" if self.init == "medium" else "easy"

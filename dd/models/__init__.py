@@ -11,6 +11,7 @@ from dd.models.graph_spec import (
     build_graph_net,
     rooted,
 )
+from dd.models.probe import check_network, count_parameters, uses_batch_stats
 from dd.models.rounds import PlainGraphs, Round, TreeDag, plain_graphs, tree_dag
 from dd.models.spec import (
     MODELS,
@@ -18,8 +19,6 @@ from dd.models.spec import (
     ModelSpec,
     as_spec,
     build,
-    count_parameters,
-    uses_batch_stats,
 )
 
 __all__ = [
@@ -40,6 +39,7 @@ __all__ = [
     "as_spec",
     "build",
     "build_graph_net",
+    "check_network",
     "convnet",
     "count_parameters",
     "plain_graphs",

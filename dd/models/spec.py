@@ -12,15 +12,16 @@ from functools import partial
 from typing import Final, final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from dd.errors import DDError, refuse, unknown
+from dd.errors import refuse, unknown
 from dd.models.bottleneck import resnet50, resnet101
 from dd.models.classic import alexnet, lenet, mlp, vgg11
 from dd.models.convnet import Size, convnet
 from dd.models.densenet import densenet121
 from dd.models.mobile import efficientnet_b0, mobilenet_v2, shufflenet_v2
 from dd.models.pretrained import ZOOS, check_zoo_name, split_zoo
+from dd.models.probe import check_network
 from dd.models.resnet import resnet18, resnet18_ap
 from dd.models.slim import resnet9, resnet20
 from dd.seeding import isolated
@@ -299,8 +300,8 @@ def build(
 ) -> nn.Module:
     """A fresh network on the CPU, in train mode, that maps `[N, C, H, W]` to logits `[N, K]`.
 
-    Equal seeds give equal weights, in every dtype up to its rounding, and the global stream is untouched. One
-    forward pass of two black pictures checks the output.
+    Equal seeds give equal weights, in every dtype up to its rounding, and the global stream is untouched. A
+    forward pass of two black pictures checks the output; a user's own network is asked in train mode too.
 
     Args:
         spec: a text, a `ModelSpec`, a `Model` or a bare factory.
@@ -326,57 +327,6 @@ def build(
         net = model.make(channels, classes, size)
         if not isinstance(net, nn.Module):
             raise refuse("model", "a factory that returns an nn.Module", f"{type(net).__name__} from {model}")
-        _probe(net, str(model), channels, classes, size)
+        way_out = "Make the factory use its `classes` and return the logits alone."
+        check_network(net, str(model), channels, classes, size, way_out, train=isinstance(model, Model))
     return net.to(dtype)
-
-
-def _probe(net: nn.Module, name: str, channels: int, classes: int, size: Size) -> None:
-    """Refuse a network that does not map two pictures to `[2, classes]`; leaves its modes as they were."""
-    modes = [(module, module.training) for module in net.modules()]
-    like = next((p for p in net.parameters() if p.dtype.is_floating_point), torch.zeros(()))
-    images = torch.zeros(2, channels, *size, dtype=like.dtype, device=like.device)
-    try:
-        with torch.no_grad():
-            out = net.eval()(images)
-    except DDError:
-        raise
-    except Exception as error:
-        cause = (str(error).splitlines() or [""])[0]
-        expected = f"a network that takes pictures {list(images.shape[1:])}"
-        way_out = "Choose another model, or resize the pictures."
-        raise refuse("model", expected, f"{name}: {type(error).__name__}: {cause}", way_out) from error
-    finally:
-        for module, mode in modes:
-            module.training = mode
-    got = f"shape {list(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
-    if not isinstance(out, Tensor) or out.shape != (2, classes):
-        expected = f"a network that gives logits [2, {classes}] for two pictures"
-        raise refuse("model", expected, f"{got} from {name}", "Make the factory use its `classes`.")
-
-
-def count_parameters(module: nn.Module) -> int:
-    """P, the number of parameters, frozen ones included; buffers such as running means are none."""
-    return sum(p.numel() for p in module.parameters())
-
-
-def uses_batch_stats(module: nn.Module) -> bool:
-    """Whether a row of the output, in the modes as they are now, depends on the other rows or on chance.
-
-    True for batch norm that normalises with its batch (in train mode, or without running statistics) and for
-    active dropout or stochastic depth. A batch may be split into micro-batches exactly only if this is False.
-    Known by layer types and by the usual names of a rate; a function that draws on its own is not seen.
-    """
-    return any(_mixes(layer) for layer in module.modules())
-
-
-def _mixes(layer: nn.Module) -> bool:
-    if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-        return layer.training or layer.running_mean is None
-    if not layer.training:
-        return False
-    if isinstance(layer, nn.RReLU):
-        return True
-    dropout = isinstance(layer, nn.modules.dropout._DropoutNd) or type(layer).__name__ == "StochasticDepth"
-    names = ("p",) if dropout else ("dropout", "attention_dropout", "drop_prob", "drop_rate")
-    rates = [getattr(layer, name, None) for name in names]
-    return any(isinstance(rate, int | float) and rate > 0 for rate in rates)

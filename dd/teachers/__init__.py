@@ -11,8 +11,9 @@ from dd.teachers.committee import (
 )
 from dd.teachers.labelling import BN_MODES, BNMode, batch_statistics, label
 from dd.teachers.pretrained import pretrained_teacher
-from dd.teachers.squeeze import Teacher, TeacherRecipe, TeacherStore, accuracy, train_teacher
+from dd.teachers.squeeze import TeacherRecipe, TeacherStore, train_teacher
 from dd.teachers.statistics import LayerGap, StatisticsMatch, keeps_statistics
+from dd.teachers.teacher import Teacher, accuracy, tried_on
 
 __all__ = [
     "BN_MODES",
@@ -33,6 +34,7 @@ __all__ = [
     "label",
     "pretrained_teacher",
     "train_teacher",
+    "tried_on",
     "vote_weights",
     "voters",
 ]

@@ -8,7 +8,7 @@ from dd.data import Images
 from dd.errors import refuse
 from dd.models import ModelSpec, as_spec
 from dd.models.pretrained import ZOOS, split_zoo
-from dd.teachers.squeeze import Teacher
+from dd.teachers.teacher import Teacher
 from dd.whiten import Normalise
 
 _IMAGENET = 1000

@@ -141,7 +141,7 @@ def test_students(make: Callable[[], nn.Module]) -> None:
 
 def test_the_library_s_own_are_students_too() -> None:
     """They are not checked at run time."""
-    for text in ("convnet(width=4)", "alexnet", "lenet", "mlp"):
+    for text in ("convnet(width=4)", "convnet(width=4, norm=batch)", "lenet", "mlp"):
         module = dd.models.build(text, channels=3, classes=3, size=(32, 32), seed=0, dtype=torch.float64)
         for layer in module.modules():
             if isinstance(layer, nn.Dropout):

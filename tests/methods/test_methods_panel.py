@@ -139,3 +139,43 @@ def test_a_set_stands_beside_the_same_labels_and_hard_ones(tmp_path: Path) -> No
     assert small.hard().recipe.loss == "ce"
     plain = dd.distill(REAL, "random", ipc=2, model=NET, steps=3)
     assert [row.set for row in dd.evaluate(plain, REAL, repeats=1).rows] == ["random", "random"]
+
+
+class Fails(Own):
+    """Has forgotten what it knew after the first calls."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__((0, 1, 2))
+        self.calls = calls
+
+    def forward(self, z: Tensor) -> Tensor:
+        self.calls -= 1
+        if self.calls < 0:
+            raise RuntimeError("forgotten")
+        return super().forward(z)
+
+
+def test_the_user_s_modules_stay_as_they_are(tmp_path: Path) -> None:
+    """Of a bare module and of a `dd.Teacher`, in both verbs, and where the call fails."""
+    own, bad, given = Own((0, 1, 2)).train(), Fails(3).train(), Own((0, 1, 2)).train()
+    own.norm.eval()
+    ready = Teacher("ready", given, Normalise(mean=(0.5,) * 3, std=(0.25,) * 3), class_ids=(0, 1, 2))
+    watched = (own, bad, given, ready.module)
+
+    def state() -> list[object]:
+        found: list[object] = []
+        for net in watched:
+            found += [part.training for part in net.modules()]
+            found += [(p.requires_grad, id(p), p.data_ptr()) for p in net.parameters()]
+            found += [(id(b), b.tolist()) for b in net.buffers()]
+        return found
+
+    before = state()
+    fields = {"class_ids": (0, 1, 2), "committee": (own, ready)}
+    small = dd.distill(REAL, dataclasses.replace(METHOD, **fields), store=tmp_path)  # type: ignore[arg-type]
+    dd.evaluate(small, REAL, repeats=1, committee=[own, ready], baselines=("random_labels",), store=tmp_path)
+    with pytest.raises(RuntimeError, match="forgotten"):
+        dd.distill(REAL, dataclasses.replace(METHOD, **{**fields, "committee": (bad,)}), store=tmp_path)  # type: ignore[arg-type]
+    assert state() == before
+    own(torch.zeros(2, 3, 8, 8)).sum().backward()
+    assert own.norm.bias.grad is not None

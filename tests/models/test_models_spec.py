@@ -174,6 +174,26 @@ def test_check_leaves_buffers_and_modes() -> None:
     assert dict(net.named_buffers())["0.num_batches_tracked"] == 0
 
 
+class Aux(Tiny):
+    """Answers with a tuple, but in train mode only, as Inception does."""
+
+    def forward(self, x: Tensor) -> Any:
+        self.seen += 1
+        logits = super().forward(x)
+        return (logits, logits) if self.training and self.two else logits
+
+    def __init__(self, *shape: Any, two: bool) -> None:
+        super().__init__(*shape)
+        self.two = two
+        self.register_buffer("seen", torch.zeros(()))
+
+
+def test_a_user_s_own_network_is_asked_in_train_mode_too() -> None:
+    with pytest.raises(InputError, match=r"logits \[2, 4\] for two pictures in train mode; got a tuple"):
+        make(lambda *shape: Aux(*shape, two=True))
+    assert dict(make(lambda *shape: Aux(*shape, two=False)).named_buffers())["seen"] == 1  # of the pass in eval mode
+
+
 def test_lazy_layers_are_drawn_from_the_seed() -> None:
     def lazy(channels: int, classes: int, size: tuple[int, int]) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))
