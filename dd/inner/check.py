@@ -23,6 +23,9 @@ _SPREAD: Final = 10.0
 _SMALL: Final = 1e-3
 """A part shorter than this share of the whole (by root mean square) is compared with the whole."""
 
+LARGEST: Final = 20_000_000
+"""Weights up to which the second derivative is compared; of more, that it exists must do (129 million take
+minutes)."""
 WAY_OUT: Final = "Use layers whose backward pass can be differentiated, or another model."
 
 
@@ -31,9 +34,10 @@ def check_student(student: Student, x: Tensor, y: Tensor, name: str) -> None:
     is nearly a step.
 
     Two passes must give the same scores, draw no random numbers and change no buffer. The double backward pass of the
-    adjoint must exist, and in float64 it must agree with differences of the gradient: along one v, for every weight
-    and the pictures, ∂⟨v, ∇_θ ℓ⟩ against (∇ℓ(θ + hv) − ∇ℓ(θ − hv)) / 2h. How far the differences ahead and behind are
-    apart says how far they can be trusted; only what two h contradict, which agree, is refused.
+    adjoint must exist. In float64, and up to `LARGEST` weights, it must agree with differences of the gradient: along
+    one v, for every weight and the pictures, ∂⟨v, ∇_θ ℓ⟩ against (∇ℓ(θ + hv) − ∇ℓ(θ − hv)) / 2h. How far the
+    differences ahead and behind are apart says how far they can be trusted; only what two h contradict, which agree,
+    is refused.
 
     Args:
         student: the network, on its device.
@@ -117,8 +121,8 @@ def _double(student: Student, theta: Tensor, x: Tensor, y: Tensor, v: Tensor) ->
 def _check_second(student: Student, theta: Tensor, scale: Tensor, x: Tensor, y: Tensor, name: str) -> None:
     v = scale * _noise(theta, child(0, "check", "along"))
     here, second = _double(student, theta, x, y, v)
-    if theta.dtype != torch.float64:
-        return  # differences are too rough
+    if theta.dtype != torch.float64 or student.size > LARGEST:
+        return  # differences are too rough, or too dear
     sizes, suspects = [*student.sizes, x.numel()], dict[str, Tensor]()
     for h in _STEPS:
         ahead = (_gradient(student, theta + h * v, x, y) - here) / h

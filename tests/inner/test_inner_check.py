@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import dd
 from dd.experts import check_model
 from dd.inner import Student, check_student
+from dd.inner import check as module
 
 CPU = torch.device("cpu")
 
@@ -148,3 +149,11 @@ def test_the_library_s_own_are_students_too() -> None:
                 layer.p = 0.0
         x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         check_student(Student(module), x, torch.tensor([0, 2]), text)
+
+
+def test_the_differences_of_a_large_network_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That a second derivative exists is still seen."""
+    monkeypatch.setattr(module, "LARGEST", 100)
+    check(lambda: Calls(_Sine.apply))
+    with pytest.raises(dd.InputError, match="hardsigmoid_backward is not implemented"):
+        check(nn.Hardsigmoid)
