@@ -45,7 +45,7 @@ class ExpertRecipe:
         drop_epochs, drop_factor: after unit number `drop_epochs` (counted from 0) the step size is multiplied once by
             `drop_factor` and the velocity set to zero; `drop_epochs` = 0 for never.
         snapshot_every, snapshot_unit: cadence of the snapshots; the papers keep one an epoch.
-        precision: `fp32`, or `bf16`: forward and backward passes under bfloat16 autocast; weights, velocity, snapshots
+        autocast: `none`, or `bf16`: forward and backward passes under bfloat16 autocast; weights, velocity, snapshots
             and the penalty stay float32.
         experts: how many trajectories. Not part of the key: a store can be completed.
         snapshots: snapshots after the initialisation. Not part of the key either.
@@ -76,7 +76,7 @@ class ExpertRecipe:
     drop_factor: float = 0.6
     snapshot_every: int = 1
     snapshot_unit: Literal["epoch", "step"] = "epoch"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    autocast: Literal["none", "bf16"] = "none"
     experts: int = 100
     snapshots: int = 50
     title: str = ""
@@ -85,8 +85,8 @@ class ExpertRecipe:
     def __post_init__(self) -> None:
         if self.step not in ("sgd", "gsam"):
             raise refuse("step", "`sgd` or `gsam`", repr(self.step))
-        if self.precision not in ("fp32", "bf16"):
-            raise refuse("precision", "`fp32` or `bf16`", repr(self.precision))
+        if self.autocast not in ("none", "bf16"):
+            raise refuse("autocast", "`none` or `bf16`", repr(self.autocast))
         if self.snapshot_unit not in ("epoch", "step"):
             raise refuse("snapshot_unit", "`epoch` or `step`", repr(self.snapshot_unit))
         if not isinstance(self.name, str) or not re.fullmatch(r"[^/\\.][^/\\]*", self.name):
@@ -135,7 +135,7 @@ class ExpertRecipe:
             "penalty_form": self.penalty > 0 and self.penalty_form != "pixel",
             "drop_epochs": self.drop_epochs > 0,
             "drop_factor": self.drop_epochs > 0,
-            "precision": self.precision != "fp32",
+            "autocast": self.autocast != "none",
         }
         for name in (name for name, kept_here in used.items() if not kept_here):
             del kept[name]
@@ -145,8 +145,8 @@ class ExpertRecipe:
     def describe(self) -> dict[str, Any]:
         """A JSON-able copy of the fields."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        if self.precision == "fp32":  # older runs have no such field
-            del fields["precision"]
+        if self.autocast == "none":  # older runs have no such field
+            del fields["autocast"]
         return {**fields, "model": str(as_spec(self.model))}
 
 

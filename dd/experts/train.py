@@ -121,7 +121,7 @@ class ExpertTrainer:
         self._check = _sample(held_out) if held_out is not None and len(held_out) else None
         self._pixels = on_device(real.train, device)
         self._labels = real.train.labels.to(device)
-        self._autocast = torch.bfloat16 if recipe.precision == "bf16" else None
+        self._autocast = torch.bfloat16 if recipe.autocast == "bf16" else None
 
     @property
     def stride(self) -> int:

@@ -47,7 +47,8 @@ class Recover:
         class_ids: which outputs of pretrained members are the data's classes; `None` for all, or those of the card.
         priors: α in per cent, one a member; `None` takes the accuracies of the teachers on held-out training images.
             The published priors are test accuracies of students, see `dd.teachers.PUBLISHED_PRIORS`.
-        tau, size, schedule: τ of the votes, members an image, and which of them: `dd.teachers.voters`.
+        tau, voters, schedule: τ of the votes, how many members vote for an image, and which of them:
+            `dd.teachers.voters`.
         iterations, lr: T ≥ 0 steps of Adam on the pixels, their step size α.
         bn_weight, first_bn, bn_norm: λ of R, and its options: `dd.teachers.StatisticsMatch`.
         crop, shared_crop, jitter: A: whether there are random resized crops and flips; one for the whole batch, as
@@ -79,7 +80,7 @@ class Recover:
     class_ids: tuple[int, ...] | None = None
     priors: tuple[float, ...] | None = None
     tau: float = RECOVER_TAU
-    size: int = 2
+    voters: int = 2
     schedule: Schedule = "auto"
     iterations: int = 1000
     lr: float = 0.25
@@ -106,7 +107,7 @@ class Recover:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "committee", check_members(self.committee))
-        for name in ("ipc", "size", "label_epochs"):
+        for name in ("ipc", "voters", "label_epochs"):
             check_whole(getattr(self, name), name)
         for name in ("tau", "label_tau"):
             check_number(getattr(self, name), name, low=0.0)
@@ -143,7 +144,8 @@ class Recover:
         self._check_micro_batch(real.num_classes)
         panel = seat(self.committee, self.teacher, self.priors, self.class_ids, real, run)
         count = len(panel.teachers)
-        parts = voters(count, self.ipc, size=self.size, schedule=self.schedule, priors=panel.priors, seed=run.seed)
+        drawn: dict[str, Any] = {"count": self.voters, "schedule": self.schedule, "priors": panel.priors}
+        parts = voters(count, self.ipc, **drawn, seed=run.seed)
         transform = Normalise(mean=tuple(real.mean), std=tuple(real.std))
         done = min(int(state["iteration"]), self.ipc - 1) if state else 0  # the last step makes the set
         pixels = state["pixels"] if state else torch.zeros(self.ipc, real.num_classes, real.channels, *real.size)

@@ -67,7 +67,7 @@ def voters(
     members: int,
     ipc: int,
     *,
-    size: int = 2,
+    count: int = 2,
     schedule: Schedule = "auto",
     priors: Sequence[float] | None = None,
     seed: int = 0,
@@ -77,7 +77,7 @@ def voters(
     Args:
         members: size of the committee.
         ipc: images a class.
-        size: members that vote at once; the whole committee where it is smaller.
+        count: members that vote for one image; the whole committee where it is smaller.
         schedule: `top`: the best priors for every image; `cycle`: every combination in turn, in the order of
             `MEMBERS` (the authors' list for ipc 10 is the ten pairs of five; theirs ends there, ours goes round);
             `random`: drawn without replacement for each image; `auto`: `top` for ipc 1, `cycle` up to as many images
@@ -86,23 +86,23 @@ def voters(
         seed: of `random`; image i draws from a stream of its own, so a longer set begins as a shorter one does.
 
     Raises:
-        InputError: a size or schedule out of range, or `top` without priors.
+        InputError: a count or schedule out of range, or `top` without priors.
     """
-    for name, value in (("members", members), ("ipc", ipc), ("size", size)):
+    for name, value in (("members", members), ("ipc", ipc), ("count", count)):
         check_whole(value, name)
     if schedule not in SCHEDULES:
         raise refuse("schedule", "`auto`, `top`, `cycle` or `random`", repr(schedule))
-    size = min(size, members)
-    pairs = list(itertools.combinations(range(members), size))
+    count = min(count, members)
+    pairs = list(itertools.combinations(range(members), count))
     if schedule == "auto":
         schedule = "top" if ipc == 1 else "cycle" if ipc <= len(pairs) else "random"
     if schedule == "top":
         if priors is None or len(priors) != members:
             got = "none" if priors is None else len(priors)
             raise refuse("priors", f"{members} numbers, one a member", got, "Or choose another `schedule`.")
-        best = sorted(range(members), key=lambda m: -priors[m])[:size]
+        best = sorted(range(members), key=lambda m: -priors[m])[:count]
         return [tuple(sorted(best))] * ipc
     if schedule == "cycle":
         return [pairs[i % len(pairs)] for i in range(ipc)]
-    draws = (torch.randperm(members, generator=child(seed, "voters", i))[:size] for i in range(ipc))
+    draws = (torch.randperm(members, generator=child(seed, "voters", i))[:count] for i in range(ipc))
     return [tuple(sorted(draw.tolist())) for draw in draws]

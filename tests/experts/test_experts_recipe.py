@@ -47,7 +47,7 @@ OTHER: dict[str, Any] = {
     "drop_factor": 0.5,
     "snapshot_every": 2,
     "snapshot_unit": "step",
-    "precision": "bf16",
+    "autocast": "bf16",
 }
 FREE: dict[str, Any] = {"name": "other", "experts": 3, "snapshots": 2, "title": "t", "source": "s"}
 
@@ -86,6 +86,7 @@ def test_key_of_a_users_network_needs_a_name() -> None:
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
+        ({"autocast": "fp16"}, "`autocast` must be `none` or `bf16`; got 'fp16'"),
         ({"step": "adam"}, "`step` must be `sgd` or `gsam`; got 'adam'"),
         ({"snapshot_unit": "hour"}, "`snapshot_unit` must be `epoch` or `step`; got 'hour'"),
         ({"lr": 0}, "`lr` must be positive; got 0"),

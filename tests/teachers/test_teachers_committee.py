@@ -79,7 +79,7 @@ def test_random_voters_are_seeded_and_fair() -> None:
 def test_small_committees_vote_whole() -> None:
     assert voters(1, 3) == [(0,)] * 3
     assert voters(2, 4) == [(0, 1)] * 4
-    assert voters(3, 2, size=3) == [(0, 1, 2)] * 2
+    assert voters(3, 2, count=3) == [(0, 1, 2)] * 2
 
 
 def test_refusals() -> None:
