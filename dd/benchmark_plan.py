@@ -10,7 +10,7 @@ from typing import Any, final
 
 import torch
 
-from dd.errors import refuse, unknown
+from dd.errors import find_name, refuse
 from dd.methods import Method
 from dd.resolve import Tier
 from dd.selection import Protocol
@@ -82,14 +82,12 @@ def named(asked: Sequence[str | Method], known: Sequence[str], kind: str) -> dic
     for method in asked:
         names: Sequence[str | Method] = list(known) if method == "all" else [method]
         for one in names:
-            if isinstance(one, str) and one not in known:
-                raise unknown(f"method for {kind}", one, known, "Or `all`.")
             if not isinstance(one, str | Method):
                 raise refuse("methods", "names or Method values", type(one).__name__)
-            name = one if isinstance(one, str) else one.name
+            name = find_name(f"method for {kind}", one, known, "Or `all`.") if isinstance(one, str) else one.name
             if name in found:
                 raise refuse("methods", "different names", f"{name!r} twice", "Give a value another `name=`.")
-            found[name] = one
+            found[name] = name if isinstance(one, str) else one
     if not found:
         raise refuse("methods", "at least one", "none", "Give names, or `all`.")
     return found

@@ -1,5 +1,8 @@
 """Errors a caller may want to tell apart. Each message says: argument, expected, got, way out."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class DDError(Exception):
     """Base of every error that this library raises on purpose."""
@@ -31,7 +34,18 @@ def refuse(argument: str, expected: str, got: object, way_out: str = "") -> Inpu
     return InputError(f"{text} {way_out}".rstrip())
 
 
-def unknown(kind: str, name: object, known: object, way_out: str = "") -> InputError:
-    """An `InputError` for a name that is not in a table; lists the known ones."""
-    names = ", ".join(sorted(str(k) for k in known))  # type: ignore[attr-defined]
-    return InputError(f"unknown {kind} {name!r}; known: {names}. {way_out}".rstrip())
+def unknown(kind: str, name: object, known: Iterable[object], way_out: str = "") -> InputError:
+    """An `InputError` for a name that is not in a table; lists the known ones, and offers one that is written alike."""
+    names = sorted(map(str, known))
+    lower = {one.lower(): one for one in names}
+    close = get_close_matches(str(name).lower(), lower, n=1)
+    hint = f"Did you mean {lower[close[0]]}? " if close else ""
+    return InputError(f"unknown {kind} {name!r}; known: {', '.join(names)}. {hint}{way_out}".rstrip())
+
+
+def find_name(kind: str, name: object, known: Iterable[str], way_out: str = "") -> str:
+    """The name in a table that is `name`, capitals aside; `unknown` is raised where there is none."""
+    names = {one.casefold(): one for one in known}
+    if not isinstance(name, str) or name.casefold() not in names:
+        raise unknown(kind, name, names.values(), way_out)
+    return names[name.casefold()]

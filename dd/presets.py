@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, final
 
-from dd.errors import InputError, refuse, unknown
+from dd.errors import InputError, find_name, refuse, unknown
 from dd.experts import ExpertRecipe, load_recipe
 from dd.methods import GRAPH_METHODS, METHODS, Method
 from dd.synthetic import TrainRecipe, TreeRecipe
@@ -39,7 +39,7 @@ class Preset:
         method: key of `METHODS`.
         dataset: of the row; `default` where it serves data that has none, `None` without a row.
         ipc: images a class that was asked for.
-        tier: `paper` (as published), `cpu` (two cores), or `none` (the method has no rows, and no fields).
+        tier: `paper` (as published), `cpu` (two cores), or `none` (the method has no rows: fields have their defaults).
         source: where the settings were read.
         verified: `paper`: whether the sources agree and were read; `cpu`: whether it was measured here.
         note: what a user should know before a run; may be empty.
@@ -72,8 +72,10 @@ def preset(method: str, dataset: str | None, ipc: int | None, tier: Choice = "au
         gpu: whether a GPU is present.
 
     Raises:
-        InputError: unknown method or tier, or no such published row; the message lists those there are.
+        InputError: unknown method or tier, or no such published row; the message lists those there are, or the methods
+            that have some.
     """
+    method = find_name("method", method, METHODS)
     found = rows(method)
     if tier not in ("auto", "paper", "cpu"):
         raise refuse("preset", "`auto`, `paper` or `cpu`", repr(tier))
@@ -82,6 +84,8 @@ def preset(method: str, dataset: str | None, ipc: int | None, tier: Choice = "au
     if ipc is not None and (isinstance(ipc, bool) or not isinstance(ipc, int) or ipc < 1):
         raise refuse("ipc", "a whole number of at least 1", repr(ipc))
     if not found:
+        if tier == "paper":
+            raise _no_rows(method)
         return Preset(method=method, dataset=None, ipc=ipc, tier="none")
     if tier == "paper" or (tier == "auto" and gpu):
         row = _exact(found, "paper", dataset, ipc)
@@ -99,6 +103,13 @@ def preset(method: str, dataset: str | None, ipc: int | None, tier: Choice = "au
 def _exact(found: Iterable[dict[str, Any]], tier: str, dataset: str | None, ipc: int | None) -> dict[str, Any] | None:
     where = (tier, dataset, ipc)
     return next((row for row in found if (row["tier"], row["dataset"], row.get("ipc")) == where), None)
+
+
+def _no_rows(method: str) -> InputError:
+    known = ", ".join(name for name in METHODS if rows(name))
+    way_out = "Leave `preset` out: this method's fields have one set of defaults."
+    asked = f"asked for a method with published rows ({known})"
+    return refuse("preset='paper'", asked, f"{method}, which has none", way_out)
 
 
 def _no_published_row(method: str, found: Iterable[dict[str, Any]], dataset: str | None, ipc: int | None) -> InputError:
@@ -143,7 +154,7 @@ def _built(method: str, row: Mapping[str, Any], ipc: int | None) -> Preset:
 
 
 def rows(method: str) -> list[dict[str, Any]]:
-    """The rows of a method, each with what its tier has in common; a method without a file has none.
+    """The rows of a method, each with what its tier has in common; coresets and plain baselines have none.
 
     A row has `dataset, tier, verified, source`, perhaps `ipc, note, published`, either `expert` (name of a recipe) and
     perhaps `expert_fields` or `teacher`, then `train` and fields of the method.
@@ -165,24 +176,28 @@ def rows(method: str) -> list[dict[str, Any]]:
 
 
 def bibtex(method: str) -> str:
-    """The BibTeX entry of the method's paper; empty for a baseline."""
+    """The BibTeX entry of the method's paper; empty for a baseline without one."""
     return str(_file(method).get("bibtex", "")).strip()
 
 
 def cite(method: str) -> str:
-    """The reference of the method's paper in one line, and its BibTeX entry."""
+    """The reference of the method's paper in one line, and its BibTeX entry; of a baseline, that there is none."""
     file = _file(method)
     if not file:
-        return f"{method} is a baseline; there is nothing to cite."
+        return f"{find_name('method', method, METHODS)} is a plain baseline: there is no paper to cite."
     return f"{file['paper']}\n\n{bibtex(method)}"
 
 
 def describe(method: str) -> str:
     """What the method is, its paper, and a table of its rows with their sources."""
+    method = find_name("method", method, METHODS)
     file = _file(method)
-    parts = [inspect.getdoc(METHODS[method]) or method]
-    if file:
-        parts.insert(0, f"{file['title']}\n{file['paper']}")
+    parts = [f"{file['title']}\n{file['paper']}" if file else cite(method), inspect.getdoc(METHODS[method]) or method]
+    if not rows(method):
+        parts.append(
+            f"{method} has no rows of settings: `preset` is left out, and its fields have one set of defaults."
+        )
+    else:
         sources: list[str] = []
         graphs = method in GRAPH_METHODS
         table = [_HEAD, *(_line(row, sources) for row in file["rows"])]
@@ -302,7 +317,5 @@ def _names(value: object) -> tuple[str, ...]:
 @lru_cache
 def _file(method: str) -> dict[str, Any]:
     """The method's file as read; empty where it has none. Treat as read-only."""
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
-    path = _FOLDER / f"{method}.toml"
+    path = _FOLDER / f"{find_name('method', method, METHODS)}.toml"
     return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -11,7 +11,7 @@ from dd.data import Images, load_images
 from dd.data.graph_load import load_graphs
 from dd.data.graphs import Graphs
 from dd.data.kinds import is_graph_data
-from dd.errors import InputError, refuse, unknown
+from dd.errors import InputError, find_name, refuse
 from dd.methods import GRAPH_METHODS, METHODS, Method
 from dd.presets import Preset, preset, replace_fields
 from dd.selection import Protocol
@@ -49,11 +49,14 @@ def resolve_method(
             )
         if not isinstance(method, Method):
             raise refuse("method", "a name or a Method value", type(method).__name__)
+        if tier != "auto":
+            raise refuse(
+                "preset", "left out beside a Method value, whose fields are set", repr(tier), "Or give a name."
+            )
         if method.name in METHODS:  # else it is the user's own, which knows
             _check_kind(method.name, real)
         return method, None
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
+    method = find_name("method", method, METHODS)
     _check_kind(method, real)
     for_graphs = method in GRAPH_METHODS
     dataset = real.card.name if isinstance(real, Images) and real.card is not None else real.name

@@ -11,7 +11,7 @@ import pytest
 import dd.presets
 from dd.errors import InputError
 from dd.experts import load_recipe, recipe_names
-from dd.methods import METHODS, MTT, TrajectoryMatching
+from dd.methods import BASELINE_METHODS, METHODS, MTT, TrajectoryMatching
 from dd.presets import bibtex, cite, describe, preset, rows
 
 ROOT = Path(__file__).parent.parent
@@ -249,7 +249,9 @@ def test_an_unknown_published_row_lists_the_known_ones(cell: tuple[str | None, i
 
 
 def test_refusals_of_preset() -> None:
-    with pytest.raises(InputError, match=r"unknown method 'mttt'; known: .*ftd, herding, infer, .*mirage, mtt"):
+    with pytest.raises(
+        InputError, match=r"unknown method 'mttt'; known: .*ftd, herding, infer, .*mirage, mtt.* Did you mean mtt\?"
+    ):
         preset("mttt", "cifar10", 1)
     with pytest.raises(InputError, match="`preset` must be `auto`, `paper` or `cpu`; got 'gpu'"):
         preset("mtt", "cifar10", 1, "gpu")  # type: ignore[arg-type]
@@ -258,13 +260,40 @@ def test_refusals_of_preset() -> None:
             preset("mtt", "cifar10", ipc)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("method", ["random", "class_mean"])
-def test_a_baseline_has_no_rows(method: str) -> None:
-    found = preset(method, "cifar10", 1, "paper")
-    assert (found.tier, found.dataset, dict(found.fields)) == ("none", None, {})
-    assert (rows(method), bibtex(method)) == ([], "")
-    assert "nothing to cite" in cite(method)
-    assert describe(method).startswith((METHODS[method].__doc__ or "").splitlines()[0])
+@pytest.mark.parametrize("method", BASELINE_METHODS)
+def test_a_baseline_has_no_rows_and_says_which_methods_have(method: str) -> None:
+    for tier in ("auto", "cpu"):
+        found = preset(method, "cifar10", 1, tier, gpu=True)  # type: ignore[arg-type]
+        assert (found.tier, found.dataset, dict(found.fields)) == ("none", None, {})
+    assert rows(method) == []
+    with pytest.raises(InputError, match=rf"published rows \((.*)\); got {method}, which has none\. Leave") as refused:
+        preset(method, "cifar10", 1, "paper")
+    named = str(refused.value).partition("(")[2].partition(")")[0].split(", ")
+    assert named == [name for name in METHODS if cells(name, "paper")]
+    assert "has no rows of settings" in describe(method)
+    assert (METHODS[method].__doc__ or "").splitlines()[0] in describe(method)
+
+
+@pytest.mark.parametrize(
+    ("method", "cited"),
+    [
+        ("random", "random is a plain baseline"),
+        ("class_mean", "class_mean is a plain baseline"),
+        ("herding", "Welling: Herding Dynamical Weights to Learn. ICML 2009."),
+        ("k_center", "Sener, Savarese: Active Learning for Convolutional Neural Networks: A Core-Set Approach. ICLR"),
+    ],
+)
+def test_coresets_cite_their_papers_and_plain_baselines_have_none(method: str, cited: str) -> None:
+    assert cite(method).startswith(cited)
+    assert cited in describe(method)
+    assert ("@inproceedings{" in cite(method)) == bool(bibtex(method)) == (method in ("herding", "k_center"))
+
+
+def test_capitals_of_a_method_do_not_matter() -> None:
+    assert preset("FTD", "cifar10", 10, "paper") == preset("ftd", "cifar10", 10, "paper")
+    assert cite("SRe2L++") == cite("sre2l++")
+    assert describe("MTT") == describe("mtt")
+    assert cite("Random").startswith("random is")
 
 
 def test_a_changed_answer_does_not_reach_the_next_one() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, final
 
 from dd._home import shipped
-from dd.errors import DamagedError, unknown
+from dd.errors import DamagedError, find_name
 
 AnyCard = TypeVar("AnyCard")
 KINDS: Final = ("embedded", "torchvision", "folder")
@@ -106,15 +106,13 @@ def list_cards(domain: str = "images") -> tuple[str, ...]:
 
 
 def load_card(name: str) -> Card:
-    """The card of an image data set.
+    """The card of an image data set; capitals do not matter.
 
     Raises:
         InputError: no card has this name; the message lists those there are.
         DamagedError: the file is not a card.
     """
-    file = shipped("datasets") / f"{name}.toml"
-    if name not in list_cards():
-        raise unknown("data set", name, list_cards())
+    file = shipped("datasets") / f"{find_name('data set', name, list_cards())}.toml"
     return parse_card(read_toml(file), file)
 
 

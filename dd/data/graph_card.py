@@ -8,7 +8,7 @@ from typing import Any, Final, final
 
 from dd._home import shipped
 from dd.data.card import checked_card, list_cards, read_toml
-from dd.errors import DamagedError, unknown
+from dd.errors import DamagedError, find_name
 
 GRAPH_KINDS: Final = {"tu": ("raw",), "smiles": ("rdkit",), "embedded": ("digits",)}
 """Kind of source -> the loaders there are for it."""
@@ -109,10 +109,8 @@ def load_graph_card(name: str) -> GraphCard:
         InputError: no card has this name; the message lists those there are.
         DamagedError: the file is not a card.
     """
-    known = {card.casefold(): card for card in list_cards("graphs")}
-    if name.casefold() not in known:
-        raise unknown("graph data set", name, known.values(), "Or give a PyG dataset or a list of `Data`.")
-    file = shipped("datasets") / f"{known[name.casefold()]}.toml"
+    way_out = "Or give a PyG dataset or a list of `Data`."
+    file = shipped("datasets") / f"{find_name('graph data set', name, list_cards('graphs'), way_out)}.toml"
     return parse_graph_card(read_toml(file), file)
 
 

@@ -16,7 +16,7 @@ from dd.data.images import Images, class_names, hold_out
 from dd.data.resize import check_aspect, parse_size
 from dd.data.sources import load_splits
 from dd.data.splits import TensorSplit, usable_cpus
-from dd.errors import refuse, unknown
+from dd.errors import find_name, refuse
 
 FOLDER: Final = "imagefolder:"
 ROLES: Final = ("distill", "evaluate")
@@ -96,9 +96,8 @@ def _from_card(
     limit: int,
     workers: int,
 ) -> Images:
-    if name not in list_cards():
-        raise unknown("data set", name, list_cards(), f"Or give `{FOLDER}PATH`, {FORMS}, or `dd.Images(train=…)`.")
-    card = load_card(name)
+    forms = f"Graphs: {', '.join(list_cards('graphs'))}. Or give `{FOLDER}PATH`, {FORMS}, or `dd.Images(train=…)`."
+    card = load_card(find_name("data set", name, list_cards(), forms))
     train, test, classes = load_splits(
         card,
         size=size,

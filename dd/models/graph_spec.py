@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Final, Protocol, cast, final
 
 import torch
@@ -89,8 +88,7 @@ GNNS: Final[dict[str, Callable[..., GraphNet]]] = {
 
 def _factory(name: str) -> Callable[..., GraphNet]:
     if name not in GNNS:
-        close = get_close_matches(name.lower(), GNNS, n=1)
-        raise unknown("graph network", name, GNNS, f"Did you mean {close[0]}?" if close else "")
+        raise unknown("graph network", name, GNNS)
     return GNNS[name]
 
 

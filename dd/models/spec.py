@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from typing import Final, final
 
@@ -62,9 +61,7 @@ def _factory(name: str) -> Factory:
         check_zoo_name(prefix, short)
         return partial(ZOOS[prefix].make, short)
     if name not in MODELS:
-        close = get_close_matches(name.lower(), MODELS, n=1)
-        hint = f"Did you mean {close[0]}? " if close else ""
-        raise unknown("model", name, MODELS, f"{hint}torchvision's are written tv:NAME, timm's timm:NAME.")
+        raise unknown("model", name, MODELS, "torchvision's are written tv:NAME, timm's timm:NAME.")
     return MODELS[name]
 
 
