@@ -12,6 +12,7 @@ from dd.benchmarks import benchmark
 from dd.cli_report import report
 from dd.compare import evaluate
 from dd.data import Graphs, Images, load_graphs, load_images
+from dd.data.adapters import from_hf, from_webdataset
 from dd.downstream import architectures, continual, rank_architectures
 from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, WriteError
 from dd.evaluation import EvalReport
@@ -21,7 +22,22 @@ from dd.importers import import_buffer, import_folder, import_pt
 from dd.leaderboard import Benchmark
 from dd.many import distill_many
 from dd.measure import adversarial, calibration, membership, neighbours, robustness
-from dd.methods import AST, DATM, FTD, MTT, TESLA, Method, Mirage, Run, TrajectoryMatching
+from dd.methods import (
+    AST,
+    CVDD,
+    DATM,
+    FTD,
+    INFER,
+    MTT,
+    RDED,
+    SRE2L,
+    SRE2LPP,
+    TESLA,
+    Method,
+    Mirage,
+    Run,
+    TrajectoryMatching,
+)
 from dd.models import GraphModel, Model
 from dd.presets import cite, describe
 from dd.synthetic import CompensatedImages, ImageSet, SyntheticImages, TrainRecipe, TreeRecipe, TreeSummary
@@ -34,13 +50,19 @@ except PackageNotFoundError:  # a bare checkout on the path
     __version__ = "0"
 
 __all__ = [
-    "DSA",
     "AST",
+    "CVDD",
     "DATM",
+    "DSA",
     "FTD",
-    "TESLA",
+    "INFER",
     "MTT",
+    "RDED",
+    "SRE2L",
+    "SRE2LPP",
+    "TESLA",
     "Benchmark",
+    "CompensatedImages",
     "DDError",
     "DamagedError",
     "DivergedError",
@@ -48,6 +70,7 @@ __all__ = [
     "ExpertRecipe",
     "GraphModel",
     "Graphs",
+    "ImageSet",
     "Images",
     "InputError",
     "Method",
@@ -55,8 +78,6 @@ __all__ = [
     "MissingError",
     "Model",
     "Run",
-    "CompensatedImages",
-    "ImageSet",
     "SyntheticImages",
     "Teacher",
     "TeacherRecipe",
@@ -72,12 +93,12 @@ __all__ = [
     "calibration",
     "cite",
     "continual",
+    "dataset_card",
     "describe",
     "distill",
     "distill_many",
     "estimate",
     "evaluate",
-    "dataset_card",
     "from_hf",
     "from_webdataset",
     "import_buffer",
@@ -88,12 +109,12 @@ __all__ = [
     "load_graphs",
     "load_images",
     "load_recipe",
-    "report",
     "membership",
     "neighbours",
-    "rank_architectures",
-    "robustness",
     "push_to_hub",
+    "rank_architectures",
+    "report",
+    "robustness",
     "teach",
     "to_hf",
     "to_imagefolder",
@@ -101,3 +122,8 @@ __all__ = [
     "train",
     "verify",
 ]
+
+
+def __dir__() -> list[str]:
+    """The public names; submodules are there too, and are not listed."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__") and name.endswith("__"))})
