@@ -6,13 +6,15 @@ import dataclasses
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from dd.models import as_spec
 from dd.synthetic import TreeRecipe
 from dd.teachers import TeacherRecipe
+
+Data = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +112,8 @@ class BufferOptions(Common):
         protocol: `clean` or `paper`.
     """
 
-    data: tyro.conf.Positional[str]
-    recipe: tyro.conf.Positional[str]
+    data: Data
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
     experts: int | None = None
     snapshots: int | None = None
     protocol: Literal["clean", "paper"] = "clean"
@@ -128,7 +130,7 @@ class TeachOptions(Common):
         protocol: `clean` or `paper`.
     """
 
-    data: tyro.conf.Positional[str]
+    data: Data
     models: tyro.conf.Positional[tuple[str, ...]] = ("convnet(norm=batch)",)
     recipe: TeacherRecipe = field(default_factory=TeacherRecipe)
     protocol: Literal["clean", "paper"] = "clean"
@@ -156,7 +158,7 @@ class EvaluateOptions(Common):
     """
 
     path: tyro.conf.Positional[Path]
-    data: tyro.conf.Positional[str]
+    data: Data
     models: tuple[str, ...] = ()
     repeats: int = 5
     steps: int | None = None
@@ -179,7 +181,7 @@ class ListOptions:
         json: print one JSON object.
     """
 
-    method: tyro.conf.Positional[str] = ""
+    method: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="METHOD")] = ""
     cite: bool = False
     json: bool = False
 

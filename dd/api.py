@@ -15,14 +15,14 @@ from dd._home import home
 from dd._progress import Progress, announce, reporter
 from dd.data import Images
 from dd.data.graphs import Graphs
-from dd.errors import InputError, MissingError, refuse
+from dd.errors import InputError, MissingError, find_name, refuse
 from dd.estimate import Estimate, estimate_matching
 from dd.evaluation import NetworkLearner, check_own, fit, fresh, origin
 from dd.evaluation.trees import TreeLearner
 from dd.experts import ExpertRecipe, ExpertStore, load_recipe
 from dd.files import read_json, write_bytes
 from dd.inner import EngineName
-from dd.methods import METHODS, Method, Run, Step, TrajectoryMatching
+from dd.methods import METHODS, TRAJECTORY_METHODS, Method, Run, Step, TrajectoryMatching
 from dd.presets import Preset
 from dd.process import tune_process
 from dd.resolve import Tier, load_real, only_images, resolve_device, resolve_method
@@ -94,7 +94,7 @@ def distill(
     real = load_real(data, protocol, split=split, root=root, download=download, size=size)
     value, row = resolve_method(method, real, preset, target, fields)
     report = reporter(f"{value.name} on {real.name}", progress)
-    if row is not None:
+    if row is not None and row.tier != "none":
         announce(_announcement(value, row, real, target), progress)
     store_root = home("expert_trajectories", store)
     run = Run(
@@ -310,15 +310,20 @@ def estimate(
 
     Args:
         calibrate: measure this machine for at most ten seconds, in place of assumed rates.
-        data, method, preset, protocol, device, root, download, size, **fields: as in `distill`.
+        method: as in `distill`, of trajectory matching; others have no estimate.
+        data, preset, protocol, device, root, download, size, **fields: as in `distill`.
+
+    Raises:
+        InputError: a method without an estimate; and as `distill`.
     """
+    named = isinstance(method, str)
+    name = find_name("method", method, METHODS) if named else str(getattr(method, "name", type(method).__name__))
+    if not (name in TRAJECTORY_METHODS if named else isinstance(method, TrajectoryMatching)):
+        known = f"one of trajectory matching ({', '.join(TRAJECTORY_METHODS)})"
+        raise refuse("method", known, name, "Others have no estimate.")
     target = resolve_device(device)
     real = load_real(data, protocol, root=root, download=download, size=size)
-    value, _ = resolve_method(method, real, preset, target, fields)
-    if not isinstance(value, TrajectoryMatching):
-        raise refuse(
-            "method", "one of trajectory matching (mtt, ftd, ast, tesla, datm)", value.name, "Others have no estimate."
-        )
+    value: Any = resolve_method(method, real, preset, target, fields)[0]
     return estimate_matching(value, real, target, calibrate)
 
 

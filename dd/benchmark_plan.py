@@ -79,12 +79,13 @@ def named(asked: Sequence[str | Method], known: Sequence[str], kind: str) -> dic
         InputError: no method, an unknown name, or one twice.
     """
     found: dict[str, str | Method] = {}
+    way_out = "Or `all`; baselines are given as `baselines`."
     for method in asked:
         names: Sequence[str | Method] = list(known) if method == "all" else [method]
         for one in names:
             if not isinstance(one, str | Method):
                 raise refuse("methods", "names or Method values", type(one).__name__)
-            name = find_name(f"method for {kind}", one, known, "Or `all`.") if isinstance(one, str) else one.name
+            name = find_name(f"method for {kind}", one, known, way_out) if isinstance(one, str) else one.name
             if name in found:
                 raise refuse("methods", "different names", f"{name!r} twice", "Give a value another `name=`.")
             found[name] = name if isinstance(one, str) else one

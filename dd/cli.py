@@ -6,14 +6,14 @@ Exit codes: 0 done; 1 the work failed (missing or damaged file, full disk, diver
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
+import inspect
 import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, cast
 
 import tyro
 
@@ -36,11 +36,11 @@ from dd.cli_measure import run_measure
 from dd.cli_report import run_report
 from dd.compare import evaluate
 from dd.data import list_cards
-from dd.errors import DDError, InputError, refuse, unknown
+from dd.errors import DDError, InputError, find_name, refuse
 from dd.experts import load_recipe, recipe_names
 from dd.files import dump_json
 from dd.many import distill_many, seed_folder
-from dd.methods import GRAPH_METHODS, METHODS, Method
+from dd.methods import GRAPH_METHODS, METHODS, TRAJECTORY_METHODS, Method
 from dd.models import GNNS, MODELS
 from dd.pages import write_run_page
 from dd.presets import cite, describe, preset
@@ -49,35 +49,26 @@ from dd.resolve import load_real, resolve_device
 from dd.synthetic import AnySet, ImageSet, TreeSummary
 from dd.teach import teach
 
+HELP: Final = ("-h", "--help")
+
 
 def _with_method(verb: str, options: type[Common], argv: Sequence[str]) -> tuple[str, str, Any, dict[str, Any]]:
     """(data, method, options, the method's fields) of `VERB DATA METHOD [options]`."""
-    if len(argv) < 2 or argv[0].startswith("-") or argv[1].startswith("-"):
-        help_only = any(word in ("-h", "--help") for word in argv)
-        text = (
-            f"usage: ddistill {verb} DATA METHOD [options]\n\n"
-            f"DATA: {', '.join(list_cards())} or imagefolder:PATH; of graphs {', '.join(list_cards('graphs'))}\n"
-            f"METHOD: {', '.join(METHODS)}; for graphs {', '.join(GRAPH_METHODS)}\n\n"
-            f"`ddistill {verb} DATA METHOD --help` shows the options of the run and of the method, with the preset's "
-            "values as defaults."
-        )
-        print(text, file=sys.stdout if help_only else sys.stderr)
-        raise SystemExit(0 if help_only else 2)
-    data, name, *rest = argv
-    if name not in METHODS:
-        raise unknown("method", name, METHODS)
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    asked = [word for word in argv if word in HELP]
+    words = [word for word in argv if word not in HELP]
+    if len(words) < 2 or words[0].startswith("-") or words[1].startswith("-"):
+        print(_usage(verb), file=sys.stdout if asked else sys.stderr)
+        raise SystemExit(0 if asked else 2)
+    data, name, *rest = [*words, *asked]
+    name = find_name("method", name, METHODS)
+    device = resolve_device(_early(rest, "--device"))
     for_graphs = name in GRAPH_METHODS
-    if not for_graphs:
-        early.add_argument("--ipc", type=int, default=1 if name == "class_mean" else 10)
-    early.add_argument("--preset", default="auto")
-    early.add_argument("--device", default=None)
-    known, _ = early.parse_known_args(rest)
-    device = resolve_device(known.device)
     cards = list_cards("graphs" if for_graphs else "images")
     card = next((c for c in cards if c.lower() == data.lower()), None)
-    budget = {} if for_graphs else {"ipc": known.ipc}
-    row = preset(name, card, None if for_graphs else known.ipc, known.preset, gpu=device.type == "cuda")
+    text = _early(rest, "--ipc") or ""
+    ipc = None if for_graphs else int(text) if text.isdecimal() else 1 if name == "class_mean" else 10
+    budget = {} if for_graphs else {"ipc": ipc}
+    row = preset(name, card, ipc, cast(Any, _early(rest, "--preset") or "auto"), gpu=device.type == "cuda")
     value: Method = METHODS[name](**{**row.fields, **budget})
     defaults = twin(value)
     both = dataclasses.make_dataclass(
@@ -92,10 +83,36 @@ def _with_method(verb: str, options: type[Common], argv: Sequence[str]) -> tuple
         ],
         kw_only=True,
     )
-    what = (type(value).__doc__ or "").partition("\n\n    Attributes")[0]
+    what = (inspect.getdoc(type(value)) or "").partition("\n\nAttributes")[0]
+    if verb == "estimate" and name not in TRAJECTORY_METHODS:
+        what = f"{name} has no estimate; these have: {', '.join(TRAJECTORY_METHODS)}."
     parsed: Any = tyro.cli(both, args=rest, prog=f"ddistill {verb} {data} {name}", description=what)
     fields = {**budget, **changes(defaults, parsed.method)}
     return data, name, parsed.run, fields
+
+
+def _early(words: Sequence[str], option: str) -> str | None:
+    """The value of an option that decides on the defaults of others; whether it is a good one is said later."""
+    found = None
+    for word, after in zip(words, [*words[1:], None], strict=False):
+        if word == option:
+            found = after
+        elif word.startswith(f"{option}="):
+            found = word.partition("=")[2]
+    return found
+
+
+def _usage(verb: str) -> str:
+    """What comes before the options, where it is missing or something else stands there."""
+    images = [name for name in METHODS if name not in GRAPH_METHODS]
+    methods = f"{', '.join(images)}; for graphs {', '.join(GRAPH_METHODS)}"
+    return (
+        f"usage: ddistill {verb} DATA METHOD [options], in this order\n\n"
+        f"DATA: {', '.join(list_cards())} or imagefolder:PATH; of graphs {', '.join(list_cards('graphs'))}\n"
+        f"METHOD: {', '.join(TRAJECTORY_METHODS) if verb == 'estimate' else methods}\n\n"
+        f"`ddistill {verb} DATA METHOD --help` shows the options of the run and of the method, with the preset's "
+        "values as defaults."
+    )
 
 
 def _distill(argv: Sequence[str]) -> dict[str, Any]:
@@ -254,6 +271,8 @@ def _estimate(argv: Sequence[str]) -> dict[str, Any]:
 
 def _list(argv: Sequence[str]) -> dict[str, Any]:
     options = tyro.cli(ListOptions, args=argv, prog="ddistill list")
+    if options.cite and not options.method:
+        raise refuse("--cite", "given with a method", "none", "Try `ddistill list mtt --cite`.")
     if options.method:
         text = cite(options.method) if options.cite else describe(options.method)
         if not options.json:
@@ -300,15 +319,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv[:1] == ["--version"]:
         print(f"ddistill {dd.__version__}")
         return 0
-    if not argv or argv[0] in ("-h", "--help"):
+    if argv[:1] == ["help"]:
+        argv = [*argv[1:2], "--help"]
+    if not argv or argv[0] in HELP:
         verbs = "\n".join(f"  {name:<10}{text}" for name, (_, text) in VERBS.items())
         print(f"usage: ddistill VERB …\n\n{verbs}\n\n`ddistill VERB --help` shows its options; --version the version.")
         return 0 if argv else 2
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        if argv[0] not in VERBS:
-            raise unknown("verb", argv[0], VERBS)
-        answer = VERBS[argv[0]][0](argv[1:])
+        verb = find_name("verb", argv[0], VERBS, "The verb comes first." if argv[0].startswith("-") else "")
+        answer = VERBS[verb][0](argv[1:])
         if answer.pop("json"):
             print(dump_json(answer))
         return 0

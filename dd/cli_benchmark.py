@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import tyro
 
-from dd._options import Common
+from dd._options import Common, Data
 from dd.benchmarks import benchmark
 from dd.errors import refuse
 from dd.process import tune_process
@@ -44,7 +44,7 @@ class BenchmarkOptions(Common):
         workers: processes of one thread that share the work; by default one a core on a CPU.
     """
 
-    data: tyro.conf.Positional[str]
+    data: Data
     methods: tuple[str, ...] = ("all",)
     ipc: str = "10"
     budget_bytes: str = "2048"

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import tyro
 
-from dd._options import Common
+from dd._options import Common, Data
 from dd.downstream import continual, rank_architectures
 from dd.errors import unknown
 from dd.files import write_json
@@ -47,7 +47,7 @@ class MeasureOptions(Common):
     """
 
     path: tyro.conf.Positional[Path]
-    data: tyro.conf.Positional[str]
+    data: Data
     metrics: str = "calibration,neighbours"
     model: str | None = None
     repeats: int | None = None

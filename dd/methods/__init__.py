@@ -34,6 +34,9 @@ METHODS: Final[dict[str, Callable[..., Method]]] = {
 GRAPH_METHODS: Final = ("mirage",)
 """Methods for graphs; they have a budget in bytes and no `ipc`. All others are for images."""
 
+TRAJECTORY_METHODS: Final = ("mtt", "ftd", "ast", "tesla", "datm")
+"""Methods of one loop over expert trajectories; `dd.estimate` knows what they cost."""
+
 BASELINE_METHODS: Final = ("random", "class_mean", "herding", "k_center")
 """Sets of real images, or their means, that methods are compared with."""
 
@@ -64,6 +67,7 @@ __all__ = [
     "SRE2LPP",
     "Step",
     "TESLA",
+    "TRAJECTORY_METHODS",
     "TrajectoryMatching",
     "rebuild",
 ]
