@@ -243,7 +243,10 @@ class ImageBench:
     @lru_cache  # noqa: B019  # one value a budget
     def _base(self, ipc: int) -> tuple[TrainRecipe, bool]:
         """How baselines are trained and whether they are whitened: as the trajectory preset's sets of this budget."""
-        value: Any = self._named("mtt", ipc)
+        try:
+            value: Any = self._named("mtt", ipc)
+        except InputError as error:
+            raise InputError(f"Baselines, and the steps of every row, have the recipe of mtt. {error}") from error
         expert: ExpertRecipe = value.expert
         recipe = dataclasses.replace(
             value.train,
