@@ -285,7 +285,7 @@ def _kept(unit: Unit, model: str, request: Mapping[str, Any], settings: Settings
         differ = [k for k in request if dump_json((cell.get("request") or {}).get(k)) != dump_json(request[k])]
         raise InputError(
             f"`out` = {settings.out} holds {path.name} of another benchmark (other {', '.join(differ)}). "
-            "Name another folder, or give resume=False to replace it."
+            "Name another folder, or give resume=False (`--restart`) to replace it."
         )
     return cell
 

@@ -11,7 +11,7 @@ import tyro
 
 from dd._options import Common, Data
 from dd.downstream import continual, rank_architectures
-from dd.errors import unknown
+from dd.errors import find_name
 from dd.files import write_json
 from dd.measure import adversarial, calibration, membership, neighbours, open_bench, robustness
 
@@ -60,10 +60,7 @@ class MeasureOptions(Common):
 def run_measure(argv: Sequence[str]) -> dict[str, Any]:
     """The verb: prints a table a metric, or with `--json` gives `{format, measures: {metric: …}}`."""
     options = tyro.cli(MeasureOptions, args=argv, prog="ddistill measure")
-    names = [name.strip() for name in options.metrics.split(",") if name.strip()]
-    for name in names:
-        if name not in METRICS:
-            raise unknown("metric", name, METRICS)
+    names = [find_name("metric", name.strip(), METRICS) for name in options.metrics.split(",")]
     told, shared = {}, _shared(names, options)
     for name in names:
         given = {**_arguments(name, options), **(shared if name in ASKING else {})}

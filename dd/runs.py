@@ -65,7 +65,7 @@ class RunFolder:
             if dump_json(found.get("request")) != dump_json(self._request):
                 raise InputError(
                     f"`out` = {path} holds another run ({_difference(found.get('request'), self._request)}). "
-                    "Name another folder, or give resume=False to replace it."
+                    "Name another folder, or give resume=False (`--restart`) to replace it."
                 )
             self.finished = bool(found.get("finished")) and self.synthetic.exists()
             self._origin = found.get("origin", dict(origin))

@@ -109,6 +109,50 @@ def test_method_help_shows_its_fields(capsys: pytest.CaptureFixture[str]) -> Non
         assert option in text
 
 
+def test_help_and_capitals_in_odd_places(capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+    for words in (["distill", "--help"], ["Distill", "digits", "-h"], ["help", "distill"]):
+        with pytest.raises(SystemExit) as stop:
+            main(words)
+        assert stop.value.code == 0
+        told.append(capsys.readouterr().out)
+    assert told[0].startswith("usage: ddistill distill DATA METHOD [options], in this order")
+    assert told == [told[0]] * 3
+    with pytest.raises(SystemExit) as stop:
+        main(["distill", "--ipc", "1", "digits", "ftd"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == told[0]
+    assert main(["list", "SRe2L++", "--cite"]) == 0
+    assert "Dataset Distillation via Committee Voting" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--ipc=x"], ["--ipc", "x"], ["--ipc"]])
+def test_a_bad_budget_is_told_with_the_whole_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["distill", "digits", "mtt", *words])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "--ipc" in error
+    assert "ddistill distill digits mtt --help" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ("evaluate", ["PATH", "DATA"]),
+        ("buffer", ["DATA", "RECIPE"]),
+        ("measure", ["PATH", "DATA"]),
+        ("teach", ["DATA"]),
+    ],
+)
+def test_missing_words_have_names(words: str, names: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([words])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert [name for name in ("PATH", "DATA", "RECIPE", "STR") if f" {name} " in error] == names
+
+
 def test_version_and_no_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert re.match(r"ddistill \d", capsys.readouterr().out)
@@ -119,8 +163,19 @@ def test_version_and_no_verb(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        (["destill"], 2, "unknown verb 'destill'; known: benchmark, buffer"),
+        (["destill"], 2, "unknown verb 'destill'; known: benchmark, buffer, distill"),
+        (["--json", "list"], 2, "The verb comes first."),
         (["distill", "nope", "mtt"], 2, "nope"),
+        (["distill", "NCI2", "mirage"], 2, "Graphs: BACE, BBBP, DD, HIV, IMDB-BINARY, MUTAG, NCI1"),
+        (["distill", "digits", "mtt", "--preset=papr"], 2, "`preset` must be `auto`, `paper` or `cpu`; got 'papr'"),
+        (["distill", "digits", "mtt", "--device", "tpu7"], 2, "`device` must be a torch device"),
+        (["benchmark", "digits", "--methods", "random"], 2, "baselines are given as `baselines`"),
+        (
+            ["benchmark", "digits", "--preset", "paper"],
+            2,
+            "Baselines, and the steps of every row, have the recipe of mtt",
+        ),
+        (["list", "--cite"], 2, "Try `ddistill list mtt --cite`"),
         (["distill", "digits", "mtd"], 2, "unknown method 'mtd'; known: "),
         (["distill", "digits", "mtt", "--preset", "paper"], 2, "cifar10"),
         (["evaluate", "no/such/file", "digits"], 1, "no file no/such/file"),

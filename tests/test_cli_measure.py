@@ -111,3 +111,5 @@ def test_arguments_reach_the_metric(monkeypatch: pytest.MonkeyPatch, path: Path)
 def test_refusals(path: Path) -> None:
     with pytest.raises(InputError, match="unknown metric 'fid'; known: adversarial"):
         run_measure([str(path), "digits", "--metrics", "fid"])
+    with pytest.raises(InputError, match="unknown metric ''; known: adversarial"):
+        run_measure([str(path), "digits", "--metrics", ""])

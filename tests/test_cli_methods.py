@@ -113,6 +113,8 @@ def test_no_field_has_the_name_of_an_option(method: str) -> None:
     others = options_of(dd.benchmark, dd.buffer, dd.teach, BufferOptions, TeachOptions, EvaluateOptions)
     same = {"ipc", "budget_bytes", "lr", "steps", "experts", "snapshots"}
     assert fields_of(method) & others <= same
+    recipe = {field.name for field in dataclasses.fields(dd.TeacherRecipe)}
+    assert recipe & options_of(dd.teach) == set()  # this verb takes the fields of a recipe
 
 
 def test_the_side_in_pixels_is_not_the_number_of_voters(home: Path, store: Path) -> None:

@@ -14,6 +14,7 @@ from dd import presets
 from dd.data import Split
 from dd.evaluation.learners import NetworkPredictor
 from dd.files import read_json
+from dd.methods import rebuild
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts" / "records"))
@@ -74,6 +75,16 @@ def test_record_has_its_birth_certificate(path: Path) -> None:
         assert row["std"] is not None
         assert row["seconds"] > 0
     assert "/" not in str(record.get("method", {}).get("store", ""))
+
+
+def test_the_method_of_a_record_is_built_again_as_it_says() -> None:
+    told = [read_json(path).get("method") for path in (*RECORDS, *SETTINGS)]
+    cells = read_json(ROOT / "scripts" / "records" / "leaderboard-cifar10.json")["cells"]
+    told += [cell["request"].get("method") for cell in cells]
+    made = [(method, value) for method in told if method and (value := rebuild(method)) is not None]
+    assert len(made) > 50
+    for method, value in made:
+        assert method.items() <= {**value.describe(), "train": method["train"], "teacher": method["teacher"]}.items()
 
 
 def test_a_refusal_is_a_record_and_a_row_of_na(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
