@@ -15,6 +15,7 @@ from dd._home import home
 from dd._progress import Progress, announce, reporter
 from dd.data import Images
 from dd.data.graphs import Graphs
+from dd.data.items import digests
 from dd.errors import InputError, MissingError, find_name, refuse
 from dd.estimate import Estimate, estimate_matching
 from dd.evaluation import NetworkLearner, check_own, fit, fresh, origin
@@ -188,6 +189,7 @@ def _provenance(real: Images | Graphs, seed: int, protocol: Protocol, selector: 
         **drawn,
         "dataset": real.name,
         "data_sha256": real.fingerprint,
+        "training_items": digests(real.train, real.val),
         "protocol": protocol,
         "selection": selector.rule,
         "seed": seed,

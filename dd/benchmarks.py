@@ -28,6 +28,7 @@ from dd.process import tune_process
 from dd.resolve import Tier, load_real, resolve_device
 from dd.selection import Protocol as Rule
 from dd.shapes import check_whole
+from dd.unseen import refuse_trained
 
 
 def benchmark(
@@ -92,8 +93,8 @@ def benchmark(
         teachers are made once, and their seconds are counted where they were first needed.
 
     Raises:
-        InputError: data without test images, an unknown name, names given twice, or cells in `out` that were measured
-            by another protocol.
+        InputError: data without test images, or whose test items are its training items, an unknown name, names given
+            twice, or cells in `out` that were measured by another protocol.
     """
     tune_process(threads, allocator=False)
     settings = Settings(
@@ -111,6 +112,7 @@ def benchmark(
     )
     given: dict[str, Any] = {"root": root, "download": download, "size": size, "split": 0 if split is None else split}
     real = load_real(data, protocol, "evaluate", **given)
+    refuse_trained(real)
     if lr == "tuned" and real.val is None:
         raise refuse("lr", f"`recipe` or a number, since {real.name} has no validation split", "`tuned`")
     asked = [methods] if isinstance(methods, str | Method) else list(methods)

@@ -26,6 +26,7 @@ from dd.process import tune_process
 from dd.resolve import load_real, only_images, resolve_device
 from dd.seeding import child_seed
 from dd.synthetic import AnySet, ImageSet, SyntheticImages, TreeSummary
+from dd.unseen import standing, warn_trained
 
 BASELINES = ("random", "random_tuned", "class_mean", "random_labels", "hard")
 _DRAWS = 3
@@ -93,6 +94,9 @@ def evaluate(
 
     Raises:
         InputError: classes or shape differ from the data's, no test split, an unknown baseline.
+
+    Warns:
+        UserWarning: the test data are those that the set was made from; the report calls them training data.
     """
     tune_process(threads, allocator=False)
     if repeats < 1:
@@ -141,20 +145,21 @@ def _baselines_of(small: ImageSet, method: Recover | Infer | None, asked: Sequen
 def _report(judge: _Judge, small: ImageSet, path: Path | None, rows: Sequence[Row], notes: Sequence[str]) -> EvalReport:
     """The rows with the set's sizes; with `path`, the bytes of the file count."""
     name = str(small.method.get("name", "imported"))
+    seen = standing(small.provenance, judge.real)
     sizes = dict(small.nbytes._asdict())
     if path is not None and path.is_file():
         sizes["total"] = path.stat().st_size
         sizes["extras"] = sizes["total"] - sizes["images"] - sizes["labels"]
     return EvalReport(
         dataset=judge.real.name,
-        split="test",
-        protocol=str(small.provenance.get("protocol", "clean")),
+        split=seen.split,
+        protocol=seen.protocol,
         selection=str(small.provenance.get("selection", "unknown")),
         method=f"{name}, {len(small)} " + (f"canvases of {small.canvas}²" if small.canvas > 1 else "images"),
         rows=tuple(rows),
         bytes=sizes,
         origin=origin(judge.run.seed, judge.run.device),
-        notes=tuple(notes),
+        notes=(*seen.notes, *notes),
     )
 
 
@@ -169,7 +174,14 @@ def _split_of(small: TreeSummary, data: object, split: int | str | None) -> int 
 
 
 def match_data(small: ImageSet, real: Images, test: bool = True) -> ImageSet:
-    """The set with its transform ready, after comparing it with the data, which must have a `test` split."""
+    """The set with its transform ready, after comparing it with the data, which must have a `test` split.
+
+    Raises:
+        InputError: other classes or another shape, or no test split.
+
+    Warns:
+        UserWarning: the test images are those that the set was made from.
+    """
     real = only_images(real, "a set of images")
     if len(small.classes) != real.num_classes:
         k, way = len(small.classes), ""
@@ -182,6 +194,8 @@ def match_data(small: ImageSet, real: Images, test: bool = True) -> ImageSet:
         raise refuse("data", f"of images {list(own)}, like the set", list(shape), "Give `size=`.")
     if test and real.test is None:
         raise refuse("data", "with a test split", "none", "Give dd.Images(train=…, test=…) or a test Dataset.")
+    if test:
+        warn_trained(small.provenance, real)
     if small.transform is not None:
         return small
     if not len(real.train):

@@ -26,6 +26,7 @@ from dd.methods.mirage.transactions import Transactions, chunks, transactions
 from dd.seeding import child_seed
 from dd.synthetic import TreeSummary
 from dd.synthetic.match import Matcher
+from dd.unseen import standing, warn_trained
 
 NETWORKS: Final = ("random", "random_sum", "random_mean", "herding", "random_trees", "all_trees", "full")
 READERS: Final = ("naive_bayes", "tree_counts", "node_count", "edges_per_node")
@@ -298,6 +299,9 @@ def check_same_data(small: TreeSummary, real: Graphs) -> list[str]:
 
     Raises:
         InputError: other classes, features or directions, no test graphs, or the test graphs of another split.
+
+    Warns:
+        UserWarning: the test graphs are those that the summary was made from.
     """
     told = small.provenance
     if len(small.classes) != real.num_classes:
@@ -314,7 +318,8 @@ def check_same_data(small: TreeSummary, real: Graphs) -> list[str]:
     if told.get("dataset") == real.name and (told.get("split"), told.get("rule")) != (real.split, real.rule):
         was, now = (f"split {s} ({r})" for s, r in ((told.get("split"), told.get("rule")), (real.split, real.rule)))
         raise refuse("split", f"that of the summary, {was}", now, "Other splits hold its training graphs as tests.")
-    if told.get("data_sha256") not in (None, real.fingerprint):
+    warn_trained(told, real)
+    if not standing(told, real).trained and told.get("data_sha256") not in (None, real.fingerprint):
         return [
             "these are not the graphs that the summary was distilled from; nobody checked that the tests are unseen"
         ]
@@ -367,11 +372,12 @@ def evaluate_graphs(
     sizes = dict(small.nbytes._asdict())
     if path is not None and path.is_file():
         sizes["total"] = path.stat().st_size
-    notes += _coverage_notes(small)
+    seen = standing(small.provenance, real, f"test graphs of split {real.split}, {real.rule}")
+    notes = [*seen.notes, *notes, *_coverage_notes(small)]
     return EvalReport(
         dataset=real.name,
-        split=f"test graphs of split {real.split}, {real.rule}",
-        protocol=str(small.provenance.get("protocol", "clean")),
+        split=seen.split,
+        protocol=seen.protocol,
         selection=str(small.provenance.get("selection", "unknown")) + ", last step of training",
         method=f"{small.method.get('name', 'imported')}, {len(small)} patterns of depth {small.depth}",
         rows=tuple(rows),

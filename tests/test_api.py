@@ -42,7 +42,7 @@ class Odd(Dataset[tuple[torch.Tensor, int]]):
         generator = torch.Generator().manual_seed(0)
         self.labels = torch.arange(classes).repeat(per_class).tolist()
         base = torch.rand(classes, 3, *size, generator=generator)
-        noise = torch.rand(len(self.labels), 3, *size, generator=generator)
+        noise = torch.rand(len(self.labels), 3, *size, generator=generator.manual_seed(per_class))
         self.images = 0.7 * base[self.labels] + 0.3 * noise
 
     def __len__(self) -> int:
@@ -76,7 +76,7 @@ def test_users_own_dataset_of_odd_size_goes_through(tmp_path: Path) -> None:
 
 def test_image_folder_goes_through(tmp_path: Path) -> None:
     pixels = torch.rand(4, 6, 3, 12, 12, generator=torch.Generator().manual_seed(0))
-    for split, part in (("train", pixels), ("test", pixels[:, :2])):
+    for split, part in (("train", pixels[:, :4]), ("test", pixels[:, 4:])):
         for k, images in enumerate(part):
             folder = tmp_path / "pets" / split / f"class{k}"
             folder.mkdir(parents=True)

@@ -128,7 +128,9 @@ def test_steps_and_lr_replace_those_of_the_recipe(small: TreeSummary, real: Grap
 
 def test_notes_say_what_is_covered(small: TreeSummary, real: Graphs) -> None:
     report = evaluate(small, real)
-    assert report.notes == (f"{100 * small.figures['coverage']:.1f} % of the training nodes have a kept tree",)
+    assert real.twins is not None
+    covered = f"{100 * small.figures['coverage']:.1f} % of the training nodes have a kept tree"
+    assert report.notes == (*real.twins.told("graphs"), covered)
     bare = {**small.figures, "patterns_by_class": [len(small), 0]}
     assert "no pattern of class c1" in evaluate(dataclasses.replace(small, figures=bare), real).notes
     assert report.method == f"mirage, {len(small)} patterns of depth 1"

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from dd.data.checks import image_values, label_value, label_values, unread
+from dd.data.items import image_items
 from dd.data.layout import channels_first, check_layout, images_of, tensor_of
 from dd.data.pictures import picture
 from dd.data.resize import as_float, fit, fit_all, parse_size, rule
@@ -156,13 +157,14 @@ def _from_dataset(items: Items, limit: int, workers: int) -> Split:
 
 def _lazily(items: Items, n: int, workers: int) -> LazySplit:
     """Read everything once for labels, checks and hashes, keep no pixels."""
-    first, keys, labels = items[0], [], torch.empty(n, dtype=torch.int64)
+    first, keys, labels, hashed = items[0], [], torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.int64)
     for i in range(n):
         image, labels[i] = items.pair(i)
         items.same_shape(image, i, first)
         keys.append(hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()[:32])
+        hashed[i] = image_items(image[None])[0]
     c, h, w = first.shape
-    return LazySplit(items, labels, (c, h, w), keys, rule(items.size, items.aspect), workers)
+    return LazySplit(items, labels, (c, h, w), keys, rule(items.size, items.aspect), workers, hashed)
 
 
 @final

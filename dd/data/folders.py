@@ -18,6 +18,7 @@ from torch import Tensor
 from dd.data.card import Card
 from dd.data.checks import some
 from dd.data.hashes import file_hashes
+from dd.data.items import text_items
 from dd.data.pictures import RULE, UNREADABLE, picture, shown_size, unreadable
 from dd.data.resize import fit, rule
 from dd.data.splits import LazySplit, Split, TensorSplit, read_rows
@@ -213,7 +214,7 @@ def split_files(
         labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
         files = Files(tree.base, [name for name, _ in samples], (h, w), aspect)
         if not in_memory:
-            return LazySplit(files, labels, (3, h, w), keys, words, workers)
+            return LazySplit(files, labels, (3, h, w), keys, words, workers, text_items(keys))
         return TensorSplit(read_rows(files, torch.arange(len(files)), (3, h, w), workers), labels, keys, words)
 
     start, made = 0, list[Split | None]()

@@ -20,6 +20,7 @@ from dd.data.graph_molecules import card_source, molecule_source, table_source
 from dd.data.graph_sources import Source, find_graphs, tu_graphs
 from dd.data.graph_splits import Rows, check_split, held_out_rows, published_rows, random_rows
 from dd.data.graphs import Graphs, GraphSplit
+from dd.data.items import warn_twins
 from dd.data.kinds import SMILES
 from dd.data.load import ROLES
 from dd.errors import refuse
@@ -67,6 +68,10 @@ def load_graphs(
             without training graphs, no edges, labels that are not 0 … K−1, NaN, symmetric and asymmetric graphs mixed.
         MissingError: files that are not there; the message shows the layout and whether `download` fetches them.
         DamagedError: files that cannot be read; the message names them.
+
+    Warns:
+        UserWarning: of data of one's own: test graphs that look like training graphs, and graphs under more than one
+            class, counted; see `items.graph_items`. Cards are as published; `dd.evaluate` notes what they have.
     """
     if role not in ROLES:
         raise refuse("role", "'distill' or 'evaluate'", repr(role))
@@ -84,6 +89,8 @@ def load_graphs(
     else:
         graphs = _from_user(data, split, classes, role)
     _check(graphs, role)
+    if not isinstance(data, Graphs) and (not isinstance(data, str) or data.startswith(SMILES)):
+        warn_twins(graphs.twins, "graphs")
     wanted = graphs.directed or None if directed is None else directed
     graphs = replace(graphs, directed=orientation(parts_of(graphs), wanted))
     return graphs if bins is None else _binned(graphs, bins)
@@ -132,6 +139,7 @@ def smiles_graphs(
     source = molecule_source(smiles, labels, scaffold=rule == "scaffold", chirality=chirality, workers=workers)
     rows = source.rows or random_rows(len(source.graphs), split)
     graphs = source.graphs_in(rows, _class_names(classes, source.graphs), name, split, rule)
+    warn_twins(graphs.twins, "graphs")
     return load_graphs(graphs, directed=False)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dd.data.graph_bins import Bins
+from dd.data.items import Twins, graph_items, twins
 from dd.errors import refuse
 
 
@@ -63,6 +64,11 @@ class GraphSplit:
     def degree(self) -> Tensor:
         """Edges into each node, int64 `[V]`."""
         return torch.bincount(self.edge_index[1], minlength=self.num_nodes)
+
+    @cached_property
+    def items(self) -> Tensor:
+        """A 64-bit hash of each graph, the same for isomorphic ones, int64 `[N]`; see `graph_items`."""
+        return graph_items(self.x, self.edge_index, self.edge_attr, self.graph, len(self))
 
     def subset(self, rows: Tensor) -> GraphSplit:
         """The graphs `rows` (int64 `[n]`), in that order."""
@@ -190,6 +196,11 @@ class Graphs:
                 sums.update(f"{tensor.dtype} {list(tensor.shape)}".encode())
                 sums.update(tensor.contiguous().numpy().tobytes())
         return sums.hexdigest()
+
+    @cached_property
+    def twins(self) -> Twins | None:
+        """How many graphs are there twice."""
+        return twins(self.train, self.val, self.test)
 
     def all_train(self) -> Graphs:
         """The same: a graph split is fixed by its rule, whatever the protocol."""

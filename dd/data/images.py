@@ -16,6 +16,7 @@ from dd import seeding
 from dd.data.card import Card
 from dd.data.checks import RENUMBER, every_class, label_range, name_of, some
 from dd.data.custom import as_split, is_pair
+from dd.data.items import Twins, twins, warn_twins
 from dd.data.resize import check_aspect, parse_size
 from dd.data.splits import (
     JoinedSplit,
@@ -62,6 +63,10 @@ class Images:
         InputError: anything that could not be trained on: an empty set, one class, a class without images, labels that
             are not 0 … K−1, unequal shapes, arrays whose channels cannot be told, NaN, images that are all the same
             constant.
+
+    Warns:
+        UserWarning: test images that are also training images, and images under more than one class, counted;
+            not where the splits are `Split`s already.
     """
 
     name: str
@@ -110,6 +115,8 @@ class Images:
         for key, value in values.items():
             object.__setattr__(self, key, value)
         self._check()
+        if any(data is not None and data is not splits[key] for key, data in (("train", train), ("test", test))):
+            warn_twins(self.twins, "images")
 
     def __repr__(self) -> str:
         sizes = {"train": self.train, "val": self.val, "test": self.test}
@@ -166,6 +173,11 @@ class Images:
         if self.card is None and self._constants is not None:
             total.update(f" {self.mean} {self.std}".encode())
         return total.hexdigest()
+
+    @cached_property
+    def twins(self) -> Twins | None:
+        """How many images are there twice; `None` where their content is not known."""
+        return twins(self.train, self.val, self.test)
 
     def class_index(self, k: int) -> Tensor:
         """Rows of train that belong to class k, int64, ascending."""

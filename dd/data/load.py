@@ -13,6 +13,7 @@ from dd.data.card import list_cards, load_card
 from dd.data.custom import FORMS, LIMIT, as_split
 from dd.data.folders import index_imagefolder, split_files
 from dd.data.images import Images, class_names, hold_out
+from dd.data.items import warn_twins
 from dd.data.resize import check_aspect, parse_size
 from dd.data.sources import load_splits
 from dd.data.splits import TensorSplit, usable_cpus
@@ -59,6 +60,10 @@ def load_images(
         MissingError: files that are not there; the message shows the layout and whether `download` fetches
             them.
         DamagedError: files that cannot be read; the message names them.
+
+    Warns:
+        UserWarning: of data of one's own: test images that are also training images, and images under more than
+            one class, counted. Cards are as published; `dd.evaluate` notes what they have.
     """
     if role not in ROLES:
         raise refuse("role", "'distill' or 'evaluate'", repr(role))
@@ -72,6 +77,7 @@ def load_images(
         raise refuse("root", "left out unless `data` is the name of a card", repr(os.fspath(root)))
     if isinstance(data, str) and data.startswith(FOLDER):
         images = _from_folder(data.removeprefix(FOLDER), pair, aspect, limit, readers)
+        warn_twins(images.twins, "images")
     elif isinstance(data, str):
         images = _from_card(data, pair, root, download, aspect, limit, readers)
     elif isinstance(data, Images):
@@ -82,6 +88,7 @@ def load_images(
             )
     else:
         images = _from_user(data, role, pair, classes, aspect, limit, workers or 0, layout)
+        warn_twins(images.twins, "images")
     if role == "evaluate" and images.test is None:
         raise refuse("data", "a set with test images", repr(images), "Give `dd.Images(train=…, test=…)`.")
     return hold_out(images)

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from dd import seeding
 from dd.data.checks import range_hint
+from dd.data.items import image_items
 from dd.data.resize import as_float
 from dd.errors import DDError, refuse
 from dd.shapes import check, check_finite
@@ -42,6 +43,10 @@ class Split(Protocol):
     @property
     def fingerprint(self) -> str:
         """sha256 hex of the content: of pixels and labels, or of keys that stand for the pixels."""
+
+    @property
+    def items(self) -> Tensor | None:
+        """A 64-bit hash of the content of each image, int64 `[N]`; `None` where the content is not known."""
 
     def pixels(self, index: Index = None) -> Tensor:
         """A fresh float32 `[n, C, H, W]` in [0, 1] on the CPU, in the order asked for; all rows for None."""
@@ -81,6 +86,7 @@ class TensorSplit:
         self._keys = keys
         self._rule = rule
         self._fingerprint: str | None = None
+        self._hashed: list[Tensor] = []  # hashes of all stored images, made once for a split and its subsets
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -113,6 +119,13 @@ class TensorSplit:
             else:
                 self._fingerprint = self._hash_pixels()
         return self._fingerprint
+
+    @property
+    def items(self) -> Tensor:
+        """A 64-bit hash of the pixels of each image, int64 `[N]`."""
+        if not self._hashed:
+            self._hashed.append(image_items(self._images))
+        return self._hashed[0] if self._rows is None else self._hashed[0][self._rows]
 
     def pixels(self, index: Index = None) -> Tensor:
         """Float32 `[n, C, H, W]` in [0, 1]."""
@@ -151,6 +164,7 @@ class LazySplit:
         keys: a hash of each image, or of its file, for the fingerprint.
         rule: how items become pixels, for the fingerprint.
         workers: processes that read; 0 reads in this one. The order of rows does not depend on it.
+        items: a 64-bit hash of the content of each image, int64 `[N]`, where somebody has read it.
     """
 
     def __init__(
@@ -161,6 +175,7 @@ class LazySplit:
         keys: Sequence[str],
         rule: str = "",
         workers: int = 0,
+        items: Tensor | None = None,
     ) -> None:
         check(labels, "labels", "N", N=len(keys))
         self._dataset = dataset
@@ -170,6 +185,7 @@ class LazySplit:
         self._keys = keys
         self._rule = rule
         self._workers = workers
+        self._items = items
         self._fingerprint: str | None = None
 
     def __len__(self) -> int:
@@ -194,6 +210,11 @@ class LazySplit:
         if self._fingerprint is None:
             self._fingerprint = _hash_keys(self._keys, self._rows, self._labels, self._shape, self._rule)
         return self._fingerprint
+
+    @property
+    def items(self) -> Tensor | None:
+        """A 64-bit hash of the content of each image, int64 `[N]`; `None` where nobody has read it."""
+        return None if self._items is None else self._items[self._rows]
 
     def pixels(self, index: Index = None) -> Tensor:
         """Float32 `[n, C, H, W]` in [0, 1]; ask for a few thousand rows at a time.
@@ -241,6 +262,12 @@ class JoinedSplit:
         total = hashlib.sha256("+".join(part.fingerprint for part in self._parts).encode())
         total.update(self._rows.numpy().tobytes())
         return total.hexdigest()
+
+    @property
+    def items(self) -> Tensor | None:
+        """Those of the two, int64 `[N]`; `None` where one of them does not know its own."""
+        first, second = (part.items for part in self._parts)
+        return None if first is None or second is None else torch.cat([first, second])[self._rows]
 
     def pixels(self, index: Index = None) -> Tensor:
         """Float32 `[n, C, H, W]` in [0, 1]."""

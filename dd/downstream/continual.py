@@ -265,6 +265,11 @@ class Renumbered:
         labels = self._labels.numpy().tobytes()
         return hashlib.sha256(self._split.fingerprint.encode() + labels).hexdigest()
 
+    @property
+    def items(self) -> Tensor | None:
+        """Those of the images."""
+        return self._split.items
+
     def pixels(self, index: Index = None) -> Tensor:
         """Float32 `[n, C, H, W]` in [0, 1]."""
         return self._split.pixels(index)

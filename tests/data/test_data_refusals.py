@@ -54,7 +54,7 @@ def test_val_depends_on_the_data_alone() -> None:
 
 def test_own_val_is_kept() -> None:
     x, y = pixels(), labels()
-    images = load_images(Images(train=(x, y), val=(x[:8].flip(0), y[:8].flip(0)), test=Items(x, y), name="mine"))
+    images = load_images(Images(train=(x, y), val=(x[:8].flip(0), y[:8].flip(0)), test=Items(255 - x, y), name="mine"))
     assert images.name == "mine"
     assert (len(images.train), len(images.val or ()), len(images.test or ())) == (40, 8, 40)
     whole = images.all_train().train

@@ -12,7 +12,7 @@ from reference.training import sgd
 from torch import Tensor, nn
 
 import dd
-from dd.data import Split
+from dd.data import Split, TensorSplit
 from dd.errors import DivergedError, InputError
 from dd.evaluation import NetworkLearner, accuracy, fit, fresh, loop, model_name
 from dd.models import build
@@ -151,7 +151,7 @@ def test_accuracy_counts_every_image_once_after_the_transform(count: int) -> Non
     pixels = torch.zeros(count + 2, 1, 2, 2, dtype=torch.uint8)
     pixels[::3] = 200  # 0.78, and 0.28 after the second transform
     labels = torch.arange(count + 2) % 2
-    split: Split = dd.Images(train=(pixels, labels)).train.subset(torch.arange(count))
+    split: Split = TensorSplit(pixels, labels).subset(torch.arange(count))
     right = sum(int(labels[i] == (i % 3 == 0)) for i in range(count)) / count
     assert accuracy(Fixed().train(), split, IDENTITY, CPU) == right
     dark = sum(int(labels[i] == 0) for i in range(count)) / count

@@ -26,7 +26,7 @@ def tree(base: Path, splits: dict[str, int], classes: tuple[str, ...] = ("cat", 
             for i in range(n):
                 paint(
                     base / split / name / f"{i}.png",
-                    seed=100 * k + i,
+                    seed=100 * k + i + 1000 * (split == "test"),
                 )
     return base
 

@@ -1,0 +1,188 @@
+"""A number an item, equal where items are: what tells training items among test items, and one item in two classes.
+
+Images are equal where their pixels are. Graphs are where they look so to six rounds of messages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ROUNDS: Final = 6
+"""Rounds of colour refinement."""
+
+
+class Labelled(Protocol):
+    """A split of images or of graphs."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def labels(self) -> Tensor:
+        """Classes, int64 `[N]`."""
+
+    @property
+    def items(self) -> Tensor | None:
+        """A 64-bit hash of each item, int64 `[N]`; `None` where the content is not known."""
+
+
+class Twins(NamedTuple):
+    """How many items of a data set are there twice.
+
+    Attributes:
+        test: test items.
+        shared: how many of them are also training items, those held out for validation included.
+        all_train: whether every training item is among the test items.
+        ambiguous: different items that stand under more than one class, in whatever split.
+    """
+
+    test: int
+    shared: int
+    all_train: bool
+    ambiguous: int
+
+    @property
+    def trained(self) -> bool:
+        """Whether the test items are the training items: all of them are, or all training items are among them."""
+        return self.test > 0 and (self.shared == self.test or self.all_train)
+
+    def told(self, kind: str) -> list[str]:
+        """What there is, as sentences without a full stop, about `kind`: "images" or "graphs"."""
+        lines, how = [], f", as {ROUNDS} rounds of messages see them" if kind == "graphs" else ""
+        if self.shared:
+            lines.append(f"{self.shared:,} of {self.test:,} test {kind} are also among the training {kind}{how}")
+        if self.ambiguous:
+            lines.append(f"{kind} under more than one class{how}: {self.ambiguous:,}")
+        return lines
+
+
+def twins(train: Labelled, val: Labelled | None, test: Labelled | None) -> Twins | None:
+    """What the splits of a data set have in common; `None` where the content of a split is not known."""
+    seen = [part for part in (train, val) if part is not None]
+    parts = [(part.items, part.labels) for part in (*seen, *([] if test is None else [test]))]
+    items = [found for found, _ in parts if found is not None]
+    if len(items) < len(parts):
+        return None
+    trained = torch.cat(items[: len(seen)])
+    tested = items[-1] if test is not None else trained[:0]
+    ids = torch.unique(torch.cat(items), return_inverse=True)[1]
+    pairs = torch.unique(torch.stack([ids, torch.cat([labels for _, labels in parts])]), dim=1)
+    return Twins(
+        test=len(tested),
+        shared=int(torch.isin(tested, trained).sum()),
+        all_train=bool(len(trained)) and bool(torch.isin(trained, tested).all()),
+        ambiguous=int((torch.bincount(pairs[0]) > 1).sum()) if len(ids) else 0,
+    )
+
+
+def warn_twins(found: Twins | None, kind: str) -> None:
+    """Tell the owner of data, once a load, how many of the `kind` are there twice."""
+    lines = [] if found is None else found.told(kind)
+    if lines:
+        way_out = "Remove them from one side, or read the scores with that in mind"
+        warnings.warn(f"{'; '.join(lines)}. {way_out}.", stacklevel=3)
+
+
+def digests(train: Labelled, val: Labelled | None) -> list[str]:
+    """16 hex digits for the training items, and for these with those held out; in whatever order they come.
+
+    Both, since nobody knows whether what is called training data later has the held-out items with it.
+    """
+    found = [part.items for part in (train, val) if part is not None]
+    items = [part for part in found if part is not None]
+    if len(items) < len(found):
+        return []
+    return [digest(*items[:count]) for count in range(1, len(items) + 1)]
+
+
+def digest(*items: Tensor) -> str:
+    """16 hex digits for a collection of items, whatever their order.
+
+    Args:
+        items: int64 `[N]` each, the parts of the collection.
+    """
+    return hashlib.sha256(torch.cat(items).sort().values.numpy().tobytes()).hexdigest()[:16]
+
+
+def image_items(images: Tensor) -> Tensor:
+    """A 64-bit hash of the pixels of each image, int64 `[N]`.
+
+    Args:
+        images: `[N, C, H, W]`, uint8 or float32 in [0, 1]; a float image of k/255 has the number of its uint8 form.
+    """
+    shape = str(tuple(images.shape[1:])).encode()
+    return _numbers(hashlib.blake2b(image, digest_size=8, key=shape).digest() for image in _contents(images))
+
+
+def text_items(texts: Iterable[str]) -> Tensor:
+    """A 64-bit hash of each text, such as the checksum of a file, int64 `[N]`."""
+    return _numbers(hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest() for text in texts)
+
+
+def graph_items(x: Tensor, edge_index: Tensor, edge_attr: Tensor, graph: Tensor, count: int) -> Tensor:
+    """A 64-bit hash of each graph by colour refinement (Weisfeiler and Leman), int64 `[N]`.
+
+    Isomorphic graphs have the same number. Others have it too where nodes of the same features see the same
+    neighbourhoods up to six edges away: no network of six rounds of messages tells these apart.
+
+    Args:
+        x: node features `[V, F]`, integers or floats.
+        edge_index: int64 `[2, E]`.
+        edge_attr: edge features `[E, B]`.
+        graph: graph of each node, int64 `[V]`.
+        count: N.
+    """
+    source, target = edge_index
+    colour, bond = _folded(x), _folded(edge_attr)
+    ahead, back = _mixed(bond + 1), _mixed(bond + 2)
+    for _ in range(ROUNDS):
+        seen = torch.zeros_like(colour).index_add_(0, target, _mixed(colour[source] ^ ahead))
+        seen.index_add_(0, source, _mixed(colour[target] ^ back))
+        colour = _mixed(_mixed(colour) + seen)
+    return _mixed(torch.zeros(count, dtype=torch.int64).index_add_(0, graph, _mixed(colour)))
+
+
+def _contents(images: Tensor) -> Iterator[bytes | memoryview]:
+    """The bytes of each image, in the uint8 form where it has one."""
+    if images.dtype == torch.uint8:
+        yield from (memoryview(image.reshape(-1)) for image in images.contiguous().numpy())
+        return
+    for image in images.contiguous():
+        whole = (image * 255).round().to(torch.uint8)
+        yield (whole if torch.equal(whole.to(torch.float32) / 255, image) else image).numpy().tobytes()
+
+
+def _numbers(hashes: Iterable[bytes]) -> Tensor:
+    return torch.from_numpy(np.frombuffer(b"".join(hashes), dtype="<i8").astype(np.int64))
+
+
+def _folded(features: Tensor) -> Tensor:
+    """One int64 for each row of features, `[n, F]` → `[n]`."""
+    values = (features + 0.0).view(torch.int32) if features.is_floating_point() else features  # -0.0 is 0.0
+    folded = torch.full((len(features),), features.shape[1], dtype=torch.int64)
+    for column in values.unbind(1):
+        folded = _mixed(folded ^ _mixed(column.to(torch.int64)))
+    return folded
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """The finaliser of SplitMix64, a bijection of 64-bit numbers; int64 arithmetic wraps."""
+    x = x + _signed(0x9E3779B97F4A7C15)
+    x = (x ^ _shifted(x, 30)) * _signed(0xBF58476D1CE4E5B9)
+    x = (x ^ _shifted(x, 27)) * _signed(0x94D049BB133111EB)
+    return x ^ _shifted(x, 31)
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """Shifted to the right, zeros coming in at the top."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(x: int) -> int:
+    return x - (1 << 64) if x >= 1 << 63 else x
