@@ -153,7 +153,7 @@ class EvaluateOptions(Common):
         out: also write the report here, as JSON.
         split: of graphs: the one of the summary by default.
         compile: train ConvNets by a compiled pass, faster for long evaluations.
-        metric: of graphs: `auroc` or `accuracy`; by default AUROC for two classes and accuracy for more.
+        metric: `accuracy`, `balanced_accuracy` or `auroc`; by default accuracy, and AUROC for graphs of two classes.
         early_stop: of graphs: also the same trainings stopped where the validation graphs score best.
     """
 

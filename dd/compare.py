@@ -19,6 +19,8 @@ from dd.data import Images
 from dd.errors import InputError, refuse, unknown
 from dd.evaluation import EvalReport, NetworkLearner, Row, Scorer, model_name, origin, tune_lr
 from dd.evaluation.fast import CompiledForward, Forward, plain_forward
+from dd.evaluation.report import no_better, support_of
+from dd.evaluation.scores import Figures, check_metric
 from dd.methods import METHODS, Infer, Recover, Run, rebuild
 from dd.methods.panel import Member
 from dd.models import Model, ModelSpec
@@ -82,8 +84,9 @@ def evaluate(
         device, threads, progress, root, download, size: as in `dd.distill`.
         split: of graphs: `None` is the one of the summary; another one of the same data is refused. Of a summary whose
             test graphs were given, a bare list is all test graphs.
-        metric: of graphs: `auroc` (of several classes the mean of one against the rest) or `accuracy`; `None` is AUROC
-            for two classes and accuracy for more.
+        metric: of the rows, and of tuning: `accuracy`, `balanced_accuracy` (mean recall over classes) or `auroc` (of
+            several classes the mean of one against the rest); `None` is accuracy, and of graphs of two classes AUROC.
+            A row has the others beside it, and the recall of every class.
         early_stop: of graphs: rows of the same trainings stopped where the validation graphs score best. They use the
             labels of all validation graphs.
         compile: of images: ConvNets are trained by a compiled pass, two to three times as fast on a CPU after up to 80
@@ -113,8 +116,8 @@ def evaluate(
         real = load_real(data, role="evaluate", split=_split_of(loaded, data, split), **source)
         return evaluate_graphs(loaded, real, models, baselines, run, path, **options)  # type: ignore[arg-type]
     assert isinstance(loaded, ImageSet)
-    for argument, value in (("metric", metric), ("split", split), ("early_stop", early_stop or None)):
-        if value not in (None, "accuracy"):
+    for argument, value in (("split", split), ("early_stop", early_stop or None)):
+        if value is not None:
             raise refuse(argument, "left out for images", repr(value))
     method = rebuild(loaded.method, committee)
     rows_beside = _baselines_of(loaded, method, baselines)
@@ -126,7 +129,7 @@ def evaluate(
         progress=reporter("evaluate", progress),
     )
     forward = CompiledForward() if compile else plain_forward
-    judge = _Judge(match_data(loaded, real), real, repeats, run, method, forward)
+    judge = _Judge(match_data(loaded, real), real, repeats, run, method, forward, metric or "accuracy")
     wanted = list(models) if isinstance(models, Sequence) and not isinstance(models, str) else [models]
     return _report(judge, loaded, path, *judge.table(wanted, steps, lr, rows_beside))
 
@@ -146,6 +149,7 @@ def _report(judge: _Judge, small: ImageSet, path: Path | None, rows: Sequence[Ro
     """The rows with the set's sizes; with `path`, the bytes of the file count."""
     name = str(small.method.get("name", "imported"))
     seen = standing(small.provenance, judge.real)
+    support = support_of(judge.real.classes, judge.scorer.split.labels)
     sizes = dict(small.nbytes._asdict())
     if path is not None and path.is_file():
         sizes["total"] = path.stat().st_size
@@ -159,7 +163,8 @@ def _report(judge: _Judge, small: ImageSet, path: Path | None, rows: Sequence[Ro
         rows=tuple(rows),
         bytes=sizes,
         origin=origin(judge.run.seed, judge.run.device),
-        notes=(*seen.notes, *notes),
+        notes=(*seen.notes, *no_better(rows, list(support.values())), *notes),
+        support=support,
     )
 
 
@@ -214,6 +219,11 @@ class _Judge:
     method: Recover | Infer | None
     """The set's own, where its labels are of teachers that can be found again."""
     forward: Forward = plain_forward
+    metric: str = "accuracy"
+
+    def __post_init__(self) -> None:
+        assert self.real.test is not None
+        check_metric(self.metric, self.real.test.labels, self.real.num_classes)
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -249,17 +259,19 @@ class _Judge:
         if tuned:
             if self.real.val is None:
                 raise refuse("lr", "`recipe` or a number, since this data holds out no validation split", "tuned")
-            learner = tune_lr(learner, draws[0], self.real.val, child_seed(self.run.seed, "tune"))
+            seed = child_seed(self.run.seed, "tune")
+            learner = tune_lr(learner, draws[0], self.real.val, seed, metric=self.metric)
         each = self.repeats if len(draws) == 1 else max(2, -(-self.repeats // len(draws)))
-        values: list[float] = []
+        found: list[Figures] = []
         for d, draw in enumerate(draws):
             seeds = [child_seed(self.run.seed, "evaluate", d, r) for r in range(each)]
-            values += learner.scores(draw, seeds, self.scorer)
+            found += learner.figures(draw, seeds, self.scorer, self.metric)
         recipe = learner.recipe(draws[0])
-        return Row(
+        return Row.of(
+            found,
+            self.metric,
             set=label,
             model=model_name(learner.model, draws[0]),
-            values=tuple(values),
             steps=recipe.steps,
             lr=recipe.lr,
             seconds=time.monotonic() - start,

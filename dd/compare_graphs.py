@@ -15,9 +15,10 @@ from torch import Tensor
 
 from dd.data.graphs import Graphs, GraphSplit
 from dd.errors import DivergedError, refuse, unknown
-from dd.evaluation import EvalReport, Row, origin
-from dd.evaluation.scores import METRICS
-from dd.evaluation.trees import LR_GRID, AnyGraphModel, GraphLearner, NaiveBayesLearner, TreeLearner, given_lr
+from dd.evaluation import EvalReport, GraphLearner, GraphPredictor, NaiveBayesLearner, Row, TreeLearner, origin
+from dd.evaluation.report import no_better, support_of
+from dd.evaluation.scores import Figures, check_metric, figures
+from dd.evaluation.trees import LR_GRID, AnyGraphModel, given_lr
 from dd.methods import Run
 from dd.methods.mirage.baselines import graph_bytes, herding, random_graphs, random_trees
 from dd.methods.mirage.build import Entry, build, leaf_degrees, whole_graph
@@ -45,7 +46,7 @@ class GraphJudge:
         real: the data with its test graphs.
         repeats: fresh networks a row (of random graphs and trees: for each of two draws half as many, at least one).
         run: seed, device, progress.
-        metric: `auroc` or `accuracy`.
+        metric: of `METRICS`.
         steps, lr: replace those of the recipe; `tuned` is, for each row and model alike, that of `LR_GRID` whose
             network (of the first draw, by a stream of its own) scores best on the validation graphs at its last step.
         early_stop: rows of the same trainings, stopped where the validation graphs score best, beside them.
@@ -61,8 +62,7 @@ class GraphJudge:
     early_stop: bool = False
 
     def __post_init__(self) -> None:
-        if self.metric not in METRICS:
-            raise unknown("metric", self.metric, METRICS)
+        check_metric(self.metric, self._test.labels, self.real.num_classes)
         if self.lr == "tuned" and self.real.val is None:
             raise refuse("lr", "`recipe` or a number, since this data has no validation graphs", "tuned")
         if self.early_stop and self.real.val is None:
@@ -122,24 +122,20 @@ class GraphJudge:
         last, best = [], []
         for fit in self._fits(label, learner, own):
             predictor = fit()
-            last.append(predictor.score(self._test, self.metric))
+            last.append(self._figures(predictor))
             if predictor.best is not None:
-                best.append(predictor.best.score(self._test, self.metric))
+                best.append(self._figures(predictor.best))
         seconds = time.monotonic() - start
         text = learner.name(self.small)
         if label.endswith(("_sum", "_mean")):
             text += f", {label.rpartition('_')[2]} pooling"
-        for suffix, values in (("", last), (", early stop", best)):
-            if values:
-                yield Row(
-                    set=label + suffix,
-                    model=text,
-                    values=tuple(values),
-                    steps=recipe.steps,
-                    lr=recipe.lr,
-                    seconds=seconds,
-                    metric=self.metric,
-                )
+        for suffix, found in (("", last), (", early stop", best)):
+            if found:
+                told = {"set": label + suffix, "model": text, "steps": recipe.steps, "lr": recipe.lr}
+                yield Row.of(found, self.metric, **told, seconds=seconds)
+
+    def _figures(self, predictor: GraphPredictor) -> Figures:
+        return figures(predictor.scores(self._test), self._test.labels, self.metric)
 
     def _tuned(self, label: str, learner: TreeLearner, own: bool) -> TreeLearner:
         """The learner with the step size that `lr` says.
@@ -237,10 +233,10 @@ class GraphJudge:
             scores = self._regression()
         else:
             scores = self._feature(label)
-        value = METRICS[self.metric](scores, self._test.labels)
+        found = figures(scores, self._test.labels, self.metric)
         name = {"naive_bayes": "supports of the summary", "tree_counts": "logistic regression"}.get(label, "one number")
         seconds = time.monotonic() - start
-        return Row(set=label, model=name, values=(value,), steps=0, lr=0.0, seconds=seconds, metric=self.metric)
+        return Row.of([found], self.metric, set=label, model=name, steps=0, lr=0.0, seconds=seconds)
 
     def _regression(self) -> Tensor:
         """Logistic regression on the counts of all trees of all training graphs, log(1 + count)."""
@@ -319,11 +315,9 @@ def check_same_data(small: TreeSummary, real: Graphs) -> list[str]:
         was, now = (f"split {s} ({r})" for s, r in ((told.get("split"), told.get("rule")), (real.split, real.rule)))
         raise refuse("split", f"that of the summary, {was}", now, "Other splits hold its training graphs as tests.")
     warn_trained(told, real)
-    if not standing(told, real).trained and told.get("data_sha256") not in (None, real.fingerprint):
-        return [
-            "these are not the graphs that the summary was distilled from; nobody checked that the tests are unseen"
-        ]
-    return []
+    known = standing(told, real).trained or told.get("data_sha256") in (None, real.fingerprint)
+    other = "these are not the graphs that the summary was distilled from; nobody checked that the tests are unseen"
+    return [] if known else [other]
 
 
 def evaluate_graphs(
@@ -373,7 +367,8 @@ def evaluate_graphs(
     if path is not None and path.is_file():
         sizes["total"] = path.stat().st_size
     seen = standing(small.provenance, real, f"test graphs of split {real.split}, {real.rule}")
-    notes = [*seen.notes, *notes, *_coverage_notes(small)]
+    support = support_of(real.classes, real.test.labels)
+    notes = [*seen.notes, *no_better(rows, list(support.values())), *notes, *_coverage_notes(small)]
     return EvalReport(
         dataset=real.name,
         split=seen.split,
@@ -384,6 +379,7 @@ def evaluate_graphs(
         bytes=sizes,
         origin=origin(run.seed, run.device),
         notes=tuple(notes),
+        support=support,
     )
 
 

@@ -55,6 +55,8 @@ def evaluate_command(report: Mapping[str, Any], run: str) -> str:
     others = list(dict.fromkeys(str(row["set"]) for row in rows if row["set"] != own["set"]))
     words = ["ddistill", "evaluate", run, str(report["dataset"]), "--repeats", str(own["n"])]
     words += ["--steps", str(own["steps"]), "--seed", str((report.get("origin") or {}).get("seed", 0))]
+    if own["metric"] != "accuracy" or report["dataset"] in list_cards("graphs"):
+        words += ["--metric", str(own["metric"])]
     words += ["--models", *models]
     return shlex.join(words + (["--baselines", *others] if others else []))
 

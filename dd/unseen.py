@@ -11,9 +11,8 @@ from dd.data import Images
 from dd.data.graphs import Graphs
 from dd.data.items import digest
 from dd.errors import refuse
+from dd.evaluation.page import TRAINING
 
-TRAINING: Final = "training data"
-"""What a report calls a split that is the set's own training data."""
 _WAY_OUT: Final = "Give test data that it was not made from, as a tuple (train, test)"
 _PAIRS: Final = "Give test data that it was not made from, as dd.Images(train=…, test=…)"
 

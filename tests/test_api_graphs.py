@@ -267,7 +267,7 @@ def test_other_verbs_refuse_graphs(tmp_path: Path) -> None:
     images = dd.distill("digits", "random", ipc=1, progress=False)
     with pytest.raises(InputError, match="`data` must be images for a set of images; got graphs"):
         dd.evaluate(images, graphs, progress=False)
-    for name, value in (("metric", "auroc"), ("early_stop", True), ("split", 1)):
+    for name, value in (("early_stop", True), ("split", 1)):
         with pytest.raises(InputError, match=f"`{name}` must be left out for images"):
             dd.evaluate(images, "digits", progress=False, **{name: value})
     with pytest.raises(InputError, match="`size` must be left out for graphs"):

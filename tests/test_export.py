@@ -39,6 +39,7 @@ def small(channels: int = 3, soft: bool = False, **more: Any) -> SyntheticImages
     )
 
 
+@pytest.mark.filterwarnings("ignore:4 of 4 test images are also")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_an_image_folder_reads_back_in_label_order(tmp_path: Path, channels: int) -> None:
     made = small(channels)
@@ -196,6 +197,7 @@ class Rows(list[dict[str, Any]]):
         self.column_names = [key, "label"]
 
 
+@pytest.mark.filterwarnings("ignore:20 of 20 test images are also")
 def test_a_hugging_face_dataset_is_data() -> None:
     real = dd.load_images(dd.Images(train=from_hf(Rows()), test=from_hf(Rows("image"))))
     assert real.classes == ("red", "cyan")

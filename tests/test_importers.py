@@ -249,7 +249,7 @@ def real(val=None):
     generator = torch.Generator().manual_seed(1)
     pixels = torch.randint(0, 256, (10, 1, 4, 4), generator=generator, dtype=torch.uint8)
     labels = torch.arange(10) % 2
-    return Images(train=(pixels, labels), test=(pixels, labels), val=val)
+    return Images(train=(pixels, labels), test=(pixels.flip(-1), labels), val=val)
 
 
 def store_of(tmp_path, recipe=RECIPE, data=None):

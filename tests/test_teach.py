@@ -17,7 +17,7 @@ LABELS = torch.arange(120) % 3
 PIXELS = torch.randint(0, 80, (120, 3, 8, 8), generator=GENERATOR, dtype=torch.uint8)
 for k in range(3):
     PIXELS[LABELS == k, k] += 150
-REAL = dd.Images(train=(PIXELS, LABELS), test=(PIXELS[:30], LABELS[:30]))
+REAL = dd.Images(train=(PIXELS, LABELS), test=(PIXELS[:30].flip(-1), LABELS[:30]))
 NET = "convnet(width=4, depth=1, norm=batch)"
 
 

@@ -14,6 +14,7 @@ from dd.errors import DivergedError
 from dd.evaluation.fast import Forward, plain_forward
 from dd.evaluation.loop import accuracy, fit, fresh, logits
 from dd.evaluation.scorer import Scorer, until_flat
+from dd.evaluation.scores import Figures, comparable, figures
 from dd.evaluation.subset import Equipped, RealImages
 from dd.models import Model, ModelSpec, as_spec
 from dd.synthetic import ImageSet, TrainRecipe
@@ -46,9 +47,11 @@ class NetworkPredictor:
     small: Equipped
     device: torch.device
 
-    def score(self, split: Split) -> float:
-        """Accuracy in [0, 1]."""
-        return accuracy(self.net, split, self.small.ready_transform(), self.device)
+    def score(self, split: Split, metric: str = "accuracy") -> float:
+        """Accuracy, or another of `METRICS`, in [0, 1]."""
+        if metric == "accuracy":
+            return accuracy(self.net, split, self.small.ready_transform(), self.device)
+        return figures(comparable(self.logits(split)), split.labels, metric).metrics[metric]
 
     def logits(self, split: Split) -> torch.Tensor:
         """Outputs on real images, float32 `[N, K]`, on the CPU."""
@@ -95,9 +98,16 @@ class NetworkLearner:
         transform = small.ready_transform()
         return [test.accuracy(self.fit(small, seed).net, transform) for seed in seeds]
 
+    def figures(self, small: Equipped, seeds: Sequence[int], test: Scorer, metric: str = "accuracy") -> list[Figures]:
+        """All figures of a fresh network for each seed, `metric` among them; accuracies are those of `scores`."""
+        transform = small.ready_transform()
+        return [test.figures(self.fit(small, seed).net, transform, metric) for seed in seeds]
 
-def tune_lr(learner: NetworkLearner, small: Equipped, val: Split, seed: int, repeats: int = 1) -> NetworkLearner:
-    """The learner with the step size of `LR_GRID` that scores best on the validation split.
+
+def tune_lr(
+    learner: NetworkLearner, small: Equipped, val: Split, seed: int, repeats: int = 1, metric: str = "accuracy"
+) -> NetworkLearner:
+    """The learner with the step size of `LR_GRID` that scores best, by `metric`, on the validation split.
 
     Raises:
         DivergedError: with every one of them.
@@ -106,7 +116,7 @@ def tune_lr(learner: NetworkLearner, small: Equipped, val: Split, seed: int, rep
     for lr in LR_GRID:
         trial = dataclasses.replace(learner, lr=lr)
         try:
-            score = sum(trial.fit(small, seed + r).score(val) for r in range(repeats)) / repeats
+            score = sum(trial.fit(small, seed + r).score(val, metric) for r in range(repeats)) / repeats
         except DivergedError:
             continue
         if score > best_score:

@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from dd.errors import refuse
+from dd.evaluation.report import uneven
 from dd.files import dump_json, write_text
 
-FRACTIONS: Final = ("accuracy", "auroc")
+FRACTIONS: Final = ("accuracy", "auroc", "balanced_accuracy")
 """Metrics in [0, 1] of which more is better; shown in per cent."""
+
+TRAINING: Final = "training data"
+"""What a report calls a split that is the set's own training data."""
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 
@@ -102,9 +106,11 @@ def render(
         ],
         board=board,
         headline=_headline(rows),
-        rows=_rows(rows),
+        rows=_rows(rows, uneven((report.get("support") or {}).values())),
         axes=_axes(rows),
+        recalls=_recalls(rows[0], report.get("support") or {}),
         paper=report.get("protocol") == "paper",
+        trained=report.get("split") == TRAINING,
         notes=list(report.get("notes") or ()),
         sizes=[(name, size(value)) for name, value in (report.get("bytes") or {}).items()],
         facts=_facts(report),
@@ -117,6 +123,11 @@ def score(metric: str, value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "–"
     return f"{100 * value:.1f} %" if metric in FRACTIONS else f"{value:.3g}"
+
+
+def metric_name(metric: str) -> str:
+    """A metric as a word for people."""
+    return "AUROC" if metric == "auroc" else metric.replace("_", " ")
 
 
 def size(count: int) -> str:
@@ -156,7 +167,7 @@ def _headline(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     words = {
         "value": score(metric, own["mean"]),
         "spread": _spread(metric, own["std"]),
-        "what": f"{metric}, {own['set']}, {networks} ({own['model']})",
+        "what": f"{metric_name(metric)}, {own['set']}, {networks} ({own['model']})",
         "against": "",
     }
     beside = [
@@ -181,8 +192,23 @@ def _spread(metric: str, std: float | None) -> str:
     return "" if std is None or not math.isfinite(std) else "± " + score(metric, std).removesuffix(" %")
 
 
-def _rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The table's texts, and the places of each row's strip in per cent of its metric's axis."""
+def _recalls(own: Mapping[str, Any], support: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Each class with its recall by the networks of a row, and its test items."""
+    shares = own.get("recall") or ()
+    return [(name, f"{score('accuracy', r)} of {n:,}") for (name, n), r in zip(support.items(), shares, strict=False)]
+
+
+def _others(row: Mapping[str, Any]) -> list[str]:
+    """What the networks of a row score by other metrics, as texts."""
+    told = row.get("other_metrics") or {}
+    return [f"{metric_name(name)} {score(name, one['mean'])}" for name, one in told.items()]
+
+
+def _rows(rows: Sequence[Mapping[str, Any]], others: bool) -> list[dict[str, Any]]:
+    """The table's texts, and the places of each row's strip in per cent of its metric's axis.
+
+    `others`: with what the networks score by other metrics.
+    """
     axes = _axes(rows)
     table = []
     for row in rows:
@@ -195,7 +221,8 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "own": row["set"] == rows[0]["set"],
                 "set": row["set"],
                 "model": row["model"],
-                "metric": metric,
+                "metric": metric_name(metric),
+                "others": _others(row) if others else [],
                 "mean": score(metric, mean),
                 "spread": _spread(metric, row["std"]),
                 "n": row["n"],

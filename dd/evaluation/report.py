@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from torch import Tensor
 
+from dd.evaluation.scores import Figures
 from dd.files import dump_json, write_json
 
 FORMAT = 1
@@ -28,7 +30,13 @@ def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One set under one model: `values` are the accuracies (fractions) of its fresh networks."""
+    """One set under one model: `values` are the scores (fractions) of its fresh networks by `metric`.
+
+    Attributes:
+        other_metrics: by name, what the same networks score by `accuracy`, `balanced_accuracy` and `auroc` (of two
+            classes), without `metric`.
+        recall: mean over networks of each class's recall, in label order; `None` for a class without test items.
+    """
 
     set: str
     model: str
@@ -37,6 +45,25 @@ class Row:
     lr: float
     seconds: float
     metric: str = "accuracy"
+    other_metrics: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    recall: tuple[float | None, ...] = ()
+
+    @classmethod
+    def of(cls, found: Sequence[Figures], metric: str, **told: Any) -> Row:
+        """The row of several networks; `told` are the other fields."""
+        names = [name for name in found[0].metrics if name != metric]
+        shares = zip(*(each.recall for each in found), strict=True)
+        return cls(
+            values=tuple(each.metrics[metric] for each in found),
+            metric=metric,
+            other_metrics={name: tuple(each.metrics[name] for each in found) for name in names},
+            recall=tuple(None if each[0] is None else sum(map(float, each)) / len(each) for each in shares),
+            **told,
+        )
+
+    def by(self, metric: str) -> tuple[float, ...] | None:
+        """The scores of the networks by a metric, where they are known."""
+        return self.values if metric == self.metric else self.other_metrics.get(metric)
 
     @property
     def mean(self) -> float:
@@ -71,12 +98,24 @@ class Row:
             "steps": self.steps,
             "lr": self.lr,
             "seconds": round(self.seconds, 3),
+            "other_metrics": {name: _told(values) for name, values in self.other_metrics.items()},
+            "recall": list(self.recall),
         }
+
+
+def _told(values: Sequence[float]) -> dict[str, Any]:
+    mean, std = mean_std(values)
+    return {"mean": mean, "std": std, "values": list(values)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalReport:
-    """What `dd.evaluate` answers; `print(report)` is a table. The first row is the synthetic set, first model."""
+    """What `dd.evaluate` answers; `print(report)` is a table. The first row is the synthetic set, first model.
+
+    Attributes:
+        support: test items of each class, by its name in label order: what a row's `recall` is of. Where the largest
+            class has at least `UNEVEN` times as many as the smallest, the table shows balanced accuracies.
+    """
 
     dataset: str
     split: str
@@ -87,10 +126,11 @@ class EvalReport:
     bytes: Mapping[str, int]
     origin: Mapping[str, Any]
     notes: tuple[str, ...] = field(default=())
+    support: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
-        """Mean accuracy (fraction) of the synthetic set with the first model."""
+        """Mean score (fraction) of the synthetic set with the first model."""
         return self.rows[0].mean
 
     @property
@@ -111,6 +151,7 @@ class EvalReport:
             "bytes": dict(self.bytes),
             "origin": dict(self.origin),
             "notes": list(self.notes),
+            "support": dict(self.support),
         }
 
     def dumps(self) -> str:
@@ -124,24 +165,65 @@ class EvalReport:
     def __str__(self) -> str:
         where = f"{self.split} split" if self.split.isidentifier() else self.split
         head = f"{self.method} on {self.dataset} ({where}, protocol {self.protocol}: {self.selection})"
-        metric = {"auroc": "AUROC × 100"}.get(self.rows[0].metric, f"{self.rows[0].metric} %")
-        table = [("set", "model", metric, "n", "steps", "lr", "s"), *map(_cells, self.rows)]
-        widths = [
-            max(least, *map(len, column)) for least, column in zip(_WIDTHS, zip(*table, strict=True), strict=True)
-        ]
+        scores = [self.rows[0].metric]
+        if uneven(self.support.values()):
+            scores += [name for name in ("balanced_accuracy",) if name not in scores]
+        heads = [{"auroc": "AUROC × 100"}.get(name, f"{name.replace('_', ' ')} %") for name in scores]
+        table = [("set", "model", *heads, "n", "steps", "lr", "s"), *(_cells(row, scores) for row in self.rows)]
+        least = [*_TEXTS, *[_SCORE] * len(scores), *_NUMBERS]
+        widths = [max(width, *map(len, column)) for width, column in zip(least, zip(*table, strict=True), strict=True)]
         lines = [" ".join(_padded(cells, widths)) for cells in table]
         sizes = ", ".join(f"{name} {count:,}" for name, count in self.bytes.items())
         return "\n".join([head, *lines, f"bytes: {sizes}", *(f"note: {note}" for note in self.notes)])
 
 
-_WIDTHS: Final = (14, 28, 14, 3, 6, 9, 7)
-"""Of the columns of the table, at least; the first two are texts."""
+_TEXTS: Final = (14, 28)
+_SCORE: Final = 14
+_NUMBERS: Final = (3, 6, 9, 7)
+"""Widths of the columns of the table, at least: set and model, a score, what is counted."""
+
+UNEVEN: Final = 1.5
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    spread = "" if row.std is None else f" ± {100 * row.std:.1f}"
+def uneven(support: Iterable[int]) -> bool:
+    """Whether a largest class has at least `UNEVEN` times as many test items as the smallest."""
+    counts = list(support)
+    return bool(counts) and max(counts) >= UNEVEN * min(counts)
+
+
+def support_of(classes: Sequence[str], labels: Tensor) -> dict[str, int]:
+    """Items of each class by its name.
+
+    Args:
+        classes: names in label order.
+        labels: int64 `[N]`.
+    """
+    return dict(zip(classes, torch.bincount(labels, minlength=len(classes)).tolist(), strict=True))
+
+
+def no_better(rows: Sequence[Row], support: Sequence[int]) -> list[str]:
+    """A note on the rows whose accuracy is no better than the share of the largest class, where there are any.
+
+    Args:
+        rows: those by another metric are passed over.
+        support: test items of each class.
+    """
+    share = max(support) / sum(support)
+    below = [f"{row.set} ({row.model})" for row in rows if row.metric == "accuracy" and row.mean <= share]
+    text = f"accuracy no better than always saying the largest class, {100 * share:.1f} % right"
+    return [f"{text}: {', '.join(dict.fromkeys(below))}"] if below else []
+
+
+def _cells(row: Row, scores: Sequence[str]) -> tuple[str, ...]:
     numbers = (str(len(row.values)), str(row.steps), f"{row.lr:.3g}", f"{row.seconds:.1f}")
-    return (row.set, row.model, f"{100 * row.mean:.1f}{spread}", *numbers)
+    return (row.set, row.model, *(_score(row.by(name)) for name in scores), *numbers)
+
+
+def _score(values: Sequence[float] | None) -> str:
+    if values is None:
+        return ""
+    mean, std = mean_std(values)
+    return f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
 
 
 def _padded(cells: Sequence[str], widths: Sequence[int]) -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -63,7 +64,83 @@ def accuracy(scores: Tensor, labels: Tensor) -> float:
     return float((scores.argmax(1) == labels).double().mean())
 
 
-METRICS: Final[dict[str, Callable[[Tensor, Tensor], float]]] = {"auroc": auroc, "accuracy": accuracy}
+def recall(scores: Tensor, labels: Tensor) -> Tensor:
+    """Share of each class's rows whose largest score is that of the class, float64 `[K]`; NaN for a class without rows.
+
+    Args:
+        scores: `[N, K]`.
+        labels: int64 `[N]`, classes.
+
+    Raises:
+        InputError: another shape, or numbers that are not finite.
+    """
+    check(scores, "scores", "N K")
+    check(labels, "labels", "N", N=len(scores))
+    check_finite(scores, "scores")
+    right = labels[scores.argmax(1) == labels]
+    return torch.bincount(right, minlength=scores.shape[1]).double() / torch.bincount(labels, minlength=scores.shape[1])
+
+
+def balanced_accuracy(scores: Tensor, labels: Tensor) -> float:
+    """Mean recall in [0, 1] of the classes that are there: chance and the largest class alone score 1 / K.
+
+    Args:
+        scores: `[N, K]`.
+        labels: int64 `[N]`, classes.
+
+    Raises:
+        InputError: another shape, no rows, or numbers that are not finite.
+    """
+    if not len(scores):
+        raise refuse("scores", "of at least one row", "none")
+    return float(recall(scores, labels).nanmean())
+
+
+def comparable(logits: Tensor) -> Tensor:
+    """Logits `[N, K]` as scores whose rows compare: float64 log-probabilities, or as they are for two classes."""
+    return logits if logits.shape[1] == 2 else logits.double().log_softmax(1)
+
+
+METRICS: Final[dict[str, Callable[[Tensor, Tensor], float]]] = {
+    "auroc": auroc,
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+}
+
+
+@final
+@dataclass(frozen=True)
+class Figures:
+    """What one network's scores on a split say.
+
+    Attributes:
+        metrics: `accuracy`, `balanced_accuracy`, `auroc` for two classes that are both there, and the one asked for.
+        recall: of each class in label order; `None` for a class without rows.
+    """
+
+    metrics: Mapping[str, float]
+    recall: tuple[float | None, ...]
+
+
+def figures(scores: Tensor, labels: Tensor, metric: str = "accuracy") -> Figures:
+    """All figures of a network at once.
+
+    Args:
+        scores: `[N, K]`, log-probabilities, or logits of two classes.
+        labels: int64 `[N]`, classes.
+        metric: of `METRICS`; AUROC of more than two classes is dear and made only where it is asked for.
+
+    Raises:
+        InputError: an unknown metric, one that has no value on these labels, or numbers that are not finite.
+    """
+    classes = scores.shape[1]
+    check_metric(metric, labels, classes)
+    check_finite(scores, "scores")
+    told = recall(scores, labels)
+    found = {"accuracy": accuracy(scores, labels), "balanced_accuracy": float(told.nanmean())}
+    if metric == "auroc" or (classes == 2 and len(labels.unique()) == 2):
+        found["auroc"] = auroc(scores, labels)
+    return Figures(found, tuple(None if math.isnan(share) else share for share in told.tolist()))
 
 
 def check_classes(labels: Tensor, classes: int) -> None:
@@ -72,7 +149,7 @@ def check_classes(labels: Tensor, classes: int) -> None:
     if present != set(range(classes)):
         missing, foreign = sorted(set(range(classes)) - present), sorted(present - set(range(classes)))
         got = f"none of class {', '.join(map(str, missing))}" if missing else f"class {', '.join(map(str, foreign))}"
-        way_out = "AUROC needs graphs of every class: use metric='accuracy' or another split."
+        way_out = "AUROC needs every class in the split: use metric='accuracy' or another split."
         raise refuse("labels", f"of all the classes 0 … {classes - 1}", got, way_out)
 
 

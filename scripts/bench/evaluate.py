@@ -74,7 +74,7 @@ def run_row(row: str, args: argparse.Namespace) -> Callable[[], tuple[float, flo
         nets = [learner.fit(small, seed).net for seed in range(args.networks)]
         middle = time.perf_counter()
         for net in nets:
-            scorer.accuracy(net, small.ready_transform())
+            scorer.figures(net, small.ready_transform())
         return middle - start, time.perf_counter() - middle
 
     return library

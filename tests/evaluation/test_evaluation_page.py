@@ -79,6 +79,31 @@ def test_page_says_the_numbers(tmp_path):
     assert "Paper protocol" not in text
 
 
+def plain(text):
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", text))
+
+
+def test_uneven_classes_show_what_accuracy_hides(tmp_path):
+    report = copy.deepcopy(REPORT)
+    balanced = {"balanced_accuracy": {"mean": 0.512, "std": 0.01, "values": [0.5, 0.524]}}
+    report["rows"][0].update(other_metrics=balanced, recall=[0.97, None])
+    report["support"] = {"common": 95, "rare": 0}
+    text = plain(page(tmp_path, report))
+    assert "88.4 % ± 1.0 balanced accuracy 51.2 %" in text
+    assert "common 97.0 % of 95 rare – of 0" in text
+    report["support"] = {"common": 50, "rare": 50}
+    assert "balanced" not in plain(page(tmp_path, report))
+    report["rows"][0]["metric"] = "balanced_accuracy"
+    assert "88.4 % ± 1.0 balanced accuracy, ftd" in plain(page(tmp_path, report))
+
+
+def test_training_data_are_not_called_held_out(tmp_path):
+    assert "Fresh networks on held-out data" in page(tmp_path)
+    text = page(tmp_path, {**REPORT, "split": "training data", "protocol": "not clean"})
+    assert "Fresh networks on training data" in text
+    assert "held-out" not in text
+
+
 def test_names_are_escaped(tmp_path):
     evil = '<b onclick="x">&'
     report = copy.deepcopy(REPORT)

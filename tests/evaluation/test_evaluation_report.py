@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import statistics
 import subprocess
 from pathlib import Path
@@ -33,6 +34,7 @@ from dd.evaluation import (
     report,
     tune_lr,
 )
+from dd.evaluation.scores import Figures
 from dd.synthetic import SyntheticImages, TrainRecipe
 
 # Tuning
@@ -61,7 +63,11 @@ class Fake:
 
         monkeypatch.setattr(learners, "fit", fit)
         monkeypatch.setattr(learners, "accuracy", score)
-        monkeypatch.setattr(Scorer, "accuracy", lambda self, net, transform: score(net, self.split, transform, CPU))
+
+        def told(scorer: Scorer, net: Any, transform: Any, metric: str) -> Figures:
+            return Figures({metric: score(net, scorer.split, transform, CPU)}, (None,) * 3)
+
+        monkeypatch.setattr(Scorer, "figures", told)
 
 
 def test_tuning_takes_the_best_on_val(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +194,93 @@ def test_report_prints_a_table() -> None:
     assert "25.0 " in lines[3]
     assert "±" not in lines[3]
     assert lines[-2:] == ["bytes: images 2,560, labels 80, extras 100, total 2,740", "note: no class_mean row"]
+
+
+RARE = {"common": 95, "rare": 5}
+
+
+def told(accuracy: float, *recalls: float | None) -> Figures:
+    known = [share for share in recalls if share is not None]
+    return Figures({"accuracy": accuracy, "balanced_accuracy": sum(known) / len(known)}, recalls)
+
+
+def a_row(*found: Figures, metric: str = "accuracy", name: str = "mtt") -> Row:
+    return Row.of(found, metric, set=name, model="convnet", steps=9, lr=0.1, seconds=1.0)
+
+
+def test_a_row_keeps_what_its_networks_score_otherwise() -> None:
+    found = a_row(told(0.94, 0.98, 0.2), told(0.96, 1.0, 0.3))
+    assert found.values == (0.94, 0.96)
+    assert found.by("balanced_accuracy") == pytest.approx((0.59, 0.65))
+    assert (found.by("accuracy"), found.by("auroc")) == (found.values, None)
+    assert found.recall == pytest.approx((0.99, 0.25))
+    entry = found.to_json()
+    other = entry["other_metrics"]["balanced_accuracy"]
+    assert (other["mean"], other["std"]) == pytest.approx((0.62, 0.06 / math.sqrt(2)))
+    assert entry["recall"] == list(found.recall)
+    balanced = a_row(told(0.94, 0.98, None), metric="balanced_accuracy")
+    assert (balanced.values, balanced.recall, balanced.by("accuracy")) == ((0.98,), (0.98, None), (0.94,))
+
+
+def test_balanced_accuracy_is_shown_where_classes_are_uneven() -> None:
+    rows = (a_row(told(0.94, 0.98, 0.2), told(0.96, 1.0, 0.3)), a_row(told(0.5, 0.5, 0.5), name="random"))
+    lines = str(made(rows=rows, support=RARE)).splitlines()
+    assert re.search(r"accuracy % +balanced accuracy % +n", lines[1])
+    assert re.search(r"95\.0 ± 1\.4 +62\.0 ± 4\.2 +2 ", lines[2])
+    assert re.search(r" 50\.0 +50\.0 +1 ", lines[3])
+    assert len({len(line) for line in lines[1:4]}) == 1
+    assert "balanced" not in str(made(rows=rows, support={"a": 60, "b": 41}))
+    assert "balanced" in str(made(rows=rows, support={"a": 60, "b": 40}))
+    assert "balanced" in str(made(rows=rows, support={"a": 60, "b": 0}))
+    assert made(rows=rows, support=RARE).to_json()["support"] == RARE
+
+
+def test_an_accuracy_no_better_than_the_largest_class_is_said() -> None:
+    good, poor = a_row(told(0.96, 1.0, 0.3)), a_row(told(0.95, 1.0, 0.0), name="random")
+    text = "accuracy no better than always saying the largest class, 95.0 % right: random (convnet)"
+    assert report.no_better([good, poor, poor], [95, 5]) == [text]
+    assert report.no_better([good], [95, 5]) == []
+    assert report.no_better([a_row(told(0.9, 1.0, 0.0), metric="balanced_accuracy")], [95, 5]) == []
+
+
+def rare(seed: int, n: int = 200) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    y = (torch.rand(n, generator=generator) < 0.1).long()
+    x = torch.randint(0, 200, (n, 1, 8, 8), generator=generator)
+    x[:, :, :2] += 20 * y[:, None, None, None]
+    return x.to(torch.uint8), y
+
+
+def test_evaluate_of_uneven_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Images(train=rare(1), test=rare(2))
+    value = dd.distill(real, "random", ipc=3, progress=False, device="cpu")
+    options: dict[str, Any] = {"models": "convnet(width=4)", "repeats": 2, "steps": 3, "progress": False}
+    found = dd.evaluate(value, real, device="cpu", **options)
+    counts = rare(2)[1].bincount().tolist()
+    assert found.support == {"0": counts[0], "1": counts[1]}
+    assert len(found.rows[0].other_metrics["auroc"]) == 2
+    for row in found.rows:  # accuracy is the mean of recalls by the share of the class
+        shares = [n * float(share or 0) for n, share in zip(counts, row.recall, strict=True)]
+        assert row.mean == pytest.approx(sum(shares) / sum(counts))
+    assert any(note.startswith("accuracy no better than always saying the largest class") for note in found.notes)
+    for metric in ("balanced_accuracy", "auroc"):
+        other = dd.evaluate(value, real, device="cpu", metric=metric, baselines=(), **options)
+        assert other.rows[0].values == found.rows[0].other_metrics[metric]
+        assert other.rows[0].by("accuracy") == found.rows[0].values
+    with pytest.raises(InputError, match="unknown metric 'f1'; known: accuracy, auroc, balanced_accuracy"):
+        dd.evaluate(value, real, metric="f1", **options)
+    x, y = rare(2)
+    with pytest.raises(InputError, match=r"got none of class 1\. AUROC needs every class in the split"):
+        dd.evaluate(value, Images(train=real.train, test=(x[y == 0], y[y == 0])), metric="auroc", **options)
+    asked: list[str] = []
+
+    def score(self: NetworkPredictor, split: Split, metric: str = "accuracy") -> float:
+        asked.append(metric)
+        return 0.5
+
+    monkeypatch.setattr(NetworkPredictor, "score", score)
+    dd.evaluate(value, real, metric="auroc", lr="tuned", baselines=(), **options)
+    assert asked == ["auroc"] * len(LR_GRID)
 
 
 def test_report_refuses_numbers_that_json_has_no_word_for(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 
 import dd
 from dd.data import Split
+from dd.errors import DivergedError
 from dd.evaluation import NetworkLearner, RealImages, Scorer, accuracy, enough_steps, scorer
 from dd.evaluation.scorer import until_flat
 from dd.synthetic import TrainRecipe
@@ -46,6 +47,23 @@ def test_scores_are_those_of_the_plain_loop(monkeypatch: pytest.MonkeyPatch, roo
     made = small()
     assert learner.scores(made, (1, 2, 3), Scorer(test, CPU)) == plain
     assert seen.count(500) == (2 if room else 6)  # two full batches of 1,203 images
+    found = learner.figures(made, (1, 2, 3), Scorer(test, CPU))
+    assert [one.metrics["accuracy"] for one in found] == plain
+    for one, net in zip(found, nets, strict=True):
+        assert one.metrics["auroc"] == net.score(test, "auroc")
+        assert one.metrics["balanced_accuracy"] == net.score(test, "balanced_accuracy")
+        predicted = net.logits(test).argmax(1)
+        assert one.recall == tuple(float((predicted[test.labels == k] == k).double().mean()) for k in (0, 1))
+
+
+class Infinite(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(x), 2), torch.inf)
+
+
+def test_outputs_that_are_not_finite_are_no_scores() -> None:
+    with pytest.raises(DivergedError, match="outputs are not finite"):
+        Scorer(split(), CPU).figures(Infinite(), SHIFT)
 
 
 def test_another_transform_is_not_taken_for_the_last_one() -> None:

@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, recall_score, roc_auc_score
 
 from dd.errors import InputError
 from dd.evaluation import auroc, corrected_interval
-from dd.evaluation.scores import accuracy, check_metric
+from dd.evaluation.scores import METRICS, accuracy, balanced_accuracy, check_metric, comparable, figures, recall
 
 
 @pytest.mark.parametrize("levels", [2, 5, 1000])
@@ -40,6 +40,42 @@ def test_accuracy() -> None:
     assert accuracy(scores, torch.tensor([1, 0, 0, 0])) == 0.75
 
 
+@pytest.mark.parametrize("classes", [2, 5])
+def test_recalls_are_those_of_the_confusion_matrix(classes: int) -> None:
+    generator = torch.Generator().manual_seed(classes)
+    logits = 3 * torch.randn(200, classes, generator=generator)
+    labels = (torch.rand(200, generator=generator) ** 3 * classes).long()  # the first class is by far the largest
+    predicted = logits.argmax(1)
+    table = [[0] * classes for _ in range(classes)]
+    for y, p in zip(labels.tolist(), predicted.tolist(), strict=True):
+        table[y][p] += 1
+    assert table == confusion_matrix(labels, predicted).tolist()
+    by_hand = [table[k][k] / sum(table[k]) for k in range(classes)]
+    assert recall(logits, labels).tolist() == pytest.approx(by_hand, abs=1e-15)
+    assert by_hand == pytest.approx(recall_score(labels, predicted, average=None))
+    assert balanced_accuracy(logits, labels) == pytest.approx(balanced_accuracy_score(labels, predicted))
+    found = figures(comparable(logits), labels, "auroc")
+    assert found.metrics["accuracy"] == accuracy(logits, labels) == sum(table[k][k] for k in range(classes)) / 200
+    assert found.metrics["balanced_accuracy"] == balanced_accuracy(logits, labels)
+    assert found.recall == tuple(recall(logits, labels).tolist())
+    p = logits.double().softmax(1)
+    area = roc_auc_score(labels, p[:, 1] if classes == 2 else p, multi_class="ovr")
+    assert found.metrics["auroc"] == pytest.approx(area, abs=1e-12)
+    assert set(figures(comparable(logits), labels).metrics) == {*METRICS} - ({"auroc"} if classes > 2 else set())
+
+
+def test_a_class_without_rows_has_no_recall() -> None:
+    scores, labels = torch.tensor([[3.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 3.0, 0.0]]), torch.tensor([0, 1, 0])
+    found = figures(scores, labels)
+    assert found.recall == (0.5, 1.0, None)
+    assert found.metrics == {"accuracy": pytest.approx(2 / 3), "balanced_accuracy": 0.75}
+    assert "auroc" not in figures(scores[:, :2], torch.zeros(3).long()).metrics
+    with pytest.raises(InputError, match=r"got none of class 2\. AUROC needs every class in the split: use metric="):
+        figures(scores, labels, "auroc")
+    with pytest.raises(InputError, match="at least one row"):
+        balanced_accuracy(torch.zeros(0, 2), torch.zeros(0).long())
+
+
 def test_score_refusals() -> None:
     two = torch.zeros(3, 2)
     with pytest.raises(InputError, match=r"`labels` must be of all the classes 0 … 1; got none of class 1"):
@@ -54,7 +90,7 @@ def test_score_refusals() -> None:
         auroc(two, torch.tensor([0, 1]))
     with pytest.raises(InputError, match="at least one row"):
         accuracy(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64))
-    with pytest.raises(InputError, match="unknown metric 'f1'; known: accuracy, auroc"):
+    with pytest.raises(InputError, match="unknown metric 'f1'; known: accuracy, auroc, balanced_accuracy"):
         check_metric("f1", torch.tensor([0, 1]), 2)
     check_metric("accuracy", torch.tensor([0, 0]), 2)
 

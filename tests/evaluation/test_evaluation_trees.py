@@ -297,7 +297,7 @@ def test_refusals() -> None:
     one_class = real.subset((real.labels == 0).nonzero()[:, 0])
     with pytest.raises(InputError, match="`layers` must be at most 1, the depth of the trees; got 3"):
         TreeLearner(model="gin(layers=3)").fit(small, 0)
-    with pytest.raises(InputError, match=r"got none of class 1\. AUROC needs graphs of every class"):
+    with pytest.raises(InputError, match=r"got none of class 1\. AUROC needs every class in the split"):
         TreeLearner().fit(small, 0, one_class)
     with pytest.raises(InputError, match="none of class 1"):
         TreeLearner().fit(small, 0).score(one_class)

@@ -23,7 +23,7 @@ from dd.whiten import make_transform
 
 LABELS = torch.arange(3).repeat(10)
 PIXELS = torch.randint(0, 256, (30, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-REAL = dd.load_images(dd.Images(train=(PIXELS, LABELS), test=(PIXELS[:6], LABELS[:6])))
+REAL = dd.load_images(dd.Images(train=(PIXELS, LABELS), test=(PIXELS[:6].flip(-1), LABELS[:6])))
 RECIPE = ExpertRecipe(model="convnet(width=4)", batch_size=4, experts=1, momentum=0.9, snapshots=2)
 
 

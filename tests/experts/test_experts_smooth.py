@@ -53,7 +53,7 @@ def data() -> Images:
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(3).repeat(10)
     images = torch.randint(0, 256, (30, 1, 8, 8), generator=generator, dtype=torch.uint8)
-    return dd.load_images(dd.Images(train=(images, labels), test=(images[:6], labels[:6])))
+    return dd.load_images(dd.Images(train=(images, labels), test=(images[:6].flip(-1), labels[:6])))
 
 
 REAL = data()

@@ -26,7 +26,7 @@ LABELS = torch.arange(120) % 3
 PIXELS = torch.randint(0, 80, (120, 3, 8, 8), generator=GENERATOR, dtype=torch.uint8)
 for k in range(3):
     PIXELS[LABELS == k, k] += 150  # class k is bright in channel k
-REAL = dd.load_images(dd.Images(train=(PIXELS, LABELS), test=(PIXELS[:30], LABELS[:30])))
+REAL = dd.load_images(dd.Images(train=(PIXELS, LABELS), test=(PIXELS[:30].flip(-1), LABELS[:30])))
 NET, OTHER = "convnet(width=4, depth=1, norm=batch)", "convnet(width=6, depth=1, norm=batch)"
 TRAIN = TrainRecipe(
     model=NET, steps=60, lr=0.02, optimizer="adamw", loss="kl", temperature=4.0, mix="mixup", batch_size=16

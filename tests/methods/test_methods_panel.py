@@ -23,7 +23,7 @@ LABELS = torch.arange(120) % 3
 PIXELS = torch.randint(0, 80, (120, 3, 8, 8), generator=GENERATOR, dtype=torch.uint8)
 for k in range(3):
     PIXELS[LABELS == k, k] += 150
-REAL = dd.load_images(dd.Images(train=(PIXELS, LABELS), test=(PIXELS[:30], LABELS[:30])))
+REAL = dd.load_images(dd.Images(train=(PIXELS, LABELS), test=(PIXELS[:30].flip(-1), LABELS[:30])))
 NET = "convnet(width=4, depth=1, norm=batch)"
 RECIPE = TeacherRecipe(epochs=4, batch_size=16, augment="")
 METHOD = Recover(

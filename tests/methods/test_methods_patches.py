@@ -16,7 +16,7 @@ from dd.views import draw_views
 GENERATOR = torch.Generator().manual_seed(0)
 LABELS = torch.arange(60) % 3
 PIXELS = torch.randint(0, 256, (60, 3, 8, 8), generator=GENERATOR, dtype=torch.uint8)
-REAL = dd.load_images(dd.Images(train=(PIXELS, LABELS), test=(PIXELS[:6], LABELS[:6])))
+REAL = dd.load_images(dd.Images(train=(PIXELS, LABELS), test=(PIXELS[:6].flip(-1), LABELS[:6])))
 
 
 def score(pixels: Tensor) -> Tensor:

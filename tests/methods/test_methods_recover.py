@@ -26,7 +26,7 @@ LABELS = torch.arange(90) % 3
 PIXELS = torch.randint(0, 80, (90, 3, 8, 8), generator=GENERATOR, dtype=torch.uint8)
 for k in range(3):
     PIXELS[LABELS == k, k] += 150  # class k is bright in channel k
-REAL = dd.load_images(dd.Images(train=(PIXELS, LABELS), test=(PIXELS[:30], LABELS[:30])))
+REAL = dd.load_images(dd.Images(train=(PIXELS, LABELS), test=(PIXELS[:30].flip(-1), LABELS[:30])))
 NET = "convnet(width=4, depth=1, norm=batch)"
 METHOD = Recover(
     ipc=2,

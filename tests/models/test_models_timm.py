@@ -166,4 +166,4 @@ def _real() -> dd.Images:
     pixels = torch.randint(0, 80, (120, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     for k in range(3):
         pixels[labels == k, k] += 150
-    return dd.load_images(dd.Images(train=(pixels, labels), test=(pixels[:30], labels[:30])))
+    return dd.load_images(dd.Images(train=(pixels, labels), test=(pixels[:30].flip(-1), labels[:30])))

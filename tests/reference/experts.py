@@ -23,7 +23,7 @@ def data(seed: int = 0, **options: Any) -> Images:
     labels = torch.arange(3).repeat(10)
     images = torch.randint(0, 256, (30, 1, 8, 8), generator=generator, dtype=torch.uint8)
     images[:, :, :4] = (images[:, :, :4] // 4 + 60 * labels.view(-1, 1, 1, 1)).to(torch.uint8)
-    return dd.load_images(dd.Images(train=(images, labels), test=(images[:6], labels[:6]), **options))
+    return dd.load_images(dd.Images(train=(images, labels), test=(images[:6].flip(-1), labels[:6]), **options))
 
 
 def recipe(**fields: Any) -> ExpertRecipe:

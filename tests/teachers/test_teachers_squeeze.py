@@ -24,7 +24,7 @@ LABELS = torch.arange(90) % 3
 PIXELS = torch.randint(0, 80, (90, 3, 8, 8), generator=GENERATOR, dtype=torch.uint8)
 for k in range(3):
     PIXELS[LABELS == k, k] += 150  # class k is bright in channel k
-REAL = dd.load_images(dd.Images(train=(PIXELS, LABELS), test=(PIXELS[:9], LABELS[:9])))
+REAL = dd.load_images(dd.Images(train=(PIXELS, LABELS), test=(PIXELS[:9].flip(-1), LABELS[:9])))
 RECIPE = TeacherRecipe(model="convnet(width=4, depth=1, norm=batch)", epochs=4, batch_size=16, augment="")
 
 
