@@ -150,7 +150,7 @@ class EvaluateOptions(Common):
         baselines: of random, random_tuned, class_mean, random_labels, hard; by default random, and the last two for
             labels of teachers. Of graphs: random, random_sum, random_mean, herding, random_trees, all_trees, full,
             naive_bayes, tree_counts, node_count, edges_per_node.
-        out: also write the report here, as JSON.
+        out: a folder for `report.json`, or a `.json` file; by default the run folder, with a page.
         split: of graphs: the one of the summary by default.
         compile: train ConvNets by a compiled pass, faster for long evaluations.
         metric: `accuracy`, `balanced_accuracy` or `auroc`; by default accuracy, and AUROC for graphs of two classes.

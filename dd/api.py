@@ -30,6 +30,7 @@ from dd.resolve import Tier, load_real, only_images, resolve_device, resolve_met
 from dd.runs import RunFolder, split_state, to_device
 from dd.selection import Protocol, Selector
 from dd.synthetic import AnySet, ImageSet, TreeSummary, load_set
+from dd.synthetic.file import SET, Kept, mark_kept
 from dd.whiten import make_transform
 
 
@@ -74,7 +75,8 @@ def distill(
         protocol: `clean` holds 10 % of train out and chooses the iterate there; `paper` trains on all of train, chooses
             on the test set as published, and is labelled so.
         seed: of every random stream; same seed, same bytes (one machine type, versions, thread count).
-        out: run folder (set, log, checkpoint, run.json); the same call goes on where it was interrupted.
+        out: run folder (set, log, checkpoint, run.json); the same call goes on where it was interrupted. What
+            `dd.evaluate` and the measures find of the set is kept there too.
         device, precision, threads: of the machine; `None` takes the GPU if there is one, and torch's threads.
         store: folder of expert stores.
         resume: `False` starts again and replaces what is in `out`.
@@ -115,7 +117,7 @@ def distill(
         else RunFolder(Path(out), _request(value, real, run, protocol), origin(seed, target), resume)
     )
     if folder is not None and folder.finished:
-        made = load(folder.synthetic)
+        made = load(folder.path)
         return made.attach(real.train) if isinstance(made, ImageSet) else made
     return _run(value, real, run, protocol, folder)
 
@@ -157,6 +159,7 @@ def _run(method: Method, real: Images | Graphs, run: Run, protocol: Protocol, fo
     if folder is not None:
         small.save(folder.synthetic)
         folder.finish(selection=selector.record, seconds=round(time.monotonic() - start, 3))
+        mark_kept(small, Kept.of(folder.path))
     return small
 
 
@@ -247,13 +250,16 @@ def buffer(
 
 
 def load(path: str | Path) -> Any:
-    """Read a saved set; a run folder means its `synthetic.safetensors`.
+    """Read a saved set; a run folder means its `synthetic.safetensors`, and then what is measured is kept there.
 
     Raises:
         MissingError, DamagedError: see `SyntheticImages.load`.
     """
     path = Path(path)
-    return load_set(path / "synthetic.safetensors" if path.is_dir() else path)
+    if not path.is_dir():
+        return load_set(path)
+    kept = Kept.of(path)
+    return mark_kept(load_set(path / SET), kept)
 
 
 def train(

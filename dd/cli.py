@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -39,14 +38,16 @@ from dd.data import list_cards
 from dd.errors import DDError, InputError, find_name, refuse
 from dd.experts import load_recipe, recipe_names
 from dd.files import dump_json
+from dd.keep import place_of
 from dd.many import distill_many, seed_folder
 from dd.methods import GRAPH_METHODS, METHODS, TRAJECTORY_METHODS, Method
 from dd.models import GNNS, MODELS
-from dd.pages import write_run_page
 from dd.presets import cite, describe, preset
 from dd.process import tune_process
-from dd.resolve import load_real, resolve_device
-from dd.synthetic import AnySet, ImageSet, TreeSummary
+from dd.resolve import resolve_device
+from dd.runs import REPORT
+from dd.synthetic import AnySet, TreeSummary
+from dd.synthetic.file import SET
 from dd.teach import teach
 
 HELP: Final = ("-h", "--help")
@@ -152,7 +153,7 @@ def _told(small: AnySet, folder: Path, silent: bool) -> dict[str, Any]:
     """The picture beside a set that was made, a line on it, and what `--json` says of it."""
     from dd.plot import save_grid
 
-    path = folder / "synthetic.safetensors"
+    path = folder / SET
     if isinstance(small, TreeSummary):
         small.draw(folder / "trees.png")
         if not silent:
@@ -175,6 +176,7 @@ def _evaluate(argv: Sequence[str]) -> dict[str, Any]:
         lr: float | str = float(options.lr)
     except ValueError:
         lr = options.lr
+    place = place_of(options.path, options.out, REPORT)
     report = evaluate(
         options.path,
         options.data,
@@ -190,23 +192,11 @@ def _evaluate(argv: Sequence[str]) -> dict[str, Any]:
         metric=options.metric,
         early_stop=options.early_stop,
         progress=options.progress,
+        out=place.path or False,
         **options.data_options(),
     )
-    if options.out is not None:
-        report.save(options.out)
-    if options.path.is_dir():
-        source: dict[str, Any] = {
-            "root": options.root,
-            "download": options.download,
-            "size": options.size,
-            "split": options.split,
-        }
-        small, real = api.load(options.path), None
-        if isinstance(small, ImageSet):
-            real = load_real(options.data, role="evaluate", **source)
-            small = small.attach(real.train)
-        page = write_run_page(options.path, small, report, f"ddistill evaluate {shlex.join(argv)}", real)
-        print(f"page: {page}", file=sys.stderr)
+    if place.page is not None:
+        print(f"page: {place.page}", file=sys.stderr)
     if not options.json:
         print(report)
     return {**report.to_json(), "json": options.json}

@@ -12,7 +12,7 @@ import tyro
 from dd._options import Common, Data
 from dd.downstream import continual, rank_architectures
 from dd.errors import find_name
-from dd.files import write_json
+from dd.keep import FORMAT, Place, place_of, write_measures
 from dd.measure import adversarial, calibration, membership, neighbours, open_bench, robustness
 
 METRICS: Final[dict[str, Callable[..., Any]]] = {
@@ -26,7 +26,6 @@ METRICS: Final[dict[str, Callable[..., Any]]] = {
 }
 ASKING: Final = ("calibration", "membership", "adversarial")
 """Metrics that train nothing on the set but the networks they ask, and so can share them."""
-_FORMAT: Final = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,7 @@ class MeasureOptions(Common):
         steps: optimiser steps.
         lr: `recipe`, `tuned` or a number; robust tunes by default.
         full_steps: of full data, in robust and architectures.
-        out: also write the answers here, as JSON.
+        out: a folder for one `METRIC.json` each, or one `.json` file for all; by default the run folder.
     """
 
     path: tyro.conf.Positional[Path]
@@ -61,17 +60,17 @@ def run_measure(argv: Sequence[str]) -> dict[str, Any]:
     """The verb: prints a table a metric, or with `--json` gives `{format, measures: {metric: …}}`."""
     options = tyro.cli(MeasureOptions, args=argv, prog="ddistill measure")
     names = [find_name("metric", name.strip(), METRICS) for name in options.metrics.split(",")]
+    together = options.out is not None and options.out.suffix == ".json"
+    place = place_of(options.path, options.out, "measures.json") if together else Place()
     told, shared = {}, _shared(names, options)
     for name in names:
         given = {**_arguments(name, options), **(shared if name in ASKING else {})}
-        answer = METRICS[name](options.path, options.data, **given)
+        answer = METRICS[name](options.path, options.data, out=False if together else options.out, **given)
         told[name] = answer.to_json()
+        place.keep(answer, lambda path: write_measures(path, told))
         if not options.json:
             print(answer, end="\n\n")
-    found = {"format": _FORMAT, "measures": told}
-    if options.out is not None:
-        write_json(options.out, found)
-    return {**found, "json": options.json}
+    return {"format": FORMAT, "measures": told, "json": options.json}
 
 
 def _shared(names: Sequence[str], options: MeasureOptions) -> dict[str, Any]:

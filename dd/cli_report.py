@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import tyro
 
@@ -22,8 +22,7 @@ from dd.pages import read_report, run_commands, write_report
 from dd.repeat import benchmark_command
 from dd.resolve import load_real
 from dd.synthetic import ImageSet
-
-SET: Final = "synthetic.safetensors"
+from dd.synthetic.file import SET
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,11 +21,15 @@ from dd.evaluation import EvalReport, NetworkLearner, Row, Scorer, model_name, o
 from dd.evaluation.fast import CompiledForward, Forward, plain_forward
 from dd.evaluation.report import no_better, support_of
 from dd.evaluation.scores import Figures, check_metric
+from dd.keep import Out, Place, place_of
 from dd.methods import METHODS, Infer, Recover, Run, rebuild
 from dd.methods.panel import Member
 from dd.models import Model, ModelSpec
+from dd.pages import write_run_page
 from dd.process import tune_process
+from dd.repeat import evaluate_command
 from dd.resolve import load_real, only_images, resolve_device
+from dd.runs import REPORT
 from dd.seeding import child_seed
 from dd.synthetic import AnySet, ImageSet, SyntheticImages, TreeSummary
 from dd.unseen import standing, warn_trained
@@ -57,6 +61,7 @@ def evaluate(
     metric: str | None = None,
     early_stop: bool = False,
     compile: bool = False,
+    out: Out = None,
 ) -> EvalReport:
     """How well fresh networks do on real test data after training on the set, beside baselines of the same budget.
 
@@ -91,12 +96,17 @@ def evaluate(
             labels of all validation graphs.
         compile: of images: ConvNets are trained by a compiled pass, two to three times as fast on a CPU after up to 80
             seconds of compiling; rounding differs, so accuracies do by less than their spread over networks.
+        out: where `report.json` is written: a folder, or a `.json` file. `None`: the run folder that the set was
+            distilled into, loaded from, or is named by, which also gets the page `index.html`; nowhere for other sets.
+            `False`: nowhere.
 
     Returns:
         An `EvalReport`; its first row is the set with the first model.
 
     Raises:
         InputError: classes or shape differ from the data's, no test split, an unknown baseline.
+        WriteError: `out` cannot be written, before anything is trained; or the disk is full in the end: then the
+            message has the numbers, and `error.answer` the report.
 
     Warns:
         UserWarning: the test data are those that the set was made from; the report calls them training data.
@@ -106,15 +116,28 @@ def evaluate(
         raise refuse("repeats", "at least 1", repeats)
     if isinstance(lr, str) and lr not in ("recipe", "tuned"):
         raise refuse("lr", "`recipe`, `tuned` or a number", repr(lr))
+    place = place_of(small, out, REPORT)
     path = Path(small) if isinstance(small, str | Path) else None
     loaded = load(path) if path is not None else small
     source: dict[str, Any] = {"root": root, "download": download, "size": size}
+    wanted = list(models) if isinstance(models, Sequence) and not isinstance(models, str) else [models]
+    asked: dict[str, Any] = {
+        "store": store,
+        "baselines": baselines,
+        "compile": compile,
+        "early_stop": early_stop,
+        "lr": lr,
+        "metric": metric,
+    }
+    asked |= {"repeats": repeats, "root": root, "seed": seed, "size": size, "split": split, "steps": steps}
+    again = evaluate_command(str(place.run), data, wanted, evaluate.__kwdefaults__ or {}, asked)
     if isinstance(loaded, TreeSummary):
         run = Run(seed=seed, device=resolve_device(device), progress=reporter("evaluate", progress))
         options: dict[str, Any] = {"metric": metric, "lr": lr, "steps": steps, "repeats": repeats}
         options["early_stop"] = early_stop
         real = load_real(data, role="evaluate", split=_split_of(loaded, data, split), **source)
-        return evaluate_graphs(loaded, real, models, baselines, run, path, **options)  # type: ignore[arg-type]
+        told = evaluate_graphs(loaded, real, models, baselines, run, path, **options)  # type: ignore[arg-type]
+        return _kept(told, place, loaded, None, again)
     assert isinstance(loaded, ImageSet)
     for argument, value in (("split", split), ("early_stop", early_stop or None)):
         if value is not None:
@@ -130,8 +153,18 @@ def evaluate(
     )
     forward = CompiledForward() if compile else plain_forward
     judge = _Judge(match_data(loaded, real), real, repeats, run, method, forward, metric or "accuracy")
-    wanted = list(models) if isinstance(models, Sequence) and not isinstance(models, str) else [models]
-    return _report(judge, loaded, path, *judge.table(wanted, steps, lr, rows_beside))
+    told = _report(judge, loaded, path, *judge.table(wanted, steps, lr, rows_beside))
+    return _kept(told, place, judge.small, real, again)
+
+
+def _kept(report: EvalReport, place: Place, small: AnySet, real: Images | None, command: str | None) -> EvalReport:
+    """The report where it belongs, with its page in a run folder."""
+    if place.page is None:
+        place.keep(report, report.save)
+        return report
+    told, folder = dataclasses.replace(report, command=command), place.page.parent
+    place.keep(told, lambda _: write_run_page(folder, small, told, real))
+    return told
 
 
 def _baselines_of(small: ImageSet, method: Recover | Infer | None, asked: Sequence[str] | None) -> Sequence[str]:

@@ -21,7 +21,13 @@ class DamagedError(DDError, OSError):
 
 
 class WriteError(DDError, OSError):
-    """The disk refused a write (full, read-only); what was there before is intact."""
+    """The disk refused a write (full, read-only); what was there before is intact.
+
+    Attributes:
+        answer: what was measured and could not be kept, where something was; its table is in the message too.
+    """
+
+    answer: object = None
 
 
 class DivergedError(DDError, ArithmeticError):

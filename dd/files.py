@@ -142,6 +142,21 @@ def remove(path: Path) -> None:
             target.unlink(missing_ok=True)
 
 
+def check_writable(path: Path) -> None:
+    """Refuse a file that `write_bytes` could not write, before there is something to lose; nothing is made.
+
+    Raises:
+        WriteError: see `target_of`; its folder, or the nearest one above it that is there, cannot be written.
+    """
+    with refused(path):
+        target = target_of(path) if path.exists() or path.is_symlink() else path
+        above = next(folder for folder in target.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise WriteError(f"could not write {path}: {above} is no folder. Name another one.")
+    if not os.access(above, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise WriteError(f"could not write {path}: {above} cannot be written. Name another folder.")
+
+
 def write_text(path: Path, text: str) -> None:
     """`write_bytes` for UTF-8 text."""
     write_bytes(path, text.encode())

@@ -12,7 +12,8 @@ from dd.evaluation import EvalReport, origin_lines
 from dd.evaluation.page import Board, Picture, write_page
 from dd.figures import accuracy_by_bytes, as_png, figures, gallery, heat_map, scores_of
 from dd.files import read_json, read_jsonl
-from dd.repeat import distill_command, evaluate_command
+from dd.repeat import distill_command
+from dd.runs import REPORT
 from dd.synthetic import AnySet, ImageSet, TreeSummary
 
 _ALTS: Final = {
@@ -29,7 +30,6 @@ def write_run_page(
     folder: Path,
     small: AnySet,
     report: EvalReport,
-    command: str | None = None,
     real: Images | None = None,
 ) -> Path:
     """Write `report.json` and `index.html` into a run folder; returns the page.
@@ -38,13 +38,11 @@ def write_run_page(
         folder: the run folder; its `log.jsonl` gives the curve.
         small: the set, with its transform ready.
         report: what `dd.evaluate` answered.
-        command: how it was evaluated, shown on the page below how it was made.
         real: its data, for the nearest real images.
     """
-    report.save(folder / "report.json")
+    report.save(folder / REPORT)
     told = report.to_json()
-    commands = run_commands(folder, told, command)
-    return write_report(folder, small, told, folder / "index.html", commands=commands, real=real)
+    return write_report(folder, small, told, folder / "index.html", commands=run_commands(folder, told), real=real)
 
 
 def write_report(
@@ -109,10 +107,10 @@ def read_report(folder: Path) -> dict[str, Any]:
         MissingError: it was not evaluated yet; the message says how.
     """
     try:
-        return dict(read_json(folder / "report.json"))
+        return dict(read_json(folder / REPORT))
     except MissingError as error:
-        way_out = f"Run `ddistill evaluate {folder} DATA` first."
-        raise MissingError(f"no report.json in {folder}: the run was not evaluated. {way_out}") from error
+        way_out = f'Run `dd.evaluate("{folder}", data)`, or `ddistill evaluate {folder} DATA` in a shell, first.'
+        raise MissingError(f"no {REPORT} in {folder}: the run was not evaluated. {way_out}") from error
 
 
 def _own(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -161,10 +159,10 @@ def _board(reports: Sequence[Mapping[str, Any]], board: Mapping[str, Any] | None
     return Board("Runs side by side", heads, rows, origin_lines(reports))
 
 
-def run_commands(folder: Path, report: Mapping[str, Any], command: str | None = None) -> list[str]:
-    """How the set was made, where a shell can say it, and how it was evaluated."""
+def run_commands(folder: Path, report: Mapping[str, Any]) -> list[str]:
+    """How the set was made and how it was evaluated, where a shell can say it."""
     try:
         made = distill_command(read_json(folder / "run.json"), str(folder))
     except (MissingError, InputError):
         made = None
-    return [*([made] if made else []), command or evaluate_command(report, str(folder))]
+    return [command for command in (made, report.get("command")) if command]

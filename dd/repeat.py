@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dd.data import list_cards
 from dd.methods import GRAPH_METHODS, METHODS
+from dd.models import GraphModel, ModelSpec
 from dd.presets import preset
 
 _HIDDEN = ("class", "name", "title", "source")
@@ -42,23 +43,24 @@ def distill_command(run: Mapping[str, Any], out: str) -> str | None:
     return shlex.join([*words, "--out", out])
 
 
-def evaluate_command(report: Mapping[str, Any], run: str) -> str:
-    """`ddistill evaluate …` with the networks, steps and baselines of a report.
+def evaluate_command(
+    run: str, data: object, models: Sequence[object], before: Mapping[str, Any], asked: Mapping[str, Any]
+) -> str | None:
+    """`ddistill evaluate …` with every argument that differs from its default; `None` where no shell can say it.
 
     Args:
-        report: the content of `report.json`.
         run: the run folder, as the command should name it.
+        data: as it was given; a shell can say names.
+        models: as they were given.
+        before: the defaults of `dd.evaluate`.
+        asked: its other arguments.
     """
-    rows = report["rows"]
-    own = rows[0]
-    models = list(dict.fromkeys(str(row["model"]) for row in rows if row["set"] == own["set"]))
-    others = list(dict.fromkeys(str(row["set"]) for row in rows if row["set"] != own["set"]))
-    words = ["ddistill", "evaluate", run, str(report["dataset"]), "--repeats", str(own["n"])]
-    words += ["--steps", str(own["steps"]), "--seed", str((report.get("origin") or {}).get("seed", 0))]
-    if own["metric"] != "accuracy" or report["dataset"] in list_cards("graphs"):
-        words += ["--metric", str(own["metric"])]
-    words += ["--models", *models]
-    return shlex.join(words + (["--baselines", *others] if others else []))
+    named = [model for model in models if model is not None]
+    sayable = isinstance(data, str) and all(isinstance(model, str | ModelSpec | GraphModel) for model in named)
+    if not sayable or isinstance(asked.get("size"), tuple) or asked.get("baselines") == ():
+        return None
+    words = ["ddistill", "evaluate", run, str(data), *(["--models", *map(str, named)] if named else [])]
+    return shlex.join([*words, *_changes(before, asked)])
 
 
 def benchmark_command(board: Mapping[str, Any], out: str) -> str | None:

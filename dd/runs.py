@@ -23,6 +23,11 @@ from dd.files import (
     write_text,
 )
 from dd.methods import Step
+from dd.synthetic.file import SET
+
+REPORT: Final = "report.json"
+MEASURES: Final = ("adversarial", "architectures", "calibration", "continual", "membership", "neighbours", "robust")
+"""Each is kept in the set's run folder as `NAME.json`."""
 
 
 class _Absent:
@@ -52,7 +57,7 @@ class RunFolder:
 
     def __init__(self, path: Path, request: Mapping[str, Any], origin: Mapping[str, Any], resume: bool) -> None:
         self.path, self._request = path, dict(request)
-        self.synthetic = path / "synthetic.safetensors"
+        self.synthetic = path / SET
         self.log_file = path / "log.jsonl"
         self._checkpoint = path / "checkpoint.safetensors"
         self._pending: list[Mapping[str, Any]] = []
@@ -73,6 +78,9 @@ class RunFolder:
         self._origin = dict(origin)
         remove(self._checkpoint)
         remove(self.log_file)
+        if found is not None:  # what was measured was of the set that is replaced
+            for name in (REPORT, "index.html", *(f"{measure}.json" for measure in MEASURES)):
+                remove(path / name)
         self._write_run(finished=False)
 
     def _write_run(self, finished: bool, **more: Any) -> None:

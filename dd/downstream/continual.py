@@ -17,6 +17,7 @@ from dd.errors import refuse, unknown
 from dd.evaluation import RealImages, Scorer
 from dd.evaluation.subset import Equipped
 from dd.evaluation.values import Values, table
+from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Bench, Options, open_bench
 from dd.seeding import child
 from dd.shapes import check_whole
@@ -101,6 +102,7 @@ class Continual:
         return "\n".join([*lines, *table(head, rows), *(f"note: {note}" for note in self.notes)])
 
 
+@kept("continual")
 def continual(
     small: AnyImageSet,
     data: object,

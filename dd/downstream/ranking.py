@@ -15,6 +15,7 @@ from dd.errors import InputError, refuse, unknown
 from dd.evaluation import NetworkLearner, Scorer
 from dd.evaluation.subset import Equipped
 from dd.evaluation.values import Values, table
+from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Bench, Options, open_bench
 from dd.models import ModelSpec, as_spec, build
 from dd.seeding import child
@@ -200,6 +201,7 @@ def _proxy_json(proxy: Proxy) -> dict[str, Any]:
     }
 
 
+@kept("architectures")
 def rank_architectures(
     small: AnyImageSet,
     data: object,

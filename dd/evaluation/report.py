@@ -115,6 +115,7 @@ class EvalReport:
     Attributes:
         support: test items of each class, by its name in label order: what a row's `recall` is of. Where the largest
             class has at least `UNEVEN` times as many as the smallest, the table shows balanced accuracies.
+        command: evaluates a run folder again, where a shell can say it.
     """
 
     dataset: str
@@ -127,6 +128,7 @@ class EvalReport:
     origin: Mapping[str, Any]
     notes: tuple[str, ...] = field(default=())
     support: Mapping[str, int] = field(default_factory=dict)
+    command: str | None = None
 
     @property
     def mean(self) -> float:
@@ -152,6 +154,7 @@ class EvalReport:
             "origin": dict(self.origin),
             "notes": list(self.notes),
             "support": dict(self.support),
+            "command": self.command,
         }
 
     def dumps(self) -> str:

@@ -17,6 +17,7 @@ from dd.data import Images, Split
 from dd.errors import InputError, refuse
 from dd.evaluation import NetworkLearner, NetworkPredictor, RealImages, enough_steps, model_name, origin, tune_lr
 from dd.evaluation.subset import Equipped
+from dd.keep import Out
 from dd.methods.start import pick_real
 from dd.process import tune_process
 from dd.resolve import load_real, resolve_device
@@ -41,6 +42,8 @@ class Options(TypedDict, total=False):
             number.
         seed: of all networks and draws.
         device, threads, progress, root, download, size: as in `dd.evaluate`.
+        out: where the answer is kept: a folder, which gets `NAME.json`, or a `.json` file; `None` and `False` as in
+            `dd.evaluate`.
         networks: trained ones of `open_bench(…).networks()`, for measures that only ask what networks say (calibration,
             membership, adversarial); they replace `repeats`, and nothing is trained for them again.
     """
@@ -56,6 +59,7 @@ class Options(TypedDict, total=False):
     root: str | Path | None
     download: bool
     size: int | tuple[int, int] | None
+    out: Out
     networks: Sequence[NetworkPredictor]
 
 

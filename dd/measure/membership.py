@@ -18,6 +18,7 @@ from dd.evaluation.membership import Attack, attack, chance_errors, likelihood_r
 from dd.evaluation.scores import accuracy
 from dd.evaluation.subset import Equipped
 from dd.evaluation.values import Values, table
+from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Bench, Options, open_bench, some_rows
 from dd.seeding import child, child_seed
 from dd.shapes import check_whole
@@ -120,6 +121,7 @@ class Membership:
         )
 
 
+@kept("membership")
 def membership(
     small: AnyImageSet,
     data: object,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dd.errors import DDError, refuse
 from dd.evaluation.neighbours import features_of, flat, nearest
 from dd.evaluation.values import table
+from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Options, open_bench, some_rows
 
 _USUAL = 200
@@ -91,6 +92,7 @@ def _quartiles(values: Tensor) -> dict[str, float]:
     return {"least": float(values.min()), "median": float(values.median()), "most": float(values.max())}
 
 
+@kept("neighbours")
 def neighbours(
     small: AnyImageSet,
     data: object,

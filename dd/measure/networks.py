@@ -10,6 +10,7 @@ from dd.errors import refuse
 from dd.evaluation.adversarial import attacked_accuracy
 from dd.evaluation.calibration import BINS, calibration_figures
 from dd.evaluation.values import Values, table
+from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Options, open_bench, some_rows
 from dd.seeding import child
 from dd.shapes import check_number, check_whole
@@ -59,6 +60,7 @@ class Calibration:
         return "\n".join([head, *table(("figure", "value", "n"), rows)])
 
 
+@kept("calibration")
 def calibration(small: AnyImageSet, data: object, *, bins: int = BINS, **options: Unpack[Options]) -> Calibration:
     """Calibration of networks trained on the set, on test images: expected, adaptive and class-wise error.
 
@@ -137,6 +139,7 @@ class Adversarial:
         return "\n".join([head, *table(("attack", "eps · 255", "accuracy %", "n"), rows)])
 
 
+@kept("adversarial")
 def adversarial(
     small: AnyImageSet,
     data: object,

@@ -14,6 +14,7 @@ from dd.evaluation import Scorer
 from dd.evaluation.robust import Robustness, Training, augmentation_robust_score, label_robust_score
 from dd.evaluation.subset import Equipped
 from dd.evaluation.values import Values
+from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Bench, Options, open_bench, with_recipe
 from dd.methods import Run, rebuild
 from dd.methods.panel import Member
@@ -24,6 +25,7 @@ Draw = Callable[[int], Equipped]
 """Repeat → the set that its network is trained on."""
 
 
+@kept("robust")
 def robustness(
     small: AnyImageSet,
     data: object,

@@ -17,7 +17,7 @@ from dd.errors import DamagedError, DDError, refuse
 from dd.files import digest, pack, save_tensors, target_of
 from dd.shapes import check, check_finite, check_whole
 from dd.synthetic.base import NBytes
-from dd.synthetic.file import read_set
+from dd.synthetic.file import Kept, read_set
 from dd.synthetic.labels import LabelStore, labels_folder
 from dd.synthetic.recipe import TrainRecipe
 from dd.whiten import Normalise, transform_from
@@ -78,6 +78,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         method, provenance: as in `SyntheticImages`.
         store: dynamic labels: teacher logits of augmented, mixed batches of the composed images, which `batches`
             replays; beside it no `logits` are kept.
+        kept: as in `SyntheticImages`.
     """
 
     base: Tensor
@@ -89,6 +90,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
     method: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     store: LabelStore | None = None
+    kept: Kept | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.base.dtype != torch.uint8 or self.base.ndim != 5 or self.base.shape[1] != len(self.classes):

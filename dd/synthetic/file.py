@@ -3,12 +3,51 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple, TypeVar
 
 from torch import Tensor
 
-from dd.errors import DamagedError
-from dd.files import digest, load_tensors
+from dd.errors import DamagedError, DDError
+from dd.files import digest, dump_json, load_tensors, read_meta
+
+SET: Final = "synthetic.safetensors"
+"""The set's file in a run folder."""
+_Set = TypeVar("_Set")
+
+
+class Kept(NamedTuple):
+    """The run folder that a set was written into or read from.
+
+    Attributes:
+        folder: absolute.
+        told: sha256 of what the set's file there tells of itself, which has the sums of its tensors.
+    """
+
+    folder: Path
+    told: str
+
+    @classmethod
+    def of(cls, folder: Path) -> Kept:
+        """As it is now.
+
+        Raises:
+            MissingError, DamagedError: no set in it that can be read.
+        """
+        return cls(folder.absolute(), digest(dump_json(read_meta(folder / SET)).encode()))
+
+    @property
+    def current(self) -> bool:
+        """Whether the folder is there and its set is still the same one."""
+        try:
+            return Kept.of(self.folder) == self
+        except DDError:
+            return False
+
+
+def mark_kept(small: _Set, kept: Kept | None) -> _Set:
+    """The set itself, which then knows its run folder; a changed copy of it does not."""
+    object.__setattr__(small, "kept", kept)
+    return small
 
 
 def read_set(path: Path, kind: str, what: str, version: int) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from dd.files import digest, pack, save_tensors, target_of
 from dd.shapes import check, check_finite, check_whole
 from dd.synthetic.base import NBytes
 from dd.synthetic.canvas import draw_crops
-from dd.synthetic.file import read_set
+from dd.synthetic.file import Kept, mark_kept, read_set
 from dd.synthetic.labels import LabelStore, labels_folder
 from dd.synthetic.recipe import TrainRecipe
 from dd.whiten import ZCA, Transform, transform_from
@@ -48,6 +48,8 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         canvas_samples: crops of a canvas in a batch; 1 without canvases.
         store: soft labels of augmented batches, which `batches` replays; the pictures then are multiples of 1/255, and
             `labels` are the classes that the images were made for.
+        kept: the run folder that it was distilled into or loaded from. It is no part of the file, and a changed copy
+            (`dataclasses.replace`, `hard`) has none: it is another set.
     """
 
     images: Tensor
@@ -61,6 +63,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
     canvas: int = 1
     canvas_samples: int = 1
     store: LabelStore | None = None
+    kept: Kept | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         images = check(self.images, "images", "N C H W")
@@ -156,7 +159,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
             return self
         record = dict(self.transform_record)
         tensors = dict(record.pop("tensors", {}))
-        return self._with(transform=transform_from(record, tensors, train))
+        return mark_kept(replace(self, transform=transform_from(record, tensors, train)), self.kept)
 
     def hard(self) -> SyntheticImages:
         """The same set with one class an image, int64 `[n]`: the most probable of its soft labels, the first of equals.
@@ -170,11 +173,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
             return self
         labels = self.labels if self.labels.ndim == 1 else self.labels.argmax(1)
         told = {**self.provenance, "labels": "largest of the soft labels"}
-        return self._with(labels=labels, store=None, recipe=self.recipe.hard(), provenance=told)
-
-    def _with(self, **changes: Any) -> SyntheticImages:
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return SyntheticImages(**{**fields, **changes})
+        return replace(self, labels=labels, store=None, recipe=self.recipe.hard(), provenance=told)
 
     def _content(self, whitening_matrix: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {"images": self.images if self.store is None else self.pictures(), "labels": self.labels}

@@ -16,7 +16,7 @@ from dd.data.codes import Codes
 from dd.errors import DamagedError, InputError, refuse
 from dd.files import digest, packed_size, save_tensors
 from dd.synthetic.base import TreeBytes
-from dd.synthetic.file import read_set
+from dd.synthetic.file import Kept, read_set
 from dd.synthetic.tree_recipe import TreeRecipe
 
 FORMAT: Final = 1
@@ -82,6 +82,7 @@ class TreeSummary:
         provenance: data set, its hash, split and rule, seed.
         published: bytes by the published two-byte count.
         figures: coverage, thresholds and the like, of `report()`.
+        kept: as in `SyntheticImages`.
     """
 
     levels: tuple[Level, ...]
@@ -101,6 +102,7 @@ class TreeSummary:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     published: int = 0
     figures: Mapping[str, Any] = field(default_factory=dict)
+    kept: Kept | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         patterns, trees = len(self.labels), len(self.levels[-1])
