@@ -61,7 +61,7 @@ def page(name: str) -> str:
     title = known.get("title", "Baseline" if name in BASELINE_METHODS else name)
     parts = [f"# `{name}`: {title}", "*Made by `scripts/docs/methods.py`; do not edit.*", _about(name)]
     parts.append(f"**When to use it.** {WHEN[name]}")
-    data = "NCI1" if name in GRAPH_METHODS else "digits"
+    data = "digits-graphs" if name in GRAPH_METHODS else "digits"
     budget = "" if name in GRAPH_METHODS else f", ipc={1 if name == 'class_mean' else 10}"
     code = f'small = dd.distill("{data}", "{name}"{budget})\nprint(dd.evaluate(small, "{data}"))'
     parts.append(f"```python\nimport dd\n\n{code}\n```")
