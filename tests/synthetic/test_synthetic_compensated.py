@@ -158,12 +158,11 @@ def test_composed_once_for_all_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_refusals() -> None:
     made = small()
-    fields = {name: getattr(made, name) for name in made.__dataclass_fields__}
     with pytest.raises(InputError, match=r"`base` must be uint8 \[k, 4, C, H, W\]"):
-        CompensatedImages(**{**fields, "base": made.base.float()})
+        dataclasses.replace(made, base=made.base.float())
     with pytest.raises(InputError, match="`compensators` must be float16"):
-        CompensatedImages(**{**fields, "compensators": made.compensators[:2]})
+        dataclasses.replace(made, compensators=made.compensators[:2])
     with pytest.raises(InputError, match="`logits` must be float16"):
-        CompensatedImages(**{**fields, "logits": made.logits[:, :2]})  # type: ignore[index]
+        dataclasses.replace(made, logits=made.logits[:, :2])  # type: ignore[index]
     with pytest.raises(InputError, match="compensators"):
-        CompensatedImages(**{**fields, "compensators": torch.full_like(made.compensators, torch.nan)})
+        dataclasses.replace(made, compensators=torch.full_like(made.compensators, torch.nan))
