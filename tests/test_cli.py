@@ -150,7 +150,7 @@ def test_missing_words_have_names(words: str, names: list[str], capsys: pytest.C
         main([words])
     assert stop.value.code == 2
     error = capsys.readouterr().err
-    assert [name for name in ("PATH", "DATA", "RECIPE", "STR") if f" {name} " in error] == names
+    assert [name for name in ("PATH", "DATA", "RECIPE", "STR") if re.search(rf"(?<![:\w]){name}\b", error)] == names
 
 
 def test_version_and_no_verb(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import socket
 import sys
@@ -37,9 +38,7 @@ def labelled() -> dd.SyntheticImages:
     pictures = base.pictures()
     views, mix = draw_views(4, (8, 8), child(0, "views")), draw_mix("none", 4, (8, 8), child(0, "mix"))
     record = LabelRecord(torch.arange(4), views, mix, torch.zeros(4, 3).half())
-    fields = {name: getattr(base, name) for name in base.__dataclass_fields__}
-    fields["images"] = pictures.float() / 255
-    return dd.SyntheticImages(**{**fields, "store": LabelStore((record,), digest(pictures))})
+    return dataclasses.replace(base, images=pictures.float() / 255, store=LabelStore((record,), digest(pictures)))
 
 
 WRITERS: dict[str, Callable[[Path], object]] = {

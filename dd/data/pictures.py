@@ -60,8 +60,14 @@ def extensions() -> frozenset[str]:
     return frozenset(
         extension
         for extension, kind in Image.registered_extensions().items()
-        if kind in Image.OPEN and kind not in _NOT_READ and (kind not in _BUILT or features.check(_BUILT[kind]))
+        if kind in Image.OPEN and kind not in _NOT_READ and _built_in(kind)
     )
+
+
+def _built_in(kind: str) -> bool:
+    """Whether a format is there where it is registered; one that this Pillow does not know is a plugin's."""
+    name = _BUILT.get(kind, "")
+    return not (name in features.modules or name in features.codecs) or bool(features.check(name))
 
 
 def picture(image: Any, where: str) -> Tensor:
