@@ -15,7 +15,7 @@ from dd._home import home
 from dd._progress import Progress, announce, reporter
 from dd.data import Images
 from dd.data.graphs import Graphs
-from dd.data.items import digests
+from dd.data.items import Sketch
 from dd.errors import InputError, MissingError, find_name, refuse
 from dd.estimate import Estimate, estimate_matching
 from dd.evaluation import NetworkLearner, check_own, fit, fresh, origin
@@ -188,11 +188,12 @@ def _request(method: Method, real: Images | Graphs, run: Run, protocol: Protocol
 
 def _provenance(real: Images | Graphs, seed: int, protocol: Protocol, selector: Selector) -> dict[str, Any]:
     drawn = {"split": real.split, "rule": real.rule} if isinstance(real, Graphs) else {}
+    seen = Sketch.of(real.train, real.val)
     return {
         **drawn,
         "dataset": real.name,
         "data_sha256": real.fingerprint,
-        "training_items": digests(real.train, real.val),
+        "training_items": None if seen is None else seen.to_json(),
         "protocol": protocol,
         "selection": selector.rule,
         "seed": seed,

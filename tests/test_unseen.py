@@ -87,6 +87,22 @@ def test_parts_are_seen_where_the_training_data_are_at_hand(small: Any) -> None:
     assert report.notes[0] == "3 of 13 test images are also among the training images"
 
 
+def test_parts_are_seen_where_the_training_data_are_not_at_hand() -> None:
+    (x, y), (more, labels) = pair(0, 400), pair(1, 200)
+    small = dd.distill(Images(train=(x, y), val=pair(2, 100)), "random", ipc=2, progress=False, device="cpu")
+    honest = more, labels
+    parts = [(x[:100], y[:100]), (x[1:], y[1:]), (torch.cat([x, x]), torch.cat([y, y])), pair(2, 100)]
+    for part in (*parts, (torch.cat([x, pair(2, 100)[0], more]), torch.cat([y, pair(2, 100)[1], labels]))):
+        with pytest.warns(UserWarning, match=TRAINED):
+            assert shown(small, part).protocol == "not clean"
+        assert shown(small, Images(train=(x, y), val=pair(2, 100), test=honest)).split == "test"
+    mixed = shown(small, (torch.cat([x[:200], more]), torch.cat([y[:200], labels])))
+    share = int(str(mixed.split).removeprefix("test, about ").removesuffix(" % also in training"))
+    assert 30 < share < 70  # the sketch is of 64 of 500 items
+    assert mixed.notes[0] == f"about {share} % of the test images are among those that the set was made from"
+    assert shown(small, honest).split == "test"
+
+
 @pytest.mark.parametrize(
     "measure",
     [

@@ -5,10 +5,12 @@ Images are equal where their pixels are. Graphs are where they look so to six ro
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +18,8 @@ from torch import Tensor
 
 ROUNDS: Final = 6
 """Rounds of colour refinement."""
+KEPT: Final = 64
+"""Hashes of a sketch: of a tenth of 50,000 items given again about six are known."""
 
 
 class Labelled(Protocol):
@@ -89,25 +93,80 @@ def warn_twins(found: Twins | None, kind: str) -> None:
         warnings.warn(f"{'; '.join(lines)}. {way_out}.", stacklevel=3)
 
 
-def digests(train: Labelled, val: Labelled | None) -> list[str]:
-    """16 hex digits for the training items, and for these with those held out; in whatever order they come.
+@dataclass(frozen=True, eq=False)
+class Sketch:
+    """The `KEPT` lowest hashes of a collection: what another collection shares with it, from a few hundred bytes.
 
-    Both, since nobody knows whether what is called training data later has the held-out items with it.
+    Hashes are even, so the items of another collection below `limit` are a fair sample of it, and of each of them it is
+    known whether it is in this one.
+
+    Attributes:
+        low: the low 32 bits of the lowest hashes, int64, sorted.
+        limit: the largest of these hashes; `None` where they are all that there are.
     """
-    found = [part.items for part in (train, val) if part is not None]
-    items = [part for part in found if part is not None]
-    if len(items) < len(found):
-        return []
-    return [digest(*items[:count]) for count in range(1, len(items) + 1)]
+
+    low: Tensor
+    limit: int | None
+
+    @classmethod
+    def of(cls, *parts: Labelled | None) -> Sketch | None:
+        """That of the items of some splits, each once; `None` where the content of a split is not known."""
+        found = [part.items for part in parts if part is not None]
+        items = [part for part in found if part is not None]
+        if len(items) < len(found) or not sum(map(len, items)):
+            return None
+        different = torch.cat(items).unique()
+        kept = different[:KEPT]
+        return cls(_low(kept), None if len(kept) == len(different) else int(kept[-1]))
+
+    def to_json(self) -> dict[str, Any]:
+        """For the provenance of a set."""
+        text = base64.b64encode(self.low.numpy().astype("<u4").tobytes()).decode()
+        return {"low": text, "limit": self.limit}
+
+    @classmethod
+    def from_json(cls, told: object) -> Sketch | None:
+        """What `to_json` gave; `None` of anything else."""
+        try:
+            low = np.frombuffer(base64.b64decode(told["low"], validate=True), dtype="<u4")  # type: ignore[index]
+            limit = told["limit"]  # type: ignore[index]
+        except (TypeError, LookupError, ValueError):
+            return None
+        if not len(low) or not (limit is None or isinstance(limit, int)):
+            return None
+        return cls(torch.from_numpy(low.astype(np.int64)), limit)
+
+    def sample(self, items: Tensor) -> Sample:
+        """What is known of another collection.
+
+        Args:
+            items: int64 `[N]`; one that is there twice counts once.
+        """
+        different = items.unique()
+        known = different if self.limit is None else different[different <= self.limit]
+        low = _low(known)
+        return Sample(
+            known=len(known),
+            shared=int(torch.isin(low, self.low).sum()),
+            has_all=bool(torch.isin(self.low, low).all()),
+            whole=self.limit is None,
+        )
 
 
-def digest(*items: Tensor) -> str:
-    """16 hex digits for a collection of items, whatever their order.
+class Sample(NamedTuple):
+    """Of how many different items it is `known` whether they are in a sketched collection, and how many of them are.
 
-    Args:
-        items: int64 `[N]` each, the parts of the collection.
+    `has_all`: whether all items of the sketch are among them; `whole`: whether these are the whole collection.
     """
-    return hashlib.sha256(torch.cat(items).sort().values.numpy().tobytes()).hexdigest()[:16]
+
+    known: int
+    shared: int
+    has_all: bool
+    whole: bool
+
+
+def _low(hashes: Tensor) -> Tensor:
+    return (hashes & 0xFFFFFFFF).sort().values
 
 
 def image_items(images: Tensor) -> Tensor:

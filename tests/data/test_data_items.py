@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from dd.data import GraphSplit, Images, TensorSplit, load_graphs, load_images
 from dd.data.custom import as_split
-from dd.data.items import ROUNDS, digest, digests, image_items, twins
+from dd.data.items import KEPT, ROUNDS, Sketch, image_items, twins
 from dd.data.splits import JoinedSplit
 
 Colour = tuple[Any, ...]
@@ -48,14 +49,33 @@ def test_images_have_one_number_whatever_holds_them() -> None:
     assert torch.equal(joined, own[[2, 1]])
 
 
-def test_a_digest_knows_the_items_and_no_order() -> None:
-    a, b = image_items(pictures(5)), image_items(pictures(6, seed=1))
-    assert digest(a, b) == digest(b.flip(0), a) == digest(torch.cat([a, b]))
-    assert digest(a) != digest(a, a[:1]) != digest(a, a[1:2])  # counted, too
-    assert len(digest(a)) == 16
-    train, val = (TensorSplit(pictures(n, n), torch.zeros(n).long()) for n in (4, 3))
-    assert digests(train, None) == [digest(train.items)]
-    assert digests(train, val) == [digest(train.items), digest(train.items, val.items)]
+def split_of(*images: Tensor) -> TensorSplit:
+    x = torch.cat(images)
+    return TensorSplit(x, torch.zeros(len(x)).long())
+
+
+@pytest.mark.parametrize("n", [40, 600])
+def test_a_sketch_knows_a_fair_sample(n: int) -> None:
+    x, other = pictures(n), pictures(n, seed=1)
+    sketch = Sketch.of(split_of(x[: n // 2]), split_of(x[n // 2 :]))
+    assert sketch is not None
+    assert Sketch.from_json(json.loads(json.dumps(sketch.to_json()))) is not None
+    assert sketch.to_json() == Sketch.of(split_of(x.flip(0), x[:3])).to_json()  # type: ignore[union-attr]
+    assert len(json.dumps(sketch.to_json())) < 420
+    inside = set(image_items(x).tolist())
+    for given in (x, x[: n // 4], other, torch.cat([x[:20], other]), torch.cat([x, other])):
+        items = sorted(set(image_items(given).tolist()))
+        known = items if n <= KEPT else [item for item in items if item <= sorted(inside)[KEPT - 1]]
+        shared = sum(item in inside for item in known)
+        has_all = shared == min(n, KEPT)
+        assert sketch.sample(image_items(given)) == (len(known), shared, has_all, n <= KEPT)
+
+
+def test_sketches_of_nothing_known() -> None:
+    assert Sketch.of(None) is None
+    assert Sketch.of(split_of(pictures(2)[:0])) is None
+    for told in (None, [], ["0123456789abcdef"], {}, {"low": "?", "limit": None}, {"low": "", "limit": None}, 3):
+        assert Sketch.from_json(told) is None
 
 
 def refined(split: GraphSplit, i: int) -> Colour:
