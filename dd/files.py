@@ -9,6 +9,7 @@ content is equal bytes. Nothing here reads or writes a pickle.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -33,6 +34,7 @@ _NAMES |= {torch.int64: "I64"}
 _ORDER = {dtype: place for place, dtype in enumerate(_NAMES)}
 """The format's own order of types: a file has the last of them first."""
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+_WAYS_OUT = {errno.ENAMETOOLONG: "Give it a shorter name", None: "Give it another name"}
 _KINDS |= {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
@@ -44,15 +46,16 @@ def digest(data: bytes | Tensor) -> str:
 
 
 def dump_json(value: Any, indent: int | None = None) -> str:
-    """Sorted JSON.
+    """Sorted JSON. Of a file name that is no UTF-8, the bytes are escaped as JSON does it, and read back as they were.
 
     Raises:
         InputError: NaN or infinity, which other readers refuse, or a value that JSON has no word for.
     """
     try:
-        return json.dumps(value, sort_keys=True, indent=indent, allow_nan=False, ensure_ascii=False)
+        text = json.dumps(value, sort_keys=True, indent=indent, allow_nan=False, ensure_ascii=False)
     except (ValueError, TypeError) as error:
         raise refuse("value", "finite numbers, texts, lists and objects for JSON", f"another one ({error})") from error
+    return text.encode(errors="backslashreplace").decode()
 
 
 def target_of(path: Path) -> Path:
@@ -64,8 +67,8 @@ def target_of(path: Path) -> Path:
         WriteError: a folder, FIFO, socket or device is there, or a file that may not be written; links go in a circle;
             the folder cannot be made.
     """
-    is_link = path.is_symlink()
     with refused(path):
+        is_link = path.is_symlink()
         if not is_link:
             path.parent.mkdir(parents=True, exist_ok=True)
         target = Path(os.path.realpath(path)) if is_link else path
@@ -94,11 +97,12 @@ def refused(path: Path) -> Iterator[None]:
     """Turn what the disk refuses at `path` into this library's own error."""
     try:
         yield
-    except OSError as error:
-        raise WriteError(
-            f"could not write {path}: {error.strerror or error}. Free some space or name another folder; "
-            "what was there before is intact."
-        ) from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) and "\0" not in str(path):
+            raise
+        way_out = _WAYS_OUT.get(getattr(error, "errno", None), "Free some space or name another folder")
+        what = getattr(error, "strerror", None) or error
+        raise WriteError(f"could not write {path}: {what}. {way_out}; what was there before is intact.") from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -125,7 +129,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 def _keep_mode(descriptor: int, target: Path) -> None:
     """Give a new file, made as the umask says, the permissions of the one that it replaces."""
     with contextlib.suppress(FileNotFoundError):
-        mode = stat.S_IMODE(target.stat().st_mode)
+        mode = target.stat().st_mode & 0o777
         if mode != stat.S_IMODE(os.fstat(descriptor).st_mode):
             os.fchmod(descriptor, mode)
 
@@ -149,7 +153,10 @@ def check_writable(path: Path) -> None:
         WriteError: see `target_of`; its folder, or the nearest one above it that is there, cannot be written.
     """
     with refused(path):
-        target = target_of(path) if path.exists() or path.is_symlink() else path
+        target = path
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()
+            target = target_of(path)
         above = next(folder for folder in target.absolute().parents if folder.exists())
     if not above.is_dir():
         raise WriteError(f"could not write {path}: {above} is no folder. Name another one.")
@@ -158,8 +165,8 @@ def check_writable(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_bytes` for UTF-8 text."""
-    write_bytes(path, text.encode())
+    """`write_bytes` for UTF-8 text; bytes of a file name that are none are written as escapes."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -75,6 +75,7 @@ def test_digest_is_sha256_of_the_bytes_of_the_values() -> None:
 
 def test_json_is_sorted_and_refuses_what_others_cannot_read() -> None:
     assert files.dump_json({"b": 1, "a": [True, None, "θ"]}) == '{"a": [true, null, "θ"], "b": 1}'
+    assert files.dump_json("\udcff") == r'"\udcff"'  # a file name that is no UTF-8
     for value in (float("nan"), float("inf"), {"x": [-float("inf")]}, {"x": torch.zeros(1)}):
         with pytest.raises(InputError, match="`value` must be finite numbers, texts, lists and objects for JSON"):
             files.dump_json(value)

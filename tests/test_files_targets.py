@@ -145,6 +145,28 @@ def test_a_name_may_have_255_bytes(tmp_path: Path) -> None:
         assert (tmp_path / name).read_bytes() == b"new"
 
 
+@pytest.mark.parametrize(
+    ("name", "text"), [("x" * 300, "too long. Give it a shorter name"), ("a\0b", "null byte. Give")]
+)
+def test_names_that_no_file_has_are_refused(tmp_path: Path, name: str, text: str) -> None:
+    for call in (
+        lambda: files.write_bytes(tmp_path / name, b"new"),
+        lambda: files.append_jsonl(tmp_path / name, [{}]),
+        lambda: files.check_writable(tmp_path / name),
+    ):
+        with pytest.raises(WriteError, match=text):
+            call()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_replaced_file_is_not_run_as_its_owner(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    files.write_bytes(path, b"old")
+    path.chmod(0o4755)
+    files.write_bytes(path, b"new")
+    assert path.stat().st_mode & 0o7777 == 0o755
+
+
 def test_remove_empties_the_place_that_a_link_names(tmp_path: Path) -> None:
     files.remove(tmp_path / "none")
     target, link = tmp_path / "target", tmp_path / "link"

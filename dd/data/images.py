@@ -169,7 +169,7 @@ class Images:
         So it tells val held out or not apart. A card's own constants go without saying.
         """
         total = hashlib.sha256(self.train.fingerprint.encode())
-        total.update("\n".join(self.classes).encode())
+        total.update("\n".join(self.classes).encode(errors="surrogatepass"))
         if self.card is None and self._constants is not None:
             total.update(f" {self.mean} {self.std}".encode())
         return total.hexdigest()
