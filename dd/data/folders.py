@@ -22,7 +22,7 @@ from dd.data.items import text_items
 from dd.data.pictures import RULE, UNREADABLE, picture, shown_size, unreadable
 from dd.data.resize import fit, rule
 from dd.data.splits import LazySplit, Split, TensorSplit, read_rows
-from dd.data.walk import LeftOut, Samples, class_folders, pictures_in
+from dd.data.walk import LeftOut, Samples, class_folders, other_splits, pictures_in
 from dd.errors import DamagedError, DDError, MissingError, refuse
 
 TREE: Final = (
@@ -84,6 +84,7 @@ def index_imagefolder(path: Path) -> Tree:
     if not (path / "train").is_dir():
         raise MissingError(f"no folder {path / 'train'}. Expected layout: {TREE}.")
     left = LeftOut()
+    other_splits(path, ("train", "test", *VAL), left)
     classes = _class_folders(path, "train", left)
     label = {name: k for k, name in enumerate(classes)}
     given = [name for name in VAL if (path / name).is_dir()]

@@ -18,7 +18,12 @@ Samples = list[tuple[str, int]]  # path relative to the root of the tree, label
 _LITTER: Final = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}
 _SIDECARS: Final = {".csv", ".html", ".json", ".jsonl", ".log", ".md", ".toml", ".tsv", ".txt", ".xml", ".yaml", ".yml"}
 
+_OTHERS: Final = ("training", "testing", "dev", "eval", "evaluation", "holdout")
+"""What splits are called elsewhere."""
+
 _AGAIN: Final = "linked folder that is read already or lies above"
+_SPLIT: Final = "folder beside the splits"
+_RENAME: Final = "Rename it if it is one: train, test, and val (valid, validation)."
 _WAY_OUT: Final = "Convert pictures to PNG or another format that Pillow reads, and put them into class folders."
 
 _File = tuple[str, str, str, bool]  # folder, name, path of both, whether it is a plain file
@@ -44,8 +49,18 @@ class LeftOut:
     def warn(self, base: Path) -> None:
         """One warning with counts and a few names, if there is anything to say."""
         if self._found:
-            pictures = "" if set(self._found) == {_AGAIN} else f" {_WAY_OUT}"
-            warnings.warn(f"{sum(map(len, self._found.values()))} left out of {base}: {self}.{pictures}", stacklevel=2)
+            ways = [_WAY_OUT] if set(self._found) - {_AGAIN, _SPLIT} else []
+            text = " ".join([f"{self}.", *ways, *([_RENAME] if _SPLIT in self._found else [])])
+            warnings.warn(f"{sum(map(len, self._found.values()))} left out of {base}: {text}", stacklevel=2)
+
+
+def other_splits(base: Path, names: Sequence[str], left: LeftOut) -> None:
+    """Add the folders of `base` to `left` that look like splits by their names, and are none of `names`."""
+    read = {_identity(base / name) for name in names if (base / name).is_dir()}
+    for entry in _entries(str(base)):
+        like_one = entry.name.lower() in (*names, *_OTHERS)
+        if like_one and _is_folder(entry) and _identity(entry.path) not in read:
+            left.add(_SPLIT, entry.name)
 
 
 def class_folders(base: Path, folder: str, left: LeftOut) -> tuple[str, ...]:

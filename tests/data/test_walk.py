@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, features
 from reference.folders import folder, paint, tree
 
+import dd
 from dd.data.walk import LeftOut, class_folders, pictures_in
 from dd.errors import DamagedError, InputError, MissingError
 from dd.importers import import_folder
@@ -50,6 +52,32 @@ def test_a_validation_folder_has_the_classes_of_train(tmp_path: Path) -> None:
     shutil.rmtree(base / "validation/owl")
     with pytest.raises(InputError, match=r"class folders of .*validation` must be the 3 of .*only in one of them: owl"):
         folder(base)
+
+
+@pytest.mark.parametrize("name", ["Test", "testing", "VAL", "dev"])
+def test_a_folder_that_is_no_split_by_its_name_is_told(tmp_path: Path, name: str) -> None:
+    base = tree(tmp_path, {"train": 3, name: 1, "labels": 1})
+    with pytest.warns(
+        UserWarning, match=rf"1 left out of .*: 1 × folder beside the splits \({name}\)\. Rename it"
+    ) as seen:
+        assert folder(base).test is None
+    assert "Pillow" not in str(seen[0].message)
+    (base / name).rename(base / "test")  # the way out
+    assert len(folder(base).test or ()) == 3
+    (base / "Testing").symlink_to("test")  # read already
+    assert len(folder(base).test or ()) == 3
+
+
+def test_names_that_are_no_text_stay_what_they_are(tmp_path: Path) -> None:
+    """As old disks have them: Latin-1 in a folder's name."""
+    base = tree(tmp_path / "b\udce4ume", {"train": 3, "test": 2}, ("b\udceer", "cat"))
+    options: dict[str, Any] = {"ipc": 1, "progress": False, "device": "cpu", "out": tmp_path / "run"}
+    small = dd.distill(f"imagefolder:{base}", "random", **options)
+    assert dd.load(tmp_path / "run").classes == small.classes == ("b\udceer", "cat")
+    dd.evaluate(small, f"imagefolder:{base}", models="mlp", steps=1, repeats=1, baselines=(), progress=False)
+    assert (tmp_path / "run" / "index.html").exists()
+    dd.to_imagefolder(small, tmp_path / "out")
+    assert sorted(os.listdir(os.fsencode(tmp_path / "out" / "train"))) == [b"0-b_r", b"1-cat"]
 
 
 def test_the_layout_is_told_where_train_is_missing(tmp_path: Path) -> None:
