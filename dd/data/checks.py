@@ -145,9 +145,11 @@ def label_value(label: object, argument: str) -> int:
         label = label[0]
     if isinstance(label, Tensor | np.ndarray | np.generic) and math.prod(label.shape) == 1:
         label = label.item()
-    if isinstance(label, int) or (isinstance(label, float) and label.is_integer()):
-        return int(label)
     expected = "one class, an integer 0 … K−1"
+    if isinstance(label, int) or (isinstance(label, float) and label.is_integer()):
+        if not abs(label) < 2**63:
+            raise refuse(argument, expected, f"{label:.3g}", "One class an image is needed.")
+        return int(label)
     if isinstance(label, Tensor) or (isinstance(label, np.ndarray) and label.dtype.kind in "biuf"):
         y = torch.as_tensor(label)[None]
         way = (

@@ -37,7 +37,8 @@ def tensor_of(array: np.ndarray, argument: str) -> Tensor:
     try:
         return torch.from_numpy(np.require(native, requirements=["C", "W"]))
     except TypeError as error:
-        raise refuse(argument, "numbers", f"an array of {array.dtype}") from error
+        way = "Convert them: `x.astype('float64')`." if array.dtype.kind in "Of" else ""
+        raise refuse(argument, "numbers", f"an array of {array.dtype}", way) from error
 
 
 def channels_first(images: np.ndarray | Tensor, layout: str | None, argument: str, call: str) -> Tensor:
@@ -87,6 +88,8 @@ def images_of(images: object, layout: str | None, argument: str, call: str) -> T
     if images.ndim == 4:
         return channels_first(images, layout, argument, call)
     got = f"shape {list(images.shape)}"
+    if isinstance(images, np.ndarray) and images.dtype == object and images.ndim == 1:
+        raise _no_images(argument, f"an array of objects, {got}", "Make it one of numbers: `numpy.stack(list(x))`.")
     if images.ndim != 3:
         raise _no_images(argument, got, "Give each image its axes: `x.reshape(-1, C, H, W)`.")
     if images.shape[1] in CHANNELS or images.shape[2] in CHANNELS:

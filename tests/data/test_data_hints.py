@@ -67,6 +67,7 @@ PIXELS: dict[str, tuple[Any, str, TensorSplit]] = {
     "flat": (X.flatten(1), "x.reshape(-1, C, H, W)", WHOLE),
     "flat array": (X.flatten(1).numpy(), "x.reshape(-1, C, H, W)", WHOLE),
     "flat channels": (X.flatten(2), "x.reshape(-1, C, H, W)", WHOLE),
+    "array of objects": (LAST.double().numpy().astype(object) / 255, "x.astype('float64')", WHOLE),
     "int64": (X.long(), "torch.as_tensor(x) / 255", WHOLE),
     "int64 array": (X.long().numpy(), "torch.as_tensor(x) / 255", WHOLE),
     "uint16": ((X.long() * 257).numpy().astype("uint16"), "torch.as_tensor(x) / 65535", WHOLE),
@@ -89,6 +90,13 @@ def test_code_for_images(case: str) -> None:
         message = refused(lambda: load_images(Items(x, Y)))
         assert expected_code in message
         is_whole(load_images(Items([run(expected_code, x=one) for one in x], Y)), expected)
+
+
+def test_code_for_an_array_of_arrays() -> None:
+    x = numpy.empty(len(X), object)
+    for i, image in enumerate(LAST):
+        x[i] = image.numpy()
+    is_whole(load_images((run(code_of(refused(lambda: load_images((x, Y)))), x=x), Y)))
 
 
 @pytest.mark.parametrize("shape", [(40, 3, 4, 3), (40, 2, 6, 5)])

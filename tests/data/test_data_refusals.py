@@ -119,6 +119,7 @@ REFUSALS: dict[str, tuple[Any, str]] = {
     ),
     "labels with a gap": ((X, torch.where(Y == 2, 4, Y)), r"no image of class 2\. Add images, or renumber"),
     "negative labels": ((X, Y - 1), r"`labels` must be 0 … K−1; got -1"),
+    "label of 70 bits": (Items(X, [2**70] * 40), r"`data\[0\] label` must be one class.*; got 1\.18e\+21"),
     "huge label": ((X, Y * 10**12), r"got label 3000000000000 in a set of 40 images"),
     "broken labels": (
         (X, Y / 2),
