@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dd.data import Images
-from dd.errors import InputError, MissingError
+from dd.errors import DamagedError, InputError, MissingError
 from dd.evaluation import EvalReport, origin_lines
 from dd.evaluation.page import Board, Picture, write_page
 from dd.figures import accuracy_by_bytes, as_png, figures, gallery, heat_map, scores_of
@@ -24,6 +24,8 @@ _ALTS: Final = {
     ),
     "models": ("Across architectures", "Scores of each set under each network, in per cent", ""),
 }
+_REPORT: Final = {"dataset", "split", "protocol", "selection", "method", "rows", "bytes", "origin"}
+_ROW: Final = {"set", "model", "mean", "std", "n", "steps"}
 
 
 def write_run_page(
@@ -105,12 +107,17 @@ def read_report(folder: Path) -> dict[str, Any]:
 
     Raises:
         MissingError: it was not evaluated yet; the message says how.
+        DamagedError: the file is no report.
     """
     try:
-        return dict(read_json(folder / REPORT))
+        told = read_json(folder / REPORT)
     except MissingError as error:
         way_out = f'Run `dd.evaluate("{folder}", data)`, or `ddistill evaluate {folder} DATA` in a shell, first.'
         raise MissingError(f"no {REPORT} in {folder}: the run was not evaluated. {way_out}") from error
+    rows = told["rows"] if isinstance(told, dict) and told.keys() >= _REPORT else None
+    if not (rows and isinstance(rows, list) and all(isinstance(row, dict) and row.keys() >= _ROW for row in rows)):
+        raise DamagedError(f"{folder / REPORT} is no report of an evaluation. Evaluate the run again.")
+    return dict(told)
 
 
 def _own(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -18,7 +18,7 @@ from reference.teachers import quick_rded
 import dd
 from dd import pages
 from dd.cli import main
-from dd.errors import InputError, MissingError
+from dd.errors import DamagedError, InputError, MissingError
 from dd.files import read_json, write_json
 from dd.repeat import distill_command
 
@@ -189,3 +189,8 @@ def test_verb_and_refusals(runs: Path, tmp_path: Path, capsys: pytest.CaptureFix
         dd.report([])
     with pytest.raises(MissingError, match="the run was not evaluated"):
         dd.report(tmp_path)
+    told = read_json(runs / "random" / "report.json")
+    for wrong in ({}, [], {**told, "rows": 3}, {**told, "rows": []}, {**told, "rows": [{"set": "random"}]}):
+        write_json(tmp_path / "report.json", wrong)
+        with pytest.raises(DamagedError, match=r"is no report of an evaluation. Evaluate the run again"):
+            dd.report(tmp_path)
