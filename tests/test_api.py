@@ -237,6 +237,11 @@ def test_an_own_module_is_trained_in_place_or_refused_before(store: Path, tmp_pa
         assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items())
     for net in (Answers(), frozen.requires_grad_(True)):  # the ways out
         assert dd.train(small, net, steps=2) is net
+    for model in (lambda *_: Answers().requires_grad_(False), lambda *_: Answers().to("meta")):
+        with pytest.raises(dd.InputError, match="network with weights"):
+            dd.train(small, model, steps=2)
+    with pytest.raises(dd.InputError, match=r"whose .* is on the device meta. Make it on a real device"):
+        dd.train(small, Answers().to("meta"), steps=2)
     wrapped = Answers(lambda z: {"out": z})
     wrapped.how = lambda z: {"out": z}["out"]
     dd.train(small, wrapped, steps=2)

@@ -12,7 +12,7 @@ from dd.errors import DivergedError, refuse
 from dd.evaluation.fast import Forward, plain_forward
 from dd.evaluation.optim import distillation_loss, make_optimizer, mixed, smoothed_cosine
 from dd.evaluation.real import Trainable
-from dd.models import Model, ModelSpec, build, check_network
+from dd.models import Model, ModelSpec, as_spec, build, check_network
 from dd.seeding import child, child_seed, isolated
 from dd.synthetic import TrainRecipe
 from dd.whiten import Transform
@@ -29,6 +29,7 @@ def fresh(small: Trainable, model: str | ModelSpec | Model, seed: int, device: t
         size=small.size,
         seed=child_seed(seed, "network"),
     )
+    _check_trainable(net, str(as_spec(model)))
     return net.to(device)
 
 
@@ -39,11 +40,16 @@ def check_own(net: nn.Module, small: Trainable, seed: int) -> None:
         InputError: no logits `[n, K]` for the set's pictures, in train or in eval mode, or every weight is frozen.
     """
     name, classes = type(net).__name__, len(small.classes)
-    if not any(p.requires_grad for p in net.parameters()):
-        raise refuse("model", "a network with weights to train", f"{name}, all frozen", "Call `.requires_grad_(True)`.")
+    _check_trainable(net, name)
     way_out = f"Give it {classes} outputs, and wrap it so that it returns the logits alone."
     with isolated(seed, "check"):
         check_network(net, name, small.channels, classes, small.size, way_out, train=True)
+
+
+def _check_trainable(net: nn.Module, name: str) -> None:
+    if not any(p.requires_grad for p in net.parameters()):
+        got = f"{name}, all frozen" if any(True for _ in net.parameters()) else f"{name}, which has none"
+        raise refuse("model", "a network with weights to train", got, "Call `.requires_grad_(True)`.")
 
 
 def fit(

@@ -11,7 +11,7 @@ from dd.models.graph_spec import (
     build_graph_net,
     rooted,
 )
-from dd.models.probe import check_network, count_parameters, uses_batch_stats
+from dd.models.probe import check_network, check_there, count_parameters, uses_batch_stats
 from dd.models.rounds import PlainGraphs, Round, TreeDag, plain_graphs, tree_dag
 from dd.models.spec import (
     MODELS,
@@ -40,6 +40,7 @@ __all__ = [
     "build",
     "build_graph_net",
     "check_network",
+    "check_there",
     "convnet",
     "count_parameters",
     "plain_graphs",

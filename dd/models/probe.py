@@ -27,6 +27,7 @@ def check_network(
     Raises:
         InputError: it raises an error, or answers something else.
     """
+    check_there(net, name)
     like = next((p for p in net.parameters() if p.dtype.is_floating_point), torch.zeros(()))
     images = torch.zeros(2, channels, *size, dtype=like.dtype, device=like.device)
     with torch.no_grad(), _same_modes(net):
@@ -34,6 +35,17 @@ def check_network(
         if train:
             with _same_buffers(net):
                 _check_logits(net.train(), images, name, classes, way_out, " in train mode")
+
+
+def check_there(net: nn.Module, name: str) -> None:
+    """Refuse a network that has shapes and no numbers.
+
+    Raises:
+        InputError: a parameter or buffer on the device "meta".
+    """
+    if empty := [key for key, value in (*net.named_parameters(), *net.named_buffers()) if value.is_meta]:
+        way_out = "Make it on a real device: `.to_empty(device=…)`, then load its weights."
+        raise refuse("model", "a network with weights", f"{name}, whose {empty[0]} is on the device meta", way_out)
 
 
 def _check_logits(net: nn.Module, images: Tensor, name: str, classes: int, way_out: str, mode: str) -> None:

@@ -215,7 +215,10 @@ class TeacherStore:
         net = train_teacher(recipe, self.real, transform, seed=seed, device=device, progress=progress).cpu()
         held_out = self.real.val if self.real.val is not None and len(self.real.val) else None
         teacher = Teacher(str(as_spec(recipe.model)), net, transform)
-        teacher.check(tried_on(self.real), self.real.num_classes, self._lesson(recipe))
+        tried = tried_on(self.real)
+        teacher.check(tried, self.real.num_classes, self._lesson(recipe))
+        if held_out is not None and tried is not held_out:
+            teacher.warn_by_heart(held_out, self.real.num_classes)
         meta = {
             "kind": "teacher",
             "format": FORMAT,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dd.data import Images, Split
 from dd.errors import DDError, InputError, refuse
 from dd.files import digest, dump_json
+from dd.models import check_there
 from dd.whiten import Normalise
 
 LEVEL: Final = 0.01
@@ -59,6 +60,7 @@ class Teacher:
     def __post_init__(self) -> None:
         if self.class_ids is not None and len(set(self.class_ids)) < len(self.class_ids):
             raise refuse("class_ids", "different numbers, one a class", self.class_ids)
+        check_there(self.module, f"teacher {self.name}")
         object.__setattr__(self, "module", _copied(self.module).eval().requires_grad_(False))
         if not self.sha256:
             object.__setattr__(self, "sha256", weights_digest(self.module))
@@ -92,21 +94,37 @@ class Teacher:
         Raises:
             InputError: no logits, another number of classes, or no better than chance.
         """
-        rows = torch.linspace(0, len(split) - 1, min(_CHECKED, len(split))).round().long()
-        scores, labels = self._scores(split.pixels(rows), classes), split.labels[rows]
-        guesses = scores.argmax(1)
-        right = int((guesses == labels).sum())
-        chance = float((_shares(labels, classes) * _shares(guesses, classes)).sum())
-        if _tail(right, len(rows), chance) <= LEVEL:
-            return right / len(rows)
-        share, kinds = right / len(rows), len(guesses.unique())
-        if share > chance and _tail(len(rows), len(rows), chance) > LEVEL:
-            _log.warning("%d images are too few to tell whether teacher %s knows the classes.", len(rows), self.name)
+        right, count, chance, kinds = self._tried(split, classes)
+        share = right / count
+        if _tail(right, count, chance) <= LEVEL:
+            return share
+        if share > chance and _tail(count, count, chance) > LEVEL:
+            _log.warning("%d images are too few to tell whether teacher %s knows the classes.", count, self.name)
             return share
         raise InputError(
-            f"teacher {self.name} classifies {100 * share:.1f} % of {len(rows)} real images, no better than chance "
+            f"teacher {self.name} classifies {100 * share:.1f} % of {count} real images, no better than chance "
             f"({100 * chance:.1f} %), with {kinds} different answer(s). {way_out}"
         )
+
+    def warn_by_heart(self, held_out: Split, classes: int) -> None:
+        """Warn where images held out of its training do not show that it knows more than its training images."""
+        right, count, chance, _ = self._tried(held_out, classes)
+        if _tail(right, count, chance) > LEVEL:
+            _log.warning(
+                "teacher %s knows its training images; of %d held-out ones it classifies %.1f %%, which chance "
+                "(%.1f %%) may do too.",
+                self.name,
+                count,
+                100 * right / count,
+                100 * chance,
+            )
+
+    def _tried(self, split: Split, classes: int) -> tuple[int, int, float, int]:
+        """Right answers, images, chance as in `check`, and different answers."""
+        rows = torch.linspace(0, len(split) - 1, min(_CHECKED, len(split))).round().long()
+        guesses, labels = self._scores(split.pixels(rows), classes).argmax(1), split.labels[rows]
+        chance = float((_shares(labels, classes) * _shares(guesses, classes)).sum())
+        return int((guesses == labels).sum()), len(rows), chance, len(guesses.unique())
 
     @torch.no_grad()
     def _scores(self, pixels: Tensor, classes: int) -> Tensor:
@@ -145,6 +163,9 @@ class _OnPixels(nn.Module):
 
 def _copied(module: nn.Module) -> nn.Module:
     """A copy that shares nothing; tensors with a history, which `deepcopy` refuses, are copied without it."""
+    if isinstance(module, torch.jit.ScriptModule):
+        way_out = "Give the module that it was made from."
+        raise refuse("module", "an nn.Module of Python", f"a {type(module).__name__}, scripted or traced", way_out)
     known = {
         id(value): value.detach().clone()
         for part in module.modules()

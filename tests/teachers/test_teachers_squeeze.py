@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import math
 import threading
+import warnings
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,28 @@ def test_a_teacher_that_knows_nothing_of_the_data_is_stopped(tmp_path: Path) -> 
     with pytest.raises(InputError, match="not finite"):
         Teacher("broken", broken, SAME).check(REAL.train, 3)
     assert good.check(REAL.train, 3) > 0.9
+
+
+def test_modules_that_cannot_be_teachers() -> None:
+    with pytest.raises(
+        InputError, match=r"teacher empty, whose scores is on the device meta. Make it on a real device"
+    ):
+        Teacher("empty", Constant(3).to("meta"), SAME)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of what it gives up
+        traced = torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2))
+    with pytest.raises(InputError, match=r"scripted or traced. Give the module"):
+        Teacher("traced", traced, SAME)
+
+
+def test_what_is_known_by_heart_alone_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    noise = torch.randint(0, 256, (40, 3, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    real = dd.load_images((noise, torch.arange(40) % 2))
+    with caplog.at_level(logging.WARNING):
+        TeacherStore(tmp_path, REAL).get(RECIPE)
+        assert caplog.text == ""  # nine held-out images of three classes, all right
+        TeacherStore(tmp_path, real).get(dataclasses.replace(RECIPE, min_steps=200))
+    assert "knows its training images; of 4 held-out ones it classifies" in caplog.text
 
 
 def test_a_teacher_has_its_least_number_of_steps() -> None:
