@@ -20,7 +20,7 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def image_values(images: Tensor, argument: str) -> Tensor:
-    """Images as uint8, or float32 in [0, 1] where the values are not all k/255 with k an integer.
+    """Images as uint8, or float32 in [0, 1] where the values are not all k/255, as their type rounds it.
 
     Args:
         images: `[C, H, W]` or `[N, C, H, W]`, uint8 or float in [0, 1].
@@ -46,7 +46,8 @@ def image_values(images: Tensor, argument: str) -> Tensor:
     if low < 0 or high > 1:
         raise refuse(argument, "floats in [0, 1]", f"{low:.4g} … {high:.4g}", range_hint(low, high))
     parts = x.split(1024)
-    if all(bool((_quantised(part).to(torch.float32) / 255 == part).all()) for part in parts):
+    half = images.dtype if images.dtype.itemsize < 4 else torch.float32  # as `ToTensor` and a cast leave k/255
+    if all(bool(((_quantised(part).to(torch.float32) / 255).to(half) == part.to(half)).all()) for part in parts):
         return torch.cat([_quantised(part) for part in parts])
     return x
 
