@@ -326,4 +326,7 @@ def build(
             raise refuse("model", "a factory that returns an nn.Module", f"{type(net).__name__} from {model}")
         way_out = "Make the factory use its `classes` and return the logits alone."
         check_network(net, str(model), channels, classes, size, way_out, train=isinstance(model, Model))
+    if tangled := [name for name, p in net.named_parameters() if p.is_complex()]:
+        way_out = "Hold their real and imaginary parts, as by `torch.view_as_real`."
+        raise refuse("model", "a network of real weights", f"{model}, whose {tangled[0]} is complex", way_out)
     return net.to(dtype)

@@ -203,6 +203,17 @@ def test_lazy_layers_are_drawn_from_the_seed() -> None:
     assert torch.equal(one[1].weight, two[1].weight)  # type: ignore[index]
 
 
+class Tangled(Tiny):
+    """Has a complex weight, of which a cast to float32 leaves the real part."""
+
+    def __init__(self, channels: int, classes: int, size: tuple[int, int]) -> None:
+        super().__init__(channels, classes, size)
+        self.turn = nn.Parameter(torch.ones(classes, dtype=torch.complex64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (super().forward(x) * self.turn).abs()
+
+
 @pytest.mark.parametrize(
     ("factory", "match"),
     [
@@ -210,6 +221,7 @@ def test_lazy_layers_are_drawn_from_the_seed() -> None:
         (lambda c, k, s: Tiny(c, 7, s), r"logits \[2, 4\] for two pictures; got shape \[2, 7\]"),
         (lambda c, k, s: nn.Identity(), r"got shape \[2, 3, 8, 8\]"),
         (lambda c, k, s: Tiny(c, k, (9, 9)), r"takes pictures \[3, 8, 8\].*RuntimeError: mat1 and mat2"),
+        (lambda c, k, s: Tangled(c, k, s), "network of real weights; got .*, whose turn is complex. Hold their real"),
         (lambda c, k: None, "f\\(channels, classes, size\\); got <.*too many positional"),
     ],
 )
