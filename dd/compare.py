@@ -31,6 +31,7 @@ from dd.repeat import evaluate_command
 from dd.resolve import load_real, only_images, resolve_device
 from dd.runs import REPORT
 from dd.seeding import child_seed
+from dd.shapes import check_whole
 from dd.synthetic import AnySet, ImageSet, SyntheticImages, TreeSummary
 from dd.unseen import standing, warn_trained
 
@@ -112,8 +113,7 @@ def evaluate(
         UserWarning: the test data are those that the set was made from; the report calls them training data.
     """
     tune_process(threads, allocator=False)
-    if repeats < 1:
-        raise refuse("repeats", "at least 1", repeats)
+    check_whole(repeats, "repeats")
     if isinstance(lr, str) and lr not in ("recipe", "tuned"):
         raise refuse("lr", "`recipe`, `tuned` or a number", repr(lr))
     place = place_of(small, out, REPORT)

@@ -8,7 +8,7 @@ import platform
 
 import torch
 
-from dd.errors import refuse
+from dd.shapes import check_whole
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
@@ -30,9 +30,7 @@ def tune_process(threads: int | None = None, allocator: bool = True) -> dict[str
     """
     done: dict[str, object] = {}
     if threads is not None:
-        if threads < 1:
-            raise refuse("threads", "at least 1", threads)
-        torch.set_num_threads(threads)
+        torch.set_num_threads(check_whole(threads, "threads"))
         done["threads"] = threads
     wanted = allocator and os.environ.get("DD_ALLOCATOR", "1") != "0"
     if wanted and platform.libc_ver()[0] == "glibc":

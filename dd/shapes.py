@@ -6,13 +6,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import types
+import typing
 from collections.abc import Mapping, Sequence
 from math import inf, isfinite
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from dd.errors import refuse
+
+_PLAIN: Final[dict[object, str]] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    types.NoneType: "None",
+}
 
 
 def check(value: object, argument: str, axes: str, **sizes: int) -> Tensor:
@@ -74,3 +86,29 @@ def check_choices(value: object, known: Mapping[str, Sequence[str]]) -> None:
         got = getattr(value, name)
         if got not in words:
             raise refuse(name, " or ".join(f"`{word}`" for word in words), repr(got))
+
+
+def check_types(value: object) -> None:
+    """Refuse a field of a dataclass that is not of its plain type; a bool is no number, nor is 2.0 a whole one.
+
+    Args:
+        value: what has the fields. Those annotated with more than bool, int, float, str and None are not looked at.
+
+    Raises:
+        InputError: a field of another type.
+    """
+    for name, kinds in _plain_fields(type(value)).items():
+        got = getattr(value, name)
+        fits = bool in kinds if isinstance(got, bool) else isinstance(got, kinds)
+        if not fits and not (float in kinds and isinstance(got, int) and not isinstance(got, bool)):
+            raise refuse(name, " or ".join(_PLAIN[kind] for kind in kinds), repr(got))
+
+
+def _plain_fields(cls: Any) -> dict[str, tuple[type, ...]]:
+    hints = typing.get_type_hints(cls)
+    found: dict[str, tuple[type, ...]] = {}
+    for name in (f.name for f in dataclasses.fields(cls)):
+        either = typing.get_args(hints[name]) if isinstance(hints[name], types.UnionType) else (hints[name],)
+        if all(kind in _PLAIN for kind in either):
+            found[name] = either
+    return found

@@ -327,7 +327,7 @@ def test_evaluate_refuses_what_does_not_fit(store: Path) -> None:
         dd.evaluate(small, Odd(), progress=False)
     with pytest.raises(dd.InputError, match=r"unknown baseline 'radnom'"):
         dd.evaluate(small, "digits", baselines=("radnom",), progress=False)
-    with pytest.raises(dd.InputError, match=r"`repeats` must be at least 1"):
+    with pytest.raises(dd.InputError, match=r"`repeats` must be a whole number of at least 1"):
         dd.evaluate(small, "digits", repeats=0, progress=False)
 
 

@@ -48,7 +48,7 @@ def test_threads_are_set_and_recorded() -> None:
     try:
         assert tune_process(threads=1, allocator=False) == {"threads": 1}
         assert torch.get_num_threads() == 1
-        with pytest.raises(InputError, match="`threads` must be at least 1; got 0"):
+        with pytest.raises(InputError, match="`threads` must be a whole number of at least 1; got 0"):
             tune_process(threads=0, allocator=False)
         assert tune_process(allocator=False) == {}
     finally:

@@ -1,13 +1,16 @@
 """`replace_fields`: where a name goes, what merges, what is refused."""
 
 import dataclasses
+import re
+import typing
 from pathlib import Path
 
 import pytest
 
+import dd
 from dd.errors import InputError, MissingError
 from dd.experts import ExpertRecipe, load_recipe
-from dd.methods import FTD, MTT, ClassMean, RandomReal, TrajectoryMatching
+from dd.methods import FTD, METHODS, MTT, ClassMean, RandomReal, TrajectoryMatching
 from dd.presets import replace_fields
 from dd.synthetic import TrainRecipe
 
@@ -83,3 +86,24 @@ def test_refusals_of_replace_fields() -> None:
         replace_fields(MTT(), {"snapshots": 5})
     with pytest.raises(InputError, match="`method` must be a frozen dataclass"):
         replace_fields(object(), {"ipc": 1})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_plain_field_of_every_method_refuses_another_type(method: str) -> None:
+    made = METHODS[method]()
+    hints = typing.get_type_hints(type(made))
+    wrong: dict[object, tuple[object, ...]] = {int: ("5", 5.5, True, None), float: ("5", True), bool: ("no", 1)}
+    tried = 0
+    for name in (f.name for f in dataclasses.fields(made)):
+        for value in wrong.get(hints[name], ()):
+            with pytest.raises(InputError, match=f"^`{name}` must be .*; got {re.escape(repr(value))}"):
+                replace_fields(made, {name: value})
+            tried += 1
+    assert tried >= 2
+
+
+def test_an_optional_field_names_both_its_types() -> None:
+    with pytest.raises(InputError, match=r"`batch_syn` must be a whole number or None; got 2\.5"):
+        replace_fields(MTT(), {"batch_syn": 2.5})
+    with pytest.raises(InputError, match="`seed` must be a whole number; got '1'"):
+        dd.distill("digits", "random", ipc=1, seed="1")  # type: ignore[arg-type]

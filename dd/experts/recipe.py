@@ -16,7 +16,7 @@ from dd.errors import DamagedError, InputError, MissingError, refuse, unknown
 from dd.experts.smooth import PENALTY_FORMS, PenaltyForm
 from dd.files import dump_json
 from dd.models import Model, ModelSpec, as_spec
-from dd.shapes import check_number, check_whole
+from dd.shapes import check_number, check_types, check_whole
 
 FORMAT = 1
 _NOT_IN_KEY = {"name", "experts", "snapshots", "title", "source"}
@@ -107,9 +107,7 @@ class ExpertRecipe:
             raise refuse("penalty_form", "`pixel`, `sample` or `label`", repr(self.penalty_form))
         if not self.drop_factor > 0:
             raise refuse("drop_factor", "positive", self.drop_factor, "`drop_epochs = 0` is for no drop.")
-        for name in ("adaptive", "whiten", "ramp"):
-            if not isinstance(getattr(self, name), bool):
-                raise refuse(name, "true or false", repr(getattr(self, name)))
+        check_types(self)
         as_spec(self.model)
         self.dsa()
 

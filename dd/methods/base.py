@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dd.errors import refuse
 from dd.inner import ENGINES, EngineName
+from dd.shapes import check_types
 from dd.synthetic import SyntheticSet
 
 PRECISIONS: dict[str, torch.dtype] = {
@@ -56,6 +57,7 @@ class Run:
     progress: Callable[[int, int, str], None] = _silent
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.precision not in PRECISIONS:
             raise refuse("precision", f"one of {', '.join(PRECISIONS)}", repr(self.precision))
         if self.engine not in ENGINES:

@@ -14,6 +14,7 @@ from dd.data import Images, check_ipc
 from dd.errors import refuse
 from dd.methods.base import Candidate, Run, Step
 from dd.methods.start import pick_real
+from dd.shapes import check_types
 from dd.synthetic import SyntheticImages, TrainRecipe
 from dd.whiten import make_transform
 
@@ -33,6 +34,9 @@ class RandomReal:
     ipc: int = 10
     whiten: bool = False
     train: TrainRecipe = field(default_factory=TrainRecipe)
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
         """One step, one candidate."""
@@ -63,6 +67,7 @@ class ClassMean:
     train: TrainRecipe = field(default_factory=TrainRecipe)
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.ipc != 1:
             raise refuse("ipc", "1 for class_mean", self.ipc)
 

@@ -6,7 +6,7 @@ import math
 from typing import Any, Final
 
 from dd.errors import refuse
-from dd.shapes import check_whole
+from dd.shapes import check_types, check_whole
 
 CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "init": ("real", "noise", "representative", "correct"),
@@ -24,8 +24,10 @@ def check_fields(m: Any) -> None:
     """Refuse what no `TrajectoryMatching` can have.
 
     Raises:
-        InputError: a field out of range, options that exclude each other, or t + M beyond the buffer's snapshots.
+        InputError: a field out of range or of another type, options that exclude each other, or t + M beyond the
+            buffer's snapshots.
     """
+    check_types(m)
     for name in ("ipc", "iterations", "student_steps", "expert_epochs"):
         if getattr(m, name) < 1:
             raise refuse(name, "at least 1", getattr(m, name))

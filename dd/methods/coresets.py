@@ -19,7 +19,7 @@ from dd.errors import refuse
 from dd.methods.base import Run, Step
 from dd.methods.baselines import only_step
 from dd.methods.panel import seat
-from dd.shapes import check_whole
+from dd.shapes import check_types, check_whole
 from dd.synthetic import TrainRecipe
 from dd.teachers import Teacher, TeacherRecipe
 
@@ -115,6 +115,7 @@ class Coreset:
 
     def __post_init__(self) -> None:
         check_whole(self.ipc, "ipc")
+        check_types(self)
         if self.choose not in CHOOSE:
             raise refuse("choose", " or ".join(f"`{rule}`" for rule in CHOOSE), repr(self.choose))
 

@@ -18,7 +18,7 @@ from dd.methods.recover import check_label_bytes
 from dd.methods.recovery import Recovery, compensator
 from dd.methods.relabel import make_labels
 from dd.methods.start import pick_real
-from dd.shapes import check_choices, check_whole
+from dd.shapes import check_choices, check_types, check_whole
 from dd.synthetic import CompensatedImages, TrainRecipe, base_sets
 from dd.teachers import TeacherRecipe, label
 from dd.teachers.statistics import StatisticsNorm
@@ -79,6 +79,7 @@ class Infer:
         for name in ("ipc", "label_epochs"):
             check_whole(getattr(self, name), name)
         Recovery.of(self)
+        check_types(self)
         check_choices(self, _CHOICES)
         if (self.labels == "hard") != (self.train.loss == "ce"):
             got = f"{self.train.loss!r} with {self.labels!r}"

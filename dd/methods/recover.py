@@ -19,7 +19,7 @@ from dd.methods.recovery import Recovery, recover_block
 from dd.methods.relabel import make_labels
 from dd.methods.start import pick_real
 from dd.seeding import child
-from dd.shapes import check_choices, check_number, check_whole
+from dd.shapes import check_choices, check_number, check_types, check_whole
 from dd.synthetic import LabelStore, SyntheticImages, TrainRecipe
 from dd.teachers import BN_MODES, LABEL_TAU, RECOVER_TAU, BNMode, Teacher, TeacherRecipe, label, voters
 from dd.teachers.committee import SCHEDULES, Schedule
@@ -114,6 +114,7 @@ class Recover:
         if self.batch is not None:
             check_whole(self.batch, "batch")
         Recovery.of(self)
+        check_types(self)
         check_choices(self, _CHOICES)
         self._patches()
         check_priors(self.priors, self.committee)

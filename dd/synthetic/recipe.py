@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from dd.augment import DSA
 from dd.errors import refuse, unknown
-from dd.shapes import check_choices, check_number, check_whole
+from dd.shapes import check_choices, check_number, check_types, check_whole
 from dd.views import MIX_KINDS
 
 _CHOICES = {
@@ -84,6 +84,7 @@ class TrainRecipe:
             check_whole(getattr(self, name), name)
         for name in ("lr", "momentum", "weight_decay", "drop_at", "drop_factor", "eta", "temperature"):
             check_number(getattr(self, name), name, low=0.0)
+        check_types(self)
         if not self.lr > 0:
             raise refuse("lr", "positive", self.lr)
         if not self.momentum < 1:

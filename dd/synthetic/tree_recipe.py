@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dd.errors import refuse
 from dd.models import GraphSpec
-from dd.shapes import check_choices, check_number, check_whole
+from dd.shapes import check_choices, check_number, check_types, check_whole
 
 _CHOICES = {
     "pool": ("sum", "mean", "msum", "mmean"),
@@ -63,6 +63,7 @@ class TreeRecipe:
             check_whole(getattr(self, name), name)
         for name in ("lr", "weight_decay", "dropout"):
             check_number(getattr(self, name), name, 0)
+        check_types(self)
         if self.dropout >= 1:
             raise refuse("dropout", "less than 1", self.dropout)
 

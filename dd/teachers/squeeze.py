@@ -20,7 +20,7 @@ from dd.errors import DamagedError, DivergedError, refuse
 from dd.files import dump_json, load_tensors, locked, save_tensors
 from dd.models import as_spec, build
 from dd.seeding import child, child_seed, isolated
-from dd.shapes import check_number, check_whole
+from dd.shapes import check_number, check_types, check_whole
 from dd.teachers.teacher import Teacher, accuracy, tried_on, weights_digest
 from dd.whiten import Normalise
 
@@ -68,6 +68,7 @@ class TeacherRecipe:
             check_whole(getattr(self, name), name)
         for name in ("lr", "momentum", "weight_decay"):
             check_number(getattr(self, name), name, low=0.0)
+        check_types(self)
         if self.batch_size < 2:
             raise refuse("batch_size", "at least 2, for batch norms", self.batch_size)
         if not self.lr > 0:

@@ -166,7 +166,7 @@ def test_without_a_canvas_nothing_is_told() -> None:
     ("fields", "text"),
     [
         ({"canvas": 0}, "`canvas` must be a whole number of at least 1; got 0"),
-        ({"canvas_samples": 1.5}, "`canvas_samples` must be a whole number of at least 1; got 1.5"),
+        ({"canvas_samples": 1.5}, "`canvas_samples` must be a whole number; got 1.5"),
         ({"canvas": 1, "canvas_samples": 2}, "`canvas_samples` must be 1 without a canvas; got 2. Give `canvas=2`"),
         ({"labels": "assigned"}, "`labels` must be `hard` with a canvas.*got 'assigned'.*or `canvas=1`"),
         ({"labels": "learned", "init": "real"}, "`labels` must be `hard` with a canvas"),

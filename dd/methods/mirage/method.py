@@ -22,7 +22,7 @@ from dd.methods.mirage.build import build, entry, leaf_degrees
 from dd.methods.mirage.mine import KINDS
 from dd.methods.mirage.select import Costs, Pattern, by_budget, by_threshold, first_cost
 from dd.methods.mirage.transactions import Transactions, chunks, transactions
-from dd.shapes import check_choices, check_whole
+from dd.shapes import check_choices, check_types, check_whole
 from dd.synthetic.tree_recipe import TreeRecipe
 from dd.synthetic.trees import TreeSummary
 
@@ -103,6 +103,7 @@ class Mirage:
             if getattr(self, name) is not None:
                 check_whole(getattr(self, name), name)
         check_whole(self.max_patterns, "max_patterns")
+        check_types(self)
         if (self.budget_bytes is None) == (self.min_support is None):
             got = "neither" if self.budget_bytes is None else f"both ({self.budget_bytes}, {self.min_support})"
             way_out = "Give min_support= with budget_bytes=None, or a budget alone."
