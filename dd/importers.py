@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -42,8 +42,9 @@ def import_pt(
     lr: float | None = None,
     recipe: TrainRecipe | None = None,
     ipc: int | None = None,
+    experiment: int | None = None,
 ) -> SyntheticImages:
-    """A set from `.pt` files, such as `images_best.pt` and `labels_best.pt` of trajectory matching.
+    """A set from `.pt` files: `images_best.pt` and `labels_best.pt` of trajectory matching, `res_*.pt` of DC, DSA, DM.
 
     Networks are trained on it as in the papers, see `TrainRecipe.published`. The step size that trajectory matching
     has learned is in neither file; it is in the log of the run:
@@ -58,7 +59,8 @@ def import_pt(
         report = dd.evaluate(small, "cifar10")
 
     Args:
-        images_path: one float tensor `[n, C, H, W]` in model space: normalised, or whitened.
+        images_path: one float tensor `[n, C, H, W]` in model space: normalised, or whitened; or a dict whose `data`
+            lists the pair (images, labels) of each experiment, as DC, DSA and DM save them.
         labels_path: one integer tensor `[n]`, or probabilities `[n, K]`. Without it the images are taken to
             come class by class, 0, 0, …, 1, 1, …, equally many each.
         mean: with `std`, what the images were normalised with, in pixels in [0, 1].
@@ -69,18 +71,23 @@ def import_pt(
             `dd.evaluate(…, lr="tuned")` finds one on validation images.
         recipe: how a network is trained on it, in place of the published one at `lr`.
         ipc: images a class, where neither labels nor classes say it.
+        experiment: which pair of `data`, counted from 0, where there are several.
 
     Raises:
         MissingError, DamagedError: no such file, or one that is not tensors alone.
         InputError: a tensor of another shape, type or range, too little to know the labels, or both `lr` and `recipe`.
     """
     road = _transform(mean, std, transform)
-    images = check(_tensor(Path(images_path), "images_path"), "images", "N C H W")
+    found, own = _images(Path(images_path), experiment)
+    if own is not None and labels_path is not None:
+        raise refuse("labels_path", "left out where the images' file holds the labels too", str(labels_path))
+    given = own if labels_path is None else _tensor(read_pt(Path(labels_path)), "labels_path", labels_path)
+    images = check(found, "images", "N C H W")
     if not images.is_floating_point():
         way_out = "Pixels 0 … 255 belong in a folder of PNG files: `import_folder`."
         raise refuse("images", "floats in model space", images.dtype, way_out)
     _fits(road, images)
-    labels, names = _labels(None if labels_path is None else Path(labels_path), len(images), classes, ipc)
+    labels, names = _labels(given, len(images), classes, ipc)
     files = [Path(images_path)] + ([] if labels_path is None else [Path(labels_path)])
     return SyntheticImages(
         images=images.to(torch.float32).contiguous(),
@@ -158,8 +165,28 @@ def _recipe(recipe: TrainRecipe | None, lr: float | None, images: int) -> TrainR
     return TrainRecipe.published(images, PUBLISHED_LR if lr is None else lr, classes=1)  # the product counts
 
 
-def _tensor(path: Path, argument: str) -> Tensor:
+def _images(path: Path, experiment: int | None) -> tuple[Tensor, Tensor | None]:
+    """The images of a file, and the labels where it holds both."""
     value = read_pt(path)
+    pairs = value.get("data") if isinstance(value, Mapping) else None
+    if not (isinstance(pairs, list | tuple) and pairs and all(_is_pair(pair) for pair in pairs)):
+        if experiment is not None:
+            raise refuse("experiment", "left out where a file does not list experiments as `data`", experiment)
+        return _tensor(value, "images_path", path), None
+    last = len(pairs) - 1
+    if experiment is None and last:
+        raise refuse("experiment", f"given, 0 … {last}: {path} holds {len(pairs)} sets", None, "Give `experiment=0`.")
+    if experiment is not None and not (type(experiment) is int and 0 <= experiment <= last):
+        raise refuse("experiment", f"0 … {last}, of the sets in {path}", repr(experiment))
+    images, labels = pairs[experiment or 0]
+    return images.detach(), labels.detach()
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(one, Tensor) for one in value)
+
+
+def _tensor(value: object, argument: str, path: str | Path) -> Tensor:
     if not isinstance(value, Tensor):
         way_out = ""
         if isinstance(value, Mapping) and any(isinstance(entry, Tensor) for entry in value.values()):
@@ -172,7 +199,13 @@ def _transform(mean: Sequence[float] | None, std: Sequence[float] | None, transf
     if transform is not None and mean is None and std is None:
         return transform
     if transform is not None or mean is None or std is None:
-        raise refuse("mean, std", "given together, or `transform` instead", "another combination")
+        given = {"mean": mean, "std": std, "transform": transform}
+        got = " and ".join(name for name, value in given.items() if value is not None) or "none of them"
+        way_out = "They are those that the authors' code normalised its images with, one number a channel."
+        raise refuse("mean, std", "given together, or `transform` instead", got, way_out)
+    for name, values in (("mean", mean), ("std", std)):
+        if not isinstance(values, Iterable):
+            raise refuse(name, "one number a channel", repr(values), f"Of grey images: `{name}=({values!r},)`.")
     return Normalise(tuple(float(m) for m in mean), tuple(float(s) for s in std))
 
 
@@ -195,7 +228,7 @@ def _fits(road: Transform, images: Tensor) -> None:
 
 
 def _labels(
-    path: Path | None, n: int, classes: Sequence[str] | int | None, ipc: int | None
+    given: Tensor | None, n: int, classes: Sequence[str] | int | None, ipc: int | None
 ) -> tuple[Tensor, tuple[str, ...]]:
     """Labels and class names from what is given, which must agree."""
     names = tuple(str(k) for k in range(classes)) if isinstance(classes, int) else classes
@@ -203,8 +236,8 @@ def _labels(
         raise refuse("classes", "different names in label order, or their number", repr(classes))
     if ipc is not None and ipc < 1:
         raise refuse("ipc", "at least 1", ipc)
-    if path is not None:
-        labels = _label_values(_tensor(path, "labels_path"), n)
+    if given is not None:
+        labels = _label_values(given, n)
         k = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
     elif (unit := len(names) if names is not None else ipc) is not None:
         if n % unit:

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, final
 
 import torch
 
 from dd.errors import DamagedError, MissingError
 
 
+@final
+class Skipped:
+    """Stands where a file holds a NumPy number beside its tensors; keeps nothing of what the pickle says of it."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+_SKIPPED: Final = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype")
+
+
 def read_pt(path: Path, mapped: bool = False) -> Any:
-    """What a `.pt` file holds, on the CPU.
+    """What a `.pt` file holds, on the CPU; `Skipped` in the place of its NumPy numbers.
 
     Args:
         path: the file.
@@ -26,7 +40,8 @@ def read_pt(path: Path, mapped: bool = False) -> Any:
         raise MissingError(f"no file {path}")
     try:
         mapped = mapped and zipfile.is_zipfile(path)  # the format before torch 1.6 is read whole
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with torch.serialization.safe_globals([(Skipped, name) for name in _SKIPPED]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # the reader has no error class of its own
         text = str(error).split("WeightsUnpickler error:")[-1].strip() or type(error).__name__
         reason = text.splitlines()[0].rstrip(".")
