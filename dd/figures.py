@@ -24,6 +24,7 @@ from dd.synthetic import AnySet, ImageSet, TreeSummary
 PAIRS: Final = 5
 """Synthetic images of a class that are shown beside their nearest real ones."""
 CLASSES: Final = 20
+_OTHER_KINDS: Final = ("pdf", "jpg", "jpeg", "gif", "webp", "eps", "tif", "tiff")
 COLOURS: Final = ("#3b82f6", "#d97706", "#16a34a", "#9333ea", "#dc2626", "#0891b2", "#be185d", "#65a30d", "#7f848c")
 
 
@@ -188,15 +189,31 @@ def figures(
     return {name: picture for name, picture in made.items() if picture is not None}
 
 
-def plot(small: AnySet, folder: str | Path | None = None, **options: Any) -> dict[str, bytes]:
-    """`figures`, also written to `folder` as NAME.png or NAME.svg where one is given.
+def plot(small: AnySet, path: str | Path | None = None, **options: Any) -> dict[str, bytes]:
+    """`figures`, also written where a path is given.
+
+    Args:
+        small: the set.
+        path: a file NAME.png or NAME.svg, for the grid of the images or the trees alone; any other name is a folder,
+            which gets every figure as NAME.png, or as NAME.svg with `kind="svg"`.
+        **options: of `figures`.
 
     Raises:
-        InputError, WriteError: see `figures`; the disk refuses.
+        InputError, WriteError: see `figures`; a file of another kind; the disk refuses.
     """
-    made = figures(small, **options)
-    for name, picture in made.items() if folder is not None else ():
-        write_bytes(Path(folder or "") / f"{name}.{options.get('kind', 'png')}", picture)
+    if path is None:
+        return figures(small, **options)
+    place = Path(path)
+    suffix = "" if place.is_dir() else place.suffix.lower().lstrip(".")
+    if suffix in _OTHER_KINDS or (suffix in KINDS and options.get("kind", suffix) != suffix):
+        raise refuse("path", "a folder, or a file NAME.png or NAME.svg of the `kind` given", repr(str(path)))
+    if suffix not in KINDS:
+        made = figures(small, **options)
+        for name, picture in made.items():
+            write_bytes(place / f"{name}.{options.get('kind', 'png')}", picture)
+        return made
+    made = figures(small, **{**options, "kind": suffix})
+    write_bytes(place, made["trees" if isinstance(small, TreeSummary) else "grid"])
     return made
 
 

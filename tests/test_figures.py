@@ -120,6 +120,26 @@ def test_plot_is_a_method_and_writes_files(tmp_path: Path) -> None:
         made.plot(kind="pdf")
 
 
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_plot_to_a_file_writes_the_grid_there_in_the_kind_of_its_name(tmp_path: Path, kind: str) -> None:
+    made = small([0.5, 0.9], [0, 1])
+    place = tmp_path / f"set.{kind.upper()}"
+    made.plot(place, real=real())
+    assert [p.name for p in tmp_path.iterdir()] == [place.name]
+    assert place.read_bytes() == made.plot(kind=kind)["grid"]
+    assert made.plot(tmp_path / "runs" / "v1.0").keys() == {"grid"}  # a dot alone makes no file
+    assert (tmp_path / "runs" / "v1.0" / "grid.png").is_file()
+
+
+@pytest.mark.parametrize(("name", "options"), [("set.pdf", {}), ("set.svg", {"kind": "png"})])
+def test_plot_refuses_a_file_of_another_kind(tmp_path: Path, name: str, options: dict[str, str]) -> None:
+    with pytest.raises(
+        InputError, match=r"`path` must be a folder, or a file NAME\.png or NAME\.svg of the `kind` given"
+    ):
+        small([0.5, 0.9], [0, 1]).plot(tmp_path / name, **options)
+    assert not list(tmp_path.iterdir())
+
+
 def test_scores_of_leaves_out_what_has_none() -> None:
     rows = [
         {"set": "a", "model": "m", "mean": 0.5},

@@ -157,11 +157,11 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         """The composed images as uint8 `[n, C, H, W]`, rounded: what dynamic labels are labels of."""
         return (self.pixels() * 255).round().to(torch.uint8)
 
-    def plot(self, folder: str | Path | None = None, **options: Any) -> dict[str, bytes]:
-        """The report's figures by name, PNG or SVG (`kind="svg"`), and to `folder`; see `dd.figures.figures`."""
+    def plot(self, path: str | Path | None = None, **options: Any) -> dict[str, bytes]:
+        """The report's figures by name, and to a file NAME.png or NAME.svg or a folder; see `dd.figures.plot`."""
         from dd.figures import plot
 
-        return plot(self, folder, **options)
+        return plot(self, path, **options)
 
     def ready_transform(self) -> Normalise:
         """The transform."""

@@ -138,11 +138,11 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         """The images as uint8 `[n, C, H, W]`, rounded."""
         return (self.pixels() * 255).round().to(torch.uint8)
 
-    def plot(self, folder: str | Path | None = None, **options: Any) -> dict[str, bytes]:
-        """The report's figures by name, PNG or SVG (`kind="svg"`), and to `folder`; see `dd.figures.figures`."""
+    def plot(self, path: str | Path | None = None, **options: Any) -> dict[str, bytes]:
+        """The report's figures by name, and to a file NAME.png or NAME.svg or a folder; see `dd.figures.plot`."""
         from dd.figures import plot
 
-        return plot(self, folder, **options)
+        return plot(self, path, **options)
 
     def ready_transform(self) -> Transform:
         """The transform, or a message that says how to get it."""

@@ -136,6 +136,8 @@ def draw(small: TreeSummary, path: str | Path | None, per_class: int) -> bytes:
 
     if per_class < 1:
         raise refuse("per_class", "at least 1", per_class)
+    if path is not None and Path(path).suffix.lower() != ".png":
+        raise refuse("path", "a file NAME.png", repr(str(path)), "For NAME.svg give it to `plot`.")
     share = 100 * small.tree_support.double() / small.graphs.clamp(min=1)
     shown: list[list[int]] = []
     for k in range(small.num_classes):

@@ -190,11 +190,11 @@ class TreeSummary:
 
         return draw(self, path, per_class)
 
-    def plot(self, folder: str | Path | None = None, **options: Any) -> dict[str, bytes]:
-        """The report's figures by name, PNG or SVG (`kind="svg"`), and to `folder`; see `dd.figures.figures`."""
+    def plot(self, path: str | Path | None = None, **options: Any) -> dict[str, bytes]:
+        """The report's figures by name, and to a file NAME.png or NAME.svg or a folder; see `dd.figures.plot`."""
         from dd.figures import plot
 
-        return plot(self, folder, **options)
+        return plot(self, path, **options)
 
     def with_recipe(self, **changes: Any) -> TreeSummary:
         """The same patterns with other fields of the recipe."""

@@ -178,6 +178,10 @@ def test_a_picture_is_a_png_of_the_same_bytes(tmp_path: Path) -> None:
     assert len(small.draw(per_class=30)) > len(bytes_)  # more places than trees
     with pytest.raises(InputError, match="`per_class` must be at least 1; got 0"):
         small.draw(per_class=0)
+    with pytest.raises(InputError, match=r"`path` must be a file NAME\.png; got .*For NAME\.svg give it to `plot`"):
+        small.draw(tmp_path / "trees.svg")
+    small.plot(tmp_path / "trees.svg")
+    assert (tmp_path / "trees.svg").read_bytes().startswith(b"<svg")
 
 
 # Kept trees in graphs
