@@ -17,6 +17,7 @@ from dd.methods import GRAPH_METHODS, Method, Run
 from dd.models import as_graph_spec
 from dd.presets import replace_fields
 from dd.resolve import resolve_method
+from dd.shapes import as_list
 from dd.synthetic import TreeSummary
 
 DEFAULTS: Final = ("random", "herding", "random_trees", "full", "naive_bayes", "node_count")
@@ -44,7 +45,7 @@ class GraphBench:
         settings: Settings,
     ) -> None:
         self._real, self._budgets, self._settings = real, budgets, settings
-        self._baselines = DEFAULTS if baselines is None else tuple(baselines)
+        self._baselines = DEFAULTS if baselines is None else tuple(as_list(baselines))
         check_graph_baselines(self._baselines)
         self._methods = named(asked, GRAPH_METHODS, "graphs")
         self._lead = next(iter(self._methods))

@@ -20,6 +20,7 @@ from dd.models import as_spec
 from dd.presets import replace_fields
 from dd.resolve import resolve_method
 from dd.seeding import child_seed
+from dd.shapes import as_list
 from dd.synthetic import ImageSet, TrainRecipe
 from dd.teachers import TeacherRecipe
 from dd.whiten import Transform, make_transform
@@ -57,7 +58,7 @@ class ImageBench:
     ) -> None:
         self._real, self._budgets, self._settings = real, budgets, settings
         known = [m for m in METHODS if m not in GRAPH_METHODS and m not in BASELINE_METHODS]
-        baselines = _defaults(budgets, real) if baselines is None else list(baselines)
+        baselines = _defaults(budgets, real) if baselines is None else as_list(baselines)
         for name in baselines:
             if name not in IMAGE_BASELINES:
                 raise unknown("baseline", name, IMAGE_BASELINES)

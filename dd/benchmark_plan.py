@@ -14,6 +14,7 @@ from dd.errors import find_name, refuse
 from dd.methods import Method
 from dd.resolve import Tier
 from dd.selection import Protocol
+from dd.shapes import as_list
 
 
 @final
@@ -96,6 +97,4 @@ def named(asked: Sequence[str | Method], known: Sequence[str], kind: str) -> dic
 
 def wanted_models(models: Any) -> list[Any]:
     """The argument `models` as a list; a name or a value alone is one model, `None` is none."""
-    if models is None:
-        return []
-    return list(models) if isinstance(models, Sequence) and not isinstance(models, str) else [models]
+    return [] if models is None else as_list(models)

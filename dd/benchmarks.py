@@ -27,7 +27,7 @@ from dd.methods import Method
 from dd.process import tune_process
 from dd.resolve import Tier, load_real, resolve_device
 from dd.selection import Protocol as Rule
-from dd.shapes import check_whole
+from dd.shapes import as_list, check_whole
 from dd.unseen import refuse_trained
 
 
@@ -137,7 +137,7 @@ def benchmark(
             models=None if models is None else list(bench.names),
             repeats=repeats,
             seeds=seeds,
-            baselines=None if baselines is None else list(baselines),
+            baselines=None if baselines is None else as_list(baselines),
             preset=preset,
             protocol=protocol,
             steps=steps,

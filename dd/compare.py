@@ -31,7 +31,7 @@ from dd.repeat import evaluate_command
 from dd.resolve import load_real, only_images, resolve_device
 from dd.runs import REPORT
 from dd.seeding import child_seed
-from dd.shapes import check_whole
+from dd.shapes import as_list, check_whole
 from dd.synthetic import AnySet, ImageSet, SyntheticImages, TreeSummary
 from dd.unseen import standing, warn_trained
 
@@ -120,7 +120,7 @@ def evaluate(
     path = Path(small) if isinstance(small, str | Path) else None
     loaded = load(path) if path is not None else small
     source: dict[str, Any] = {"root": root, "download": download, "size": size}
-    wanted = list(models) if isinstance(models, Sequence) and not isinstance(models, str) else [models]
+    wanted = as_list(models)
     asked: dict[str, Any] = {
         "store": store,
         "baselines": baselines,
@@ -143,7 +143,7 @@ def evaluate(
         if value is not None:
             raise refuse(argument, "left out for images", repr(value))
     method = rebuild(loaded.method, committee)
-    rows_beside = _baselines_of(loaded, method, baselines)
+    rows_beside = _baselines_of(loaded, method, None if baselines is None else as_list(baselines))
     real = load_real(data, "paper" if loaded.provenance.get("protocol") == "paper" else "clean", "evaluate", **source)
     run = Run(
         seed=seed,

@@ -25,6 +25,7 @@ from dd.methods.mirage.build import Entry, build, leaf_degrees, whole_graph
 from dd.methods.mirage.select import Costs
 from dd.methods.mirage.transactions import Transactions, chunks, transactions
 from dd.seeding import child_seed
+from dd.shapes import as_list
 from dd.synthetic import TreeSummary
 from dd.synthetic.match import Matcher
 from dd.unseen import standing, warn_trained
@@ -341,7 +342,7 @@ def evaluate_graphs(
     """
     if not isinstance(real, Graphs):
         raise refuse("data", "graphs for a summary of trees", type(real).__name__)
-    names = DEFAULTS if baselines is None else tuple(baselines)
+    names = DEFAULTS if baselines is None else tuple(as_list(baselines))
     check_graph_baselines(names)
     notes = check_same_data(small, real)
     assert real.test is not None
@@ -358,7 +359,7 @@ def evaluate_graphs(
         given_lr(lr),
         early_stop,
     )
-    wanted = list(models) if isinstance(models, Sequence) and not isinstance(models, str) else [models]
+    wanted = as_list(models)
     rows = []
     for row in judge.table(wanted or [None], names):
         rows.append(row)

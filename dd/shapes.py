@@ -10,6 +10,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from math import inf, isfinite
 from typing import Any, Final
 
@@ -70,6 +71,12 @@ def check_whole(value: object, argument: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise refuse(argument, "a whole number of at least 1", repr(value))
     return value
+
+
+def as_list(given: Any) -> list[Any]:
+    """The values of a sequence or set; a text, or another value alone, is a list of one."""
+    many = isinstance(given, Sequence | AbstractSet) and not isinstance(given, str)
+    return list(given) if many else [given]
 
 
 def check_choices(value: object, known: Mapping[str, Sequence[str]]) -> None:

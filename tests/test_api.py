@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -329,6 +329,27 @@ def test_evaluate_refuses_what_does_not_fit(store: Path) -> None:
         dd.evaluate(small, "digits", baselines=("radnom",), progress=False)
     with pytest.raises(dd.InputError, match=r"`repeats` must be a whole number of at least 1"):
         dd.evaluate(small, "digits", repeats=0, progress=False)
+
+
+def test_one_name_alone_is_a_list_of_one() -> None:
+    small = dd.distill("digits", "random", ipc=1, progress=False)
+    options: dict[str, Any] = {"repeats": 1, "steps": 2, "models": "mlp", "progress": False}
+    alone, listed = (dd.evaluate(small, "digits", baselines=b, **options) for b in ("random", ["random"]))
+    assert [(row.set, row.mean) for row in alone.rows] == [(row.set, row.mean) for row in listed.rows]
+    calls: list[Callable[[], object]] = [
+        lambda: dd.evaluate(small, "digits", baselines="radnom"),
+        lambda: dd.benchmark("digits", "mtt", ipc=1, baselines="radnom"),
+        lambda: dd.benchmark("digits-graphs", "mirage", baselines="radnom"),
+        lambda: dd.continual(small, "digits", baselines="radnom"),
+        lambda: dd.rank_architectures(small, "digits", baselines="radnom"),
+    ]
+    for call in calls:
+        with pytest.raises(dd.InputError, match=r"unknown baseline .*'radnom'"):
+            call()
+    with pytest.raises(dd.InputError, match="`models` must be at least two networks; got 1"):
+        dd.rank_architectures(small, "digits", models="mlp")
+    with pytest.raises(dd.InputError, match=r"`eps` must be in \[0, 1\]"):
+        dd.adversarial(small, "digits", eps=8)  # type: ignore[arg-type]
 
 
 def test_estimate_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dd.errors import InputError
-from dd.shapes import check, check_finite, check_number, check_whole
+from dd.shapes import as_list, check, check_finite, check_number, check_whole
 
 
 def test_check_gives_back_what_fits() -> None:
@@ -50,3 +50,11 @@ def test_numbers() -> None:
     for value in (0, -1, True, 2.0, "2", None):
         with pytest.raises(InputError, match=r"`n` must be a whole number of at least 1; got"):
             check_whole(value, "n")
+
+
+def test_a_text_or_a_value_alone_is_a_list_of_one() -> None:
+    module = torch.nn.Sequential(torch.nn.ReLU())  # iterable, and one network
+    for alone in ("random", 0.1, module, None):
+        assert as_list(alone) == [alone]
+    for many in (["a", "b"], ("a", "b"), {"a": 0, "b": 1}.keys()):
+        assert as_list(many) == ["a", "b"]

@@ -20,7 +20,7 @@ from dd.evaluation.values import Values, table
 from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Bench, Options, open_bench
 from dd.seeding import child
-from dd.shapes import check_whole
+from dd.shapes import as_list, check_whole
 from dd.synthetic import ImageSet, SyntheticImages
 
 MEMORIES: Final = ("random",)
@@ -132,6 +132,7 @@ def continual(
         InputError: too many tasks, an unknown baseline, or a class without synthetic images.
         DivergedError: a training is not finite.
     """
+    baselines = as_list(baselines)
     for name in baselines:
         if name not in MEMORIES:
             raise unknown("baseline", name, MEMORIES)

@@ -19,7 +19,7 @@ from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Bench, Options, open_bench
 from dd.models import ModelSpec, as_spec, build
 from dd.seeding import child
-from dd.shapes import check, check_whole
+from dd.shapes import as_list, check, check_whole
 
 WIDTHS: Final = (8, 16, 32, 64)
 DEPTHS: Final = (1, 2, 3, 4)
@@ -233,6 +233,7 @@ def rank_architectures(
         InputError: fewer than two networks, no training images, an unknown baseline.
         DivergedError: a training is not finite.
     """
+    baselines = as_list(baselines)
     for name in baselines:
         if name not in PROXIES:
             raise unknown("baseline", name, PROXIES)
@@ -242,7 +243,7 @@ def rank_architectures(
         shape = {"channels": real.channels, "classes": real.num_classes, "size": real.size}
         specs = architectures(count, seed=bench.seed, **shape)  # type: ignore[arg-type]
     else:
-        specs = tuple(_spec(model) for model in models)
+        specs = tuple(_spec(model) for model in as_list(models))
     if len(specs) < 2:
         raise refuse("models", "at least two networks", len(specs))
     sets: list[tuple[str, Callable[[int], Equipped]]] = [(bench.about["method"], lambda _: bench.small)]

@@ -21,7 +21,7 @@ from dd.evaluation.values import Values, table
 from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Bench, Options, open_bench, some_rows
 from dd.seeding import child, child_seed
-from dd.shapes import check_whole
+from dd.shapes import as_list, check_whole
 from dd.synthetic import ImageSet
 
 Distil = Callable[[Images, int], ImageSet]
@@ -185,7 +185,7 @@ def membership(
             shadow = dataclasses.replace(shadow, steps=shadow_steps)
         phi, inside = _shadow_scores(bench, shadow, pool, shadows, shadow_lr is None, distil)
         asked["lira"] = [likelihood_ratio_scores(own, phi, inside) for _, own in scores]
-    found = {name: [attack(s, member, tuple(fprs), bench.seed) for s in each] for name, each in asked.items()}
+    found = {name: [attack(s, member, tuple(as_list(fprs)), bench.seed) for s in each] for name, each in asked.items()}
     share, area = chance_errors(len(members), len(others))
     return Membership(
         rows=tuple(_row(name, each) for name, each in found.items()),

@@ -13,7 +13,7 @@ from dd.evaluation.values import Values, table
 from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Options, open_bench, some_rows
 from dd.seeding import child
-from dd.shapes import check_number, check_whole
+from dd.shapes import as_list, check_number, check_whole
 
 EPS: Final = (2 / 255, 8 / 255)
 """Radii in pixel units that papers report."""
@@ -171,6 +171,7 @@ def adversarial(
         InputError: a radius outside [0, 1], or another argument out of range.
         DivergedError: a training is not finite.
     """
+    eps = as_list(eps)
     for radius in eps:
         if not check_number(radius, "eps", 0) <= 1:
             raise refuse("eps", "in [0, 1], in units of pixels in [0, 1]", radius, "8/255 is customary.")
