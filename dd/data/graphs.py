@@ -37,6 +37,9 @@ class GraphSplit:
     ptr: Tensor
     labels: Tensor
 
+    def __repr__(self) -> str:
+        return f"GraphSplit({len(self)} graphs, {self.num_nodes} nodes, {self.num_edges} edges)"
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -173,6 +176,11 @@ class Graphs:
     node_names: tuple[str, ...] = ()
     edge_names: tuple[str, ...] = ()
     bins: Bins | None = None
+
+    def __repr__(self) -> str:
+        sizes = {"train": self.train, "val": self.val, "test": self.test}
+        counts = ", ".join(f"{len(split)} {key}" for key, split in sizes.items() if split is not None)
+        return f"Graphs({self.name!r}, {self.num_classes} classes, {counts}, split {self.split} ({self.rule}))"
 
     @property
     def num_classes(self) -> int:

@@ -179,6 +179,14 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         told = {**self.provenance, "labels": "the class that an image is of"}
         return replace(self, logits=None, store=None, recipe=self.recipe.hard(), provenance=told)
 
+    def __repr__(self) -> str:
+        k, classes = self.base.shape[:2]
+        shape = "x".join(map(str, self.base.shape[2:]))
+        name, images = self.method.get("name"), k * classes
+        return (
+            f"CompensatedImages({name!r}, {images} images, {k * self.members} compensators, {classes} classes, {shape})"
+        )
+
     def __len__(self) -> int:
         return self.base.shape[0] * (self.members + 1) * len(self.classes)
 

@@ -81,6 +81,11 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
                 raise refuse("store", "None for a set of canvases", "a label store")
             self.store.check(self.pictures())
 
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.images.shape[1:]))
+        kind = "images" if self.canvas == 1 else "canvases"
+        return f"SyntheticImages({self.method.get('name')!r}, {len(self)} {kind}, {len(self.classes)} classes, {shape})"
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -118,6 +118,11 @@ class TreeSummary:
         if not patterns:
             raise refuse("labels", "at least one pattern", "none", "Lower `min_support` or raise `budget_bytes`.")
 
+    def __repr__(self) -> str:
+        name, trees = self.method.get("name"), len(self.levels[-1])
+        sizes = f"{len(self)} patterns, {trees} trees of depth {self.depth}, {len(self.classes)} classes"
+        return f"TreeSummary({name!r}, {sizes})"
+
     def __len__(self) -> int:
         return len(self.labels)
 

@@ -35,6 +35,11 @@ def small(scale: float = 0.5, logits: bool = True) -> CompensatedImages:
     )
 
 
+def test_at_the_prompt_it_is_one_line() -> None:
+    sizes = f"{SETS * K} images, {SETS * M} compensators, {K} classes, 3x8x8"
+    assert repr(small()) == f"CompensatedImages('infer', {sizes})"
+
+
 def test_the_budget_is_exact() -> None:
     for classes in (10, 100, 200):
         for members in (1, 3, 4):
