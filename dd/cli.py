@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -321,7 +322,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         answer = VERBS[verb][0](argv[1:])
         if answer.pop("json"):
             print(dump_json(answer))
+        sys.stdout.flush()
         return 0
+    except BrokenPipeError:  # the reader of stdout is gone, as in `… --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that closing it is no second error
+        return 141
     except KeyboardInterrupt:
         resumable = argv[0] in ("benchmark", "buffer", "distill", "teach")
         way_on = "; the same command goes on where it stopped" if resumable else ""

@@ -35,6 +35,7 @@ _ORDER = {dtype: place for place, dtype in enumerate(_NAMES)}
 """The format's own order of types: a file has the last of them first."""
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 _WAYS_OUT = {errno.ENAMETOOLONG: "Give it a shorter name", None: "Give it another name"}
+_WAYS_OUT |= dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "Name another folder")
 _KINDS |= {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 

@@ -112,6 +112,10 @@ def read_report(folder: Path) -> dict[str, Any]:
     try:
         told = read_json(folder / REPORT)
     except MissingError as error:
+        if not folder.is_dir():
+            what = "a file: a run folder holds the set and its log" if folder.exists() else "not there"
+            way_out = 'Make one: `dd.distill(…, out="FOLDER")`, then `dd.evaluate("FOLDER", data)`.'
+            raise MissingError(f"no run folder {folder}: it is {what}. {way_out}") from error
         way_out = f'Run `dd.evaluate("{folder}", data)`, or `ddistill evaluate {folder} DATA` in a shell, first.'
         raise MissingError(f"no {REPORT} in {folder}: the run was not evaluated. {way_out}") from error
     rows = told["rows"] if isinstance(told, dict) and told.keys() >= _REPORT else None

@@ -293,7 +293,12 @@ def _nested(name: str, old: object, value: object) -> object:
     if isinstance(value, type(old)):
         return value
     if not isinstance(value, Mapping):
-        raise refuse(name, f"a {type(old).__name__} or a dict of its fields", repr(value))
+        plain = isinstance(value, str | int | float | list | tuple | None)
+        way_out = (
+            "Methods with a `committee` take a trained network there: committee=[network]." if name == "teacher" else ""
+        )
+        got = repr(value) if plain else f"a {type(value).__name__}"
+        raise refuse(name, f"a {type(old).__name__} or a dict of its fields", got, way_out)
     for field in value:
         if field not in _names(old):
             raise unknown(f"field of {name}", field, _names(old))

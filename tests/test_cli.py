@@ -218,3 +218,14 @@ def test_control_c_exits_130_and_the_same_command_goes_on(home: Path) -> None:
         subprocess.run([*words, "--out", out], env=environment, check=True, capture_output=True)
     for name in ("synthetic.safetensors", "log.jsonl"):
         assert (home / "cut" / name).read_bytes() == (home / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize("words", [["list", "ftd"], ["distill", "digits", "ftd", "--help"]])
+def test_a_reader_that_has_seen_enough_is_no_error(words: list[str]) -> None:
+    command = [sys.executable, "-m", "dd", *words]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as done:
+        assert done.stdout is not None
+        assert done.stderr is not None
+        done.stdout.close()
+        assert done.stderr.read() == ""
+    assert done.returncode == 141

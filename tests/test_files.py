@@ -118,6 +118,13 @@ def test_write_follows_the_umask(tmp_path: Path) -> None:
     assert (tmp_path / "x").stat().st_mode & 0o777 == 0o640
 
 
+def test_a_file_in_the_place_of_a_folder_is_not_a_full_disk(tmp_path: Path) -> None:
+    (tmp_path / "set.safetensors").write_bytes(b"old")
+    with pytest.raises(WriteError, match=r"run\.json: .*\. Name another folder; what was there before is intact"):
+        files.write_bytes(tmp_path / "set.safetensors" / "run.json", b"new")
+    assert (tmp_path / "set.safetensors").read_bytes() == b"old"
+
+
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_refused_write_keeps_the_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     path = tmp_path / "x"

@@ -6,6 +6,7 @@ import typing
 from pathlib import Path
 
 import pytest
+import torch
 
 import dd
 from dd.errors import InputError, MissingError
@@ -82,6 +83,8 @@ def test_refusals_of_replace_fields() -> None:
         replace_fields(MTT(), {"expert": {"whiten": True}, "whiten": False})
     with pytest.raises(InputError, match="`train` must be a TrainRecipe or a dict of its fields; got 5"):
         replace_fields(MTT(), {"train": 5})
+    with pytest.raises(InputError, match=r"`teacher` must be .*; got a ReLU\. .*committee=\[network\]"):
+        replace_fields(METHODS["sre2l"](), {"teacher": torch.nn.ReLU()})
     with pytest.raises(InputError, match="`max_start_epoch` must be at most"):
         replace_fields(MTT(), {"snapshots": 5})
     with pytest.raises(InputError, match="`method` must be a frozen dataclass"):

@@ -189,6 +189,10 @@ def test_verb_and_refusals(runs: Path, tmp_path: Path, capsys: pytest.CaptureFix
         dd.report([])
     with pytest.raises(MissingError, match="the run was not evaluated"):
         dd.report(tmp_path)
+    with pytest.raises(MissingError, match=r"no run folder .*/none: it is not there\. Make one: `dd\.distill"):
+        dd.report(tmp_path / "none")
+    with pytest.raises(MissingError, match=r"no run folder .*/p\.html: it is a file: a run folder holds the set"):
+        dd.report(tmp_path / "p.html")
     told = read_json(runs / "random" / "report.json")
     for wrong in ({}, [], {**told, "rows": 3}, {**told, "rows": []}, {**told, "rows": [{"set": "random"}]}):
         write_json(tmp_path / "report.json", wrong)

@@ -114,7 +114,8 @@ def _is_set(part: object) -> bool:
     if isinstance(part, Dataset | DataLoader | TensorSplit | LazySplit | JoinedSplit):
         return True
     if is_pair(part):
-        return part[0].ndim == 4  # type: ignore[index]
+        x, y = part[0], part[1]  # type: ignore[index]
+        return bool(x.ndim == 4 or (np.ndim(y) == 1 and np.shape(y)[0] == len(x) > 0))
     return isinstance(part, tuple | list) and bool(part) and isinstance(part[0], tuple)
 
 

@@ -19,7 +19,7 @@ from dd.data.card import Card
 from dd.data.checks import some
 from dd.data.hashes import file_hashes
 from dd.data.items import text_items
-from dd.data.pictures import RULE, UNREADABLE, picture, shown_size, unreadable
+from dd.data.pictures import RULE, UNREADABLE, extensions, picture, shown_size, unreadable
 from dd.data.resize import fit, rule
 from dd.data.splits import LazySplit, Split, TensorSplit, read_rows
 from dd.data.walk import LeftOut, Samples, class_folders, other_splits, pictures_in
@@ -82,7 +82,7 @@ def index_imagefolder(path: Path) -> Tree:
         InputError: several validation folders, a class folder without images, or other class folders than in train.
     """
     if not (path / "train").is_dir():
-        raise MissingError(f"no folder {path / 'train'}. Expected layout: {TREE}.")
+        raise MissingError(f"no folder {path / 'train'}. Expected layout: {TREE}.{_flat(path)}")
     left = LeftOut()
     other_splits(path, ("train", "test", *VAL), left)
     classes = _class_folders(path, "train", left)
@@ -101,6 +101,19 @@ def index_imagefolder(path: Path) -> Tree:
     test = pictures_in(path, "test", label, left) if (path / "test").is_dir() else None
     val = pictures_in(path, given[0], label, left) if given else None
     return Tree(path, classes, train, test, left, val) if test is not None else Tree(path, classes, train, val, left)
+
+
+def _flat(path: Path) -> str:
+    """A way out where the class folders lie in `path` itself, as other libraries have them; else nothing."""
+    readable = extensions()
+    try:
+        names = [p.name for p in sorted(path.iterdir()) if p.is_dir() and p.name not in ("test", *VAL)]
+        found = [name for name in names if any(p.suffix.lower() in readable for p in (path / name).iterdir())]
+    except OSError:
+        return ""
+    if not found:
+        return ""
+    return f" Class folders lie in {path} itself: move {some(found)} into {path / 'train'}."
 
 
 def _check_classes(path: Path, folder: str, classes: tuple[str, ...], left: LeftOut) -> None:

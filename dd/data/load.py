@@ -90,7 +90,10 @@ def load_images(
         images = _from_user(data, role, pair, classes, aspect, limit, workers or 0, layout)
         warn_twins(images.twins, "images")
     if role == "evaluate" and images.test is None:
-        raise refuse("data", "a set with test images", repr(images), "Give `dd.Images(train=…, test=…)`.")
+        way_out = "Give `dd.Images(train=…, test=…)`."
+        if isinstance(data, str) and data.startswith(FOLDER):
+            way_out = f"Put some pictures of each class into {Path(data.removeprefix(FOLDER)) / 'test'}/<class>/."
+        raise refuse("data", "a set with test images", repr(images), way_out)
     return hold_out(images)
 
 

@@ -194,7 +194,8 @@ def as_graph_spec(value: str | GraphSpec | GraphModel | GraphFactory) -> GraphSp
         return GraphSpec.parse(value)
     if isinstance(value, nn.Module) or not callable(value):
         expected = "a name such as gin(width=64), a GraphModel or a function f(node_sizes, edge_sizes, classes, layers)"
-        raise refuse("model", expected, f"a {type(value).__name__}", "Each run draws its own network.")
+        way_out = "Each run draws its own network: give what makes one, such as a `lambda` of these four."
+        raise refuse("model", expected, f"a {type(value).__name__}", way_out)
     return GraphModel(value)
 
 

@@ -282,7 +282,10 @@ def as_spec(value: str | ModelSpec | Model | Factory) -> ModelSpec | Model:
         return ModelSpec.parse(value)
     if isinstance(value, nn.Module) or not callable(value):
         expected = "a name such as convnet(width=32), a dd.Model or a function f(channels, classes, size)"
-        raise refuse("model", expected, f"a {type(value).__name__}", "Each run draws its own network.")
+        way_out = (
+            "Each run draws its own network: give what makes one, such as `lambda channels, classes, size: Net()`."
+        )
+        raise refuse("model", expected, f"a {type(value).__name__}", way_out)
     return Model(value)
 
 

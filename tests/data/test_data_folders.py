@@ -83,6 +83,11 @@ def test_odd_proportions_are_cropped_not_squashed(tmp_path: Path) -> None:
 def test_layout_refusals(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"no folder .*/nowhere/train\. Expected layout: PATH/train/<class>/"):
         folder(tmp_path / "nowhere")
+    flat = tree(tmp_path / "flat", {"train": 3}) / "train"
+    with pytest.raises(MissingError, match=r"Class folders lie in .*/train itself: move .* into .*/train/train\.$"):
+        folder(flat)
+    with pytest.raises(InputError, match=r"a set with test images; .* Put some pictures .* into .*/flat/test/<class>/"):
+        load_images(f"imagefolder:{tmp_path / 'flat'}", role="evaluate")
     with pytest.raises(InputError, match=r"`data` must be `imagefolder:PATH`"):
         load_images("imagefolder:")
     with pytest.raises(InputError, match=r"`data` must be `imagefolder:PATH` for a folder"):

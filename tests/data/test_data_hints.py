@@ -297,3 +297,14 @@ def test_random_transforms_are_taken_out() -> None:
     assert "Take random transforms out" in refused(lambda: load_images(Jitter()))
     Jitter.flip = False
     is_whole(load_images(Jitter()))
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+@pytest.mark.parametrize("images", [X.numpy()[:, 0], X.numpy()], ids=["grey", "colour"])
+def test_two_pairs_of_arrays_are_train_and_test(kind: Callable[[Any], Any], images: Any) -> None:
+    data = kind([(images, Y.numpy()), (images, Y.numpy())])
+    text = refused(lambda: load_images(data))
+    with pytest.warns(UserWarning, match="also among the training images"):
+        made = run(code_of(text), data=data)
+    assert torch.equal(made.train.pixels(), made.test.pixels())
+    assert made.train.labels.tolist() == Y.tolist()
