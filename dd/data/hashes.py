@@ -1,8 +1,8 @@
 """sha256 of the files of a tree, each read once: what is known of unchanged files is kept in the store.
 
-A file counts as unchanged where its path, size, time of modification (to the nanosecond) and inode are those of the
-last time. One that is overwritten in place with as many bytes and given its old time again is not seen, nor is one that
-changes twice within a tick of the file system's clock.
+A file counts as unchanged where its path, size, inode and times of modification and of change (to the nanosecond) are
+those of the last time. The second cannot be set, so a file that is overwritten in place with as many bytes and given
+its old time again is seen; one that changes twice within a tick of the file system's clock is not.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from dd.data.pictures import unreadable
 from dd.errors import WriteError
 from dd.files import digest, load_tensors, save_tensors
 
-FORMAT: Final = "sha256[:16] by name, size, mtime_ns, inode"
+FORMAT: Final = "sha256[:16] by name, size, mtime_ns, ctime_ns, inode"
 BYTES: Final = 16
 _BLOCK: Final = 64  # files a task of a thread
 
-Known = tuple[list[str], np.ndarray, np.ndarray]  # names, int64 [N, 3] of size, time and inode, uint8 [N, 16]
+Marks = tuple[int, int, int, int]
+Known = tuple[list[str], np.ndarray, np.ndarray]  # names, int64 [N, 4] of size, times and inode, uint8 [N, 16]
 
 
 def file_hashes(base: Path, names: Sequence[str], threads: int = 1) -> list[str]:
@@ -48,7 +49,7 @@ def file_hashes(base: Path, names: Sequence[str], threads: int = 1) -> list[str]
     cache = home("datasets") / "hashes" / f"{digest(os.fsencode(real))[:16]}.safetensors"
     known = _load(cache)
     paths = [os.path.join(base, name) for name in names]
-    stats = np.array([_stat(path) for path in paths], dtype=np.int64).reshape(-1, 3)
+    stats = np.array([_stat(path) for path in paths], dtype=np.int64).reshape(-1, 4)
     hashes = np.zeros((len(names), BYTES), dtype=np.uint8)
     place = {name: row for row, name in enumerate(known[0])}
     rows = np.array([place.get(name, -1) for name in names], dtype=np.int64)
@@ -63,31 +64,31 @@ def file_hashes(base: Path, names: Sequence[str], threads: int = 1) -> list[str]
     return [row.tobytes().hex() for row in hashes]
 
 
-def _read(paths: Sequence[str], threads: int) -> list[tuple[tuple[int, int, int], bytes]]:
+def _read(paths: Sequence[str], threads: int) -> list[tuple[Marks, bytes]]:
     blocks = [paths[start : start + _BLOCK] for start in range(0, len(paths), _BLOCK)]
     with ThreadPoolExecutor(max(1, threads)) as pool:  # hashing and reading leave the interpreter to others
         return [row for block in pool.map(lambda block: [_hash(path) for path in block], blocks) for row in block]
 
 
-def _hash(path: str) -> tuple[tuple[int, int, int], bytes]:
+def _hash(path: str) -> tuple[Marks, bytes]:
     """What the file was just before it was read, and its hash."""
     try:
         with open(path, "rb", buffering=0) as file:
-            stat = _three(os.fstat(file.fileno()))
+            stat = _marks(os.fstat(file.fileno()))
             return stat, hashlib.file_digest(file, "sha256").digest()[:BYTES]
     except OSError as error:
         raise unreadable(f"image {path}", error) from error
 
 
-def _stat(path: str) -> tuple[int, int, int]:
+def _stat(path: str) -> Marks:
     try:
-        return _three(os.stat(path))
+        return _marks(os.stat(path))
     except OSError as error:
         raise unreadable(f"image {path}", error) from error
 
 
-def _three(stat: os.stat_result) -> tuple[int, int, int]:
-    return stat.st_size, stat.st_mtime_ns, stat.st_ino & (2**63 - 1)
+def _marks(stat: os.stat_result) -> Marks:
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino & (2**63 - 1)
 
 
 def _with_others(base: Path, new: Known, old: Known) -> Known:
@@ -100,7 +101,7 @@ def _with_others(base: Path, new: Known, old: Known) -> Known:
 
 
 def _load(path: Path) -> Known:
-    nothing: Known = [], np.zeros((0, 3), np.int64), np.zeros((0, BYTES), np.uint8)
+    nothing: Known = [], np.zeros((0, 4), np.int64), np.zeros((0, BYTES), np.uint8)
     try:
         tensors, meta = load_tensors(path)
         text, stats, hashes = (tensors[name].numpy() for name in ("names", "stats", "hashes"))
