@@ -34,9 +34,9 @@ _NAMES |= {torch.int64: "I64"}
 _ORDER = {dtype: place for place, dtype in enumerate(_NAMES)}
 """The format's own order of types: a file has the last of them first."""
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+_KINDS |= {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 _WAYS_OUT = {errno.ENAMETOOLONG: "Give it a shorter name", None: "Give it another name"}
 _WAYS_OUT |= dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "Name another folder")
-_KINDS |= {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 def digest(data: bytes | Tensor) -> str:
