@@ -12,7 +12,7 @@ from dd.errors import DivergedError, refuse
 from dd.evaluation.fast import Forward, plain_forward
 from dd.evaluation.optim import distillation_loss, make_optimizer, mixed, smoothed_cosine
 from dd.evaluation.real import Trainable
-from dd.models import Model, ModelSpec, as_spec, build, check_network
+from dd.models import Model, ModelSpec, as_spec, build, check_network, check_there
 from dd.seeding import child, child_seed, isolated
 from dd.synthetic import TrainRecipe
 from dd.whiten import Transform
@@ -47,6 +47,7 @@ def check_own(net: nn.Module, small: Trainable, seed: int) -> None:
 
 
 def _check_trainable(net: nn.Module, name: str) -> None:
+    check_there(net, name)
     if not any(p.requires_grad for p in net.parameters()):
         got = f"{name}, all frozen" if any(True for _ in net.parameters()) else f"{name}, which has none"
         raise refuse("model", "a network with weights to train", got, "Call `.requires_grad_(True)`.")

@@ -27,7 +27,6 @@ def check_network(
     Raises:
         InputError: it raises an error, or answers something else.
     """
-    check_there(net, name)
     like = next((p for p in net.parameters() if p.dtype.is_floating_point), torch.zeros(()))
     images = torch.zeros(2, channels, *size, dtype=like.dtype, device=like.device)
     with torch.no_grad(), _same_modes(net):
