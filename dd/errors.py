@@ -1,5 +1,7 @@
-"""Errors a caller may want to tell apart. Each message says: argument, expected, got, way out."""
+"""Errors a caller may want to tell apart, and warnings. Each message says: argument, expected, got, way out."""
 
+import sys
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -55,3 +57,11 @@ def find_name(kind: str, name: object, known: Iterable[str], way_out: str = "") 
     if not isinstance(name, str) or name.casefold() not in names:
         raise unknown(kind, name, names.values(), way_out)
     return names[name.casefold()]
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn, naming the line outside this library that led here."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

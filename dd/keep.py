@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, cast, final
 
-from dd.errors import WriteError, refuse
+from dd.errors import WriteError, refuse, warn
 from dd.files import check_writable, write_json
 from dd.runs import REPORT
 from dd.synthetic.file import SET, Kept
@@ -83,7 +82,7 @@ def place_of(small: object, out: Out, name: str) -> Place:
     except WriteError as error:
         if out is not None:
             raise
-        warnings.warn(f"The answer is not kept: {error} Give `out=`.", stacklevel=3)
+        warn(f"The answer is not kept: {error} Give `out=`.")
         return Place()
     ours = own is not None and path.parent.absolute() == own.absolute()
     if not ours and path.name == name and (path.parent / SET).exists():

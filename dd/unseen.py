@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, final
@@ -12,7 +11,7 @@ import torch
 from dd.data import Images
 from dd.data.graphs import Graphs
 from dd.data.items import Sample, Sketch
-from dd.errors import refuse
+from dd.errors import refuse, warn
 from dd.evaluation.page import TRAINING
 
 _WAY_OUT: Final = "Give test data that it was not made from, as a tuple (train, test)"
@@ -86,7 +85,7 @@ def warn_trained(told: Mapping[str, Any], real: Images | Graphs) -> None:
     if standing(told, real).trained:
         kind = _kind(real)
         text = f"`data`: the test {kind} are those that the set was made from; scores say nothing of unseen ones."
-        warnings.warn(f"{text} {_way_out(real)}.", stacklevel=3)
+        warn(f"{text} {_way_out(real)}.")
 
 
 def refuse_trained(real: Images | Graphs) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import dd
 from dd.data import load_card, load_graph_card
-from dd.errors import InputError, find_name, unknown
+from dd.errors import InputError, find_name, unknown, warn
 
 
 def test_names_are_found_whatever_their_capitals() -> None:
@@ -30,3 +32,11 @@ def test_capitals_of_data_and_methods_do_not_matter() -> None:
     assert load_graph_card("nci1").name == "NCI1"
     made = dd.distill("Digits", "Random", ipc=1, progress=False)
     assert (made.provenance["dataset"], made.method["name"]) == ("digits", "random")
+
+
+def test_a_warning_names_the_line_outside_the_library() -> None:
+    inner: dict[str, Any] = {"__name__": "dd.inner", "warn": warn}
+    exec(compile("def deep():\n    warn('so it is')\ndef verb():\n    deep()", "inner.py", "exec"), inner)
+    with pytest.warns(UserWarning, match="so it is") as seen:
+        inner["verb"]()
+    assert seen[0].filename == __file__

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -30,7 +29,7 @@ from dd.data.molecules import (
     scaffold_rows,
     unmapped,
 )
-from dd.errors import DamagedError, MissingError, WriteError, refuse
+from dd.errors import DamagedError, MissingError, WriteError, refuse, warn
 from dd.files import load_tensors, read_json, save_tensors
 
 SMILES_COLUMNS: Final = ("smiles", "SMILES", "mol")
@@ -149,7 +148,7 @@ def _whole(text: str) -> int | None:
 def _warn_left(smiles: Sequence[str], left: set[int], why: str) -> None:
     if left:
         text = f"{why} {len(left)} of {len(smiles)} molecules, which are left out: rows {some(sorted(left), 20)}"
-        warnings.warn(f"{text} (counted from 0).", stacklevel=2)
+        warn(f"{text} (counted from 0).")
 
 
 def _shipped_rows(file: Path, read: np.ndarray, smiles: Sequence[str]) -> Rows:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
@@ -15,6 +14,8 @@ from typing import Any, Final, NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+
+from dd.errors import warn
 
 ROUNDS: Final = 6
 """Rounds of colour refinement."""
@@ -90,7 +91,7 @@ def warn_twins(found: Twins | None, kind: str) -> None:
     lines = [] if found is None else found.told(kind)
     if lines:
         way_out = "Remove them from one side, or read the scores with that in mind"
-        warnings.warn(f"{'; '.join(lines)}. {way_out}.", stacklevel=3)
+        warn(f"{'; '.join(lines)}. {way_out}.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, final
 
 from dd.data.checks import some
 from dd.data.pictures import extensions
-from dd.errors import DamagedError, refuse
+from dd.errors import DamagedError, refuse, warn
 
 Samples = list[tuple[str, int]]  # path relative to the root of the tree, label
 
@@ -51,7 +50,7 @@ class LeftOut:
         if self._found:
             ways = [_WAY_OUT] if set(self._found) - {_AGAIN, _SPLIT} else []
             text = " ".join([f"{self}.", *ways, *([_RENAME] if _SPLIT in self._found else [])])
-            warnings.warn(f"{sum(map(len, self._found.values()))} left out of {base}: {text}", stacklevel=2)
+            warn(f"{sum(map(len, self._found.values()))} left out of {base}: {text}")
 
 
 def other_splits(base: Path, names: Sequence[str], left: LeftOut) -> None:

@@ -10,7 +10,6 @@ import ctypes
 import os
 import subprocess
 import tempfile
-import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dd.errors import warn
 from dd.inner.fast.compile import compiler
 
 SOURCE = Path(__file__).with_name("wgrad.cpp")
@@ -42,7 +42,7 @@ def library() -> Any:
             loaded = ctypes.CDLL(str(made))
         except (OSError, subprocess.CalledProcessError) as error:
             told = getattr(error, "stderr", "") or str(error)
-            warnings.warn(f"`{command}` could not build {SOURCE.name}; slower without: {told[:300]}", stacklevel=2)
+            warn(f"`{command}` could not build {SOURCE.name}; slower without: {told[:300]}")
             return None
     loaded.dd_wgrad.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_long] * 7
     loaded.dd_wgrad.restype = None
