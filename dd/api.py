@@ -25,7 +25,7 @@ from dd.files import read_json, write_bytes
 from dd.inner import EngineName
 from dd.methods import METHODS, TRAJECTORY_METHODS, Method, Run, Step, TrajectoryMatching
 from dd.presets import Preset
-from dd.process import tune_process
+from dd.process import under_own_settings
 from dd.resolve import Tier, load_real, only_images, resolve_device, resolve_method
 from dd.runs import RunFolder, split_state, to_device
 from dd.selection import Protocol, Selector
@@ -34,6 +34,7 @@ from dd.synthetic.file import SET, Kept, mark_kept
 from dd.whiten import make_transform
 
 
+@under_own_settings
 def distill(
     data: object,
     method: str | Method,
@@ -92,7 +93,6 @@ def distill(
     Raises:
         InputError, MissingError, DivergedError, WriteError: each with argument, expected, got and the way out.
     """
-    tune_process(threads, allocator=False)
     target = resolve_device(device)
     real = load_real(data, protocol, split=split, root=root, download=download, size=size)
     value, row = resolve_method(method, real, preset, target, fields)
@@ -208,6 +208,7 @@ def _announcement(method: Method, row: Preset, real: Images | Graphs, device: to
     return text
 
 
+@under_own_settings
 def buffer(
     data: object,
     recipe: str | ExpertRecipe | TrajectoryMatching,
@@ -232,7 +233,6 @@ def buffer(
         experts, snapshots: how many; the recipe's by default.
         protocol, store, device, threads, progress, root, download, size: as in `distill`.
     """
-    tune_process(threads, allocator=False)
     target = resolve_device(device)
     real = only_images(load_real(data, protocol, root=root, download=download, size=size), "`buffer`")
     if isinstance(recipe, TrajectoryMatching):
@@ -250,6 +250,7 @@ def buffer(
     return made
 
 
+@under_own_settings
 def load(path: str | Path) -> Any:
     """Read a saved set; a run folder means its `synthetic.safetensors`, and then what is measured is kept there.
 
@@ -263,6 +264,7 @@ def load(path: str | Path) -> Any:
     return mark_kept(load_set(path / SET), kept)
 
 
+@under_own_settings
 def train(
     small: AnySet | str | Path,
     model: str | nn.Module | None = None,
@@ -302,6 +304,7 @@ def train(
     return fit(small, net.to(target), recipe, seed, target)
 
 
+@under_own_settings
 def estimate(
     data: object,
     method: str | Method,
@@ -341,6 +344,7 @@ def list_methods() -> list[str]:
     return sorted(METHODS)
 
 
+@under_own_settings
 def verify(path: str | Path) -> str:
     """Check every checksum of a saved set, a run folder or an expert store's folder; returns what it is.
 

@@ -20,6 +20,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from dd.errors import refuse, unknown
+from dd.process import under_own_settings
 from dd.shapes import check
 
 Parameters = Mapping[str, Tensor]
@@ -143,6 +144,7 @@ class DSA:
         """The options of `strategy` in order; none for the identity."""
         return () if self.strategy in ("", "none") else tuple(self.strategy.split("_"))
 
+    @under_own_settings
     def draw(self, n: int, size: tuple[int, int], generator: Generator) -> Draw:
         """Draw the parameters for `n` pictures of `size` (height, width), all from `generator` (CPU)."""
         if n < 1:

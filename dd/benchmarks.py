@@ -24,13 +24,14 @@ from dd.evaluation import origin
 from dd.files import dump_json, locked, read_json, write_json
 from dd.leaderboard import FORMAT, Benchmark
 from dd.methods import Method
-from dd.process import tune_process
+from dd.process import under_own_settings
 from dd.resolve import Tier, load_real, resolve_device
 from dd.selection import Protocol as Rule
 from dd.shapes import as_list, check_whole
 from dd.unseen import refuse_trained
 
 
+@under_own_settings
 def benchmark(
     data: object,
     methods: str | Method | Sequence[str | Method] = "all",
@@ -96,7 +97,6 @@ def benchmark(
         InputError: data without test images, or whose test items are its training items, an unknown name, names given
             twice, or cells in `out` that were measured by another protocol.
     """
-    tune_process(threads, allocator=False)
     settings = Settings(
         repeats=check_whole(repeats, "repeats"),
         seeds=tuple(range(seed, seed + check_whole(seeds, "seeds"))),

@@ -11,7 +11,9 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
@@ -44,7 +46,7 @@ from dd.many import distill_many, seed_folder
 from dd.methods import GRAPH_METHODS, METHODS, TRAJECTORY_METHODS, Method
 from dd.models import GNNS, MODELS
 from dd.presets import cite, describe, preset
-from dd.process import tune_process
+from dd.process import own_settings, tune_process
 from dd.resolve import resolve_device
 from dd.runs import REPORT
 from dd.synthetic import AnySet, TreeSummary
@@ -316,7 +318,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         verbs = "\n".join(f"  {name:<10}{text}" for name, (_, text) in VERBS.items())
         print(f"usage: ddistill VERB …\n\n{verbs}\n\n`ddistill VERB --help` shows its options; --version the version.")
         return 0 if argv else 2
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    with own_settings(), _stopped_by_sigterm():
+        return _run(argv)
+
+
+def _run(argv: Sequence[str]) -> int:
     try:
         verb = find_name("verb", argv[0], VERBS, "The verb comes first." if argv[0].startswith("-") else "")
         answer = VERBS[verb][0](argv[1:])
@@ -335,8 +341,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DDError as error:
         print(f"ddistill {argv[0]}: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """SIGTERM as a KeyboardInterrupt, so that a checkpoint is written; in the main thread, which alone has signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
 
 
 def _interrupt(number: int, frame: object) -> None:

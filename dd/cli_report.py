@@ -19,6 +19,7 @@ from dd.errors import DDError, MissingError, refuse
 from dd.files import read_json
 from dd.leaderboard import Benchmark
 from dd.pages import read_report, run_commands, write_report
+from dd.process import under_own_settings
 from dd.repeat import benchmark_command
 from dd.resolve import load_real
 from dd.synthetic import ImageSet
@@ -40,6 +41,7 @@ class ReportOptions(Common):
     out: Path | None = None
 
 
+@under_own_settings
 def report(
     runs: str | Path | Sequence[str | Path],
     data: object = None,

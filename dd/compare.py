@@ -26,7 +26,7 @@ from dd.methods import METHODS, Infer, Recover, Run, rebuild
 from dd.methods.panel import Member
 from dd.models import Model, ModelSpec
 from dd.pages import write_run_page
-from dd.process import tune_process
+from dd.process import under_own_settings
 from dd.repeat import evaluate_command
 from dd.resolve import load_real, only_images, resolve_device
 from dd.runs import REPORT
@@ -40,6 +40,7 @@ _DRAWS = 3
 AnyModel = str | ModelSpec | Model | Callable[..., torch.nn.Module] | None
 
 
+@under_own_settings
 def evaluate(
     small: AnySet | str | Path,
     data: object,
@@ -112,7 +113,6 @@ def evaluate(
     Warns:
         UserWarning: the test data are those that the set was made from; the report calls them training data.
     """
-    tune_process(threads, allocator=False)
     check_whole(repeats, "repeats")
     if isinstance(lr, str) and lr not in ("recipe", "tuned"):
         raise refuse("lr", "`recipe`, `tuned` or a number", repr(lr))

@@ -16,9 +16,11 @@ from dd.errors import MissingError, refuse
 from dd.evaluation import EvalReport
 from dd.files import read_jsonl, refused, write_bytes, write_text
 from dd.plot import grid_png
+from dd.process import under_own_settings
 from dd.synthetic import ImageSet
 
 
+@under_own_settings
 def to_imagefolder(small: ImageSet, path: str | Path, split: str = "train") -> Path:
     """Write the images as PNG, `PATH/SPLIT/CLASS/00000.png`: what `imagefolder:PATH` and torchvision read.
 
@@ -47,6 +49,7 @@ def to_imagefolder(small: ImageSet, path: str | Path, split: str = "train") -> P
     return Path(path)
 
 
+@under_own_settings
 def to_hf(small: ImageSet) -> Any:
     """A `datasets.Dataset` with columns `image` and `label`, and `probabilities` where the set has soft labels.
 
@@ -64,6 +67,7 @@ def to_hf(small: ImageSet) -> Any:
     return hf.Dataset.from_dict(columns, features=hf.Features(features))
 
 
+@under_own_settings
 def push_to_hub(
     small: ImageSet,
     repo: str,
@@ -104,6 +108,7 @@ def push_to_hub(
     return f"datasets/{repo}"
 
 
+@under_own_settings
 def dataset_card(small: ImageSet, report: EvalReport | Mapping[str, Any] | None = None, repo: str = "") -> str:
     """The Markdown card of a set: what it is, where it comes from, the source's licence, and what it reached.
 
@@ -146,6 +151,7 @@ def dataset_card(small: ImageSet, report: EvalReport | Mapping[str, Any] | None 
     return "\n".join([*lines, *_measured(report), ""])
 
 
+@under_own_settings
 def to_tensorboard(run: str | Path, folder: str | Path | None = None) -> Path:
     """Write the curves of a run folder's `log.jsonl` as TensorBoard events; returns their folder.
 

@@ -20,6 +20,7 @@ from dd.data.resize import check_aspect, parse_size
 from dd.data.walk import LeftOut, class_folders, pictures_in
 from dd.errors import DDError, MissingError, refuse
 from dd.experts.buffers import import_buffer
+from dd.process import under_own_settings
 from dd.pt import read_pt
 from dd.shapes import check, check_finite
 from dd.synthetic.images import SyntheticImages
@@ -31,6 +32,7 @@ __all__ = ["import_buffer", "import_folder", "import_pt"]
 _log = logging.getLogger(__name__)
 
 
+@under_own_settings
 def import_pt(
     images_path: str | Path,
     labels_path: str | Path | None = None,
@@ -100,6 +102,7 @@ def import_pt(
     )
 
 
+@under_own_settings
 def import_folder(
     path: str | Path,
     *,

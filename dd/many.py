@@ -9,10 +9,12 @@ from typing import Any
 from dd.api import distill
 from dd.errors import refuse
 from dd.methods import Method
+from dd.process import under_own_settings
 from dd.resolve import load_real
 from dd.synthetic import AnySet
 
 
+@under_own_settings
 def distill_many(
     data: object,
     method: str | Method,

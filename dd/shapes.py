@@ -51,6 +51,11 @@ def check(value: object, argument: str, axes: str, **sizes: int) -> Tensor:
     return value
 
 
+def plain(value: Tensor) -> Tensor:
+    """`value`, or a copy of one that was made in inference mode, which autograd could not keep."""
+    return value.clone() if value.is_inference() else value
+
+
 def check_finite(value: Tensor, argument: str, way_out: str = "") -> Tensor:
     """Return `value` if all of it is finite, else refuse and say how much is not."""
     bad = int((~torch.isfinite(value)).sum())

@@ -12,12 +12,13 @@ import torch
 from dd._home import home
 from dd._progress import Progress, reporter
 from dd.errors import refuse, unknown
-from dd.process import tune_process
+from dd.process import under_own_settings
 from dd.resolve import load_real, only_images, resolve_device
 from dd.selection import Protocol
 from dd.teachers import Teacher, TeacherRecipe, TeacherStore
 
 
+@under_own_settings
 def teach(
     data: object,
     models: str | Sequence[str] = ("convnet(norm=batch)",),
@@ -50,7 +51,6 @@ def teach(
         InputError: an unknown model or field, or a teacher that learns nothing.
         DivergedError: training diverged.
     """
-    tune_process(threads, allocator=False)
     names = _names(models)
     known = [field.name for field in dataclasses.fields(TeacherRecipe) if field.name != "model"]
     for name in fields:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from dd.data.pictures import UNREADABLE, extensions, unreadable
 from dd.errors import DamagedError, MissingError, refuse
+from dd.process import under_own_settings
 
 
 @final
@@ -36,6 +37,7 @@ class HubImages:
         return row[self._image], int(row[self._label])
 
 
+@under_own_settings
 def from_hf(data: Any, image: str | None = None, label: str | None = None) -> HubImages:
     """A Hugging Face image dataset for `dd.distill`, or for `dd.Images(train=…, test=…)`.
 
@@ -86,6 +88,7 @@ class TarImages:
         return image, label
 
 
+@under_own_settings
 def from_webdataset(shards: str | Path | Iterable[str | Path], label: str = "cls") -> TarImages:
     """Tar shards in the layout of WebDataset: files of one name are a sample, `KEY.png` (or jpg, …) and `KEY.cls`.
 

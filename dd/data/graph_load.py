@@ -24,8 +24,10 @@ from dd.data.items import warn_twins
 from dd.data.kinds import SMILES
 from dd.data.load import ROLES
 from dd.errors import refuse
+from dd.process import under_own_settings
 
 
+@under_own_settings
 def load_graphs(
     data: object,
     *,

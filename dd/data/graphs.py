@@ -13,6 +13,8 @@ from torch import Tensor
 from dd.data.graph_bins import Bins
 from dd.data.items import Twins, graph_items, twins
 from dd.errors import refuse
+from dd.process import under_own_settings
+from dd.shapes import plain
 
 
 @final
@@ -54,16 +56,19 @@ class GraphSplit:
         return self.edge_index.shape[1]
 
     @cached_property
+    @under_own_settings
     def graph(self) -> Tensor:
         """Graph of each node, int64 `[V]`."""
         return torch.repeat_interleave(torch.arange(len(self)), self.ptr.diff())
 
     @cached_property
+    @under_own_settings
     def edge_ptr(self) -> Tensor:
         """Offsets of each graph's edges, int64 `[N + 1]`: they are contiguous because edges are sorted by target."""
         return torch.searchsorted(self.edge_index[1].contiguous(), self.ptr)
 
     @cached_property
+    @under_own_settings
     def degree(self) -> Tensor:
         """Edges into each node, int64 `[V]`."""
         return torch.bincount(self.edge_index[1], minlength=self.num_nodes)
@@ -73,6 +78,7 @@ class GraphSplit:
         """A 64-bit hash of each graph, the same for isomorphic ones, int64 `[N]`; see `graph_items`."""
         return graph_items(self.x, self.edge_index, self.edge_attr, self.graph, len(self))
 
+    @under_own_settings
     def subset(self, rows: Tensor) -> GraphSplit:
         """The graphs `rows` (int64 `[n]`), in that order."""
         sizes, edges = self.ptr.diff()[rows], self.edge_ptr.diff()[rows]
@@ -88,6 +94,7 @@ class GraphSplit:
             labels=self.labels[rows],
         )
 
+    @under_own_settings
     def slice(self, first: int, last: int) -> GraphSplit:
         """The graphs `first` … `last` - 1, without copying features."""
         a, b = int(self.ptr[first]), int(self.ptr[last])
@@ -125,6 +132,7 @@ def graph_split(x: Tensor, edge_index: Tensor, edge_attr: Tensor, ptr: Tensor, l
         raise refuse("edge_index", f"[2, E] with E = {len(edge_attr)}, as `edge_attr`", list(edge_index.shape))
     if edge_index.numel() and (int(edge_index.min()) < 0 or int(edge_index.max()) >= nodes):
         raise refuse("edge_index", f"nodes 0 … {nodes - 1}", f"{int(edge_index.min())} … {int(edge_index.max())}")
+    x, ptr, labels = plain(x), plain(ptr.long()), plain(labels.long())
     source, target = edge_index.long()
     order = torch.argsort(target * max(nodes, 1) + source, stable=True)
     source, target, attr = source[order], target[order], edge_attr[order]
@@ -132,7 +140,7 @@ def graph_split(x: Tensor, edge_index: Tensor, edge_attr: Tensor, ptr: Tensor, l
     same = (source[1:] == source[:-1]) & (target[1:] == target[:-1])
     if bool(same.any()):
         keep = _first_of_each(torch.stack([target, source]), attr)
-    made = GraphSplit(x, torch.stack([source[keep], target[keep]]), attr[keep], ptr.long(), labels.long())
+    made = GraphSplit(x, torch.stack([source[keep], target[keep]]), attr[keep], ptr, labels)
     if bool((made.graph[made.edge_index[0]] != made.graph[made.edge_index[1]]).any()):
         raise refuse("edge_index", "edges within one graph", "an edge between two graphs")
     return made
@@ -188,11 +196,13 @@ class Graphs:
         return len(self.classes)
 
     @property
+    @under_own_settings
     def graphs_per_class(self) -> Tensor:
         """Training graphs of each class, int64 `[K]`."""
         return torch.bincount(self.train.labels, minlength=self.num_classes)
 
     @cached_property
+    @under_own_settings
     def fingerprint(self) -> str:
         """SHA-256 of everything that a method or an evaluation reads."""
         sums = hashlib.sha256(f"{self.classes} {self.directed}".encode())
@@ -206,10 +216,12 @@ class Graphs:
         return sums.hexdigest()
 
     @cached_property
+    @under_own_settings
     def twins(self) -> Twins | None:
         """How many graphs are there twice."""
         return twins(self.train, self.val, self.test)
 
+    @under_own_settings
     def all_train(self) -> Graphs:
         """The same: a graph split is fixed by its rule, whatever the protocol."""
         return self

@@ -27,6 +27,7 @@ from dd.data.splits import (
     statistics,
 )
 from dd.errors import refuse
+from dd.process import under_own_settings
 
 HOW_MANY: Final = '`dd.load_images(data, role="evaluate", classes=…)`'
 
@@ -78,6 +79,7 @@ class Images:
     _constants: tuple[tuple[float, ...], tuple[float, ...]] | None
     _whole: Split | None
 
+    @under_own_settings
     def __init__(
         self,
         *,
@@ -155,6 +157,7 @@ class Images:
         return self._fitted[1]
 
     @cached_property
+    @under_own_settings
     def _fitted(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         if self._constants is not None:
             return self._constants
@@ -163,6 +166,7 @@ class Images:
         return statistics(self.train)
 
     @property
+    @under_own_settings
     def fingerprint(self) -> str:
         """sha256 hex of the train split in use, the class names, and the mean and std that a user gave.
 
@@ -175,14 +179,17 @@ class Images:
         return total.hexdigest()
 
     @cached_property
+    @under_own_settings
     def twins(self) -> Twins | None:
         """How many images are there twice; `None` where their content is not known."""
         return twins(self.train, self.val, self.test)
 
+    @under_own_settings
     def class_index(self, k: int) -> Tensor:
         """Rows of train that belong to class k, int64, ascending."""
         return (self.train.labels == k).nonzero().flatten()
 
+    @under_own_settings
     def all_train(self) -> Images:
         """The same set with val put back where it was in train, and no val (for `protocol="paper"`)."""
         if self.val is None:

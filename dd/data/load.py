@@ -18,11 +18,13 @@ from dd.data.resize import check_aspect, parse_size
 from dd.data.sources import load_splits
 from dd.data.splits import TensorSplit, usable_cpus
 from dd.errors import find_name, refuse
+from dd.process import under_own_settings
 
 FOLDER: Final = "imagefolder:"
 ROLES: Final = ("distill", "evaluate")
 
 
+@under_own_settings
 def load_images(
     data: object,
     *,

@@ -17,7 +17,8 @@ from dd.data.checks import range_hint
 from dd.data.items import image_items
 from dd.data.resize import as_float
 from dd.errors import DDError, refuse
-from dd.shapes import check, check_finite
+from dd.process import under_own_settings
+from dd.shapes import check, check_finite, plain
 
 Index: TypeAlias = Tensor | slice | None
 
@@ -80,8 +81,8 @@ class TensorSplit:
             if low < 0 or high > 1:
                 raise refuse("images", "floats in [0, 1]", f"{low:.4g} … {high:.4g}", range_hint(low, high))
         check(labels, "labels", "N", N=len(images))
-        self._images = images.detach().cpu()
-        self._labels = labels.detach().cpu().to(torch.int64)
+        self._images = plain(images.detach().cpu())
+        self._labels = plain(labels.detach().cpu().to(torch.int64))
         self._rows: Tensor | None = None
         self._keys = keys
         self._rule = rule
@@ -216,6 +217,7 @@ class LazySplit:
         """A 64-bit hash of the content of each image, int64 `[N]`; `None` where nobody has read it."""
         return None if self._items is None else self._items[self._rows]
 
+    @under_own_settings
     def pixels(self, index: Index = None) -> Tensor:
         """Float32 `[n, C, H, W]` in [0, 1]; ask for a few thousand rows at a time.
 
@@ -269,6 +271,7 @@ class JoinedSplit:
         first, second = (part.items for part in self._parts)
         return None if first is None or second is None else torch.cat([first, second])[self._rows]
 
+    @under_own_settings
     def pixels(self, index: Index = None) -> Tensor:
         """Float32 `[n, C, H, W]` in [0, 1]."""
         rows = self._rows if index is None else self._rows[index]

@@ -19,6 +19,7 @@ from dd.evaluation.subset import Equipped
 from dd.evaluation.values import Values, table
 from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Bench, Options, open_bench
+from dd.process import under_own_settings
 from dd.seeding import child
 from dd.shapes import as_list, check_whole
 from dd.synthetic import ImageSet, SyntheticImages
@@ -102,6 +103,7 @@ class Continual:
         return "\n".join([*lines, *table(head, rows), *(f"note: {note}" for note in self.notes)])
 
 
+@under_own_settings
 @kept("continual")
 def continual(
     small: AnyImageSet,

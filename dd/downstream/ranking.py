@@ -18,6 +18,7 @@ from dd.evaluation.values import Values, table
 from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Bench, Options, open_bench
 from dd.models import ModelSpec, as_spec, build
+from dd.process import under_own_settings
 from dd.seeding import child
 from dd.shapes import as_list, check, check_whole
 
@@ -28,6 +29,7 @@ POOLS: Final = ("avg", "max", "none")
 PROXIES: Final = ("random",)
 
 
+@under_own_settings
 def architectures(
     count: int,
     *,
@@ -201,6 +203,7 @@ def _proxy_json(proxy: Proxy) -> dict[str, Any]:
     }
 
 
+@under_own_settings
 @kept("architectures")
 def rank_architectures(
     small: AnyImageSet,

@@ -37,7 +37,8 @@ def check_own(net: nn.Module, small: Trainable, seed: int) -> None:
     """Refuse a user's module that cannot be trained on the set; it is left as it was, and so is the global stream.
 
     Raises:
-        InputError: no logits `[n, K]` for the set's pictures, in train or in eval mode, or every weight is frozen.
+        InputError: no logits `[n, K]` for the set's pictures, in train or in eval mode, or every weight is frozen or of
+            inference mode.
     """
     name, classes = type(net).__name__, len(small.classes)
     _check_trainable(net, name)
@@ -51,6 +52,9 @@ def _check_trainable(net: nn.Module, name: str) -> None:
     if not any(p.requires_grad for p in net.parameters()):
         got = f"{name}, all frozen" if any(True for _ in net.parameters()) else f"{name}, which has none"
         raise refuse("model", "a network with weights to train", got, "Call `.requires_grad_(True)`.")
+    if any(t.is_inference() for t in (*net.parameters(), *net.buffers())):
+        way_out = "Give a copy, made outside it: `copy.deepcopy(model)`."
+        raise refuse("model", "a network made outside `torch.inference_mode`", f"{name}, made inside", way_out)
 
 
 def fit(

@@ -15,6 +15,7 @@ from dd.errors import MissingError, refuse
 from dd.experts.store import ExpertStore, Progress, _silent
 from dd.experts.train import make_student
 from dd.inner import Student
+from dd.process import under_own_settings
 from dd.pt import read_pt
 from dd.shapes import check_finite
 from dd.whiten import Transform, make_transform
@@ -24,6 +25,7 @@ _CHECKED: Final = 1000  # test images that the last snapshot of an imported expe
 _log = logging.getLogger(__name__)
 
 
+@under_own_settings
 def import_buffer(
     path: str | Path,
     store: ExpertStore,

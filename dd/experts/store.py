@@ -33,6 +33,7 @@ from dd.files import (
 )
 from dd.models import as_spec
 from dd.parallel import barrier, shard
+from dd.process import under_own_settings
 from dd.shapes import check, check_whole
 from dd.whiten import Transform
 
@@ -87,6 +88,7 @@ class ExpertStore:
         """Experts among 0…experts−1 that have fewer than `snapshots` snapshots after the initialisation."""
         return [seed for seed in range(experts) if self.length(seed) < snapshots + 1]
 
+    @under_own_settings
     def read(self, seed: int, rows: Sequence[int]) -> list[Tensor]:
         """Snapshots θ `[P]` of one expert; only these rows are read, and each is checked against its sha256.
 
@@ -117,6 +119,7 @@ class ExpertStore:
         """The data set."""
         return self._real
 
+    @under_own_settings
     def put(self, seed: int, thetas: Tensor, steps: Tensor, accuracy: Tensor) -> None:
         """Store an expert that was trained elsewhere; its velocity is not known and is kept as zero.
 
@@ -146,11 +149,13 @@ class ExpertStore:
             elif self._meta(seed)["rows"] != sums:
                 raise refuse("seed", "a number no other expert has", f"{seed}, which is in {self.folder}")
 
+    @under_own_settings
     def curve(self, seed: int) -> tuple[Tensor, Tensor]:
         """(step numbers `[T]`, held-out accuracy `[T]`) of one expert."""
         tensors, _ = load_tensors(self.path(seed))
         return tensors["steps"], tensors["accuracy"]
 
+    @under_own_settings
     def ensure(
         self,
         transform: Transform,

@@ -19,7 +19,6 @@ from dd.evaluation import NetworkLearner, NetworkPredictor, RealImages, enough_s
 from dd.evaluation.subset import Equipped
 from dd.keep import Out
 from dd.methods.start import pick_real
-from dd.process import tune_process
 from dd.resolve import load_real, resolve_device
 from dd.seeding import child, child_seed
 from dd.selection import Protocol
@@ -185,7 +184,6 @@ def open_bench(small: AnyImageSet, data: object, test: bool = True, **options: U
     Raises:
         InputError: graphs; classes or shape differ from the data's; no test split; another argument out of range.
     """
-    tune_process(options.get("threads"), allocator=False)
     trained, lr = tuple(options.get("networks", ())), options.get("lr", "recipe")
     repeats = len(trained) or check_whole(options.get("repeats", 5), "repeats")
     if isinstance(lr, bool) or not (isinstance(lr, float | int) or lr in ("recipe", "tuned")):

@@ -20,6 +20,7 @@ from dd.evaluation.subset import Equipped
 from dd.evaluation.values import Values, table
 from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Bench, Options, open_bench, some_rows
+from dd.process import under_own_settings
 from dd.seeding import child, child_seed
 from dd.shapes import as_list, check_whole
 from dd.synthetic import ImageSet
@@ -121,6 +122,7 @@ class Membership:
         )
 
 
+@under_own_settings
 @kept("membership")
 def membership(
     small: AnyImageSet,

@@ -14,6 +14,7 @@ from dd.evaluation.neighbours import features_of, flat, nearest
 from dd.evaluation.values import table
 from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Options, open_bench, some_rows
+from dd.process import under_own_settings
 
 _USUAL = 200
 
@@ -92,6 +93,7 @@ def _quartiles(values: Tensor) -> dict[str, float]:
     return {"least": float(values.min()), "median": float(values.median()), "most": float(values.max())}
 
 
+@under_own_settings
 @kept("neighbours")
 def neighbours(
     small: AnyImageSet,

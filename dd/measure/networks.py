@@ -12,6 +12,7 @@ from dd.evaluation.calibration import BINS, calibration_figures
 from dd.evaluation.values import Values, table
 from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Options, open_bench, some_rows
+from dd.process import under_own_settings
 from dd.seeding import child
 from dd.shapes import as_list, check_number, check_whole
 
@@ -60,6 +61,7 @@ class Calibration:
         return "\n".join([head, *table(("figure", "value", "n"), rows)])
 
 
+@under_own_settings
 @kept("calibration")
 def calibration(small: AnyImageSet, data: object, *, bins: int = BINS, **options: Unpack[Options]) -> Calibration:
     """Calibration of networks trained on the set, on test images: expected, adaptive and class-wise error.
@@ -139,6 +141,7 @@ class Adversarial:
         return "\n".join([head, *table(("attack", "eps · 255", "accuracy %", "n"), rows)])
 
 
+@under_own_settings
 @kept("adversarial")
 def adversarial(
     small: AnyImageSet,

@@ -18,6 +18,7 @@ from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Bench, Options, open_bench, with_recipe
 from dd.methods import Run, rebuild
 from dd.methods.panel import Member
+from dd.process import under_own_settings
 from dd.seeding import child_seed
 from dd.synthetic import ImageSet, TrainRecipe
 
@@ -25,6 +26,7 @@ Draw = Callable[[int], Equipped]
 """Repeat → the set that its network is trained on."""
 
 
+@under_own_settings
 @kept("robust")
 def robustness(
     small: AnyImageSet,

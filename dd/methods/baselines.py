@@ -14,6 +14,7 @@ from dd.data import Images, check_ipc
 from dd.errors import refuse
 from dd.methods.base import Candidate, Run, Step
 from dd.methods.start import pick_real
+from dd.process import under_own_settings
 from dd.shapes import check_types
 from dd.synthetic import SyntheticImages, TrainRecipe
 from dd.whiten import make_transform
@@ -38,6 +39,7 @@ class RandomReal:
     def __post_init__(self) -> None:
         check_types(self)
 
+    @under_own_settings
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
         """One step, one candidate."""
         del state
@@ -71,6 +73,7 @@ class ClassMean:
         if self.ipc != 1:
             raise refuse("ipc", "1 for class_mean", self.ipc)
 
+    @under_own_settings
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
         """One step, one candidate."""
         del run, state

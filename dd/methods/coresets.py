@@ -19,6 +19,7 @@ from dd.errors import refuse
 from dd.methods.base import Run, Step
 from dd.methods.baselines import only_step
 from dd.methods.panel import seat
+from dd.process import under_own_settings
 from dd.shapes import check_types, check_whole
 from dd.synthetic import TrainRecipe
 from dd.teachers import Teacher, TeacherRecipe
@@ -119,6 +120,7 @@ class Coreset:
         if self.choose not in CHOOSE:
             raise refuse("choose", " or ".join(f"`{rule}`" for rule in CHOOSE), repr(self.choose))
 
+    @under_own_settings
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
         """One step, one candidate."""
         del state

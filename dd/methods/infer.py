@@ -18,6 +18,7 @@ from dd.methods.recover import check_label_bytes
 from dd.methods.recovery import Recovery, compensator
 from dd.methods.relabel import make_labels
 from dd.methods.start import pick_real
+from dd.process import under_own_settings
 from dd.shapes import check_choices, check_types, check_whole
 from dd.synthetic import CompensatedImages, TrainRecipe, base_sets
 from dd.teachers import TeacherRecipe, label
@@ -101,6 +102,7 @@ class Infer:
         """The same teachers, labels and students on `ipc` random real images a class."""
         return dataclasses.replace(self, compensate=False, name="random_labels")
 
+    @under_own_settings
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
         """Train the teachers that are missing, then yield a step after each base set.
 

@@ -18,6 +18,7 @@ from dd.methods.patches import Patches, cut_patches
 from dd.methods.recovery import Recovery, recover_block
 from dd.methods.relabel import make_labels
 from dd.methods.start import pick_real
+from dd.process import under_own_settings
 from dd.seeding import child
 from dd.shapes import check_choices, check_number, check_types, check_whole
 from dd.synthetic import LabelStore, SyntheticImages, TrainRecipe
@@ -134,6 +135,7 @@ class Recover:
         """The same teachers, labels and students on random real images, which are whole: what the images are worth."""
         return dataclasses.replace(self, init="real", iterations=0, factor=1, name="random_labels")
 
+    @under_own_settings
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
         """Train the teachers that are missing, then yield a step after each image of all classes.
 

@@ -18,6 +18,7 @@ from dd.experts import ExpertRecipe, ExpertStore
 from dd.methods.base import Run, Step
 from dd.methods.checks import check_fields
 from dd.methods.loop import Loop
+from dd.process import under_own_settings
 from dd.synthetic import TrainRecipe
 from dd.whiten import make_transform
 
@@ -135,6 +136,7 @@ class TrajectoryMatching:
         fields.update(expert=self.expert.describe(), train=self.train.to_json())
         return {k: ("inf" if v == math.inf else v) for k, v in fields.items()}
 
+    @under_own_settings
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
         """Buffer what experts are missing, then yield a step after each outer iteration.
 

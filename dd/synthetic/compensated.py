@@ -15,7 +15,8 @@ from torch.utils.data import Dataset
 from dd.data import Split
 from dd.errors import DamagedError, DDError, refuse
 from dd.files import digest, pack, save_tensors, target_of
-from dd.shapes import check, check_finite, check_whole
+from dd.process import under_own_settings
+from dd.shapes import check, check_finite, check_whole, plain
 from dd.synthetic.base import NBytes
 from dd.synthetic.file import Kept, read_set
 from dd.synthetic.labels import LabelStore, labels_folder
@@ -92,6 +93,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
     store: LabelStore | None = None
     kept: Kept | None = field(default=None, init=False, repr=False)
 
+    @under_own_settings
     def __post_init__(self) -> None:
         if self.base.dtype != torch.uint8 or self.base.ndim != 5 or self.base.shape[1] != len(self.classes):
             got = f"{self.base.dtype} {list(self.base.shape)}"
@@ -107,6 +109,9 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
             if self.logits.dtype != torch.float16 or self.logits.shape != wanted:
                 raise refuse("logits", f"float16 {list(wanted)}", f"{self.logits.dtype} {list(self.logits.shape)}")
             check_finite(self.logits, "logits")
+        for name in ("base", "compensators", "logits"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else plain(value))
         if self.store is not None:
             if self.logits is not None:
                 raise refuse("logits", "None beside a label store", "both")
@@ -128,11 +133,13 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         return self.base.shape[2]
 
     @cached_property
+    @under_own_settings
     def images(self) -> Tensor:
         """All composed images in model space, float32 `[k (M + 1) K, C, H, W]`; composed once; do not change them."""
         return compose(self.base, self.compensators, self.transform)
 
     @property
+    @under_own_settings
     def labels(self) -> Tensor:
         """Teacher logits float32 `[k (M + 1) K, K]`, or int64 `[k (M + 1) K]` where none are kept."""
         if self.logits is not None:
@@ -149,14 +156,17 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         """Stored images a class, base images and compensators, rounded up: the budget of a baseline beside it."""
         return -(-self.base.shape[0] * (len(self.classes) + self.members) // len(self.classes))
 
+    @under_own_settings
     def pixels(self) -> Tensor:
         """The composed images as pixels in [0, 1] `[n, C, H, W]`."""
         return self.transform.inverse(self.images).clamp(0, 1)
 
+    @under_own_settings
     def pictures(self) -> Tensor:
         """The composed images as uint8 `[n, C, H, W]`, rounded: what dynamic labels are labels of."""
         return (self.pixels() * 255).round().to(torch.uint8)
 
+    @under_own_settings
     def plot(self, path: str | Path | None = None, **options: Any) -> dict[str, bytes]:
         """The report's figures by name, and to a file NAME.png or NAME.svg or a folder; see `dd.figures.plot`."""
         from dd.figures import plot
@@ -172,6 +182,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         del train
         return self
 
+    @under_own_settings
     def hard(self) -> CompensatedImages:
         """The same images with their classes for labels, and a recipe for hard labels (see `TrainRecipe.hard`)."""
         if self.logits is None and self.store is None:
@@ -190,6 +201,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
     def __len__(self) -> int:
         return self.base.shape[0] * (self.members + 1) * len(self.classes)
 
+    @under_own_settings
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
         copies = self.members + 1
         j, rest = divmod(range(len(self))[index], copies * len(self.classes))
@@ -198,6 +210,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         image = compose(self.base[j : j + 1, c : c + 1], u, self.transform)[-1]
         return image, c if self.logits is None else self.logits[j, m, c].float()
 
+    @under_own_settings
     def batches(self, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch of (images, logits or labels); the whole set, unshuffled, where it fits one batch.
 
@@ -233,6 +246,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         return tensors, meta
 
     @property
+    @under_own_settings
     def nbytes(self) -> NBytes:
         """Bytes of the file that `save` writes; base images and compensators are the images."""
         tensors, meta = self._content()
@@ -243,6 +257,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
             labels, total = self.store.nbytes, total + self.store.file_bytes
         return NBytes(images, labels, total - images - labels, total)
 
+    @under_own_settings
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file, factored, whole or not at all; a label store goes into a folder beside it, first.
 
@@ -257,6 +272,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         return Path(path)
 
     @staticmethod
+    @under_own_settings
     def load(path: str | Path) -> CompensatedImages:
         """Read a set; every checksum is compared.
 

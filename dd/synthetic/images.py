@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 from dd.data import Split
 from dd.errors import DamagedError, DDError, InputError, refuse
 from dd.files import digest, pack, save_tensors, target_of
-from dd.shapes import check, check_finite, check_whole
+from dd.process import under_own_settings
+from dd.shapes import check, check_finite, check_whole, plain
 from dd.synthetic.base import NBytes
 from dd.synthetic.canvas import draw_crops
 from dd.synthetic.file import Kept, mark_kept, read_set
@@ -65,12 +66,15 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
     store: LabelStore | None = None
     kept: Kept | None = field(default=None, init=False, repr=False)
 
+    @under_own_settings
     def __post_init__(self) -> None:
         images = check(self.images, "images", "N C H W")
         check_finite(images, "images", "A broken set is never made; lower the pixel step size.")
         if images.dtype != torch.float32:
             raise refuse("images", "float32", images.dtype)
         _check_labels(self.labels, len(images), len(self.classes))
+        for name in ("images", "labels"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
         if not self.transform_record:
             if self.transform is None:
                 raise refuse("transform", "given", None)
@@ -108,6 +112,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         """Colour channels."""
         return self.images.shape[1]
 
+    @under_own_settings
     def batches(self, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch of (images, labels); the whole set, unshuffled, where it fits one batch.
 
@@ -135,14 +140,17 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
             crops = draw_crops(rows.repeat(self.canvas_samples), sides, self.size, generator)
             yield crops.take(self.images), self.labels[crops.index]
 
+    @under_own_settings
     def pixels(self) -> Tensor:
         """The images (or canvases) as pixels in [0, 1] `[n, C, H, W]`, clipped."""
         return self.ready_transform().inverse(self.images).clamp(0, 1)
 
+    @under_own_settings
     def pictures(self) -> Tensor:
         """The images as uint8 `[n, C, H, W]`, rounded."""
         return (self.pixels() * 255).round().to(torch.uint8)
 
+    @under_own_settings
     def plot(self, path: str | Path | None = None, **options: Any) -> dict[str, bytes]:
         """The report's figures by name, and to a file NAME.png or NAME.svg or a folder; see `dd.figures.plot`."""
         from dd.figures import plot
@@ -158,6 +166,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
             )
         return self.transform
 
+    @under_own_settings
     def attach(self, train: Split) -> SyntheticImages:
         """This set with its whitening refitted on the train split it was made from (checked)."""
         if self.transform is not None:
@@ -166,6 +175,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         tensors = dict(record.pop("tensors", {}))
         return mark_kept(replace(self, transform=transform_from(record, tensors, train)), self.kept)
 
+    @under_own_settings
     def hard(self) -> SyntheticImages:
         """The same set with one class an image, int64 `[n]`: the most probable of its soft labels, the first of equals.
 
@@ -204,6 +214,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         return tensors, meta
 
     @property
+    @under_own_settings
     def nbytes(self) -> NBytes:
         """Bytes of the file that `save` writes, without the whitening matrix."""
         tensors, meta = self._content(whitening_matrix=False)
@@ -213,6 +224,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
             labels, total = labels + self.store.nbytes, total + self.store.file_bytes
         return NBytes(images, labels, total - images - labels, total)
 
+    @under_own_settings
     def save(self, path: str | Path, *, whitening_matrix: bool = False) -> Path:
         """Write one safetensors file, whole or not at all; soft labels of a store go into a folder beside it, first.
 
@@ -231,6 +243,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         return Path(path)
 
     @staticmethod
+    @under_own_settings
     def load(path: str | Path) -> SyntheticImages:
         """Read a set; every checksum is compared.
 

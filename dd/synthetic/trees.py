@@ -15,6 +15,7 @@ from torch import Tensor
 from dd.data.codes import Codes
 from dd.errors import DamagedError, InputError, refuse
 from dd.files import digest, packed_size, save_tensors
+from dd.process import under_own_settings
 from dd.synthetic.base import TreeBytes
 from dd.synthetic.file import Kept, read_set
 from dd.synthetic.tree_recipe import TreeRecipe
@@ -49,11 +50,13 @@ class Level:
         return len(self.label)
 
     @cached_property
+    @under_own_settings
     def parent(self) -> Tensor:
         """Tree of each run, int64 `[M]`."""
         return torch.repeat_interleave(torch.arange(len(self)), self.ptr.diff())
 
     @cached_property
+    @under_own_settings
     def degree(self) -> Tensor:
         """Children of each root, int64 `[n]`."""
         return torch.zeros(len(self), dtype=torch.int64).index_add_(0, self.parent, self.count)
@@ -126,12 +129,14 @@ class TreeSummary:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @under_own_settings
     def __getitem__(self, index: int) -> tuple[Any, int]:
         """(the pattern's trees as PyG `Data`, its class); see `to_pyg`."""
         from dd.synthetic.tree_views import pattern_data
 
         return pattern_data(self, range(len(self))[index]), int(self.labels[index])
 
+    @under_own_settings
     def batches(self, size: int, generator: torch.Generator) -> Iterator[tuple[Any, Tensor]]:
         """One epoch of (PyG `Batch` of `size` patterns, classes) in an order drawn from `generator`."""
         from torch_geometric.data import Batch
@@ -150,6 +155,7 @@ class TreeSummary:
         return len(self.classes)
 
     @cached_property
+    @under_own_settings
     def pattern_of(self) -> Tensor:
         """Pattern of each entry of `pattern_tree`, int64."""
         return torch.repeat_interleave(torch.arange(len(self)), self.pattern_ptr.diff())
@@ -158,6 +164,7 @@ class TreeSummary:
         """Places of a pattern's trees in the last level."""
         return self.pattern_tree[self.pattern_ptr[pattern] : self.pattern_ptr[pattern + 1]].tolist()
 
+    @under_own_settings
     def weights(self) -> Tensor:
         """p(S) of every pattern by the recipe's `balance`, float64 `[P]`, summing to 1."""
         own = self.support[torch.arange(len(self)), self.labels].double()
@@ -168,6 +175,7 @@ class TreeSummary:
         sums = torch.zeros(self.num_classes, dtype=torch.float64).index_add_(0, self.labels, own)
         return own / sums[self.labels] / (sums > 0).sum()
 
+    @under_own_settings
     def targets(self) -> Tensor:
         """Class probabilities of every pattern by the recipe's `targets`, float64 `[P, K]`."""
         if self.recipe.targets == "hard":
@@ -175,26 +183,31 @@ class TreeSummary:
         share = self.support.double() / self.graphs.clamp(min=1)
         return share / share.sum(1, keepdim=True)
 
+    @under_own_settings
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """`n` patterns drawn with probability p(S), with replacement, int64 `[n]`."""
         return torch.multinomial(self.weights(), n, replacement=True, generator=generator)
 
+    @under_own_settings
     def report(self) -> str:
         """Coverage per class, graphs without a kept tree, distinct trees per depth, thresholds reached, bytes."""
         from dd.synthetic.tree_views import report
 
         return report(self)
 
+    @under_own_settings
     def to_pyg(self) -> list[Any]:
         """Each pattern as one PyG `Data`: its trees with edges from child to parent and a mask of the roots."""
         return [self[i][0] for i in range(len(self))]
 
+    @under_own_settings
     def draw(self, path: str | Path | None = None, per_class: int = 4) -> bytes:
         """The most frequent trees of each class as a picture, PNG; written to `path` if given."""
         from dd.synthetic.tree_views import draw
 
         return draw(self, path, per_class)
 
+    @under_own_settings
     def plot(self, path: str | Path | None = None, **options: Any) -> dict[str, bytes]:
         """The report's figures by name, and to a file NAME.png or NAME.svg or a folder; see `dd.figures.plot`."""
         from dd.figures import plot
@@ -236,6 +249,7 @@ class TreeSummary:
         }
 
     @property
+    @under_own_settings
     def nbytes(self) -> TreeBytes:
         """Bytes on disk, and the published count beside them."""
         tensors = self._tensors()
@@ -245,6 +259,7 @@ class TreeSummary:
         total = packed_size({n: (t.dtype, list(t.shape)) for n, t in tensors.items()}, self._meta(tensors))
         return TreeBytes(trees, patterns, total - trees - patterns, total, self.published)
 
+    @under_own_settings
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file. Equal summaries give equal bytes.
 
@@ -256,6 +271,7 @@ class TreeSummary:
         return Path(path)
 
     @classmethod
+    @under_own_settings
     def load(cls, path: str | Path) -> TreeSummary:
         """Read a file of `save`; every checksum is compared, no code is run.
 

@@ -16,6 +16,7 @@ from dd.data import Images, Split
 from dd.errors import DDError, InputError, refuse
 from dd.files import digest, dump_json
 from dd.models import check_there
+from dd.process import under_own_settings
 from dd.whiten import Normalise
 
 LEVEL: Final = 0.01
@@ -57,6 +58,7 @@ class Teacher:
     sha256: str = ""
     class_ids: tuple[int, ...] | None = None
 
+    @under_own_settings
     def __post_init__(self) -> None:
         if self.class_ids is not None and len(set(self.class_ids)) < len(self.class_ids):
             raise refuse("class_ids", "different numbers, one a class", self.class_ids)
@@ -78,6 +80,7 @@ class Teacher:
         """Pixels in [0, 1] → logits, as one module in eval mode."""
         return _OnPixels(self).eval()
 
+    @under_own_settings
     def check(self, split: Split, classes: int, way_out: str = _GIVEN) -> float:
         """Its accuracy on at most 200 images of `split`, evenly spaced.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, final
@@ -16,12 +15,13 @@ from torch import Tensor
 
 from dd.data.codes import NODE_LABELS, Codes, fit_codes
 from dd.data.graphs import Graphs
-from dd.errors import InputError, refuse
+from dd.errors import InputError, refuse, warn
 from dd.methods.base import Candidate, Run, Step
 from dd.methods.mirage.build import build, entry, leaf_degrees
 from dd.methods.mirage.mine import KINDS
 from dd.methods.mirage.select import Costs, Pattern, by_budget, by_threshold, first_cost
 from dd.methods.mirage.transactions import Transactions, chunks, transactions
+from dd.process import under_own_settings
 from dd.shapes import check_choices, check_types, check_whole
 from dd.synthetic.tree_recipe import TreeRecipe
 from dd.synthetic.trees import TreeSummary
@@ -122,6 +122,7 @@ class Mirage:
     def _each(least: float | Sequence[float]) -> list[float]:
         return [least] if isinstance(least, int | float) else list(least)
 
+    @under_own_settings
     def distill(self, real: Graphs, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
         """One step, one candidate.
 
@@ -265,8 +266,8 @@ def _warn(small: TreeSummary, cover: float) -> None:
     advice = "Use a smaller `depth`, a larger budget, or coarser labels (node_label='constant')."
     if empty:
         message = f"no pattern of class {', '.join(empty)} is kept: a network cannot learn it. {advice}"
-        warnings.warn(message, CoverageWarning, stacklevel=2)
+        warn(message, CoverageWarning)
     if cover < ENOUGH:
         loud = "VERY POOR COVERAGE: only" if cover < POOR else "only"
         message = f"{loud} {100 * cover:.1f} % of the training nodes have a kept tree of depth {small.depth}. {advice}"
-        warnings.warn(message, CoverageWarning, stacklevel=2)
+        warn(message, CoverageWarning)
