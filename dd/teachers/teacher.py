@@ -109,6 +109,7 @@ class Teacher:
             f"({100 * chance:.1f} %), with {kinds} different answer(s). {way_out}"
         )
 
+    @under_own_settings
     def warn_by_heart(self, held_out: Split, classes: int) -> None:
         """Warn where images held out of its training do not show that it knows more than its training images."""
         right, count, chance, _ = self._tried(held_out, classes)
