@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -130,7 +131,7 @@ def evaluate(
         "metric": metric,
     }
     asked |= {"repeats": repeats, "root": root, "seed": seed, "size": size, "split": split, "steps": steps}
-    again = evaluate_command(str(place.run), data, wanted, evaluate.__kwdefaults__ or {}, asked)
+    again = evaluate_command(str(place.run), data, wanted, inspect.unwrap(evaluate).__kwdefaults__ or {}, asked)
     if isinstance(loaded, TreeSummary):
         run = Run(seed=seed, device=resolve_device(device), progress=reporter("evaluate", progress))
         options: dict[str, Any] = {"metric": metric, "lr": lr, "steps": steps, "repeats": repeats}
