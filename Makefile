@@ -2,6 +2,9 @@
 SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= 2
+# Several processes of one thread each: the suite is many small works, which several threads do not speed up.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: help demo test test-slow test-lowest check format bench records docs clean
 help:  ## list the targets
@@ -17,16 +20,16 @@ help:  ## list the targets
 demo: .venv/installed  ## buffer, distil and evaluate on embedded real digits; writes runs/demo/
 	$(BIN)/python scripts/demo.py
 
-test: .venv/installed  ## the test suite (minutes)
-	$(BIN)/python -m pytest
+test: .venv/installed  ## the test suite (minutes); WORKERS=8 where there are more cores
+	$(PYTEST)
 
 test-slow: .venv/installed  ## with the slow tests
-	$(BIN)/python -m pytest --run-slow
+	$(PYTEST) --run-slow
 
 # Old packages beside a new Python and new packages of their own warn of what they will stop to do.
 test-lowest: .venv/installed  ## the test suite with the lowest versions that setup.py allows, in its own environment
 	$(BIN)/python scripts/lowest.py .venv-lowest
-	.venv-lowest/bin/python -m pytest -W ignore::DeprecationWarning
+	$(PYTEST:$(BIN)%=.venv-lowest/bin%) -W ignore::DeprecationWarning
 
 check: .venv/installed  ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -42,7 +42,14 @@ setup(
         "hub": ["datasets>=3", "huggingface-hub>=0.25"],
         "track": ["tensorboard>=2.15"],
         "timm": ["timm>=1.0"],
-        "dev": ["ruff==0.17.6", "mypy==2.4.1", "pytest==9.2.0", "mlxtend>=0.23", "efficient-apriori>=2.0"],
+        "dev": [
+            "ruff==0.17.6",
+            "mypy==2.4.1",
+            "pytest==9.2.0",
+            "pytest-xdist>=3.8",
+            "mlxtend>=0.23",
+            "efficient-apriori>=2.0",
+        ],
     },
     entry_points={"console_scripts": ["ddistill = dd.cli:main"]},
 )
