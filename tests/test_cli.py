@@ -228,4 +228,4 @@ def test_a_reader_that_has_seen_enough_is_no_error(words: list[str]) -> None:
         assert done.stderr is not None
         done.stdout.close()
         assert done.stderr.read() == ""
-    assert done.returncode == 141
+    assert done.returncode in (0, 141)  # Python's own help swallows a closed pipe
