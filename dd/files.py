@@ -1,6 +1,7 @@
-"""The only writer of this library: temporary name, flush, rename; checksums; locks; safetensors with sorted JSON.
+"""The only writer of this library: temporary name, sync, rename; checksums; locks; safetensors with sorted JSON.
 
-A file is either the old one or the whole new one. Only regular files are written: a link stays, and its target is
+A file is either the old one or the whole new one, also after a power cut: files and folders are synced in the order in
+which they are written. Only regular files are written: a link stays, and its target is
 replaced; a folder, FIFO, socket or device is refused (`target_of`). A replaced file keeps its permissions; other hard
 links to it keep the old content, as the new one is another file. One metadata key `dd` holds sorted JSON, so equal
 content is equal bytes. Nothing here reads or writes a pickle.
@@ -15,7 +16,9 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
+import socket
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -71,7 +74,7 @@ def target_of(path: Path) -> Path:
     with refused(path):
         is_link = path.is_symlink()
         if not is_link:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
         target = Path(os.path.realpath(path)) if is_link else path
         try:
             kind = stat.S_IFMT(path.stat().st_mode)
@@ -113,7 +116,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         WriteError: see `target_of`, or the disk is full or the folder cannot be written; an earlier file is untouched.
     """
     target = target_of(path)
-    temporary = target.parent / f".{target.name[:50]}.{secrets.token_hex(4)}.part"  # names have at most 255 bytes
+    temporary = beside(target, f"{secrets.token_hex(4)}.part")
     with refused(path):
         try:
             with temporary.open("xb") as file:
@@ -122,9 +125,47 @@ def write_bytes(path: Path, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, target)
+            _sync_folder(target.parent)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+def beside(path: Path, ending: str) -> Path:
+    """The hidden file `.NAME.ending` beside a file; names have at most 255 bytes."""
+    name = path.name if len(path.name.encode()) + len(ending) < 250 else path.name[:50]
+    return path.with_name(f".{name}.{ending}")
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let what was made, renamed or removed in a folder last, on systems that can sync one."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sweep(folder: Path, names: str) -> None:
+    """Remove what killed writers left unfinished in a folder; hold the lock under which these files are written.
+
+    Args:
+        folder: need not be there.
+        names: regular expression of the files that were to be written; others are left alone.
+    """
+    part = re.compile(rf"\.({names})\.[0-9a-f]{{8}}\.part")
+    with contextlib.suppress(OSError):
+        for path in folder.glob(".*.part"):
+            if part.fullmatch(path.name):
+                path.unlink()
 
 
 def _keep_mode(descriptor: int, target: Path) -> None:
@@ -204,6 +245,7 @@ def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         try:
             while rest:
                 rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
         except OSError:
             file.truncate(start)
             raise
@@ -294,18 +336,49 @@ def read_rows(path: Path, name: str, rows: Sequence[int]) -> list[Tensor]:
 
 
 @contextlib.contextmanager
-def locked(path: Path, wait: bool = False) -> Iterator[bool]:
-    """Hold an advisory lock on `path`; yields whether it was free, or waits. A dead process leaves no lock."""
-    target = target_of(path)
-    with refused(path):
-        file = target.open("a")
-    with file:
+def locked(path: Path, wait: bool = False, keep: bool = True) -> Iterator[bool]:
+    """Hold an advisory lock on `path`; yields whether it was free, or waits. A dead process leaves no lock.
+
+    Args:
+        path: a file of its own, which says who holds it (`holder`).
+        wait: until it is free.
+        keep: the file afterwards, which spares the next one making it.
+    """
+    with contextlib.ExitStack() as stack:
+        while True:
+            target = target_of(path)
+            with refused(path):
+                file = stack.enter_context(target.open("ab", buffering=0))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            if _is_at(target, file.fileno()):  # or else its holder removed it while this process waited
+                break
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        try:
+            with contextlib.suppress(OSError):  # a full disk takes the name, not the lock
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
             yield True
         finally:
+            if not keep:
+                with contextlib.suppress(OSError):
+                    target.unlink()
             fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file is the one at `path`."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def holder(path: Path) -> str:
+    """Who holds the lock on `path`: `process 4711 on host`, or `another process` where that is not known."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace") or "another process"
+    except OSError:
+        return "another process"

@@ -10,8 +10,6 @@ import json
 import os
 import pickle
 import resource
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -326,44 +324,6 @@ def test_rows_are_read_without_the_others(tmp_path: Path, monkeypatch: pytest.Mo
     assert asked == [slice(4, 5), slice(1, 2)]
     with pytest.raises(DamagedError, match=r"x\.safetensors.*does not contain tensor other"):
         files.read_rows(path, "other", (0,))
-
-
-# Locks
-
-
-def test_lock_excludes_and_is_released(tmp_path: Path) -> None:
-    path = tmp_path / "new" / ".lock"
-    with files.locked(path) as first:
-        assert first
-        with files.locked(path) as second:
-            assert not second
-        with files.locked(path) as third:  # a refused attempt took nothing away
-            assert not third
-    with contextlib.suppress(KeyError), files.locked(path) as again:
-        assert again
-        raise KeyError
-    with files.locked(path, wait=True) as last:
-        assert last
-
-
-def test_dead_process_leaves_no_lock(tmp_path: Path) -> None:
-    path = tmp_path / ".lock"
-    code = (
-        "import fcntl, os, sys\n"
-        "file = open(sys.argv[1], 'a')\n"
-        "fcntl.flock(file, fcntl.LOCK_EX)\n"
-        "print('held', flush=True)\n"
-        "sys.stdin.read()\n"
-    )
-    command = [sys.executable, "-c", code, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"held\n"
-        with files.locked(path) as free:
-            assert not free
-        other.kill()
-    with files.locked(path) as free:
-        assert free
 
 
 def test_metadata_is_one_key_of_sorted_json(tmp_path: Path) -> None:
