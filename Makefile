@@ -6,7 +6,7 @@ WORKERS ?= 2
 # Several processes of one thread each: the suite is many small works, which several threads do not speed up.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-slow test-lowest check format bench records docs clean
+.PHONY: help demo test test-slow test-lowest check format bench records campaigns docs clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
@@ -48,6 +48,9 @@ records: .venv/installed  ## the measured tables; resumes where it stopped (hour
 	$(BIN)/python scripts/records/settings.py --root $(or $(ROOT),data)
 	$(BIN)/python scripts/records/graphs.py --root $(or $(ROOT),data)
 	$(BIN)/python scripts/records/leaderboards.py --root $(or $(ROOT),data)
+
+campaigns: .venv/installed  ## what can go wrong, tried many times; writes scripts/records/campaigns/
+	$(BIN)/python -W ignore -m scripts.campaigns
 
 docs: .venv/installed  ## rewrite docs/methods/ from docstrings, presets and records
 	$(BIN)/python scripts/docs/methods.py

@@ -1,0 +1,274 @@
+"""Small jobs of every verb that writes, on made-up pictures and graphs; each leaves the same bytes every time.
+
+A job is run inside a folder of its own (`Path(".")`); what another verb must have made before is its `before`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+import dd
+from dd.evaluation import report as reports
+from dd.files import digest
+from dd.methods import METHODS, Candidate, CoverageWarning, Step
+from dd.methods.baselines import only_step
+from dd.methods.relabel import make_labels
+from dd.methods.start import pick_real
+from dd.models import build
+from dd.synthetic import LabelStore
+from dd.synthetic import labels as label_files
+from dd.teachers import Teacher, TeacherRecipe
+
+NET: Final = "convnet(width=4, depth=1, norm=batch)"
+_PAGES: Final = r"report\.json|index\.html"
+STORE, OUT = Path("store"), Path("out")
+TEACHER: Final = TeacherRecipe(epochs=4, batch_size=16, augment="")
+EXPERTS: Final = dd.ExpertRecipe(
+    model="mlp",
+    augment="",
+    batch_size=32,
+    experts=2,
+    snapshots=3,
+    snapshot_every=2,
+    snapshot_unit="step",
+)
+
+
+def nothing() -> None:
+    """No work."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A call that a process can be ended in, and made again.
+
+    Attributes:
+        name: for people.
+        run: the call, in the current folder.
+        before: what is done there before, with no end.
+        intact: raises `AssertionError` where, after an end, something that must be there is not; the call was not
+            made again yet.
+        leaves: regular expression of files that no lock protects, so that nobody can know whether an unfinished one
+            of them is being written.
+    """
+
+    name: str
+    run: Callable[[], object]
+    before: Callable[[], object] = nothing
+    intact: Callable[[], object] = nothing
+    leaves: str = "no file"
+
+
+@cache
+def pictures() -> dd.Images:
+    """120 pictures 3×8×8 of three classes, one bright colour each, and 30 for tests."""
+    labels = torch.arange(150) % 3
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 80, (150, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    for k in range(3):
+        pixels[labels == k, k] += 150
+    return dd.load_images(dd.Images(train=(pixels[30:], labels[30:]), test=(pixels[:30], labels[:30])))
+
+
+@cache
+def graphs() -> Any:
+    """40 rings and stars with random labels of their nodes."""
+    from torch_geometric.data import Data
+
+    generator, made = torch.Generator().manual_seed(0), []
+    for i in range(40):
+        n = 5 + i % 4
+        ends = torch.arange(n)
+        edges = torch.stack([ends, (ends + 1) % n]) if i % 2 else torch.stack([torch.zeros(n - 1).long(), ends[1:]])
+        x = torch.nn.functional.one_hot(torch.randint(3, (n,), generator=generator), 3).float()
+        made.append(Data(x=x, edge_index=torch.cat([edges, edges.flip(0)], 1), y=torch.tensor([i % 2])))
+    return dd.load_graphs(made)
+
+
+@contextmanager
+def still() -> Iterator[None]:
+    """Clocks that stand still, an origin without a commit, small shards: folders can be compared by their bytes."""
+    kept = time.monotonic, reports._commit, label_files._SHARD_BYTES
+    time.monotonic, reports._commit, label_files._SHARD_BYTES = (lambda: 0.0), (lambda: None), 400
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CoverageWarning)
+            yield
+    finally:
+        time.monotonic, reports._commit, label_files._SHARD_BYTES = kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class Users:
+    """A user's own method: it offers its sets early, has no iteration in its state or metrics, and is lazy at the end.
+
+    From the state after its last step it yields nothing. With `soft` its sets have stored labels.
+    """
+
+    name: str = "users"
+    soft: bool = False
+
+    def distill(self, real: dd.Images, run: dd.Run, state: Any = None) -> Iterator[Step]:
+        """Five steps; sets after the second and the third."""
+        base = dd.methods.RandomReal(ipc=1, train=dd.TrainRecipe(model="mlp", steps=3))
+        for i in range(int(state["mine"]) if state else 0, 5):
+            pixels = real.train.pixels(torch.arange(3) + 3 * i)
+            made = labelled(i) if self.soft else only_step(base, real, pixels).candidates[0].set
+            offered = (Candidate("early", i + 1, made),) if i in (1, 2) else ()
+            yield Step(i + 1, 5, {"mean": float(pixels.mean())}, {"mine": torch.tensor(i + 1)}, offered)
+
+    def describe(self) -> dict[str, Any]:
+        """Its fields."""
+        return {"name": self.name, "soft": self.soft}
+
+
+def method(name: str, **fields: Any) -> dd.Method:
+    """A method of `dd.list_methods()` with little to do: two images a class, three iterations."""
+    train = {"model": "mlp", "steps": 3}
+    if name in ("mtt", "ftd", "ast", "tesla", "datm"):
+        small: dict[str, Any] = {"ipc": 1, "expert": EXPERTS, "iterations": 3, "student_steps": 2, "expert_epochs": 1}
+        small.update(max_start_epoch=2, lr_img=1.0, train=dd.TrainRecipe(**train))
+        return METHODS[name](**{**small, **fields})
+    if name in ("sre2l", "sre2l++", "cvdd", "rded", "infer"):
+        value: Any = METHODS[name](ipc=2, committee=(NET,), teacher=TEACHER)
+        given = dd.presets.replace_fields(
+            value, {"label_epochs": 2, "train": {"model": NET, "batch_size": 4, "steps": 2}}
+        )
+        cheap = {"candidates": 4} if name == "rded" else {"iterations": 2}
+        return dd.presets.replace_fields(given, {**cheap, **fields})
+    if name in ("herding", "k_center"):
+        return METHODS[name](ipc=2, teacher=_with_model(), train=dd.TrainRecipe(**train), **fields)
+    ipc = {} if name in ("class_mean", "mirage") else {"ipc": 2}
+    if name == "mirage":
+        return METHODS[name](depth=1, budget_bytes=400, **fields)
+    return METHODS[name](train=dd.TrainRecipe(**train), **ipc, **fields)
+
+
+def _with_model() -> TeacherRecipe:
+    return TeacherRecipe(**{**vars(TEACHER), "model": NET})
+
+
+def buffered() -> None:
+    """Experts and teachers that the methods need."""
+    dd.buffer(pictures(), EXPERTS, snapshots=2, store=STORE, progress=False)
+    dd.teach(pictures(), NET, recipe=TEACHER, store=STORE, progress=False)
+
+
+def distilled(value: dd.Method, **options: Any) -> Callable[[], object]:
+    """A run in `OUT`."""
+    data: Callable[[], Any] = graphs if value.name == "mirage" else pictures
+    return lambda: dd.distill(data(), value, out=OUT, store=STORE, progress=False, **options)
+
+
+def runs() -> list[Job]:
+    """A run of each method, of variants with more than one candidate or with whitening, and of a user's own."""
+    whitened = dd.presets.replace_fields(EXPERTS, {"whiten": True})
+    values: dict[str, dd.Method] = {name: method(name) for name in dd.list_methods()}
+    values["ftd with candidates"] = method("ftd", ema=0.5, candidate_every=1)
+    values["mtt whitened, with candidates"] = method("mtt", expert=whitened, candidate_every=1)
+    student = {"model": NET, "batch_size": 4, "steps": 2, "augment": "", "mix": "none"}
+    values["infer with dynamic labels"] = method("infer", labels="dynamic", label_epochs=2, train=student)
+    values["user's method"], values["user's method with labels"] = Users(), Users(soft=True)
+    return [Job(f"distill {name}", distilled(value), buffered) for name, value in values.items()]
+
+
+def verbs() -> list[Job]:
+    """`buffer`, `teach`, `evaluate` with its page, `report`, `benchmark`, seeds in one folder."""
+    value = method("mtt")
+    seeds: dict[str, Any] = {"seeds": (0, 1), "out": OUT, "store": STORE, "progress": False}
+    return [
+        Job("buffer", lambda: dd.buffer(pictures(), EXPERTS, store=STORE, progress=False)),
+        Job(
+            "buffer on",
+            lambda: dd.buffer(pictures(), EXPERTS, experts=3, store=STORE, progress=False),
+            buffered,
+        ),
+        Job("teach", lambda: dd.teach(pictures(), NET, recipe=TEACHER, store=STORE, progress=False)),
+        Job("distill_many", lambda: dd.distill_many(pictures(), value, **seeds), buffered),
+        Job("evaluate", _evaluated, _finished, leaves=_PAGES),
+        Job("report", lambda: dd.report(OUT, pictures()), _reported, leaves=_PAGES),
+        Job("benchmark", benchmarked, buffered),
+    ]
+
+
+def _finished() -> None:
+    buffered()
+    distilled(method("mtt"))()
+
+
+def _evaluated() -> None:
+    dd.evaluate(OUT, pictures(), repeats=1, steps=2, baselines=(), models=["mlp"], progress=False)
+
+
+def _reported() -> None:
+    _finished()
+    _evaluated()
+
+
+def benchmarked() -> object:
+    """A method with a run folder and a baseline, under two networks."""
+    given: dict[str, Any] = {"models": ["mlp", NET], "repeats": 1, "steps": 2, "baselines": ("random",), "ipc": 1}
+    return dd.benchmark(pictures(), [method("mtt")], out=OUT, store=STORE, progress=False, **given)
+
+
+@cache
+def labelled(seed: int) -> dd.SyntheticImages:
+    """Random real images with the stored labels of an untrained teacher: several shards."""
+    real = pictures()
+    base = dd.methods.RandomReal(ipc=2, train=dd.TrainRecipe(model=NET, loss="kl", batch_size=4, steps=2))
+    rows = pick_real(real, 2, seed)
+    made = only_step(base, real, real.train.pixels(rows)).candidates[0].set
+    assert isinstance(made, dd.SyntheticImages)
+    teacher = Teacher("untrained", build(NET, channels=3, classes=3, size=(8, 8), seed=seed), made.ready_transform())
+    store = make_labels(made.pictures(), [(teacher, 1.0)], epochs=3, batch=4, seed=seed)
+    return dataclasses.replace(made, store=store)
+
+
+def content(small: dd.SyntheticImages) -> tuple[str, ...]:
+    """Images, labels and stored labels of a set as checksums."""
+    return digest(small.images), digest(small.labels), *(told(small.store) if small.store else ())
+
+
+def told(store: LabelStore) -> tuple[str, ...]:
+    """The stored labels as checksums."""
+    return tuple(digest(record.logits) for record in store.records)
+
+
+def saves() -> list[Job]:
+    """A set saved over another: with stored labels, without, and a store alone. The old or the new one always loads."""
+    path, old, new = Path("set.safetensors"), labelled(0), labelled(1)
+
+    def over(first: dd.SyntheticImages, second: dd.SyntheticImages) -> Job:
+        def intact() -> None:
+            assert content(dd.load(path)) in (content(first), content(second))
+
+        kinds = ["with" if small.store else "without" for small in (first, second)]
+        return Job(
+            f"save {kinds[1]} labels over {kinds[0]}", lambda: second.save(path), lambda: first.save(path), intact
+        )
+
+    stores = [small.store for small in (old, new) if small.store is not None]
+
+    def store_intact() -> None:
+        assert told(LabelStore.load("labels")) in [told(store) for store in stores]
+
+    def save(which: int) -> Callable[[], object]:
+        return lambda: stores[which].save("labels")
+
+    alone = Job("save a store alone", save(1), save(0), store_intact)
+    return [over(old, new), over(old, new.hard()), over(old.hard(), new), over(old, old), alone]
+
+
+def every() -> list[Job]:
+    """All jobs."""
+    return [*runs(), *verbs(), *saves()]
