@@ -6,7 +6,7 @@ from dd.synthetic.compensated import CompensatedImages, base_sets, compose
 from dd.synthetic.images import SyntheticImages
 from dd.synthetic.labels import LabelRecord, LabelStore, batch_ids
 from dd.synthetic.recipe import TrainRecipe
-from dd.synthetic.sets import AnySet, ImageSet, load_set
+from dd.synthetic.sets import AnySet, ImageSet, from_tensors, load_set, to_tensors
 from dd.synthetic.tree_recipe import TreeRecipe
 from dd.synthetic.trees import Level, TreeSummary
 
@@ -14,7 +14,9 @@ __all__ = [
     "AnySet",
     "CompensatedImages",
     "ImageSet",
+    "from_tensors",
     "load_set",
+    "to_tensors",
     "Crops",
     "base_sets",
     "batch_ids",

@@ -14,12 +14,12 @@ from torch.utils.data import Dataset
 
 from dd.data import Split
 from dd.errors import DamagedError, DDError, refuse
-from dd.files import digest, pack, save_tensors, target_of
+from dd.files import digest, pack
 from dd.process import under_own_settings
 from dd.shapes import check, check_finite, check_whole, plain
 from dd.synthetic.base import NBytes
-from dd.synthetic.file import Kept, read_set
-from dd.synthetic.labels import LabelStore, labels_folder
+from dd.synthetic.file import Kept, about_labels, read_set, write_set
+from dd.synthetic.labels import LabelStore
 from dd.synthetic.recipe import TrainRecipe
 from dd.whiten import Normalise, transform_from
 
@@ -227,7 +227,8 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         for rows in torch.randperm(len(self), generator=generator).split(size):
             yield images[rows], labels[rows]
 
-    def _content(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def content(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and metadata of its file."""
         tensors = {"base": self.base, "compensators": self.compensators}
         if self.logits is not None:
             tensors["logits"] = self.logits
@@ -242,14 +243,14 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
             "sha256": {name: digest(t) for name, t in tensors.items()},
         }
         if self.store is not None:
-            meta["labels"] = {"records": len(self.store), "bytes": self.store.nbytes}
+            meta["labels"] = about_labels(self.store)
         return tensors, meta
 
     @property
     @under_own_settings
     def nbytes(self) -> NBytes:
         """Bytes of the file that `save` writes; base images and compensators are the images."""
-        tensors, meta = self._content()
+        tensors, meta = self.content()
         sizes = {name: t.numel() * t.element_size() for name, t in tensors.items()}
         images, labels = sizes["base"] + sizes["compensators"], sizes.get("logits", 0)
         total = len(pack(tensors, meta))
@@ -264,12 +265,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         Raises:
             WriteError: the disk refuses; an earlier file is intact.
         """
-        tensors, meta = self._content()
-        if self.store is not None:
-            target_of(Path(path))  # refused before the labels are written
-            self.store.save(labels_folder(Path(path)))
-        save_tensors(Path(path), tensors, meta)
-        return Path(path)
+        return write_set(Path(path), *self.content(), self.store)
 
     @staticmethod
     @under_own_settings
@@ -279,24 +275,28 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         Raises:
             MissingError, DamagedError: not there, truncated, foreign, altered or of an unknown format version.
         """
-        tensors, meta = read_set(Path(path), "compensated", "set of compensated images", FORMAT)
-        store = LabelStore.load(labels_folder(Path(path))) if "labels" in meta else None
+        content = read_set(Path(path), "compensated", "set of compensated images", FORMAT)
         try:
-            transform = transform_from(meta["transform"], {})
-            if not isinstance(transform, Normalise):
-                raise refuse("transform", "mean and standard deviation", meta["transform"].get("kind"))
-            return CompensatedImages(
-                base=tensors["base"],
-                compensators=tensors["compensators"],
-                logits=tensors.get("logits"),
-                classes=tuple(meta["classes"]),
-                recipe=TrainRecipe.from_json(meta["recipe"]),
-                transform=transform,
-                method=meta["method"],
-                provenance=meta["provenance"],
-                store=store,
-            )
+            return CompensatedImages.assemble(*content)
         except DamagedError:
             raise
         except (DDError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise DamagedError(f"{path} holds what no set can have ({error}). Restore it, or make it anew.") from error
+
+    @staticmethod
+    def assemble(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], store: LabelStore | None) -> CompensatedImages:
+        """The set that gave this `content()`, with its store."""
+        transform = transform_from(meta["transform"], {})
+        if not isinstance(transform, Normalise):
+            raise refuse("transform", "mean and standard deviation", meta["transform"].get("kind"))
+        return CompensatedImages(
+            base=tensors["base"],
+            compensators=tensors["compensators"],
+            logits=tensors.get("logits"),
+            classes=tuple(meta["classes"]),
+            recipe=TrainRecipe.from_json(meta["recipe"]),
+            transform=transform,
+            method=meta["method"],
+            provenance=meta["provenance"],
+            store=store,
+        )

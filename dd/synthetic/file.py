@@ -1,17 +1,26 @@
-"""Reading the file of a synthetic set: what is the same for every kind of set."""
+"""Writing and reading the file of a synthetic set with its stored labels: what is the same for every kind of set.
+
+A set names its label store by checksum, and each store has a folder of its own by that name. So the rename of the
+set's file replaces both: before it the old set has its old labels, after it the new one has the new ones.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from torch import Tensor
 
-from dd.errors import DamagedError, DDError
-from dd.files import digest, dump_json, load_tensors, read_meta
+from dd.errors import DamagedError, DDError, MissingError
+from dd.files import beside, digest, dump_json, load_tensors, locked, read_meta, save_tensors, sweep, target_of
+from dd.synthetic.labels import MANIFEST, LabelStore, remove_store
 
 SET: Final = "synthetic.safetensors"
 """The set's file in a run folder."""
+_STORE: Final = r"[0-9a-f]{16}"
 _Set = TypeVar("_Set")
 
 
@@ -50,8 +59,81 @@ def mark_kept(small: _Set, kept: Kept | None) -> _Set:
     return small
 
 
-def read_set(path: Path, kind: str, what: str, version: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of a set's file; every checksum is compared.
+def labels_folder(path: Path) -> Path:
+    """Where the label stores of the set in file `path` lie: `labels/` in a run folder, else `<stem>.labels/`."""
+    if path.name == SET:
+        return path.with_name("labels")
+    return path.with_name(f"{path.stem if path.suffix == '.safetensors' else path.name}.labels")
+
+
+def about_labels(store: LabelStore) -> dict[str, Any]:
+    """What the metadata of a set says of its label store."""
+    return {"records": len(store), "bytes": store.nbytes, "sha256": store.sha256}
+
+
+def write_set(
+    path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], store: LabelStore | None = None
+) -> Path:
+    """Write a set's file and its label store, both or neither; then labels that no set names any more are removed.
+
+    Args:
+        path: the file.
+        tensors, meta: what is in it; with a store `meta["labels"]` is `about_labels(store)`.
+        store: goes into `labels_folder(path)`.
+
+    Raises:
+        WriteError: the disk refuses; an earlier set and its labels are intact.
+    """
+    if store is None:
+        save_tensors(path, tensors, meta)
+        if labels_folder(path).is_dir():
+            with _alone(path):
+                _tidy(path)
+        return path
+    place = labels_folder(path) / store.sha256[:16]
+    with _alone(path):
+        is_new = not (place / MANIFEST).exists()
+        try:
+            store.save(place)
+            save_tensors(path, tensors, meta)
+        except BaseException:
+            if is_new and _named(path) != place.name:
+                remove_store(place)
+            raise
+        _tidy(path)
+    return path
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One process at a time writes a set with labels."""
+    target = target_of(path)
+    with locked(beside(target, "lock"), wait=True, keep=False):
+        sweep(target.parent, re.escape(target.name))
+        yield
+
+
+def _named(path: Path) -> str | None:
+    """The folder of the labels that the set at `path` names; `None` where it has none or cannot be read."""
+    with contextlib.suppress(DDError, KeyError, TypeError):
+        return str(read_meta(path)["labels"]["sha256"])[:16]
+    return None
+
+
+def _tidy(path: Path) -> None:
+    """Remove the label stores that the set at `path` does not name."""
+    folder, kept = labels_folder(path), _named(path)
+    for place in folder.iterdir() if folder.is_dir() else ():
+        if re.fullmatch(_STORE, place.name) and place.name != kept:
+            remove_store(place)
+    with contextlib.suppress(OSError):  # other files stay, and so does their folder
+        folder.rmdir()
+
+
+def read_set(
+    path: Path, kind: str, what: str, version: int
+) -> tuple[dict[str, Tensor], dict[str, Any], LabelStore | None]:
+    """Tensors, metadata and label store of a set's file; every checksum is compared.
 
     Args:
         path: the file.
@@ -62,6 +144,23 @@ def read_set(path: Path, kind: str, what: str, version: int) -> tuple[dict[str, 
     Raises:
         MissingError, DamagedError: not there, truncated, foreign, altered or of an unknown format version.
     """
+    while True:
+        tensors, meta = _read_checked(path, kind, what, version)
+        try:
+            return tensors, meta, _read_labels(path, meta["labels"]) if "labels" in meta else None
+        except MissingError:
+            if read_meta(path) == meta:  # or else it was replaced in between, with its labels
+                raise
+
+
+def _read_labels(path: Path, told: Any) -> LabelStore:
+    sha256 = told.get("sha256") if isinstance(told, dict) else None
+    if not isinstance(sha256, str) or not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise DamagedError(f"{path} does not name its stored labels by their checksum. Restore it, or make it anew.")
+    return LabelStore.load(labels_folder(path) / sha256[:16], sha256)
+
+
+def _read_checked(path: Path, kind: str, what: str, version: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors, meta = load_tensors(path)
     if "kind" not in meta:
         raise DamagedError(f"{path} is not a synthetic set: its metadata names no kind.")

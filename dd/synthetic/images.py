@@ -13,13 +13,13 @@ from torch.utils.data import Dataset
 
 from dd.data import Split
 from dd.errors import DamagedError, DDError, InputError, refuse
-from dd.files import digest, pack, save_tensors, target_of
+from dd.files import digest, pack
 from dd.process import under_own_settings
 from dd.shapes import check, check_finite, check_whole, plain
 from dd.synthetic.base import NBytes
 from dd.synthetic.canvas import draw_crops
-from dd.synthetic.file import Kept, mark_kept, read_set
-from dd.synthetic.labels import LabelStore, labels_folder
+from dd.synthetic.file import Kept, about_labels, mark_kept, read_set, write_set
+from dd.synthetic.labels import LabelStore
 from dd.synthetic.recipe import TrainRecipe
 from dd.whiten import ZCA, Transform, transform_from
 
@@ -176,6 +176,12 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         return mark_kept(replace(self, transform=transform_from(record, tensors, train)), self.kept)
 
     @under_own_settings
+    def attach_as(self, other: SyntheticImages) -> SyntheticImages:
+        """This set with the whitening of `other`, where that is the one it was made with; else as it is."""
+        same = isinstance(other.transform, ZCA) and other.transform.hash == self.transform_record.get("hash")
+        return replace(self, transform=other.transform) if self.transform is None and same else self
+
+    @under_own_settings
     def hard(self) -> SyntheticImages:
         """The same set with one class an image, int64 `[n]`: the most probable of its soft labels, the first of equals.
 
@@ -190,7 +196,8 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         told = {**self.provenance, "labels": "largest of the soft labels"}
         return replace(self, labels=labels, store=None, recipe=self.recipe.hard(), provenance=told)
 
-    def _content(self, whitening_matrix: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def content(self, whitening_matrix: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and metadata of its file."""
         tensors = {"images": self.images if self.store is None else self.pictures(), "labels": self.labels}
         record = dict(self.transform_record)
         kept = record.pop("tensors", None)
@@ -210,14 +217,14 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         if self.canvas > 1:  # other sets keep their bytes
             meta.update(canvas=self.canvas, canvas_samples=self.canvas_samples)
         if self.store is not None:
-            meta["labels"] = {"records": len(self.store), "bytes": self.store.nbytes}
+            meta["labels"] = about_labels(self.store)
         return tensors, meta
 
     @property
     @under_own_settings
     def nbytes(self) -> NBytes:
         """Bytes of the file that `save` writes, without the whitening matrix."""
-        tensors, meta = self._content(whitening_matrix=False)
+        tensors, meta = self.content()
         images, labels = (tensors[k].numel() * tensors[k].element_size() for k in ("images", "labels"))
         total = len(pack(tensors, meta))
         if self.store is not None:
@@ -226,7 +233,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
 
     @under_own_settings
     def save(self, path: str | Path, *, whitening_matrix: bool = False) -> Path:
-        """Write one safetensors file, whole or not at all; soft labels of a store go into a folder beside it, first.
+        """Write one safetensors file, and soft labels of a store into a folder beside it, as a whole or not at all.
 
         Args:
             path: the file.
@@ -235,12 +242,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         Raises:
             WriteError: the disk refuses; an earlier file is intact.
         """
-        tensors, meta = self._content(whitening_matrix)
-        if self.store is not None:
-            target_of(Path(path))  # refused before the labels are written
-            self.store.save(labels_folder(Path(path)))
-        save_tensors(Path(path), tensors, meta)
-        return Path(path)
+        return write_set(Path(path), *self.content(whitening_matrix), self.store)
 
     @staticmethod
     @under_own_settings
@@ -250,17 +252,17 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         Raises:
             MissingError, DamagedError: not there, truncated, foreign, altered or of an unknown format version.
         """
-        tensors, meta = read_set(Path(path), "images", "synthetic image set", FORMAT)
-        store = LabelStore.load(labels_folder(Path(path))) if "labels" in meta else None
+        content = read_set(Path(path), "images", "synthetic image set", FORMAT)
         try:
-            return SyntheticImages._assemble(tensors, meta, store)
+            return SyntheticImages.assemble(*content)
         except DamagedError:
             raise
         except (DDError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise DamagedError(f"{path} holds what no set can have ({error}). Restore it, or make it anew.") from error
 
     @staticmethod
-    def _assemble(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], store: LabelStore | None) -> SyntheticImages:
+    def assemble(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], store: LabelStore | None) -> SyntheticImages:
+        """The set that gave this `content()`, with its store."""
         record = dict(meta["transform"])
         kept = {k: t for k, t in tensors.items() if k not in ("images", "labels")}
         complete = record.get("kind") != "zca" or "whiten_matrix" in kept

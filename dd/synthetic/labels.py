@@ -2,13 +2,17 @@
 
 A record is one batch: which images, their crops and flips, the mixing, and the logits that the teachers gave. Images
 are named by number, so nothing hangs on the order of files or of a sampler. On disk records lie in shards of
-safetensors beside a manifest with checksums; no pickles.
+safetensors beside a manifest with checksums; no pickles. Shards are named by their content, so a store is saved over
+another one without touching it until the manifest, written last, is replaced.
 """
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +20,7 @@ import torch
 from torch import Tensor
 
 from dd.errors import DamagedError, MissingError, refuse
-from dd.files import digest, dump_json, load_tensors, pack, read_json, remove, save_tensors, write_json
+from dd.files import digest, dump_json, load_tensors, pack, read_json, remove, save_tensors, sweep, write_text
 from dd.seeding import child
 from dd.shapes import check_finite, check_whole
 from dd.views import MIX_KINDS, Mix, Shuffle, Views
@@ -24,6 +28,8 @@ from dd.views import MIX_KINDS, Mix, Shuffle, Views
 FORMAT = 1
 _SHUFFLED = 2  # the format of a store with shuffled patches, which the first readers would replay unshuffled
 _SHARD_BYTES: Final = 64 * 2**20
+_SHARD: Final = r"\d{5}-[0-9a-f]{16}\.safetensors"
+MANIFEST: Final = "manifest.json"
 _BY_IMAGE: Final = ("ids", "boxes", "flips", "order", "logits", "shuffles")  # one row an image of a record
 
 
@@ -105,29 +111,36 @@ class LabelStore:
     @property
     def file_bytes(self) -> int:
         """Bytes of the folder that `save` writes: shards with their headers, and the manifest."""
-        shards = list(_shards(self.records))
-        parts = [_packed(records) for records in shards]
-        total = sum(len(pack(tensors, self._meta)) for tensors in parts)
-        return total + len(dump_json(self._manifest(parts, shards), indent=2).encode()) + 1
+        total = sum(len(pack(tensors, self._meta)) for tensors in self.parts())
+        return total + len(self._manifest_text.encode())
 
     @property
     def _meta(self) -> dict[str, Any]:
         """What each shard says of itself."""
         return {"kind": "labels", "format": _SHUFFLED if self.records[0].strips else FORMAT}
 
-    def _manifest(
-        self, parts: Sequence[Mapping[str, Tensor]], shards: Sequence[Sequence[LabelRecord]]
-    ) -> dict[str, Any]:
+    def parts(self) -> Iterator[dict[str, Tensor]]:
+        """The tensors of each shard."""
+        return map(_packed, _shards(self.records))
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
         """What `manifest.json` says."""
-        told = [
-            {
-                "file": f"{number:05d}.safetensors",
-                "records": len(records),
-                "sha256": {key: digest(value) for key, value in tensors.items()},
-            }
-            for number, (tensors, records) in enumerate(zip(parts, shards, strict=True))
-        ]
+        told = []
+        for number, tensors in enumerate(self.parts()):
+            sums = {key: digest(value) for key, value in tensors.items()}
+            name = f"{number:05d}-{digest(dump_json(sums).encode())[:16]}.safetensors"
+            told.append({"file": name, "records": len(tensors["lengths"]), "sha256": sums})
         return {**self._meta, "images": self.images, "made": dict(self.made), "shards": told}
+
+    @property
+    def _manifest_text(self) -> str:
+        return dump_json(self.manifest, indent=2) + "\n"
+
+    @property
+    def sha256(self) -> str:
+        """Of the manifest, and so of all that is stored."""
+        return digest(self._manifest_text.encode())
 
     def check(self, pixels: Tensor) -> None:
         """Refuse pictures uint8 `[n, C, H, W]` other than those that were labelled.
@@ -179,37 +192,42 @@ class LabelStore:
         return LabelStore(tuple(self.records[i] for i in sorted(kept)), self.images, made)
 
     def save(self, folder: str | Path) -> Path:
-        """Write shards and, last, the manifest; a folder without one is no store.
+        """Write shards and, last, the manifest; a folder without one is no store. Then older shards are removed.
 
         Raises:
-            WriteError: the disk refuses.
+            WriteError: the disk refuses; an earlier store is intact.
         """
-        folder, shards = Path(folder), list(_shards(self.records))
-        parts = [_packed(records) for records in shards]
-        manifest = self._manifest(parts, shards)
+        folder, manifest = Path(folder), self.manifest
         names = [shard["file"] for shard in manifest["shards"]]
-        for name, tensors in zip(names, parts, strict=True):
+        for name, tensors in zip(names, self.parts(), strict=True):
             save_tensors(folder / name, tensors, self._meta)
-        write_json(folder / "manifest.json", manifest)
+        write_text(folder / MANIFEST, self._manifest_text)
+        sweep(folder, f"{_SHARD}|{re.escape(MANIFEST)}")
         for old in folder.glob("*.safetensors"):
-            if old.name not in names:
+            if old.name not in names and re.fullmatch(_SHARD, old.name):
                 remove(old)
         return folder
 
     @staticmethod
-    def load(folder: str | Path) -> LabelStore:
+    def load(folder: str | Path, sha256: str | None = None) -> LabelStore:
         """Read a store; every checksum is compared.
+
+        Args:
+            folder: where it was saved.
+            sha256: of its manifest, where something else names the store.
 
         Raises:
             MissingError: no manifest, or a shard that it names is not there.
             DamagedError: an altered shard, a foreign manifest, or one of an unknown format version.
         """
         folder = Path(folder)
-        if not (folder / "manifest.json").exists():
-            raise MissingError(f"no label store in {folder}: it has no manifest.json. Label the set anew.")
-        manifest = read_json(folder / "manifest.json")
+        if not (folder / MANIFEST).exists():
+            raise MissingError(f"no label store in {folder}: it has no {MANIFEST}. Label the set anew.")
+        if sha256 is not None and digest((folder / MANIFEST).read_bytes()) != sha256:
+            raise DamagedError(f"{folder / MANIFEST} does not match its checksum; restore it, or label the set anew.")
+        manifest = read_json(folder / MANIFEST)
         if not isinstance(manifest, dict) or manifest.get("kind") != "labels":
-            raise DamagedError(f"{folder / 'manifest.json'} is not a label store's manifest.")
+            raise DamagedError(f"{folder / MANIFEST} is not a label store's manifest.")
         if manifest.get("format") not in (FORMAT, _SHUFFLED):
             reads = f"{FORMAT} and {_SHUFFLED}"
             raise DamagedError(f"{folder} has format version {manifest.get('format')}; this version reads {reads}.")
@@ -225,10 +243,20 @@ class LabelStore:
             records += _unpacked(tensors)
         return LabelStore(tuple(records), manifest["images"], manifest["made"])
 
+    @staticmethod
+    def join(parts: Sequence[Mapping[str, Tensor]], images: str, made: Mapping[str, Any]) -> LabelStore:
+        """A store of the tensors that `parts` gave."""
+        return LabelStore(tuple(record for tensors in parts for record in _unpacked(tensors)), images, made)
 
-def labels_folder(path: Path) -> Path:
-    """Where the soft labels of the set in file `path` lie: `labels/` in a run folder, else `<stem>.labels/`."""
-    return path.with_name("labels" if path.stem == "synthetic" else f"{path.stem}.labels")
+
+def remove_store(folder: Path) -> None:
+    """Remove a store, and what is left of one, from a folder; other files there, and then the folder, stay."""
+    sweep(folder, f"{_SHARD}|{re.escape(MANIFEST)}")
+    for path in [folder / MANIFEST, *folder.glob("*.safetensors")]:  # without a manifest it is no store
+        if path.name == MANIFEST or re.fullmatch(_SHARD, path.name):
+            remove(path)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _shards(records: Sequence[LabelRecord]) -> Iterator[list[LabelRecord]]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from torch import Tensor
 
 from dd.files import read_meta
 from dd.synthetic.compensated import CompensatedImages
 from dd.synthetic.images import SyntheticImages
+from dd.synthetic.labels import LabelStore
 from dd.synthetic.trees import TreeSummary
 
 ImageSet = SyntheticImages | CompensatedImages
@@ -16,6 +20,7 @@ ImageSet = SyntheticImages | CompensatedImages
 AnySet = SyntheticImages | CompensatedImages | TreeSummary
 """What `dd.distill` returns and `dd.load` reads."""
 
+_PART: Final = "labels/"
 _KINDS: Final[dict[str, type[AnySet]]] = {"compensated": CompensatedImages, "trees": TreeSummary}
 
 
@@ -27,3 +32,27 @@ def load_set(path: str | Path) -> AnySet:
     """
     kind = str(read_meta(Path(path)).get("kind"))
     return _KINDS.get(kind, SyntheticImages).load(path)
+
+
+def to_tensors(small: AnySet) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A whole set, its label store included, as tensors and JSON-able values, to be kept in another file."""
+    tensors, meta = small.content()
+    store = None if isinstance(small, TreeSummary) else small.store
+    if store is None:
+        return tensors, {"set": meta}
+    for number, part in enumerate(store.parts()):
+        tensors |= {f"{_PART}{number}/{name}": value for name, value in part.items()}
+    return tensors, {"set": meta, "store": store.manifest}
+
+
+def from_tensors(tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> AnySet:
+    """The set that `to_tensors` was given; whitened ones want `attach`."""
+    own = {name: value for name, value in tensors.items() if not name.startswith(_PART)}
+    meta, manifest, store = told["set"], told.get("store"), None
+    if manifest is not None:
+        parts = [
+            {name: tensors[f"{_PART}{number}/{name}"] for name in shard["sha256"]}
+            for number, shard in enumerate(manifest["shards"])
+        ]
+        store = LabelStore.join(parts, manifest["images"], manifest["made"])
+    return _KINDS.get(meta["kind"], SyntheticImages).assemble(own, meta, store)

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from dd.data.codes import Codes
 from dd.errors import DamagedError, InputError, refuse
-from dd.files import digest, packed_size, save_tensors
+from dd.files import digest, packed_size
 from dd.process import under_own_settings
 from dd.synthetic.base import TreeBytes
-from dd.synthetic.file import Kept, read_set
+from dd.synthetic.file import Kept, read_set, write_set
+from dd.synthetic.labels import LabelStore
 from dd.synthetic.tree_recipe import TreeRecipe
 
 FORMAT: Final = 1
@@ -266,9 +267,12 @@ class TreeSummary:
         Raises:
             WriteError: the disk refuses; an earlier file is intact.
         """
+        return write_set(Path(path), *self.content())
+
+    def content(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and metadata of its file."""
         tensors = self._tensors()
-        save_tensors(Path(path), tensors, self._meta(tensors))
-        return Path(path)
+        return tensors, self._meta(tensors)
 
     @classmethod
     @under_own_settings
@@ -278,12 +282,18 @@ class TreeSummary:
         Raises:
             MissingError, DamagedError: not there, truncated, foreign, altered or of an unknown format version.
         """
-        tensors, meta = read_set(Path(path), KIND, "summary of trees", FORMAT)
-        wide = {n: t.long() if not t.is_floating_point() else t for n, t in tensors.items()}
+        content = read_set(Path(path), KIND, "summary of trees", FORMAT)
         try:
-            return _rebuild(wide, meta)
+            return cls.assemble(*content)
         except (KeyError, TypeError, InputError) as error:
             raise DamagedError(f"{path} is not a whole summary of trees: {error}.") from error
+
+    @staticmethod
+    def assemble(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], store: LabelStore | None) -> TreeSummary:
+        """The summary that gave this `content()`; it has no store."""
+        del store
+        wide = {n: t.long() if not t.is_floating_point() else t for n, t in tensors.items()}
+        return _rebuild(wide, meta)
 
 
 def _narrow(values: Tensor) -> Tensor:

@@ -140,7 +140,7 @@ def test_dynamic_labels_are_stored_and_replayed(tmp_path: Path) -> None:
     for (x, z), (y, w) in zip(small.batches(1, GENERATOR), back.batches(99, GENERATOR), strict=True):
         assert torch.equal(z, w)
         assert torch.equal(x, y)
-    files = [out / "synthetic.safetensors", *(out / "labels").iterdir()]
+    files = [out / "synthetic.safetensors", *(out / "labels").rglob("*.*")]
     assert sum(f.stat().st_size for f in files) == small.nbytes.total == back.nbytes.total
     teachers = TeacherStore(tmp_path / "store" / "teachers", REAL)
     nets = [teachers.get(dataclasses.replace(METHOD.teacher, model=name)).as_module() for name in (NET, OTHER)]
