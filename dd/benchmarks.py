@@ -19,10 +19,10 @@ from dd.benchmark_images import ImageBench
 from dd.benchmark_plan import Settings, Unit
 from dd.data import Images
 from dd.data.kinds import is_graph_data
-from dd.errors import DivergedError, InputError, MissingError, refuse
+from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, refuse
 from dd.evaluation import origin
-from dd.files import dump_json, locked, read_json, write_json
-from dd.leaderboard import FORMAT, Benchmark
+from dd.files import dump_json, locked, read_json, sweep, write_json
+from dd.leaderboard import FORMAT, FORMATS, Benchmark
 from dd.methods import Method
 from dd.process import under_own_settings
 from dd.resolve import Tier, load_real, resolve_device
@@ -95,7 +95,8 @@ def benchmark(
 
     Raises:
         InputError: data without test images, or whose test items are its training items, an unknown name, names given
-            twice, or cells in `out` that were measured by another protocol.
+            twice, cells in `out` that were measured by another protocol, or files there that a benchmark would replace
+            and has not written.
     """
     settings = Settings(
         repeats=check_whole(repeats, "repeats"),
@@ -110,6 +111,8 @@ def benchmark(
         resume=resume,
         distilling=distilling,
     )
+    if settings.out is not None:
+        _check_folder(settings.out)
     given: dict[str, Any] = {"root": root, "download": download, "size": size, "split": 0 if split is None else split}
     real = load_real(data, protocol, "evaluate", **given)
     refuse_trained(real)
@@ -260,7 +263,9 @@ def _cells(bench: Bench, unit: Unit, settings: Settings) -> list[dict[str, Any]]
             stream = iter(bench.measure(unit, missing[missing.index(name) + 1 :]))
         found[name] = cell
         if settings.out is not None:
-            write_json(_path(unit, name, settings.out), cell)
+            path = _path(unit, name, settings.out)
+            sweep(path.parent, re.escape(path.name))
+            write_json(path, cell)
     return [found[name] for name in names]
 
 
@@ -275,13 +280,21 @@ def _path(unit: Unit, model: str, out: Path) -> Path:
 
 
 def _kept(unit: Unit, model: str, request: Mapping[str, Any], settings: Settings) -> dict[str, Any] | None:
-    """The cell in the folder, or refuse one that was measured otherwise."""
-    if settings.out is None or not settings.resume:
+    """The cell in the folder, or refuse one that was measured otherwise, and a file that is none."""
+    if settings.out is None:
         return None
     path = _path(unit, model, settings.out)
     try:
-        cell: dict[str, Any] = read_json(path)
+        cell = read_json(path)
     except MissingError:
+        return None
+    except DamagedError:
+        if settings.resume:
+            raise
+        return None
+    if not isinstance(cell, dict) or "request" not in cell:
+        raise _not_ours(settings.out, f"cells/{path.name} that is no cell")
+    if not settings.resume:
         return None
     if dump_json(cell.get("request")) != dump_json(request):
         differ = [k for k in request if dump_json((cell.get("request") or {}).get(k)) != dump_json(request[k])]
@@ -290,6 +303,28 @@ def _kept(unit: Unit, model: str, request: Mapping[str, Any], settings: Settings
             "Name another folder, or give resume=False (`--restart`) to replace it."
         )
     return cell
+
+
+def _check_folder(out: Path) -> None:
+    """Refuse a folder whose files a benchmark would replace and has not written.
+
+    Raises:
+        InputError: files named as a leaderboard, and no cells.
+    """
+    there = [name for name in (f"leaderboard.{kind}" for kind in FORMATS) if (out / name).exists()]
+    if not there or any((out / "cells").glob("*.json")):
+        return
+    try:
+        board = read_json(out / "leaderboard.json")
+    except DDError:
+        board = None
+    if not isinstance(board, dict) or "cells" not in board:
+        raise _not_ours(out, f"{', '.join(there)} and no cells")
+
+
+def _not_ours(out: Path, got: str) -> InputError:
+    way_out = "Name another folder, or move these files away."
+    return refuse("out", "a new folder, or one of a benchmark", f"{out}, which has {got}", way_out)
 
 
 __all__ = ["benchmark"]

@@ -13,7 +13,7 @@ from typing import Any, Final, final
 
 from dd.errors import refuse, unknown
 from dd.evaluation import mean_std, origin_lines
-from dd.files import dump_json, write_text
+from dd.files import dump_json, locked, sweep, write_text
 
 FORMAT: Final = 1
 AGAINST: Final = "random"
@@ -21,7 +21,8 @@ AGAINST: Final = "random"
 SAME_LABELS: Final = "random, same labels"
 """What the second difference is taken to: random real images under the labels of the method's own teachers."""
 SIZES: Final = ("images", "labels", "trees", "patterns", "extras", "total", "published")
-FORMATS: Final = ("txt", "csv", "json", "md")
+FORMATS: Final = ("json", "txt", "csv", "md")
+"""In the order in which they are written: by the first one a folder is known."""
 
 
 @dataclass(frozen=True)
@@ -355,9 +356,11 @@ class Benchmark:
         Raises:
             WriteError: the disk refuses; earlier files are intact.
         """
-        texts = (f"{self}\n", self.to_csv(), dump_json(self.to_json(), indent=2) + "\n", self.to_markdown())
-        for kind, text in zip(FORMATS, texts, strict=True):
-            write_text(Path(folder) / f"leaderboard.{kind}", text)
+        texts = (dump_json(self.to_json(), indent=2) + "\n", f"{self}\n", self.to_csv(), self.to_markdown())
+        with locked(Path(folder) / ".leaderboard.lock", wait=True, keep=False):
+            sweep(Path(folder), r"leaderboard\.\w+")
+            for kind, text in zip(FORMATS, texts, strict=True):
+                write_text(Path(folder) / f"leaderboard.{kind}", text)
 
 
 def _seconds(value: float | None) -> str:

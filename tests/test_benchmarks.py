@@ -264,3 +264,30 @@ def test_data_without_test_or_training_images_is_refused() -> None:
     pixels = torch.randint(0, 256, (20, 1, 8, 8)).to(torch.uint8)
     with pytest.raises(InputError, match="with training and test images"):
         dd.benchmark((pixels, labels), "infer", **FAST)
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_files_of_that_name_that_no_benchmark_wrote_are_kept(home: Path, resume: bool) -> None:
+    board = home / "out" / "leaderboard.csv"
+    board.parent.mkdir()
+    board.write_text("mine")
+    text = "`out` must be a new folder, or one of a benchmark; got out, which has leaderboard.csv and no cells"
+    with pytest.raises(InputError, match=text):
+        run(Path("out"), resume=resume)
+    board.rename(home / "moved away")
+    cell = home / "out" / "cells" / "random-1-seed0-convnet-width-4.json"
+    cell.parent.mkdir()
+    cell.write_text('["mine"]')
+    with pytest.raises(InputError, match=rf"which has cells/{cell.name} that is no cell. Name another folder"):
+        run(Path("out"), resume=resume, baselines=("random",))
+    assert cell.read_text() == '["mine"]'
+    cell.unlink()
+    run(Path("out"), resume=resume, baselines=("random",))
+    assert len(run(Path("out"), resume=resume, baselines=("random",)).cells) == 2
+
+
+def test_a_leaderboard_without_cells_is_known_again(home: Path) -> None:
+    for _ in range(2):
+        assert run(Path("out"), methods=[dd.methods.ClassMean()], ipc=2, baselines=()).cells == ()
+        assert (home / "out" / "leaderboard.md").exists()
+        assert not (home / "out" / "cells").exists()

@@ -8,6 +8,7 @@ store; a trajectory that is too short is continued from its last snapshot, never
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from dd.files import (
     read_meta,
     read_rows,
     save_tensors,
+    sweep,
     write_json,
 )
 from dd.models import as_spec
@@ -245,6 +247,7 @@ class ExpertStore:
         return [Snapshot(step, theta, tensors["velocity"], accuracy) for step, theta, accuracy in rows]
 
     def _save(self, seed: int, found: Sequence[Snapshot], road: str = "eager") -> None:
+        sweep(self.folder, re.escape(self.path(seed).name))
         theta = torch.stack([s.theta for s in found])
         tensors = {
             "theta": theta,
@@ -293,8 +296,12 @@ class ExpertStore:
 
     def _write_recipe(self) -> None:
         path = self.folder / "recipe.json"
-        if not path.exists():
-            write_json(path, self._about())
+        if path.exists():
+            return
+        with locked(self.folder / ".recipe.lock", wait=True, keep=False):
+            sweep(self.folder, r"recipe\.json")
+            if not path.exists():
+                write_json(path, self._about())
 
 
 def _check_rest(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import nn
 from dd.augment import DSA
 from dd.data import Images
 from dd.errors import DamagedError, DivergedError, refuse
-from dd.files import dump_json, load_tensors, locked, save_tensors
+from dd.files import dump_json, load_tensors, locked, save_tensors, sweep
 from dd.models import as_spec, build
 from dd.seeding import child, child_seed, isolated
 from dd.shapes import check_number, check_types, check_whole
@@ -181,6 +182,7 @@ class TeacherStore:
         path, key = self.path(recipe, seed), recipe.key(self.real.fingerprint, seed)
         with locked(path.with_name(f".{path.stem}.lock"), wait=True):
             if not path.exists():
+                sweep(path.parent, re.escape(path.name))
                 self._make(path, key, recipe, seed, device, progress)
         tensors, meta = load_tensors(path)
         if (meta.get("kind"), meta.get("format"), meta.get("key")) != ("teacher", FORMAT, key):
