@@ -21,13 +21,13 @@ from dd.estimate import Estimate, estimate_matching
 from dd.evaluation import NetworkLearner, check_own, fit, fresh, origin
 from dd.evaluation.trees import TreeLearner
 from dd.experts import ExpertRecipe, ExpertStore, load_recipe
-from dd.files import read_json, write_bytes
+from dd.files import write_bytes
 from dd.inner import EngineName
 from dd.methods import METHODS, TRAJECTORY_METHODS, Method, Run, Step, TrajectoryMatching
 from dd.presets import Preset
 from dd.process import under_own_settings
 from dd.resolve import Tier, load_real, only_images, resolve_device, resolve_method
-from dd.runs import RunFolder, split_state, to_device
+from dd.runs import RunFolder, check_run, split_state, to_device
 from dd.selection import Protocol, Selector
 from dd.synthetic import AnySet, ImageSet, TreeSummary, load_set
 from dd.synthetic.file import SET, Kept, mark_kept
@@ -111,34 +111,34 @@ def distill(
         store=store_root,
         progress=report,
     )
-    folder = (
-        None
-        if out is None
-        else RunFolder(Path(out), _request(value, real, run, protocol), origin(seed, target), resume)
-    )
-    if folder is not None and folder.finished:
-        made = load(folder.path)
-        return made.attach(real.train) if isinstance(made, ImageSet) else made
-    return _run(value, real, run, protocol, folder)
+    if out is None:
+        return _run(value, real, run, protocol, None)
+    with RunFolder(Path(out), _request(value, real, run, protocol), origin(seed, target), resume) as folder:
+        if folder.finished:
+            made = load(folder.path)
+            return made.attach(real.train) if isinstance(made, ImageSet) else made
+        return _run(value, real, run, protocol, folder)
 
 
 def _run(method: Method, real: Images | Graphs, run: Run, protocol: Protocol, folder: RunFolder | None) -> AnySet:
     """Consume the method's steps: log, score, checkpoint, save."""
     selector = Selector(real, protocol, run.seed, run.device)
-    state = None
+    state, start = None, time.monotonic()
     if folder is not None:
         tensors, kept = folder.restore()
         if tensors is not None:
             state, best = split_state(tensors, "best/")
             state = to_device(state, run.device)
             selector.restore(kept["selection"], best)
-    start = time.monotonic()
+            start -= kept["seconds"]
     scored: Step | None = None
 
     def save_point(step: Step | None) -> None:
-        if folder is not None and step is not None:
-            best = {f"best/{k}": t for k, t in selector.tensors().items()}
-            folder.checkpoint(step, {"selection": selector.kept()}, best)
+        """Never after the last step, which a method need not give again; the state before it is kept until the end."""
+        if folder is not None and step is not None and step.iteration < step.total:
+            told, best = selector.kept()
+            kept = {"selection": told, "seconds": time.monotonic() - start}
+            folder.checkpoint(step, kept, {f"best/{k}": t for k, t in best.items()})
 
     try:
         for step in method.distill(real, run, state):
@@ -148,7 +148,8 @@ def _run(method: Method, real: Images | Graphs, run: Run, protocol: Protocol, fo
                 folder.log(step)
                 _preview(step, real, folder)
             scored = step
-            if step.iteration % max(1, min(50, step.total // 20)) == 0:
+            every = max(1, min(50, step.total // 20))
+            if step.iteration % every == 0 or step.iteration == step.total - 1:
                 save_point(step)
     except BaseException:
         save_point(scored)
@@ -348,6 +349,8 @@ def list_methods() -> list[str]:
 def verify(path: str | Path) -> str:
     """Check every checksum of a saved set, a run folder or an expert store's folder; returns what it is.
 
+    Of a run folder, its `run.json` must be of the set.
+
     Raises:
         MissingError, DamagedError: with the file and what is wrong.
     """
@@ -360,7 +363,7 @@ def verify(path: str | Path) -> str:
         return f"{path}: {verify_folder(path)} expert(s), every checksum matches"
     small = load(path)
     if path.is_dir():
-        read_json(path / "run.json")
+        check_run(path, small)
     sizes = small.nbytes
     what = "images" if isinstance(small, ImageSet) else "patterns of trees"
     return f"{path}: {len(small)} {what}, {len(small.classes)} classes, {sizes.total:,} bytes, every checksum matches"

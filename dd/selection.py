@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from dd.errors import DivergedError, refuse
 from dd.evaluation import NetworkLearner
 from dd.methods import Candidate, Step
 from dd.seeding import child_seed
-from dd.synthetic import AnySet, SyntheticImages, TreeSummary
+from dd.synthetic import AnySet, ImageSet, SyntheticImages, TreeSummary, from_tensors, to_tensors
 
 Protocol = Literal["clean", "paper"]
 REPEATS = 2
@@ -38,20 +37,19 @@ class Selector:
                 "none",
                 "Use protocol='clean', or give dd.Images(train=…, test=…).",
             )
+        self._real = real
         self._split: Split | None = split if not isinstance(split, GraphSplit) else None
         self._protocol, self._seed, self._learner = protocol, seed, NetworkLearner(device=device)
-        self.best: AnySet | None = None
-        self._waiting: Mapping[str, Tensor] = {}
-        self._waiting_lr: float | None = None
+        self._best: AnySet | None = None
+        self._waiting: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None = None
         self.record: dict[str, Any] = {"score": None, "name": "", "iteration": 0, "scores": []}
 
     def offer(self, step: Step) -> None:
         """Score the candidates of a step."""
-        if step.candidates:
-            first = step.candidates[0].set
-            assert isinstance(first, AnySet)
-            self._revive(first)
-        only = step.iteration == step.total and len(step.candidates) == 1 and self.best is None
+        if not step.candidates:
+            return
+        held = self._revived(step.candidates[0].set)
+        only = step.iteration == step.total and len(step.candidates) == 1 and held is None
         offers: list[tuple[Candidate, AnySet, float | None]] = []
         for candidate in step.candidates:
             assert isinstance(candidate.set, AnySet)
@@ -63,9 +61,9 @@ class Selector:
         ) in offers:  # after all scores, so that an interruption leaves no half-step
             if score is not None:
                 self.record["scores"].append([candidate.name, candidate.iteration, score])
-            held = self.record["score"]
-            if self.best is None or (score is not None and (held is None or score > held)):
-                self.best = small
+            top = self.record["score"]
+            if self._best is None or (score is not None and (top is None or score > top)):
+                self._best = small
                 self.record.update(score=score, name=candidate.name, iteration=candidate.iteration)
 
     def _score(self, small: AnySet) -> float:
@@ -90,33 +88,29 @@ class Selector:
         count = len(self.record["scores"])
         return f"best of {count} candidates on the {where}: {self.record['name']} at {self.record['iteration']}"
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The best images and labels so far, for a checkpoint."""
-        if self.best is None:
-            return dict(self._waiting)
-        if not isinstance(self.best, SyntheticImages) or self.best.store is not None:
-            return {}  # the only candidate of its run, which makes its last step again
-        return {"images": self.best.images, "labels": self.best.labels}
+    @property
+    def best(self) -> AnySet | None:
+        """The best set so far, that of a checkpoint too."""
+        return self._revived()
 
-    def kept(self) -> dict[str, Any]:
-        """What belongs to the best images, for a checkpoint."""
-        return {**self.record, "lr": self._waiting_lr if self.best is None else self.best.recipe.lr}
+    def kept(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """(the record and what the best set tells of itself, its tensors), for a checkpoint."""
+        waiting = self._waiting if self._best is None else to_tensors(self._best)
+        tensors, told = waiting or ({}, None)
+        return {"record": self.record, "best": told}, dict(tensors)
 
     def restore(self, kept: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Take up the best candidate of a checkpoint; it becomes a set again when the next candidate comes."""
-        record = dict(kept)
-        self._waiting_lr = record.pop("lr")
-        self._waiting = tensors
-        self.record = record
+        """Take up what `kept` gave; the best set is made when it is needed."""
+        self.record = dict(kept["record"])
+        self._waiting = None if kept["best"] is None else (tensors, kept["best"])
 
-    def _revive(self, like: AnySet) -> None:
-        """The best set of a checkpoint, from its tensors and what all candidates of a run share."""
-        if self.best is None and self._waiting:
-            assert self._waiting_lr is not None
-            assert isinstance(like, SyntheticImages)
-            self.best = dataclasses.replace(
-                like,
-                recipe=dataclasses.replace(like.recipe, lr=self._waiting_lr),
-                images=self._waiting["images"],
-                labels=self._waiting["labels"],
-            )
+    def _revived(self, like: object = None) -> AnySet | None:
+        """The best set; one of a checkpoint that is whitened takes the matrix of `like`, or it is fitted again."""
+        if self._best is None and self._waiting is not None:
+            made = from_tensors(*self._waiting)
+            if isinstance(made, SyntheticImages) and isinstance(like, SyntheticImages):
+                made = made.attach_as(like)
+            if isinstance(made, ImageSet) and isinstance(self._real, Images):
+                made = made.attach(self._real.train)
+            self._best, self._waiting = made, None
+        return self._best

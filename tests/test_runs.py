@@ -1,13 +1,63 @@
-"""Run folders: another run is told apart, by a field that only one of the two has as well."""
+"""Run folders: for one run and one process at a time; what is not theirs stays, and what is damaged is made anew."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from dd.errors import InputError
-from dd.runs import RunFolder
+import dd
+from dd.errors import DamagedError, InputError
+from dd.files import append_jsonl, locked, read_json, read_jsonl, write_json
+from dd.methods import Step
+from dd.runs import OWN, PICTURES, RunFolder
+
+OWN_REQUEST = {"seed": 0, "method": {"ipc": 1}}
+REAL = dd.load_images("digits")
+METHOD = dd.MTT(
+    ipc=1,
+    expert=dd.ExpertRecipe(
+        model="mlp", augment="", batch_size=16, experts=1, snapshots=3, snapshot_every=2, snapshot_unit="step"
+    ),
+    iterations=4,
+    student_steps=2,
+    expert_epochs=1,
+    max_start_epoch=3,
+    lr_img=1.0,
+    train=dd.TrainRecipe(steps=2),
+)
+
+
+def run(out: Path, seed: int = 0, **options: Any) -> dd.SyntheticImages:
+    store = out.parent / "store"
+    return dd.distill(REAL, METHOD, seed=seed, out=out, store=store, **{"progress": False, "device": "cpu", **options})
+
+
+def interrupted(out: Path) -> Path:
+    """A run that was stopped in its third iteration."""
+
+    def stop(done: int, total: int, text: str) -> None:
+        if "loss" in text and done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(out, progress=stop)
+    return out
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+
+
+def entered(folder: Path, request: dict[str, Any] = OWN_REQUEST, resume: bool = True) -> None:
+    with RunFolder(folder, request, {}, resume):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -19,7 +69,182 @@ from dd.runs import RunFolder
     ],
 )
 def test_another_run_is_refused_with_what_differs(tmp_path: Path, asked: dict[str, object], text: str) -> None:
-    RunFolder(tmp_path, {"seed": 0, "method": {"ipc": 1}}, {}, resume=True)
+    entered(tmp_path)
     with pytest.raises(InputError, match=rf"holds another run \({text}\)\. Name another folder"):
-        RunFolder(tmp_path, asked, {}, resume=True)
-    assert not RunFolder(tmp_path, {"seed": 0, "method": {"ipc": 1}}, {}, resume=True).finished
+        entered(tmp_path, asked)
+    with RunFolder(tmp_path, OWN_REQUEST, {}, resume=True) as folder:
+        assert not folder.finished
+
+
+# Files that are not the run's
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("name", [*OWN, *PICTURES])
+def test_a_folder_with_files_of_that_name_and_no_run_is_refused(tmp_path: Path, name: str, resume: bool) -> None:
+    (tmp_path / name).write_bytes(b"the user's own")
+    text = rf"`out` must be a new folder, or one of a run; got .* which has {name} and no run.json. Name another folder"
+    with pytest.raises(InputError, match=text):
+        entered(tmp_path, resume=resume)
+    assert content(tmp_path) == {name: b"the user's own"}
+    (tmp_path / name).rename(tmp_path / "moved away")
+    entered(tmp_path, resume=resume)
+    assert set(content(tmp_path)) == {"moved away", "run.json"}
+
+
+def test_other_files_are_no_reason_to_refuse(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_bytes(b"mine")
+    (tmp_path / ".notes.txt.0123abcd.part").write_bytes(b"mine")
+    (tmp_path / ".synthetic.safetensors.0123abcd.part").write_bytes(b"of a killed writer")
+    (tmp_path / ".synthetic.safetensors.backup.part").write_bytes(b"mine")
+    entered(tmp_path)
+    assert set(content(tmp_path)) == {
+        "notes.txt",
+        ".notes.txt.0123abcd.part",
+        ".synthetic.safetensors.backup.part",
+        "run.json",
+    }
+
+
+def test_a_users_own_set_survives_both_doors(tmp_path: Path) -> None:
+    run(tmp_path / "made").save(tmp_path / "own" / "synthetic.safetensors")
+    before = content(tmp_path / "own")
+    for resume in (True, False):
+        with pytest.raises(InputError, match=r"which has synthetic.safetensors and no run.json"):
+            run(tmp_path / "own", resume=resume)
+    (tmp_path / "many").mkdir()
+    (tmp_path / "own").rename(tmp_path / "many" / "seed1")
+    with pytest.raises(InputError, match=r"seed1, which has synthetic.safetensors and no run.json"):
+        dd.distill_many(REAL, METHOD, seeds=(1,), out=tmp_path / "many", store=tmp_path / "store", progress=False)
+    assert content(tmp_path / "many" / "seed1") == before
+
+
+# A damaged run.json
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(file.read_bytes()[:-20]),
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_text("[1, 2]"),
+        lambda file: file.unlink(),
+    ],
+    ids=["truncated", "empty", "foreign", "removed"],
+)
+def test_run_json_is_made_anew_from_the_checkpoint(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    run(tmp_path / "whole")
+    out = interrupted(tmp_path / "cut")
+    damage(out / "run.json")
+    with pytest.raises(InputError, match=r"holds another run \(seed: 0 there, 1 asked for\)"):
+        run(out, seed=1)
+    iterations: list[int] = []
+    run(out, progress=lambda done, total, text: iterations.append(done) if "loss" in text else None)
+    assert iterations == [3, 4]
+    for name in ("synthetic.safetensors", "log.jsonl"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    told, whole = (read_json(folder / "run.json") for folder in (out, tmp_path / "whole"))
+    assert {**told, "seconds": 0} == {**whole, "seconds": 0}
+
+
+def test_a_damaged_run_json_of_a_finished_run_costs_no_set(tmp_path: Path) -> None:
+    small = run(tmp_path / "out")
+    (tmp_path / "out" / "run.json").write_text('{"request": ')
+    before = content(tmp_path / "out")
+    text = r"run.json that cannot be used .*The set there is whole: `dd.load` reads it. Name another folder, or give "
+    with pytest.raises(DamagedError, match=text + "resume=False"):
+        run(tmp_path / "out")
+    assert content(tmp_path / "out") == before
+    assert torch.equal(dd.load(tmp_path / "out").images, small.images)
+    run(tmp_path / "out", seed=1, resume=False)
+    assert dd.load(tmp_path / "out").provenance["seed"] == 1
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_run_json_of_nobody_is_kept(tmp_path: Path, resume: bool) -> None:
+    for text in ("{", '{"name": "my own"}'):
+        (tmp_path / "run.json").write_text(text)
+        (tmp_path / "log.jsonl").write_text("mine")
+        with pytest.raises(DamagedError, match="Name another folder, or move what is there away"):
+            entered(tmp_path, resume=resume)
+        assert content(tmp_path) == {"run.json": text.encode(), "log.jsonl": b"mine"}
+
+
+# Going on
+
+
+def test_log_rows_beyond_the_checkpoint_are_dropped(tmp_path: Path) -> None:
+    run(tmp_path / "whole")
+    out = interrupted(tmp_path / "cut")
+    append_jsonl(out / "log.jsonl", [{"iteration": 3, "loss": 1.0}, {"iteration": 4, "loss": 2.0}])
+    with (out / "log.jsonl").open("a") as log:
+        log.write('{"iteration": 5')
+    run(out)
+    assert (out / "log.jsonl").read_bytes() == (tmp_path / "whole" / "log.jsonl").read_bytes()
+
+
+def test_a_checkpoint_of_the_run_that_was_replaced_is_never_gone_on_from(tmp_path: Path) -> None:
+    run(tmp_path / "whole", seed=1)
+    out = interrupted(tmp_path / "cut")
+    write_json(out / "run.json", {**read_json(tmp_path / "whole" / "run.json"), "finished": False})
+    run(out, seed=1)  # as after a stop just when resume=False had named the new run
+    for name in ("synthetic.safetensors", "log.jsonl"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_the_state_after_the_last_step_is_never_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    original = RunFolder.checkpoint
+
+    def counted(self: RunFolder, step: Step, *rest: Any) -> None:
+        seen.append(step.iteration)
+        original(self, step, *rest)
+
+    monkeypatch.setattr(RunFolder, "checkpoint", counted)
+    run(tmp_path / "out")
+    assert seen == [1, 2, 3]
+
+
+# One process at a time
+
+
+def test_the_second_process_is_refused_with_the_first(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, OWN_REQUEST, {}, resume=True):
+        holder = f"process {os.getpid()} on {socket.gethostname()}"
+        for resume in (True, False):
+            with pytest.raises(InputError, match=rf"is in use by {holder}\. Wait until it has finished, or name"):
+                entered(tmp_path, resume=resume)
+    entered(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_finished_run_is_read_while_another_process_is_at_it(tmp_path: Path) -> None:
+    small = run(tmp_path / "out")
+    with locked(tmp_path / "out" / ".run.lock"):
+        assert torch.equal(run(tmp_path / "out").images, small.images)
+
+
+def test_an_interrupted_run_leaves_no_lock(tmp_path: Path) -> None:
+    out = interrupted(tmp_path / "out")
+    assert not list(out.glob(".*"))
+
+
+# Verification
+
+
+def test_verify_compares_the_run_with_its_set(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        run(tmp_path / str(seed), seed=seed)
+    assert "every checksum matches" in dd.verify(tmp_path / "0")
+    shutil.copy(tmp_path / "1" / "synthetic.safetensors", tmp_path / "0" / "synthetic.safetensors")
+    with pytest.raises(DamagedError, match=r"is not of the set beside it \(seed: 0 there, 1 in the set\)"):
+        dd.verify(tmp_path / "0")
+    told = read_json(tmp_path / "1" / "run.json")
+    told["request"]["method"]["iterations"] = 5
+    write_json(tmp_path / "1" / "run.json", told)
+    with pytest.raises(DamagedError, match=r"\(method.iterations: 5 there, 4 in the set\)\. Restore the one"):
+        dd.verify(tmp_path / "1")
+    (tmp_path / "1" / "run.json").write_text("[]")
+    with pytest.raises(DamagedError, match=r"run.json is no run's"):
+        dd.verify(tmp_path / "1")
+    assert len(read_jsonl(tmp_path / "1" / "log.jsonl")) == 4

@@ -138,7 +138,7 @@ class TrajectoryMatching:
 
     @under_own_settings
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
-        """Buffer what experts are missing, then yield a step after each outer iteration.
+        """Buffer what experts are missing, then yield a step after each outer iteration; of the last state, that one.
 
         Raises:
             InputError: the data cannot give `ipc` images a class.
@@ -150,6 +150,9 @@ class TrajectoryMatching:
         store.ensure(transform, snapshots=self.snapshots_read, device=run.device, progress=run.progress)
         loop = Loop(self, real, run, transform, store)
         current = dict(state) if state else loop.start()
+        if (done := int(current["iteration"])) >= self.iterations:
+            told = {"iteration": done, "lr": float(self.beta(current))}
+            yield Step(done, self.iterations, told, current, loop.candidates(current))
         while int(current["iteration"]) < self.iterations:
             current, metrics = loop.iterate(current)
             done = int(current["iteration"])
