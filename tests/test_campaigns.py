@@ -1,0 +1,137 @@
+"""A small share of the campaigns, jobs that are careless and must be found out, and the records of the whole ones."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from scripts.campaigns.__main__ import NAMES, RECORDS  # noqa: E402
+from scripts.campaigns.common import FAULTS, Tally, evenly, table  # noqa: E402
+
+LEAST = {"crash": 500, "concurrent": 50}
+
+CODE = """
+import json, os, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from dd.errors import InputError
+from scripts.campaigns import concurrent, crash, jobs
+from scripts.campaigns.concurrent import Shared
+from scripts.campaigns.jobs import Job
+
+out = Path("set.txt")
+def in_place():
+    out.write_text("new" * 100)
+def half():
+    if not Path("marker").exists():
+        Path("marker").touch()
+    elif not out.exists():
+        raise InputError("begun, and never to be finished")
+    out.write_text("new")
+def not_synced():
+    Path("new.txt").write_text("new" * 100)
+    os.replace("new.txt", out)
+    os.fsync(os.open(".", os.O_RDONLY))
+    Path("next.txt").touch()
+def old():
+    out.write_text("old")
+def old_or_new():
+    assert out.read_text() in ("old", "new" * 100)
+def counts():
+    Path(f"made by {os.getpid()}").touch()
+
+kept = ["distill mtt", "user's method with labels", "save with labels over with"]
+tallies = [
+    crash.run(0.05, 0, chosen=[job for job in jobs.every() if any(name in job.name for name in kept)]),
+    crash.run(1, 0, chosen=[Job("in place", in_place, old, old_or_new)]),
+    crash.run(1, 0, chosen=[Job("half", half)]),
+    concurrent.run(0.3, 0, "distill mtt"),
+    concurrent.run(0.3, 0, "save"),
+    concurrent.run(0.3, 0, chosen=[Shared("counts", [counts] * 2)]),
+    crash.run(1, 0, chosen=[Job("not synced", not_synced, old, old_or_new)]),
+]
+print(json.dumps([tally.to_json() for tally in tallies]))
+"""
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[dict[str, Any]]:
+    """Processes are forked, so this is no work for the process of the tests, which may have threads."""
+    words = [sys.executable, "-W", "ignore", "-c", CODE]
+    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return list(json.loads(done.stdout.strip().rpartition("\n")[2]))
+
+
+def faults(line: dict[str, Any]) -> dict[str, int]:
+    return {name: line[name] for name in FAULTS if line[name]}
+
+
+def test_ends_at_events_lose_nothing(lines: list[dict[str, Any]]) -> None:
+    assert lines[0]["trials"] >= 20
+    assert faults(lines[0]) == {}, lines[0]["faults"]
+
+
+def test_a_file_written_in_place_is_found_out(lines: list[dict[str, Any]]) -> None:
+    """Opened and empty, half written, not yet flushed: the old text is gone and the new one not there."""
+    assert faults(lines[1]) == {"lost": 2 * 3}  # by a signal and by a power cut
+    assert lines[1]["trials"] == 2 * 4
+
+
+def test_a_file_that_was_not_synced_before_its_rename_is_found_out_by_the_power_cut_alone(
+    lines: list[dict[str, Any]],
+) -> None:
+    assert faults(lines[6]) == {"lost": 1}
+    (told,) = lines[6]["faults"]
+    assert "power cut" in told
+
+
+def test_a_job_that_cannot_go_on_is_found_out(lines: list[dict[str, Any]]) -> None:
+    assert faults(lines[2]).get("bricked", 0) >= 1
+
+
+def test_concurrent_starts_lose_nothing(lines: list[dict[str, Any]]) -> None:
+    for line in lines[3:5]:
+        assert line["trials"] >= 3
+        assert faults(line) == {}, line["faults"]
+
+
+def test_starts_that_leave_more_than_one_alone_are_found_out(lines: list[dict[str, Any]]) -> None:
+    assert faults(lines[5]) == {"lost": 2}
+
+
+def test_a_share_of_the_trials_is_evenly_spaced() -> None:
+    assert evenly(10, 1) == list(range(10))
+    assert evenly(11, 0.3) == [0, 5, 10]
+    assert evenly(7, 0.01) == [0]
+    assert evenly(0, 1) == []
+
+
+def test_a_tally_counts_trials_and_faults() -> None:
+    tally = Tally("x", 3)
+    tally.trial("a")
+    tally.trial("a", "lost", "gone")
+    told = tally.to_json()
+    assert (told["trials"], told["lost"], told["bricked"], told["parts"]) == (2, 1, 0, {"a": 2})
+    assert told["faults"] == ["a: lost: gone"]
+    assert not tally.clean
+    assert "| x | 2 | 1 | 0 |" in table([told])
+    with pytest.raises(KeyError):
+        tally.trial("a", "misplaced")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_record_of_the_whole_campaign(name: str) -> None:
+    record = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
+    assert record["campaign"] == name
+    assert record["trials"] >= LEAST[name]
+    assert faults(record) == {}, record["faults"]
+    assert record["trials"] == sum(record["parts"].values())
