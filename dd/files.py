@@ -362,9 +362,8 @@ def locked(path: Path, wait: bool = False, keep: bool = True) -> Iterator[bool]:
                 file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
             yield True
         finally:
-            if not keep:
-                with contextlib.suppress(OSError):
-                    target.unlink()
+            with contextlib.suppress(OSError):  # nobody holds it any longer
+                file.truncate(0) if keep else target.unlink()
             fcntl.flock(file, fcntl.LOCK_UN)
 
 

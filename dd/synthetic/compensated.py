@@ -227,6 +227,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         for rows in torch.randperm(len(self), generator=generator).split(size):
             yield images[rows], labels[rows]
 
+    @under_own_settings
     def content(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and metadata of its file."""
         tensors = {"base": self.base, "compensators": self.compensators}
@@ -284,6 +285,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
             raise DamagedError(f"{path} holds what no set can have ({error}). Restore it, or make it anew.") from error
 
     @staticmethod
+    @under_own_settings
     def assemble(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], store: LabelStore | None) -> CompensatedImages:
         """The set that gave this `content()`, with its store."""
         transform = transform_from(meta["transform"], {})

@@ -196,6 +196,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         told = {**self.provenance, "labels": "largest of the soft labels"}
         return replace(self, labels=labels, store=None, recipe=self.recipe.hard(), provenance=told)
 
+    @under_own_settings
     def content(self, whitening_matrix: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and metadata of its file."""
         tensors = {"images": self.images if self.store is None else self.pictures(), "labels": self.labels}
@@ -261,6 +262,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
             raise DamagedError(f"{path} holds what no set can have ({error}). Restore it, or make it anew.") from error
 
     @staticmethod
+    @under_own_settings
     def assemble(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], store: LabelStore | None) -> SyntheticImages:
         """The set that gave this `content()`, with its store."""
         record = dict(meta["transform"])

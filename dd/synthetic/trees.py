@@ -269,6 +269,7 @@ class TreeSummary:
         """
         return write_set(Path(path), *self.content())
 
+    @under_own_settings
     def content(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and metadata of its file."""
         tensors = self._tensors()
@@ -289,6 +290,7 @@ class TreeSummary:
             raise DamagedError(f"{path} is not a whole summary of trees: {error}.") from error
 
     @staticmethod
+    @under_own_settings
     def assemble(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], store: LabelStore | None) -> TreeSummary:
         """The summary that gave this `content()`; it has no store."""
         del store
