@@ -3,8 +3,10 @@
 A file is either the old one or the whole new one, also after a power cut: files and folders are synced in the order in
 which they are written. Only regular files are written: a link stays, and its target is
 replaced; a folder, FIFO, socket or device is refused (`target_of`). A replaced file keeps its permissions; other hard
-links to it keep the old content, as the new one is another file. One metadata key `dd` holds sorted JSON, so equal
-content is equal bytes. Nothing here reads or writes a pickle.
+links to it keep the old content, as the new one is another file. Nothing here reads or writes a pickle.
+
+Every file that is read again has a checksum of all that is in it, metadata included (`dd.seals`), which is compared
+wherever it is read.
 """
 
 from __future__ import annotations
@@ -12,9 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
-import math
 import os
 import re
 import secrets
@@ -24,42 +24,33 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as _pack
 from torch import Tensor
 
-from dd.errors import DamagedError, MissingError, WriteError, refuse
+from dd.errors import DamagedError, MissingError, WriteError
+from dd.seals import (
+    AGAIN,
+    FORMAT_KEY,
+    SEAL,
+    checked_header,
+    data_digest,
+    header_text,
+    jsonl_text,
+    row_of,
+    unsealed,
+)
+from dd.seals import digest as digest
+from dd.seals import dump_json as dump_json
+from dd.seals import file_digest as file_digest
+from dd.seals import json_text as json_text
+from dd.seals import packed_size as packed_size
+from dd.seals import shapes_of as shapes_of
 
-FORMAT_KEY = "dd"
-_NAMES = {torch.uint8: "U8", torch.int16: "I16", torch.int32: "I32", torch.float32: "F32", torch.float64: "F64"}
-_NAMES |= {torch.int64: "I64"}
-_ORDER = {dtype: place for place, dtype in enumerate(_NAMES)}
-"""The format's own order of types: a file has the last of them first."""
-_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
-_KINDS |= {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+_MODES = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+_MODES |= {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 _WAYS_OUT = {errno.ENAMETOOLONG: "Give it a shorter name", None: "Give it another name"}
 _WAYS_OUT |= dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "Name another folder")
-
-
-def digest(data: bytes | Tensor) -> str:
-    """sha256 hex of bytes, or of a tensor's contiguous CPU bytes."""
-    if isinstance(data, Tensor):
-        data = data.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-    return hashlib.sha256(data).hexdigest()
-
-
-def dump_json(value: Any, indent: int | None = None) -> str:
-    """Sorted JSON. Of a file name that is no UTF-8, the bytes are escaped as JSON does it, and read back as they were.
-
-    Raises:
-        InputError: NaN or infinity, which other readers refuse, or a value that JSON has no word for.
-    """
-    try:
-        text = json.dumps(value, sort_keys=True, indent=indent, allow_nan=False, ensure_ascii=False)
-    except (ValueError, TypeError) as error:
-        raise refuse("value", "finite numbers, texts, lists and objects for JSON", f"another one ({error})") from error
-    return text.encode(errors="backslashreplace").decode()
 
 
 def target_of(path: Path) -> Path:
@@ -85,7 +76,7 @@ def target_of(path: Path) -> Path:
     what = f"it is a link to {target}, which" if is_link else "it"
     if kind != stat.S_IFREG:
         raise WriteError(
-            f"could not write {path}: {what} is {_KINDS.get(kind, 'something else')} and not a regular file. "
+            f"could not write {path}: {what} is {_MODES.get(kind, 'something else')} and not a regular file. "
             "Name another file; what is there is never replaced."
         )
     if not os.access(target, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
@@ -211,13 +202,24 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """`write_bytes` for readable sorted JSON."""
-    write_text(path, dump_json(value, indent=2) + "\n")
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """`write_bytes` for `json_text`."""
+    write_text(path, json_text(value))
 
 
-def read_json(path: Path) -> Any:
-    """The value in a JSON file.
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of `write_json`; its checksum is compared, and left out.
+
+    Who changes a file knowingly writes `"sha256": "by hand"` into it, and it is taken as it is.
+
+    Raises:
+        MissingError, DamagedError: not there, not JSON, without a checksum, or changed since it was written.
+    """
+    return unsealed(path, read_foreign_json(path))
+
+
+def read_foreign_json(path: Path) -> Any:
+    """The value in a JSON file that others wrote, without a checksum.
 
     Raises:
         MissingError, DamagedError: not there, or not JSON.
@@ -228,7 +230,7 @@ def read_json(path: Path) -> Any:
         raise MissingError(f"no file {path}") from error
     except OSError as error:
         raise DamagedError(f"{path} cannot be read ({error.strerror}).") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedError(f"{path} is not JSON ({error}). Remove it and run again.") from error
 
 
@@ -238,7 +240,7 @@ def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         WriteError: see `target_of`, or the disk is full or the folder cannot be written; earlier lines are untouched.
     """
-    rest = memoryview("".join(dump_json(row) + "\n" for row in rows).encode())
+    rest = memoryview(jsonl_text(rows).encode())
     target = target_of(path)
     with refused(path), target.open("ab", buffering=0) as file:  # unbuffered: nothing is written after a failure
         start = file.tell()
@@ -251,36 +253,34 @@ def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             raise
 
 
+def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """`write_bytes` for the lines that `append_jsonl` adds."""
+    write_text(path, jsonl_text(rows))
+
+
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file up to the first broken one: a killed run leaves its last line unfinished."""
+    """The rows of a JSON-lines file up to the first unfinished one: a killed run may leave such lines at the end.
+
+    Raises:
+        DamagedError: a line before a whole one does not match its checksum.
+    """
     if not path.exists():
         return []
-    rows = []
-    for line in path.read_bytes().split(b"\n"):  # not `splitlines`, which also splits inside a text
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
+    rows = [row_of(line) for line in path.read_bytes().split(b"\n")]  # not `splitlines`, which also splits in a text
+    whole = [row for row in rows if row is not None]
+    if rows[: len(whole)] != whole:
+        raise DamagedError(
+            f"line {rows.index(None) + 1} of {path} does not match its checksum: it was changed after it was written. "
+            "Restore the file, or move it away: it is a log, and all else works without it."
+        )
+    return whole
 
 
 def pack(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
     """The bytes of the file that `save_tensors` writes."""
     # safetensors refuses tensors that share memory, such as an average that is still the image itself.
     ready = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
-    return _pack(ready, metadata={FORMAT_KEY: dump_json(meta)})
-
-
-def packed_size(shapes: Mapping[str, tuple[torch.dtype, Sequence[int]]], meta: Mapping[str, Any]) -> int:
-    """Bytes of the file that `save_tensors` writes for tensors of these types and shapes, without making them."""
-    header: dict[str, Any] = {"__metadata__": {FORMAT_KEY: dump_json(meta)}}
-    start = 0
-    for name, (dtype, shape) in sorted(shapes.items(), key=lambda item: (-_ORDER[item[1][0]], item[0])):
-        stop = start + dtype.itemsize * math.prod(shape)
-        header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, stop]}
-        start = stop
-    text = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
-    return 8 + -(-text // 8) * 8 + start
+    return _pack(ready, metadata={FORMAT_KEY: header_text(ready, meta)})
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
@@ -304,32 +304,54 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def read_meta(path: Path) -> dict[str, Any]:
-    """The JSON metadata of a file written by `save_tensors`, without reading its tensors."""
+    """The JSON metadata of a file written by `save_tensors`, without reading its tensors; its checksum is compared.
+
+    Raises:
+        MissingError, DamagedError: not there, truncated, foreign or altered.
+    """
     with opened(path) as handle:
-        return _meta(path, handle)
+        return dict(_told(path, handle)["meta"])
 
 
-def _meta(path: Path, handle: Any) -> dict[str, Any]:
+def read_digest(path: Path) -> str:
+    """The `file_digest` of a file, without reading its tensors; raises as `read_meta`."""
+    with opened(path) as handle:
+        return str(_told(path, handle)[SEAL])
+
+
+def _told(path: Path, handle: Any) -> dict[str, Any]:
+    """What the key `dd` of an open file holds, compared with its checksum."""
     text = (handle.metadata() or {}).get(FORMAT_KEY)
     if text is None:
         raise DamagedError(f"{path} was not written by this library: its metadata has no key `{FORMAT_KEY}`.")
-    try:
-        meta = json.loads(text)
-    except ValueError as error:
-        raise DamagedError(f"{path} has unreadable metadata ({error}).") from error
-    if not isinstance(meta, dict):
-        raise DamagedError(f"{path} has metadata that is not an object.")
-    return meta
+    parts = {name: handle.get_slice(name) for name in handle.keys()}
+    return checked_header(path, text, {name: [part.get_dtype(), part.get_shape()] for name, part in parts.items()})
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All tensors and the metadata of a file written by `save_tensors`."""
+def load_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All tensors and the metadata of a file written by `save_tensors`; the checksum of both is compared.
+
+    Args:
+        path: the file.
+        sha256: its `file_digest`, where something else names it.
+
+    Raises:
+        MissingError, DamagedError: not there, truncated, foreign, altered or another one than was named.
+    """
     with opened(path) as handle:  # once: another process may replace the file in between
-        return {name: handle.get_tensor(name) for name in handle.keys()}, _meta(path, handle)
+        about = _told(path, handle)
+        tensors = {name: handle.get_tensor(name) for name in handle.keys()}
+    if about["data"] != data_digest(tensors):
+        raise DamagedError(
+            f"the tensors of {path} do not match their checksum: the file was changed after it was written. {AGAIN}"
+        )
+    if sha256 not in (None, about[SEAL]):
+        raise DamagedError(f"{path} is not the file that was written with what names it. {AGAIN}")
+    return tensors, dict(about["meta"])
 
 
 def read_rows(path: Path, name: str, rows: Sequence[int]) -> list[Tensor]:
-    """Some rows of one tensor in a file; the others are not read."""
+    """Some rows of one tensor in a file; the others are not read, so the caller compares what it kept of these."""
     with opened(path) as handle:
         part = handle.get_slice(name)
         return [part[row : row + 1][0].clone() for row in rows]

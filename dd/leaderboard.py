@@ -13,7 +13,7 @@ from typing import Any, Final, final
 
 from dd.errors import refuse, unknown
 from dd.evaluation import mean_std, origin_lines
-from dd.files import dump_json, locked, sweep, write_text
+from dd.files import json_text, locked, sweep, write_text
 
 FORMAT: Final = 1
 AGAINST: Final = "random"
@@ -356,7 +356,7 @@ class Benchmark:
         Raises:
             WriteError: the disk refuses; earlier files are intact.
         """
-        texts = (dump_json(self.to_json(), indent=2) + "\n", f"{self}\n", self.to_csv(), self.to_markdown())
+        texts = (json_text(self.to_json()), f"{self}\n", self.to_csv(), self.to_markdown())
         with locked(Path(folder) / ".leaderboard.lock", wait=True, keep=False):
             sweep(Path(folder), r"leaderboard\.\w+")
             for kind, text in zip(FORMATS, texts, strict=True):

@@ -18,6 +18,7 @@ from dd.shapes import check, check_whole
 
 MixKind = Literal["none", "cutmix", "mixup"]
 MIX_KINDS: Final = ("none", "cutmix", "mixup")  # label stores keep a kind's place in here
+PAD: Final = 4  # pixels of the field's RandomCrop
 _ATTEMPTS = 10  # of torchvision's RandomResizedCrop
 
 
@@ -97,7 +98,7 @@ def draw_views(
 
 
 def draw_shifts(
-    count: int, size: tuple[int, int], generator: torch.Generator, *, pad: int = 4, flip: float = 0.5
+    count: int, size: tuple[int, int], generator: torch.Generator, *, pad: int = PAD, flip: float = 0.5
 ) -> Views:
     """Crops of full size out of a picture with a black border of `pad` pixels, the field's RandomCrop(S, padding=4).
 

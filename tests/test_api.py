@@ -386,7 +386,7 @@ def test_verify_names_the_damaged_file(store: Path, tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
     path.write_bytes(bytes(data))
-    with pytest.raises(dd.DamagedError, match=r"synthetic.safetensors does not match its checksum"):
+    with pytest.raises(dd.DamagedError, match=r"synthetic.safetensors do not match their checksum"):
         dd.verify(tmp_path / "a")
     path.write_bytes(bytes(data[:100]))
     with pytest.raises(dd.DamagedError, match="truncated or foreign"):

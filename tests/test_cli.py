@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from dd.cli import VERBS, main
-from dd.files import read_jsonl
+from dd.files import read_json, read_jsonl
 
 TINY = [
     *("--ipc", "1", "--iterations", "4", "--student-steps", "2", "--expert-epochs", "1", "--max-start-epoch", "2"),
@@ -48,7 +48,7 @@ def test_distill_evaluate_verify(home: Path, capsys: pytest.CaptureFixture[str])
     assert set(report["origin"]) >= {"seed", "commit", "versions", "machine", "threads"}
     page = (out / "index.html").read_text()
     assert "http" not in re.sub(r"http-equiv", "", page)
-    assert json.loads((out / "report.json").read_text()) == report
+    assert read_json(out / "report.json") == report
 
     assert main(["verify", str(out)]) == 0
     assert "every checksum matches" in capsys.readouterr().out

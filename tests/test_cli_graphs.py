@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dd.cli import main
-from dd.files import read_jsonl
+from dd.files import read_json, read_jsonl
 
 TINY = ["--depth", "1", "--train.steps", "3", "--train.model", "gin(width=4)", "--quiet"]
 FEW = ["--repeats", "1", "--quiet"]
@@ -41,7 +41,7 @@ def test_distill_evaluate_verify(home: Path, capsys: pytest.CaptureFixture[str])
     assert [row["set"] for row in report["rows"]] == sets
     assert {row["metric"] for row in report["rows"]} == {"accuracy"}
     assert report["split"] == "test graphs of split 0, given"
-    assert json.loads((out / "report.json").read_text()) == report
+    assert read_json(out / "report.json") == report
     page = (out / "index.html").read_text()
     assert "data:image/png;base64," in page
     assert "http" not in re.sub(r"http-equiv", "", page)

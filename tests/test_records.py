@@ -13,7 +13,7 @@ import pytest
 from dd import presets
 from dd.data import Split
 from dd.evaluation.learners import NetworkPredictor
-from dd.files import read_json
+from dd.files import read_foreign_json
 from dd.methods import rebuild
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,7 +44,7 @@ SETTINGS = sorted((ROOT / "scripts" / "records").glob("settings-*.json"))
 
 @pytest.mark.parametrize("path", SETTINGS, ids=lambda p: p.stem)
 def test_setting_was_chosen_on_validation_data(path: Path) -> None:
-    record = read_json(path)
+    record = read_foreign_json(path)
     report, told = record["report"], record["setting"]
     assert (report["split"], report["protocol"]) == ("val", "clean")
     check_origin(report["origin"])
@@ -61,7 +61,7 @@ def test_setting_was_chosen_on_validation_data(path: Path) -> None:
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda p: p.stem)
 def test_record_has_its_birth_certificate(path: Path) -> None:
-    record = read_json(path)
+    record = read_foreign_json(path)
     if "refused" in record:
         check_origin(record["origin"])
         assert record["refused"].startswith("`")  # the library's own words
@@ -78,8 +78,8 @@ def test_record_has_its_birth_certificate(path: Path) -> None:
 
 
 def test_the_method_of_a_record_is_built_again_as_it_says() -> None:
-    told = [read_json(path).get("method") for path in (*RECORDS, *SETTINGS)]
-    cells = read_json(ROOT / "scripts" / "records" / "leaderboard-cifar10.json")["cells"]
+    told = [read_foreign_json(path).get("method") for path in (*RECORDS, *SETTINGS)]
+    cells = read_foreign_json(ROOT / "scripts" / "records" / "leaderboard-cifar10.json")["cells"]
     told += [cell["request"].get("method") for cell in cells]
     made = [(method, value) for method in told if method and (value := rebuild(method)) is not None]
     assert len(made) > 50
@@ -214,7 +214,7 @@ BOARDS = sorted((ROOT / "scripts" / "records").glob("leaderboard-*.json"))
 
 @pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
 def test_leaderboards_are_complete(path: Path) -> None:
-    told = read_json(path)
+    told = read_foreign_json(path)
     for cell in told["cells"]:
         check_origin(cell["origin"])
         assert cell.get("refused") or cell["values"]
@@ -237,7 +237,7 @@ def test_a_leaderboard_is_written_once(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(leaderboards, "BOARDS", {"few": few})
     monkeypatch.setattr(leaderboards, "RUNS", tmp_path / "runs")
     assert leaderboards.board("few", tmp_path, None, tmp_path)
-    told = read_json(tmp_path / "leaderboard-few.json")
+    told = read_foreign_json(tmp_path / "leaderboard-few.json")
     assert {row["set"] for row in told["rows"]} == {"random", "mirage"}
     assert "| mirage |" in (tmp_path / "leaderboard-few.md").read_text()
     assert not leaderboards.board("few", tmp_path, None, tmp_path)

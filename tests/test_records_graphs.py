@@ -12,7 +12,7 @@ import torch
 from reference.trees import random_graphs
 
 from dd.data.graphs import Graphs
-from dd.files import read_json
+from dd.files import read_foreign_json
 
 RECORDS = Path(__file__).resolve().parents[1] / "scripts" / "records"
 sys.path.insert(0, str(RECORDS))
@@ -26,7 +26,7 @@ KEPT = sorted(RECORDS.glob("graphs-*-split*.json"))
 
 @pytest.mark.parametrize("path", KEPT, ids=lambda p: p.stem)
 def test_record_has_its_birth_certificate(path: Path) -> None:
-    record = read_json(path)
+    record = read_foreign_json(path)
     origin = record["origin"]
     assert origin["commit"]
     assert not origin["commit"].endswith("+")

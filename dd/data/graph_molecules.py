@@ -30,7 +30,7 @@ from dd.data.molecules import (
     unmapped,
 )
 from dd.errors import DamagedError, MissingError, WriteError, refuse, warn
-from dd.files import load_tensors, read_json, save_tensors
+from dd.files import load_tensors, read_foreign_json, save_tensors
 
 SMILES_COLUMNS: Final = ("smiles", "SMILES", "mol")
 CACHE_FORMAT: Final = 2
@@ -153,7 +153,7 @@ def _warn_left(smiles: Sequence[str], left: set[int], why: str) -> None:
 
 def _shipped_rows(file: Path, read: np.ndarray, smiles: Sequence[str]) -> Rows:
     """Rows of a split file, which counts those of the table, as places among the rows that were read."""
-    values = read_json(file)
+    values = read_foreign_json(file)
     place = torch.full((len(smiles),), -1, dtype=torch.int64)
     place[torch.from_numpy(read)] = torch.arange(len(read))
     parts = []

@@ -23,7 +23,7 @@ from dd.data.pictures import unreadable
 from dd.errors import WriteError
 from dd.files import digest, load_tensors, save_tensors
 
-FORMAT: Final = "sha256[:16] by name, size, mtime_ns, ctime_ns, inode"
+_META: Final = {"hashes": "sha256[:16] by name, size, mtime_ns, ctime_ns, inode"}
 BYTES: Final = 16
 _BLOCK: Final = 64  # files a task of a thread
 
@@ -108,18 +108,11 @@ def _load(path: Path) -> Known:
     except (OSError, KeyError):  # not there, not readable, not whole
         return nothing
     names = os.fsdecode(text.tobytes()).split("\0")
-    return (names, stats, hashes) if meta == _meta(text, stats, hashes) else nothing
+    return (names, stats, hashes) if meta == _META else nothing
 
 
 def _save(path: Path, known: Known) -> None:
     names, stats, hashes = known
     text = np.frombuffer(os.fsencode("\0".join(names)), dtype=np.uint8).copy()
     tensors = {"names": text, "stats": stats, "hashes": hashes}
-    save_tensors(path, {name: torch.from_numpy(x) for name, x in tensors.items()}, _meta(text, stats, hashes))
-
-
-def _meta(*parts: np.ndarray) -> dict[str, str]:
-    total = hashlib.sha256()
-    for part in parts:
-        total.update(part.tobytes())
-    return {"hashes": FORMAT, "sha256": total.hexdigest()}
+    save_tensors(path, {name: torch.from_numpy(x) for name, x in tensors.items()}, _META)

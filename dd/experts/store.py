@@ -1,7 +1,7 @@
 """The store of expert trajectories, and the only file that knows its layout.
 
 `<root>/<recipe>-<key8>/<seed>.safetensors`: `theta` float32 `[T, P]`, `steps` int64 `[T]`, `accuracy` float32 `[T]`,
-`velocity` `[P]`; metadata with the key, the seed, a sha256 a row of `theta` and one for each other tensor.
+`velocity` `[P]`; metadata with the key, the seed and a sha256 a row of `theta`, so that a few rows can be read.
 `recipe.json` stands beside them. Files are written whole (temporary name and rename), so many writers can share a
 store; a trajectory that is too short is continued from its last snapshot, never repeated.
 """
@@ -9,7 +9,7 @@ store; a trajectory that is too short is continued from its last snapshot, never
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ from dd.experts.recipe import FORMAT, ExpertRecipe
 from dd.experts.train import ExpertTrainer, Snapshot, check_model
 from dd.files import (
     digest,
-    dump_json,
+    json_text,
     load_tensors,
     locked,
     packed_size,
+    read_json,
     read_meta,
     read_rows,
     save_tensors,
@@ -154,7 +155,7 @@ class ExpertStore:
     @under_own_settings
     def curve(self, seed: int) -> tuple[Tensor, Tensor]:
         """(step numbers `[T]`, held-out accuracy `[T]`) of one expert."""
-        tensors, _ = load_tensors(self.path(seed))
+        tensors = _read(self.path(seed))
         return tensors["steps"], tensors["accuracy"]
 
     @under_own_settings
@@ -240,9 +241,7 @@ class ExpertStore:
         return done
 
     def _load(self, seed: int) -> list[Snapshot]:
-        tensors, meta = load_tensors(self.path(seed))
-        self.read(seed, range(len(meta["rows"])))
-        _check_rest(self.path(seed), tensors, meta)
+        tensors = _read(self.path(seed))
         rows = zip(tensors["steps"].tolist(), tensors["theta"], tensors["accuracy"].tolist(), strict=True)
         return [Snapshot(step, theta, tensors["velocity"], accuracy) for step, theta, accuracy in rows]
 
@@ -255,12 +254,10 @@ class ExpertStore:
             "accuracy": torch.tensor([s.accuracy for s in found], dtype=torch.float32),
             "velocity": found[-1].velocity,
         }
-        rest = {name: digest(tensors[name]) for name in ("steps", "accuracy", "velocity")}
-        meta = self._describe(seed, [digest(row) for row in theta], rest, road)
-        save_tensors(self.path(seed), tensors, meta)
+        save_tensors(self.path(seed), tensors, self._describe(seed, [digest(row) for row in theta], road))
 
-    def _describe(self, seed: int, rows: Sequence[str], rest: Mapping[str, str], road: str) -> dict[str, Any]:
-        """The metadata of expert `seed`: sha256 a row of θ, and of each other tensor."""
+    def _describe(self, seed: int, rows: Sequence[str], road: str) -> dict[str, Any]:
+        """The metadata of expert `seed`, with sha256 a row of θ."""
         meta = {
             "kind": "expert",
             "format": FORMAT,
@@ -268,7 +265,6 @@ class ExpertStore:
             "seed": seed,
             "model": str(as_spec(self.recipe.model)),
             "rows": list(rows),
-            "sha256": dict(rest),
         }
         return meta if road == "eager" else {**meta, "road": road}
 
@@ -287,9 +283,8 @@ class ExpertStore:
             "accuracy": (torch.float32, (length,)),
             "velocity": (torch.float32, (parameters,)),
         }
-        rest = dict.fromkeys(("steps", "accuracy", "velocity"), sha)
-        files = (packed_size(shapes, self._describe(seed, [sha] * length, rest, road)) for seed in range(experts))
-        return sum(files) + len(dump_json(self._about(), indent=2).encode()) + 1
+        files = (packed_size(shapes, self._describe(seed, [sha] * length, road)) for seed in range(experts))
+        return sum(files) + len(json_text(self._about()).encode())
 
     def _about(self) -> dict[str, Any]:
         return {"key": self.key, "data": self._real.fingerprint, "recipe": self.recipe.describe()}
@@ -304,11 +299,21 @@ class ExpertStore:
                 write_json(path, self._about())
 
 
-def _check_rest(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Compare what is no row of θ with its checksums."""
-    for name, expected in meta.get("sha256", {}).items():
-        if name not in tensors or digest(tensors[name]) != expected:
-            raise DamagedError(f"`{name}` of {path} does not match its checksum. Remove it; `dd.buffer` makes it anew.")
+def _read(path: Path) -> dict[str, Tensor]:
+    """All tensors of an expert's file: T snapshots, and what is known of each."""
+    tensors, meta = load_tensors(path)
+    theta, length = tensors.get("theta"), len(meta["rows"]) if isinstance(meta.get("rows"), list) else -1
+    wanted = {"theta": (torch.float32, 2), "steps": (torch.int64, 1), "accuracy": (torch.float32, 1)}
+    fits = all(
+        name in tensors and (tensors[name].dtype, tensors[name].ndim, len(tensors[name])) == (*kind, length)
+        for name, kind in wanted.items()
+    )
+    if meta.get("kind") != "expert" or theta is None or not fits or set(tensors) != {*wanted, "velocity"}:
+        raise DamagedError(f"{path} is no expert of {length} snapshots. Remove it; `dd.buffer` makes it anew.")
+    if tensors["velocity"].shape != theta[0].shape or bool((tensors["steps"].diff() < 0).any()):
+        what = "a velocity of other parameters, or steps that fall"
+        raise DamagedError(f"{path} has {what}. Remove it; `dd.buffer` makes it anew.")
+    return tensors
 
 
 def verify_folder(folder: Path) -> int:
@@ -318,10 +323,8 @@ def verify_folder(folder: Path) -> int:
         DamagedError: a file that does not match its checksums.
     """
     count = 0
+    read_json(folder / "recipe.json")
     for path in sorted(folder.glob("*.safetensors")):
-        tensors, meta = load_tensors(path)
-        if meta.get("kind") != "expert" or [digest(row) for row in tensors.get("theta", ())] != meta.get("rows"):
-            raise DamagedError(f"{path} does not match its checksums. Remove it; `dd.buffer` makes it anew.")
-        _check_rest(path, tensors, meta)
+        _read(path)
         count += 1
     return count

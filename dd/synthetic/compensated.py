@@ -14,11 +14,11 @@ from torch.utils.data import Dataset
 
 from dd.data import Split
 from dd.errors import DamagedError, DDError, refuse
-from dd.files import digest, pack
+from dd.files import packed_size, shapes_of
 from dd.process import under_own_settings
 from dd.shapes import check, check_finite, check_whole, plain
 from dd.synthetic.base import NBytes
-from dd.synthetic.file import Kept, about_labels, read_set, write_set
+from dd.synthetic.file import Kept, about_labels, only, read_set, write_set
 from dd.synthetic.labels import LabelStore
 from dd.synthetic.recipe import TrainRecipe
 from dd.whiten import Normalise, transform_from
@@ -115,7 +115,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         if self.store is not None:
             if self.logits is not None:
                 raise refuse("logits", "None beside a label store", "both")
-            self.store.check(self.pictures())
+            self.store.check(self.pictures(), len(self.classes))
 
     @property
     def members(self) -> int:
@@ -241,7 +241,6 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
             "transform": self.transform.describe(),
             "method": dict(self.method),
             "provenance": dict(self.provenance),
-            "sha256": {name: digest(t) for name, t in tensors.items()},
         }
         if self.store is not None:
             meta["labels"] = about_labels(self.store)
@@ -254,7 +253,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         tensors, meta = self.content()
         sizes = {name: t.numel() * t.element_size() for name, t in tensors.items()}
         images, labels = sizes["base"] + sizes["compensators"], sizes.get("logits", 0)
-        total = len(pack(tensors, meta))
+        total = packed_size(shapes_of(tensors), meta)
         if self.store is not None:
             labels, total = self.store.nbytes, total + self.store.file_bytes
         return NBytes(images, labels, total - images - labels, total)
@@ -279,8 +278,6 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         content = read_set(Path(path), "compensated", "set of compensated images", FORMAT)
         try:
             return CompensatedImages.assemble(*content)
-        except DamagedError:
-            raise
         except (DDError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise DamagedError(f"{path} holds what no set can have ({error}). Restore it, or make it anew.") from error
 
@@ -288,6 +285,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
     @under_own_settings
     def assemble(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], store: LabelStore | None) -> CompensatedImages:
         """The set that gave this `content()`, with its store."""
+        only(tensors, "base", "compensators", more=("logits",))
         transform = transform_from(meta["transform"], {})
         if not isinstance(transform, Normalise):
             raise refuse("transform", "mean and standard deviation", meta["transform"].get("kind"))

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from torch import Tensor
 
 from dd.errors import DamagedError, DDError, MissingError
-from dd.files import beside, digest, dump_json, load_tensors, locked, read_meta, save_tensors, sweep, target_of
+from dd.files import beside, load_tensors, locked, read_digest, read_meta, save_tensors, sweep, target_of
 from dd.synthetic.labels import MANIFEST, LabelStore, remove_store
 
 SET: Final = "synthetic.safetensors"
@@ -29,7 +29,7 @@ class Kept(NamedTuple):
 
     Attributes:
         folder: absolute.
-        told: sha256 of what the set's file there tells of itself, which has the sums of its tensors.
+        told: the checksum of the set's file there, which is over all that is in it.
     """
 
     folder: Path
@@ -42,7 +42,7 @@ class Kept(NamedTuple):
         Raises:
             MissingError, DamagedError: no set in it that can be read.
         """
-        return cls(folder.absolute(), digest(dump_json(read_meta(folder / SET)).encode()))
+        return cls(folder.absolute(), read_digest(folder / SET))
 
     @property
     def current(self) -> bool:
@@ -153,6 +153,18 @@ def read_set(
                 raise
 
 
+def only(tensors: Mapping[str, Tensor], *needed: str, more: Collection[str] = ()) -> None:
+    """Refuse a file that lacks one of the `needed` tensors, or has one that is neither among them nor in `more`.
+
+    Raises:
+        DamagedError: names it.
+    """
+    if absent := sorted(set(needed) - tensors.keys()):
+        raise DamagedError(f"tensor `{absent[0]}` is missing")
+    if others := sorted(tensors.keys() - {*needed, *more}):
+        raise DamagedError(f"tensor `{others[0]}` is none of its own")
+
+
 def _read_labels(path: Path, told: Any) -> LabelStore:
     sha256 = told.get("sha256") if isinstance(told, dict) else None
     if not isinstance(sha256, str) or not re.fullmatch(r"[0-9a-f]{64}", sha256):
@@ -168,8 +180,4 @@ def _read_checked(path: Path, kind: str, what: str, version: int) -> tuple[dict[
         raise DamagedError(f"{path} is not a {what} but {meta['kind']!r}.")
     if meta.get("format") != version:
         raise DamagedError(f"{path} has format version {meta.get('format')}; this version reads {version}. Upgrade dd.")
-    sums = meta.get("sha256", {})
-    for name in sorted(tensors.keys() | sums.keys()):
-        if name not in tensors or digest(tensors[name]) != sums.get(name):
-            raise DamagedError(f"tensor `{name}` of {path} does not match its checksum; restore the file.")
     return tensors, meta

@@ -13,12 +13,12 @@ from torch.utils.data import Dataset
 
 from dd.data import Split
 from dd.errors import DamagedError, DDError, InputError, refuse
-from dd.files import digest, pack
+from dd.files import packed_size, shapes_of
 from dd.process import under_own_settings
 from dd.shapes import check, check_finite, check_whole, plain
 from dd.synthetic.base import NBytes
 from dd.synthetic.canvas import draw_crops
-from dd.synthetic.file import Kept, about_labels, mark_kept, read_set, write_set
+from dd.synthetic.file import Kept, about_labels, mark_kept, only, read_set, write_set
 from dd.synthetic.labels import LabelStore
 from dd.synthetic.recipe import TrainRecipe
 from dd.whiten import ZCA, Transform, transform_from
@@ -83,7 +83,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         if self.store is not None:
             if self.canvas > 1:
                 raise refuse("store", "None for a set of canvases", "a label store")
-            self.store.check(self.pictures())
+            self.store.check(self.pictures(), len(self.classes))
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.images.shape[1:]))
@@ -213,7 +213,6 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
             "transform": record,
             "method": dict(self.method),
             "provenance": dict(self.provenance),
-            "sha256": {name: digest(t) for name, t in tensors.items()},
         }
         if self.canvas > 1:  # other sets keep their bytes
             meta.update(canvas=self.canvas, canvas_samples=self.canvas_samples)
@@ -227,7 +226,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         """Bytes of the file that `save` writes, without the whitening matrix."""
         tensors, meta = self.content()
         images, labels = (tensors[k].numel() * tensors[k].element_size() for k in ("images", "labels"))
-        total = len(pack(tensors, meta))
+        total = packed_size(shapes_of(tensors), meta)
         if self.store is not None:
             labels, total = labels + self.store.nbytes, total + self.store.file_bytes
         return NBytes(images, labels, total - images - labels, total)
@@ -256,8 +255,6 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         content = read_set(Path(path), "images", "synthetic image set", FORMAT)
         try:
             return SyntheticImages.assemble(*content)
-        except DamagedError:
-            raise
         except (DDError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise DamagedError(f"{path} holds what no set can have ({error}). Restore it, or make it anew.") from error
 
@@ -266,6 +263,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
     def assemble(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], store: LabelStore | None) -> SyntheticImages:
         """The set that gave this `content()`, with its store."""
         record = dict(meta["transform"])
+        only(tensors, "images", "labels", more=("whiten_mean", "whiten_matrix"))
         kept = {k: t for k, t in tensors.items() if k not in ("images", "labels")}
         complete = record.get("kind") != "zca" or "whiten_matrix" in kept
         if not complete and (absent := {"eps", "shape", "hash", "fitted_on", "whiten_mean"} - {*record, *kept}):

@@ -19,10 +19,23 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from dd.errors import DamagedError, MissingError, refuse
-from dd.files import digest, dump_json, load_tensors, pack, read_json, remove, save_tensors, sweep, write_text
+from dd.errors import DamagedError, InputError, MissingError, refuse
+from dd.files import (
+    digest,
+    file_digest,
+    json_text,
+    load_tensors,
+    packed_size,
+    read_json,
+    remove,
+    save_tensors,
+    shapes_of,
+    sweep,
+    write_text,
+)
 from dd.seeding import child
 from dd.shapes import check_finite, check_whole
+from dd.synthetic.label_checks import BY_IMAGE, check_shard, check_sizes
 from dd.views import MIX_KINDS, Mix, Shuffle, Views
 
 FORMAT = 1
@@ -30,7 +43,6 @@ _SHUFFLED = 2  # the format of a store with shuffled patches, which the first re
 _SHARD_BYTES: Final = 64 * 2**20
 _SHARD: Final = r"\d{5}-[0-9a-f]{16}\.safetensors"
 MANIFEST: Final = "manifest.json"
-_BY_IMAGE: Final = ("ids", "boxes", "flips", "order", "logits", "shuffles")  # one row an image of a record
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +123,7 @@ class LabelStore:
     @property
     def file_bytes(self) -> int:
         """Bytes of the folder that `save` writes: shards with their headers, and the manifest."""
-        total = sum(len(pack(tensors, self._meta)) for tensors in self.parts())
+        total = sum(packed_size(shapes_of(tensors), self._meta) for tensors in self.parts())
         return total + len(self._manifest_text.encode())
 
     @property
@@ -128,34 +140,40 @@ class LabelStore:
         """What `manifest.json` says."""
         told = []
         for number, tensors in enumerate(self.parts()):
-            sums = {key: digest(value) for key, value in tensors.items()}
-            name = f"{number:05d}-{digest(dump_json(sums).encode())[:16]}.safetensors"
-            told.append({"file": name, "records": len(tensors["lengths"]), "sha256": sums})
+            sha256 = file_digest(tensors, self._meta)
+            name = f"{number:05d}-{sha256[:16]}.safetensors"
+            told.append({"file": name, "records": len(tensors["lengths"]), "sha256": sha256})
         return {**self._meta, "images": self.images, "made": dict(self.made), "shards": told}
 
     @property
     def _manifest_text(self) -> str:
-        return dump_json(self.manifest, indent=2) + "\n"
+        return json_text(self.manifest)
 
     @property
     def sha256(self) -> str:
         """Of the manifest, and so of all that is stored."""
         return digest(self._manifest_text.encode())
 
-    def check(self, pixels: Tensor) -> None:
-        """Refuse pictures uint8 `[n, C, H, W]` other than those that were labelled.
+    def check(self, pixels: Tensor, classes: int | None = None) -> None:
+        """Refuse pictures uint8 `[n, C, H, W]` other than those that were labelled, and labels that no labelling gives.
+
+        Args:
+            pixels: the pictures.
+            classes: K of their set; `None` does not ask for it.
 
         Raises:
-            DamagedError: an image was removed, added, reordered or changed.
+            DamagedError: an image was removed, added, reordered or changed; a record names an image that is not there,
+                or a box outside of one, or has logits of another number of classes.
         """
         if digest(pixels) != self.images:
             raise DamagedError(
                 "the soft labels were made for other images (their checksum differs): an image is missing, changed or "
                 "in another place. Restore the set, or label it anew."
             )
-        top = max(int(record.ids.max()) for record in self.records)
-        if top >= len(pixels):
-            raise DamagedError(f"the soft labels name image {top}, but there are only {len(pixels)}.")
+        try:
+            check_sizes(self.records, len(pixels), (pixels.shape[2], pixels.shape[3]), classes)
+        except InputError as error:
+            raise DamagedError(f"the soft labels are not of these images: {error} Label the set anew.") from error
 
     def replay(self, pixels: Tensor, generator: torch.Generator | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """(pixels `[b, C, H, W]` in [0, 1], logits float32 `[b, K]`) of each record once, to the bit what was labelled.
@@ -231,22 +249,36 @@ class LabelStore:
         if manifest.get("format") not in (FORMAT, _SHUFFLED):
             reads = f"{FORMAT} and {_SHUFFLED}"
             raise DamagedError(f"{folder} has format version {manifest.get('format')}; this version reads {reads}.")
-        records: list[LabelRecord] = []
-        for shard in manifest["shards"]:
-            path = folder / shard["file"]
-            if not path.exists():
-                raise MissingError(f"shard {path.name} of {folder} is missing. Restore it, or label the set anew.")
-            tensors, _ = load_tensors(path)
-            for key, value in shard["sha256"].items():
-                if key not in tensors or digest(tensors[key]) != value:
-                    raise DamagedError(f"tensor `{key}` of {path} does not match its checksum; restore the file.")
-            records += _unpacked(tensors)
-        return LabelStore(tuple(records), manifest["images"], manifest["made"])
+        images, made, shards = (manifest.get(name) for name in ("images", "made", "shards"))
+        if not isinstance(images, str) or not isinstance(made, dict) or not isinstance(shards, list):
+            raise DamagedError(f"{folder / MANIFEST} lacks `images`, `made` or `shards`. Label the set anew.")
+        about = {name: manifest[name] for name in ("kind", "format")}
+        try:
+            records = [record for shard in shards for record in _read_shard(folder, shard, about)]
+            return LabelStore(tuple(records), images, made)
+        except InputError as error:
+            raise DamagedError(f"{folder} holds what no label store can have: {error} Label the set anew.") from error
 
     @staticmethod
     def join(parts: Sequence[Mapping[str, Tensor]], images: str, made: Mapping[str, Any]) -> LabelStore:
         """A store of the tensors that `parts` gave."""
         return LabelStore(tuple(record for tensors in parts for record in _unpacked(tensors)), images, made)
+
+
+def _read_shard(folder: Path, told: Any, about: Mapping[str, Any]) -> list[LabelRecord]:
+    """The records of a shard, named by the manifest as `save` names it."""
+    name, sha256 = (told.get(key) if isinstance(told, dict) else None for key in ("file", "sha256"))
+    if not isinstance(name, str) or not re.fullmatch(_SHARD, name) or not isinstance(sha256, str):
+        raise DamagedError(
+            f"{folder / MANIFEST} names a shard {name!r}; got no name of the form 00000-<16 digits>.safetensors with "
+            "its checksum. Restore the manifest, or label the set anew."
+        )
+    if not (folder / name).exists():
+        raise MissingError(f"shard {name} of {folder} is missing. Restore it, or label the set anew.")
+    tensors, meta = load_tensors(folder / name, sha256)
+    if meta != about:
+        raise DamagedError(f"{folder / name} is no shard of this store but {meta}. Restore it, or label the set anew.")
+    return _unpacked(tensors)
 
 
 def remove_store(folder: Path) -> None:
@@ -289,8 +321,9 @@ def _packed(records: Sequence[LabelRecord]) -> dict[str, Tensor]:
 
 
 def _unpacked(tensors: Mapping[str, Tensor]) -> list[LabelRecord]:
+    check_shard(tensors)
     lengths = tensors["lengths"].tolist()
-    rows = {name: tensors[name].split(lengths) for name in _BY_IMAGE if name in tensors}
+    rows = {name: tensors[name].split(lengths) for name in BY_IMAGE if name in tensors}
     kinds, shares, boxes = (tensors[name].tolist() for name in ("kinds", "shares", "mix_boxes"))
     records = []
     for i in range(len(lengths)):

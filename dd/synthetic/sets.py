@@ -50,9 +50,9 @@ def from_tensors(tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> AnyS
     own = {name: value for name, value in tensors.items() if not name.startswith(_PART)}
     meta, manifest, store = told["set"], told.get("store"), None
     if manifest is not None:
-        parts = [
-            {name: tensors[f"{_PART}{number}/{name}"] for name in shard["sha256"]}
-            for number, shard in enumerate(manifest["shards"])
-        ]
+        parts: list[dict[str, Tensor]] = [{} for _ in manifest["shards"]]
+        for name in tensors.keys() - own.keys():
+            number, _, part = name.removeprefix(_PART).partition("/")
+            parts[int(number)][part] = tensors[name]
         store = LabelStore.join(parts, manifest["images"], manifest["made"])
     return _KINDS.get(meta["kind"], SyntheticImages).assemble(own, meta, store)

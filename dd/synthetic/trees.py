@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +13,21 @@ import torch
 from torch import Tensor
 
 from dd.data.codes import Codes
-from dd.errors import DamagedError, InputError, refuse
-from dd.files import digest, packed_size
+from dd.errors import DamagedError, DDError, refuse
+from dd.files import packed_size, shapes_of
 from dd.process import under_own_settings
 from dd.synthetic.base import TreeBytes
-from dd.synthetic.file import Kept, read_set, write_set
+from dd.synthetic.file import Kept, only, read_set, write_set
 from dd.synthetic.labels import LabelStore
+from dd.synthetic.tree_checks import check_summary
 from dd.synthetic.tree_recipe import TreeRecipe
 
 FORMAT: Final = 1
 KIND: Final = "trees"
+_PLAIN: Final = ("leaf_degree", "pattern_ptr", "pattern_tree", "pattern_count", "support", "labels")
+_LEVELS: Final = tuple(f"level.{name}" for name in ("sizes", "label", "trunc", "ptr", "child", "edge", "count"))
+_CODES: Final = tuple(f"codes.{side}{name}" for side in ("", "edge_") for name in ("table", "sizes", "values"))
+_NAMES: Final = (*_PLAIN, "tree_support", "graphs", *_LEVELS, *_CODES)
 
 
 @final
@@ -221,8 +226,7 @@ class TreeSummary:
 
     def _tensors(self) -> dict[str, Tensor]:
         """What the file holds: few tensors, since each costs more in the header than in it; see `_rebuild`."""
-        plain = ("leaf_degree", "pattern_ptr", "pattern_tree", "pattern_count", "support", "labels")
-        made = {name: getattr(self, name) for name in (*plain, "tree_support", "graphs")}
+        made = {name: getattr(self, name) for name in (*_PLAIN, "tree_support", "graphs")}
         for f in dataclasses.fields(Level):
             parts = [getattr(level, f.name) for level in self.levels]
             made[f"level.{f.name}"] = torch.cat([p.diff() for p in parts] if f.name == "ptr" else parts)
@@ -234,7 +238,7 @@ class TreeSummary:
             made[f"codes.{side}values"] = torch.cat(values) if values else torch.zeros(0, dtype=torch.int64)
         return {name: _narrow(t) for name, t in made.items()}
 
-    def _meta(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    def _meta(self) -> dict[str, Any]:
         return {
             "kind": KIND,
             "format": FORMAT,
@@ -246,7 +250,6 @@ class TreeSummary:
             "published": self.published,
             "figures": dict(self.figures),
             "node_label": self.codes.kind,
-            "sha256": {name: digest(t) for name, t in tensors.items()},
         }
 
     @property
@@ -257,7 +260,7 @@ class TreeSummary:
         sizes = {name: t.numel() * t.element_size() for name, t in tensors.items()}
         trees = sum(s for name, s in sizes.items() if name.startswith("level."))
         patterns = sum(s for name, s in sizes.items() if name in ("labels", "support") or name.startswith("pattern"))
-        total = packed_size({n: (t.dtype, list(t.shape)) for n, t in tensors.items()}, self._meta(tensors))
+        total = packed_size(shapes_of(tensors), self._meta())
         return TreeBytes(trees, patterns, total - trees - patterns, total, self.published)
 
     @under_own_settings
@@ -272,8 +275,7 @@ class TreeSummary:
     @under_own_settings
     def content(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and metadata of its file."""
-        tensors = self._tensors()
-        return tensors, self._meta(tensors)
+        return self._tensors(), self._meta()
 
     @classmethod
     @under_own_settings
@@ -286,7 +288,7 @@ class TreeSummary:
         content = read_set(Path(path), KIND, "summary of trees", FORMAT)
         try:
             return cls.assemble(*content)
-        except (KeyError, TypeError, InputError) as error:
+        except (KeyError, TypeError, ValueError, DDError) as error:
             raise DamagedError(f"{path} is not a whole summary of trees: {error}.") from error
 
     @staticmethod
@@ -294,8 +296,11 @@ class TreeSummary:
     def assemble(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], store: LabelStore | None) -> TreeSummary:
         """The summary that gave this `content()`; it has no store."""
         del store
+        only(tensors, *_NAMES)
         wide = {n: t.long() if not t.is_floating_point() else t for n, t in tensors.items()}
-        return _rebuild(wide, meta)
+        summary = _rebuild(wide, meta)
+        check_summary(summary)
+        return summary
 
 
 def _narrow(values: Tensor) -> Tensor:
@@ -313,10 +318,19 @@ def _narrow(values: Tensor) -> Tensor:
 
 def _rebuild(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> TreeSummary:
     """A summary from its file, whose levels lie end to end: `level.sizes` trees each, `level.ptr` runs a tree."""
+
+    def split(name: str, sizes: Sequence[int]) -> tuple[Tensor, ...]:
+        """The parts of a tensor that lie end to end."""
+        if min(sizes, default=0) < 0 or sum(sizes) != len(tensors[name]):
+            raise refuse(name, f"of {len(tensors[name])} rows in all", list(sizes)[:8])
+        return tensors[name].split(list(sizes))
+
     sizes = tensors["level.sizes"].tolist()
-    trees = {n: tensors[f"level.{n}"].split(sizes) for n in ("label", "trunc", "ptr")}
+    if not sizes:
+        raise refuse("level.sizes", "at least one depth", "none")
+    trees = {n: split(f"level.{n}", sizes) for n in ("label", "trunc", "ptr")}
     runs = [int(p.sum()) for p in trees["ptr"]]
-    more = {n: tensors[f"level.{n}"].split(runs) for n in ("child", "edge", "count")}
+    more = {n: split(f"level.{n}", runs) for n in ("child", "edge", "count")}
     levels = []
     for d in range(len(sizes)):
         ptr = torch.cat([torch.zeros(1, dtype=torch.int64), trees["ptr"][d].cumsum(0)])
@@ -324,9 +338,8 @@ def _rebuild(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> TreeSumm
         levels.append(Level(label=trees["label"][d], trunc=trees["trunc"][d], ptr=ptr, **rest))
 
     def values(side: str) -> tuple[Tensor, ...]:
-        return tuple(tensors[f"codes.{side}values"].split(tensors[f"codes.{side}sizes"].tolist()))
+        return split(f"codes.{side}values", tensors[f"codes.{side}sizes"].tolist())
 
-    plain = ("leaf_degree", "pattern_ptr", "pattern_tree", "pattern_count", "support", "labels")
     return TreeSummary(
         levels=tuple(levels),
         codes=Codes(
@@ -339,5 +352,5 @@ def _rebuild(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> TreeSumm
         provenance=meta["provenance"],
         published=meta["published"],
         figures=meta["figures"],
-        **{name: tensors[name] for name in (*plain, "tree_support", "graphs")},
+        **{name: tensors[name] for name in (*_PLAIN, "tree_support", "graphs")},
     )

@@ -17,12 +17,12 @@ from torch import nn
 
 from dd.augment import DSA
 from dd.data import Images
-from dd.errors import DamagedError, DivergedError, refuse
+from dd.errors import DamagedError, DivergedError, InputError, refuse
 from dd.files import dump_json, load_tensors, locked, save_tensors, sweep
 from dd.models import as_spec, build
 from dd.seeding import child, child_seed, isolated
 from dd.shapes import check_number, check_types, check_whole
-from dd.teachers.teacher import Teacher, accuracy, tried_on, weights_digest
+from dd.teachers.teacher import Teacher, accuracy, tried_on
 from dd.whiten import Normalise
 
 FORMAT = 1
@@ -188,10 +188,14 @@ class TeacherStore:
         if (meta.get("kind"), meta.get("format"), meta.get("key")) != ("teacher", FORMAT, key):
             raise DamagedError(f"{path} is not teacher {key} of format {FORMAT}. Move it away; it will be made anew.")
         net = _network(recipe, self.real, 0)
-        net.load_state_dict(tensors)
-        if weights_digest(net) != meta["sha256"]:
-            raise DamagedError(f"the weights in {path} do not match their checksum. Remove it; it will be made anew.")
-        transform = Normalise(mean=tuple(meta["mean"]), std=tuple(meta["std"]))
+        try:
+            net.load_state_dict(tensors)
+            transform = Normalise(mean=tuple(meta["mean"]), std=tuple(meta["std"]))
+        except (RuntimeError, KeyError, TypeError, InputError) as error:
+            why = str(error).partition("\n")[0]
+            raise DamagedError(
+                f"{path} does not hold this teacher ({why}). Remove it; it will be made anew."
+            ) from error
         target = device or torch.device("cpu")
         known = math.nan if meta["accuracy"] is None else meta["accuracy"]
         return Teacher(str(as_spec(recipe.model)), net.to(target), transform, known, meta["sha256"])

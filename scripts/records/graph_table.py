@@ -13,7 +13,7 @@ from scipy import stats
 
 from dd.evaluation import mean_std
 from dd.evaluation.scores import Interval, corrected_interval
-from dd.files import read_json
+from dd.files import read_foreign_json
 from dd.presets import rows
 
 HERE: Final = Path(__file__).resolve().parent
@@ -41,7 +41,7 @@ def graph_records(folder: Path = HERE) -> dict[str, list[dict[str, Any]]]:
     """Records by data set, in the order of splits."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for path in sorted(folder.glob("graphs-*-split*.json")):
-        record = read_json(path)
+        record = read_foreign_json(path)
         found[record["job"]["dataset"]].append(record)
     kept = {name: sorted(held, key=lambda r: r["job"]["split"]) for name, held in found.items()}
     for name in [name for name in kept if name + UNIT in kept]:

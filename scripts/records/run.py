@@ -25,7 +25,7 @@ import torch
 import dd
 from dd.data import load_card
 from dd.evaluation import origin
-from dd.files import locked, read_json, write_json
+from dd.files import dump_json, locked, read_foreign_json, write_text
 from dd.methods.decoupled import STUDENT
 from dd.process import tune_process
 from dd.whiten import Normalise
@@ -220,7 +220,8 @@ def once(name: str, make: Callable[[], dict[str, Any]]) -> None:
         except dd.MissingError as error:
             print(f"{name} skipped: {error}", file=sys.stderr, flush=True)
             return
-        write_json(path, {**record, "wall_seconds": round(time.monotonic() - start, 1)})
+        record["wall_seconds"] = round(time.monotonic() - start, 1)
+        write_text(path, dump_json(record, indent=2) + "\n")  # committed, and so edited: without a checksum
         print(f"{name} done in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
 
 
@@ -233,7 +234,7 @@ def do(job: Job, root: Path) -> None:
 
 def records() -> list[dict[str, Any]]:
     """All records that are there."""
-    return [read_json(path) for path in sorted(HERE.glob("*-seed*.json"))]
+    return [read_foreign_json(path) for path in sorted(HERE.glob("*-seed*.json"))]
 
 
 def options(

@@ -27,7 +27,7 @@ import dd
 from dd._home import home
 from dd.api import load_real
 from dd.evaluation import EvalReport, NetworkLearner, Row, mean_std, origin
-from dd.files import read_json
+from dd.files import read_foreign_json
 from dd.methods.panel import seat
 from dd.presets import preset, replace_fields
 from dd.seeding import child_seed
@@ -134,7 +134,7 @@ def measure(setting: Setting, root: Path, store: Path) -> dict[str, Any]:
 
 def found() -> list[dict[str, Any]]:
     """All records of settings that are there."""
-    return [read_json(path) for path in sorted(run.HERE.glob("settings-*.json"))]
+    return [read_foreign_json(path) for path in sorted(run.HERE.glob("settings-*.json"))]
 
 
 def pooled(records: Sequence[dict[str, Any]]) -> tuple[float, int]:

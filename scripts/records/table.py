@@ -19,7 +19,7 @@ from run import records  # noqa: E402
 from settings import found, settings_table  # noqa: E402
 
 from dd.evaluation import mean_std  # noqa: E402
-from dd.files import read_json  # noqa: E402
+from dd.files import read_foreign_json  # noqa: E402
 from dd.leaderboard import Benchmark  # noqa: E402
 
 README = HERE.parents[1] / "README.md"
@@ -119,7 +119,7 @@ def generated() -> dict[Path, str]:
     if graphs:
         made[GRAPHS] = whole_text(graphs)
     for path in sorted(HERE.glob("leaderboard-*.json")):
-        made[path.with_suffix(".md")] = Benchmark.from_json(read_json(path)).to_markdown()
+        made[path.with_suffix(".md")] = Benchmark.from_json(read_foreign_json(path)).to_markdown()
     return made
 
 

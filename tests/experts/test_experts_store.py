@@ -190,16 +190,17 @@ def test_a_flipped_bit_is_found_where_it_is_read(filled: Store) -> None:
     filled.read(0, (1, 3))  # the others are not read
     with pytest.raises(DamagedError, match=r"snapshot 2 of .*00000\.safetensors does not match its checksum\. Remove"):
         filled.read(0, (1, 2))
-    with pytest.raises(DamagedError, match=r"snapshot 2 of .*00000\.safetensors"):
+    text = r"the tensors of .*00000\.safetensors do not match their checksum"
+    with pytest.raises(DamagedError, match=text):
         filled.fill(snapshots=5)  # never continued
-    with pytest.raises(DamagedError, match=r"00000\.safetensors does not match its checksums"):
+    with pytest.raises(DamagedError, match=text):
         verify_folder(filled.folder)
 
 
 @pytest.mark.parametrize("name", ["velocity", "steps", "accuracy"])
 def test_a_flipped_bit_beside_the_snapshots_stops_the_continuation(filled: Store, name: str) -> None:
     damage(filled.path(0), name)
-    text = rf"`{name}` of .*00000\.safetensors does not match its checksum"
+    text = r"the tensors of .*00000\.safetensors do not match their checksum"
     with pytest.raises(DamagedError, match=text):
         filled.fill(snapshots=5)
     with pytest.raises(DamagedError, match=text):
@@ -333,3 +334,23 @@ def test_students_of_a_recipe_are_alike() -> None:
     student = make_student(recipe(), REAL, 0, dtype=torch.float64)
     assert student.initial.dtype == torch.float64
     assert student.size == make_student(dataclasses.replace(recipe(), lr=1.0), REAL, 5).size
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", torch.arange(3)),
+        ("steps", torch.arange(5).flip(0)),
+        ("accuracy", torch.zeros(5, dtype=torch.float64)),
+        ("theta", torch.zeros(4, 3)),
+        ("velocity", torch.zeros(2)),
+        ("more", torch.zeros(2)),
+    ],
+)
+def test_a_file_that_no_expert_gives_is_refused_whatever_its_checksum(filled: Store, name: str, value: Any) -> None:
+    tensors, meta = files.load_tensors(filled.path(0))
+    files.save_tensors(filled.path(0), {**tensors, name: value}, meta)
+    text = r"00000\.safetensors (is no expert of \d snapshots|has a velocity).*Remove it; `dd.buffer` makes it anew"
+    for read in (lambda: filled.fill(snapshots=9), lambda: filled.curve(0), lambda: verify_folder(filled.folder)):
+        with pytest.raises(DamagedError, match=text):
+            read()

@@ -133,7 +133,7 @@ def test_file_round_trip(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(DamagedError, match="does not match its checksum"):
+    with pytest.raises(DamagedError, match="do not match their checksum"):
         CompensatedImages.load(path)
 
 

@@ -119,7 +119,7 @@ def test_a_missing_image_or_shard_or_byte_is_loud(tmp_path: Path) -> None:
     data = bytearray(shard.read_bytes())
     data[-1] ^= 1
     shard.write_bytes(data)
-    with pytest.raises(DamagedError, match="does not match its checksum"):
+    with pytest.raises(DamagedError, match="do not match their checksum"):
         LabelStore.load(folder)
     shard.unlink()
     with pytest.raises(MissingError, match=rf"shard {shard.name} .* is missing"):

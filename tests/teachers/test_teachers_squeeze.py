@@ -16,6 +16,7 @@ from torch import nn
 import dd
 from dd.data import TensorSplit
 from dd.errors import DamagedError, InputError
+from dd.files import load_tensors, save_tensors
 from dd.teachers import Teacher, TeacherRecipe, TeacherStore, train_teacher, tried_on
 from dd.teachers import squeeze as module
 from dd.whiten import Normalise
@@ -74,6 +75,23 @@ def test_damage_is_named(tmp_path: Path) -> None:
     other.rename(path)
     with pytest.raises(DamagedError, match="is not teacher"):
         store.get(RECIPE)
+
+
+def test_weights_of_another_network_are_refused_whatever_their_checksum(tmp_path: Path) -> None:
+    store = TeacherStore(tmp_path, REAL)
+    store.get(RECIPE)
+    path = store.path(RECIPE)
+    tensors, meta = load_tensors(path)
+    name = next(iter(tensors))
+    for others, told in (
+        ({**tensors, name: torch.zeros(2, 2)}, meta),
+        ({k: t for k, t in tensors.items() if k != name}, meta),
+        (tensors, {**meta, "std": [0.0, 1.0, 1.0]}),
+        (tensors, {k: v for k, v in meta.items() if k != "mean"}),
+    ):
+        save_tensors(path, others, told)
+        with pytest.raises(DamagedError, match=r"does not hold this teacher \(.*\)\. Remove it; it will be made anew"):
+            store.get(RECIPE)
 
 
 class Constant(nn.Module):
