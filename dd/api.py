@@ -16,7 +16,7 @@ from dd._progress import Progress, announce, reporter
 from dd.data import Images
 from dd.data.graphs import Graphs
 from dd.data.items import Sketch
-from dd.errors import InputError, MissingError, find_name, refuse
+from dd.errors import InputError, find_name, refuse
 from dd.estimate import Estimate, estimate_matching
 from dd.evaluation import NetworkLearner, check_own, fit, fresh, origin
 from dd.evaluation.trees import TreeLearner
@@ -27,10 +27,11 @@ from dd.methods import METHODS, TRAJECTORY_METHODS, Method, Run, Step, Trajector
 from dd.presets import Preset
 from dd.process import under_own_settings
 from dd.resolve import Tier, load_real, only_images, resolve_device, resolve_method
-from dd.runs import RunFolder, check_run, split_state, to_device
+from dd.runs import RunFolder, split_state, to_device
 from dd.selection import Protocol, Selector
 from dd.synthetic import AnySet, ImageSet, TreeSummary, load_set
 from dd.synthetic.file import SET, Kept, mark_kept
+from dd.verifying import verify
 from dd.whiten import make_transform
 
 
@@ -343,30 +344,6 @@ def estimate(
 def list_methods() -> list[str]:
     """Names that `distill` takes."""
     return sorted(METHODS)
-
-
-@under_own_settings
-def verify(path: str | Path) -> str:
-    """Check every checksum of a saved set, a run folder or an expert store's folder; returns what it is.
-
-    Of a run folder, its `run.json` must be of the set.
-
-    Raises:
-        MissingError, DamagedError: with the file and what is wrong.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise MissingError(f"no file or folder {path}")
-    if path.is_dir() and (path / "recipe.json").exists():
-        from dd.experts.store import verify_folder
-
-        return f"{path}: {verify_folder(path)} expert(s), every checksum matches"
-    small = load(path)
-    if path.is_dir():
-        check_run(path, small)
-    sizes = small.nbytes
-    what = "images" if isinstance(small, ImageSet) else "patterns of trees"
-    return f"{path}: {len(small)} {what}, {len(small.classes)} classes, {sizes.total:,} bytes, every checksum matches"
 
 
 __all__: Sequence[str] = [
