@@ -12,7 +12,8 @@ from dd.compare_graphs import READERS, GraphJudge, check_graph_baselines
 from dd.data.graphs import Graphs
 from dd.errors import InputError
 from dd.evaluation.trees import given_lr
-from dd.files import locked, read_json
+from dd.files import read_json
+from dd.locks import locked
 from dd.methods import GRAPH_METHODS, Method, Run
 from dd.models import as_graph_spec
 from dd.presets import replace_fields

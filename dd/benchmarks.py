@@ -21,8 +21,9 @@ from dd.data import Images
 from dd.data.kinds import is_graph_data
 from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, refuse
 from dd.evaluation import origin
-from dd.files import dump_json, locked, read_json, sweep, write_json
+from dd.files import dump_json, read_json, sweep, write_json
 from dd.leaderboard import FORMAT, FORMATS, Benchmark
+from dd.locks import locked
 from dd.methods import Method
 from dd.process import under_own_settings
 from dd.resolve import Tier, load_real, resolve_device

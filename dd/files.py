@@ -18,11 +18,10 @@ import json
 import os
 import re
 import secrets
-import socket
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as _pack
@@ -107,19 +106,38 @@ def write_bytes(path: Path, data: bytes) -> None:
         WriteError: see `target_of`, or the disk is full or the folder cannot be written; an earlier file is untouched.
     """
     target = target_of(path)
-    temporary = beside(target, f"{secrets.token_hex(4)}.part")
     with refused(path):
+        temporary, file = _begun(target)
         try:
-            with temporary.open("xb") as file:
+            with file:
                 _keep_mode(file.fileno(), target)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, target)
+                os.replace(temporary, target)
             _sync_folder(target.parent)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+def _begun(target: Path) -> tuple[Path, BinaryIO]:
+    """A new file beside `target`, locked as long as it is open, so that `sweep` leaves it alone."""
+    while True:
+        temporary = beside(target, f"{secrets.token_hex(4)}.part")
+        file = temporary.open("xb")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if is_at(temporary, file.fileno()):  # or else it was swept between the two
+            return temporary, file
+        file.close()
+
+
+def is_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file is the one at `path`."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def beside(path: Path, ending: str) -> Path:
@@ -146,17 +164,19 @@ def _sync_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path, names: str) -> None:
-    """Remove what killed writers left unfinished in a folder; hold the lock under which these files are written.
+    """Remove what killed writers left unfinished in a folder; what is being written is left alone.
 
     Args:
         folder: need not be there.
         names: regular expression of the files that were to be written; others are left alone.
     """
     part = re.compile(rf"\.({names})\.[0-9a-f]{{8}}\.part")
-    with contextlib.suppress(OSError):
-        for path in folder.glob(".*.part"):
+    for path in folder.glob(".*.part"):
+        with contextlib.suppress(OSError):  # gone, or held by its writer
             if part.fullmatch(path.name):
-                path.unlink()
+                with path.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
 
 
 def _keep_mode(descriptor: int, target: Path) -> None:
@@ -355,51 +375,3 @@ def read_rows(path: Path, name: str, rows: Sequence[int]) -> list[Tensor]:
     with opened(path) as handle:
         part = handle.get_slice(name)
         return [part[row : row + 1][0].clone() for row in rows]
-
-
-@contextlib.contextmanager
-def locked(path: Path, wait: bool = False, keep: bool = True) -> Iterator[bool]:
-    """Hold an advisory lock on `path`; yields whether it was free, or waits. A dead process leaves no lock.
-
-    Args:
-        path: a file of its own, which says who holds it (`holder`).
-        wait: until it is free.
-        keep: the file afterwards, which spares the next one making it.
-    """
-    with contextlib.ExitStack() as stack:
-        while True:
-            target = target_of(path)
-            with refused(path):
-                file = stack.enter_context(target.open("ab", buffering=0))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-                return
-            if _is_at(target, file.fileno()):  # or else its holder removed it while this process waited
-                break
-        try:
-            with contextlib.suppress(OSError):  # a full disk takes the name, not the lock
-                file.truncate(0)
-                file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
-            yield True
-        finally:
-            with contextlib.suppress(OSError):  # nobody holds it any longer
-                file.truncate(0) if keep else target.unlink()
-            fcntl.flock(file, fcntl.LOCK_UN)
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether the open file is the one at `path`."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-def holder(path: Path) -> str:
-    """Who holds the lock on `path`: `process 4711 on host`, or `another process` where that is not known."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace") or "another process"
-    except OSError:
-        return "another process"

@@ -13,7 +13,8 @@ from typing import Any, Final, final
 
 from dd.errors import refuse, unknown
 from dd.evaluation import mean_std, origin_lines
-from dd.files import json_text, locked, sweep, write_text
+from dd.files import json_text, sweep, write_text
+from dd.locks import locked
 
 FORMAT: Final = 1
 AGAINST: Final = "random"

@@ -15,9 +15,7 @@ from dd.errors import DamagedError, DDError, InputError, MissingError, WriteErro
 from dd.files import (
     append_jsonl,
     dump_json,
-    holder,
     load_tensors,
-    locked,
     read_json,
     read_jsonl,
     read_meta,
@@ -27,6 +25,7 @@ from dd.files import (
     write_json,
     write_jsonl,
 )
+from dd.locks import holder, locked
 from dd.methods import METHODS, Step
 from dd.synthetic import AnySet
 from dd.synthetic.file import SET

@@ -15,7 +15,8 @@ import dd
 from dd import benchmark_images, benchmarks
 from dd.cli import main
 from dd.errors import InputError
-from dd.files import locked, read_json
+from dd.files import read_json
+from dd.locks import locked
 from dd.seeding import child_seed
 
 RECIPE = dd.ExpertRecipe(

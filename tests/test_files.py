@@ -19,7 +19,7 @@ import pytest
 import torch
 from safetensors.torch import save as pack_foreign
 
-from dd import files
+from dd import files, locks
 from dd.errors import DamagedError, InputError, MissingError, WriteError
 
 
@@ -153,7 +153,7 @@ def test_read_only_folder(tmp_path: Path) -> None:
             files.write_bytes(folder / "x", b"new")
         with pytest.raises(WriteError, match="Permission denied"):
             files.append_jsonl(folder / "log.jsonl", [{}])
-        with pytest.raises(WriteError, match="Permission denied"), files.locked(folder / "lock"):
+        with pytest.raises(WriteError, match="Permission denied"), locks.locked(folder / "lock"):
             pass
         assert (folder / "x").read_bytes() == b"old"
         assert names(folder) == ["x"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dd import files
+from dd import files, locks
 
 
 def names(folder: Path) -> list[str]:
@@ -22,16 +22,16 @@ def names(folder: Path) -> list[str]:
 
 def test_lock_excludes_and_is_released(tmp_path: Path) -> None:
     path = tmp_path / "new" / ".lock"
-    with files.locked(path) as first:
+    with locks.locked(path) as first:
         assert first
-        with files.locked(path) as second:
+        with locks.locked(path) as second:
             assert not second
-        with files.locked(path) as third:  # a refused attempt took nothing away
+        with locks.locked(path) as third:  # a refused attempt took nothing away
             assert not third
-    with contextlib.suppress(KeyError), files.locked(path) as again:
+    with contextlib.suppress(KeyError), locks.locked(path) as again:
         assert again
         raise KeyError
-    with files.locked(path, wait=True) as last:
+    with locks.locked(path, wait=True) as last:
         assert last
 
 
@@ -48,19 +48,19 @@ def test_dead_process_leaves_no_lock(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        with files.locked(path) as free:
+        with locks.locked(path) as free:
             assert not free
         other.kill()
-    with files.locked(path) as free:
+    with locks.locked(path) as free:
         assert free
 
 
 def test_a_lock_says_who_holds_it_and_is_removed_on_request(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
-    assert files.holder(path) == "another process"
-    with files.locked(path, keep=False):
-        assert files.holder(path) == f"process {os.getpid()} on {socket.gethostname()}"
-        with files.locked(path, keep=False) as second:
+    assert locks.holder(path) == "another process"
+    with locks.locked(path, keep=False):
+        assert locks.holder(path) == f"process {os.getpid()} on {socket.gethostname()}"
+        with locks.locked(path, keep=False) as second:
             assert not second
         assert path.exists()
     assert not path.exists()
@@ -77,10 +77,10 @@ def test_a_lock_that_its_holder_removed_is_taken_anew(tmp_path: Path, monkeypatc
             path.unlink()
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with files.locked(path, wait=True) as free:
+    with locks.locked(path, wait=True) as free:
         assert free
         assert len(calls) == 2
-        with files.locked(path) as second:
+        with locks.locked(path) as second:
             assert not second
 
 

@@ -17,7 +17,7 @@ import torch
 from reference.evaluation import data, small
 
 import dd
-from dd import files
+from dd import files, locks
 from dd.errors import WriteError
 from dd.export import to_imagefolder, to_tensorboard
 from dd.files import digest
@@ -28,7 +28,7 @@ from dd.views import draw_mix, draw_views
 
 
 def lock(path: Path) -> None:
-    with files.locked(path):
+    with locks.locked(path):
         pass
 
 

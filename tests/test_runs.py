@@ -14,7 +14,8 @@ import torch
 
 import dd
 from dd.errors import DamagedError, InputError
-from dd.files import append_jsonl, locked, read_json, read_jsonl, write_json
+from dd.files import append_jsonl, read_json, read_jsonl, write_json
+from dd.locks import locked
 from dd.methods import Step
 from dd.runs import OWN, PICTURES, RunFolder
 

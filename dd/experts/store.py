@@ -25,7 +25,6 @@ from dd.files import (
     digest,
     json_text,
     load_tensors,
-    locked,
     packed_size,
     read_json,
     read_meta,
@@ -34,6 +33,7 @@ from dd.files import (
     sweep,
     write_json,
 )
+from dd.locks import locked
 from dd.models import as_spec
 from dd.parallel import barrier, shard
 from dd.process import under_own_settings

@@ -15,7 +15,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 from torch import Tensor
 
 from dd.errors import DamagedError, DDError, MissingError
-from dd.files import beside, load_tensors, locked, read_digest, read_meta, save_tensors, sweep, target_of
+from dd.files import beside, load_tensors, read_digest, read_meta, save_tensors, sweep, target_of
+from dd.locks import locked
 from dd.synthetic.labels import MANIFEST, LabelStore, remove_store
 
 SET: Final = "synthetic.safetensors"

@@ -18,7 +18,8 @@ from torch import nn
 from dd.augment import DSA
 from dd.data import Images
 from dd.errors import DamagedError, DivergedError, InputError, refuse
-from dd.files import dump_json, load_tensors, locked, save_tensors, sweep
+from dd.files import dump_json, load_tensors, save_tensors, sweep
+from dd.locks import locked
 from dd.models import as_spec, build
 from dd.seeding import child, child_seed, isolated
 from dd.shapes import check_number, check_types, check_whole

@@ -25,7 +25,8 @@ import torch
 import dd
 from dd.data import load_card
 from dd.evaluation import origin
-from dd.files import dump_json, locked, read_foreign_json, write_text
+from dd.files import dump_json, read_foreign_json, write_text
+from dd.locks import locked
 from dd.methods.decoupled import STUDENT
 from dd.process import tune_process
 from dd.whiten import Normalise

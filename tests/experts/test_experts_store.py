@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import dd
-from dd import files
+from dd import files, locks
 from dd.errors import DamagedError, InputError, MissingError, WriteError
 from dd.experts import ExpertRecipe, ExpertStore, make_student
 from dd.experts import store as store_module
@@ -290,7 +290,7 @@ def test_what_another_process_works_on_comes_last_and_is_not_repeated(tmp_path: 
     whole.fill()
     store = Store(tmp_path / "store")
     other = contextlib.ExitStack()
-    other.enter_context(files.locked(store.folder / ".00000.lock"))
+    other.enter_context(locks.locked(store.folder / ".00000.lock"))
 
     def release(text: str) -> bool:
         if text.startswith("4/8 expert 1"):  # the last of expert 1
