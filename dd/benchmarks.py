@@ -21,7 +21,7 @@ from dd.data import Images
 from dd.data.kinds import is_graph_data
 from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, refuse
 from dd.evaluation import origin
-from dd.files import dump_json, read_json, sweep, write_json
+from dd.files import dump_json, read_foreign_json, read_json, sweep, write_json
 from dd.leaderboard import FORMAT, FORMATS, Benchmark
 from dd.locks import locked
 from dd.methods import Method
@@ -280,6 +280,15 @@ def _path(unit: Unit, model: str, out: Path) -> Path:
     return out / "cells" / (unit.name + (f"-{text}" if text else "") + ".json")
 
 
+def _looks_like_a_cell(path: Path) -> bool:
+    """Whether a damaged file may have been a cell: it is cut off, or has a cell's keys."""
+    try:
+        found = read_foreign_json(path)
+    except DamagedError:
+        return True
+    return isinstance(found, dict) and "request" in found
+
+
 def _kept(unit: Unit, model: str, request: Mapping[str, Any], settings: Settings) -> dict[str, Any] | None:
     """The cell in the folder, or refuse one that was measured otherwise, and a file that is none."""
     if settings.out is None:
@@ -290,10 +299,12 @@ def _kept(unit: Unit, model: str, request: Mapping[str, Any], settings: Settings
     except MissingError:
         return None
     except DamagedError:
+        if not _looks_like_a_cell(path):
+            raise _not_ours(settings.out, f"cells/{path.name} that is no cell") from None
         if settings.resume:
             raise
         return None
-    if not isinstance(cell, dict) or "request" not in cell:
+    if "request" not in cell:
         raise _not_ours(settings.out, f"cells/{path.name} that is no cell")
     if not settings.resume:
         return None

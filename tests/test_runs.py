@@ -245,7 +245,8 @@ def test_verify_compares_the_run_with_its_set(tmp_path: Path) -> None:
     write_json(tmp_path / "1" / "run.json", told)
     with pytest.raises(DamagedError, match=r"\(method.iterations: 5 there, 4 in the set\)\. Restore the one"):
         dd.verify(tmp_path / "1")
-    (tmp_path / "1" / "run.json").write_text("[]")
-    with pytest.raises(DamagedError, match=r"run.json is no run's"):
-        dd.verify(tmp_path / "1")
+    for text, message in (("[]", "was not written by this library"), ('{"sha256": "by hand"}', "run.json is no run's")):
+        (tmp_path / "1" / "run.json").write_text(text)
+        with pytest.raises(DamagedError, match=message):
+            dd.verify(tmp_path / "1")
     assert len(read_jsonl(tmp_path / "1" / "log.jsonl")) == 4

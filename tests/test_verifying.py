@@ -16,7 +16,7 @@ from scripts.campaigns import jobs
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store, a run, a benchmark with a run, and a set with a label store."""
     base = tmp_path_factory.mktemp("verify")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, jobs.still():
         patch.chdir(base)
         jobs.buffered()
         jobs.benchmarked()
