@@ -32,6 +32,7 @@ setup(
         "torch-geometric>=2.6",
         "tqdm>=4.66.1",
         "safetensors>=0.4.5",
+        "filelock>=3.24.3",  # earlier ones do not free the lock of a dead process
         "scikit-learn>=1.4",
         "tyro>=0.9.1",
         "matplotlib>=3.8",

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
@@ -21,7 +20,7 @@ import secrets
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as _pack
@@ -45,6 +44,13 @@ from dd.seals import file_digest as file_digest
 from dd.seals import json_text as json_text
 from dd.seals import packed_size as packed_size
 from dd.seals import shapes_of as shapes_of
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+FLOCK: Final = bool(fcntl)
+WINDOWS: Final = os.name == "nt"
 
 _MODES = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 _MODES |= {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
@@ -107,18 +113,29 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     target = target_of(path)
     with refused(path):
-        temporary, file = _begun(target)
-        try:
-            with file:
-                _keep_mode(file.fileno(), target)
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+        while not _replaced(target, data):
+            pass
+        _sync_folder(target.parent)
+
+
+def _replaced(target: Path, data: bytes) -> bool:
+    """Put a new file in the place of `target`; whether it was there to be put."""
+    temporary, file = _begun(target)
+    try:
+        with file:
+            _keep_mode(file.fileno(), target)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            if FLOCK:
                 os.replace(temporary, target)
-            _sync_folder(target.parent)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+        there = FLOCK or temporary.exists()
+        if there and not FLOCK:  # Windows renames no open file, and once it is closed another process may sweep it
+            os.replace(temporary, target)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    return there
 
 
 def _begun(target: Path) -> tuple[Path, BinaryIO]:
@@ -126,6 +143,8 @@ def _begun(target: Path) -> tuple[Path, BinaryIO]:
     while True:
         temporary = beside(target, f"{secrets.token_hex(4)}.part")
         file = temporary.open("xb")
+        if not FLOCK:
+            return temporary, file
         fcntl.flock(file, fcntl.LOCK_EX)
         if is_at(temporary, file.fileno()):  # or else it was swept between the two
             return temporary, file
@@ -173,17 +192,19 @@ def sweep(folder: Path, names: str) -> None:
     part = re.compile(rf"\.({names})\.[0-9a-f]{{8}}\.part")
     for path in folder.glob(".*.part"):
         with contextlib.suppress(OSError):  # gone, or held by its writer
-            if part.fullmatch(path.name):
+            if FLOCK and part.fullmatch(path.name):
                 with path.open("rb") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.unlink()
+            elif WINDOWS and part.fullmatch(path.name):  # which removes no open file
+                path.unlink()
 
 
 def _keep_mode(descriptor: int, target: Path) -> None:
     """Give a new file, made as the umask says, the permissions of the one that it replaces."""
     with contextlib.suppress(FileNotFoundError):
         mode = target.stat().st_mode & 0o777
-        if mode != stat.S_IMODE(os.fstat(descriptor).st_mode):
+        if hasattr(os, "fchmod") and mode != stat.S_IMODE(os.fstat(descriptor).st_mode):
             os.fchmod(descriptor, mode)
 
 
@@ -360,7 +381,8 @@ def load_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
     """
     with opened(path) as handle:  # once: another process may replace the file in between
         about = _told(path, handle)
-        tensors = {name: handle.get_tensor(name) for name in handle.keys()}
+        # Copies: what is mapped would change with the file, and Windows replaces no file that is mapped.
+        tensors = {name: handle.get_tensor(name).clone() for name in handle.keys()}
     if about["data"] != data_digest(tensors):
         raise DamagedError(
             f"the tensors of {path} do not match their checksum: the file was changed after it was written. {AGAIN}"
