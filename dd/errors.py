@@ -15,7 +15,7 @@ class InputError(DDError, ValueError):
 
 
 class MissingError(DDError, FileNotFoundError):
-    """A file, a folder, a snapshot or an optional package is not there."""
+    """A file, a folder, a snapshot, an optional package or another process of a torchrun is not there."""
 
 
 class DamagedError(DDError, OSError):

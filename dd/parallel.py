@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from dd.errors import refuse
+from dd.errors import MissingError, refuse
 
 T = TypeVar("T")
 
@@ -41,12 +41,89 @@ def is_main() -> bool:
     return world()[0] == 0
 
 
+def meet() -> None:
+    """Wait until every process of a torchrun is there, and form their group (gloo); nothing in a single process.
+
+    Call it before the work: who works on is waited for for long (`barrier`), who never came is not.
+
+    Raises:
+        MissingError: a process did not come within 5 minutes, or `DD_MEETING_SECONDS`.
+        InputError: that is no number, or the address to meet at is not set.
+    """
+    (rank, size), patience = world(), _meeting_time()
+    if size == 1:
+        return
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        return
+    try:
+        store = _store(rank, patience)
+        store.set(f"here {rank}", "")
+        absent = _absent(store, size, patience)
+        if not absent:
+            dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=patience)
+            return
+        told = f"rank {', '.join(map(str, absent))} of {size} did not come"
+    except RuntimeError as error:  # also torch's DistError
+        told = f"rank 0 of {size} did not come, or another one ended while they met ({str(error).splitlines()[0]})"
+    raise MissingError(
+        f"{told} within {patience.total_seconds():g} s. Start all processes again; what is stored stays, and a longer "
+        "wait is DD_MEETING_SECONDS."
+    )
+
+
 def barrier() -> None:
-    """Wait for the other processes of a torchrun (gloo); nothing in a single process."""
+    """Wait for the other processes of a torchrun to finish their work; nothing in a single process.
+
+    Raises:
+        MissingError: one of them has ended before, or did not meet.
+    """
     if world()[1] == 1:
         return
     import torch.distributed as dist
 
-    if not dist.is_initialized():
-        dist.init_process_group("gloo", timeout=_PATIENCE)
-    dist.barrier()
+    meet()
+    try:
+        if dist.get_backend() == "gloo":
+            dist.monitored_barrier(timeout=_PATIENCE)
+        else:  # a group that the caller formed
+            dist.barrier()
+    except RuntimeError as error:
+        raise MissingError(
+            "another process of this torchrun ended before its work was done "
+            f"({str(error).splitlines()[0]}). What it stored stays; run all of them again."
+        ) from error
+
+
+def _meeting_time() -> timedelta:
+    told = os.environ.get("DD_MEETING_SECONDS", "300")
+    if not (told.isdecimal() and 0 < int(told) <= _PATIENCE.total_seconds()):
+        raise refuse("DD_MEETING_SECONDS", f"seconds from 1 to {_PATIENCE.total_seconds():.0f}", repr(told))
+    return timedelta(seconds=int(told))
+
+
+def _store(rank: int, patience: timedelta) -> Any:
+    """Where processes leave word for each other: torchrun's own store, or rank 0's."""
+    import torch.distributed as dist
+
+    host, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
+    if not (host and port.isdecimal()):
+        raise refuse("MASTER_ADDR, MASTER_PORT", "a host and a port", (host, port), "Use torchrun, which sets them.")
+    theirs = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        host, int(port), is_master=rank == 0 and not theirs, timeout=patience, wait_for_workers=False, multi_tenant=True
+    )
+    return dist.PrefixStore(  # type: ignore[attr-defined]
+        f"dd {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store
+    )
+
+
+def _absent(store: Any, size: int, patience: timedelta) -> list[int]:
+    """Ranks that did not leave word in time."""
+    names = [f"here {rank}" for rank in range(size)]
+    try:
+        store.wait(names, patience)
+    except RuntimeError:
+        return [rank for rank, name in enumerate(names) if not store.check([name])]
+    return []

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 from dd.errors import InputError
-from dd.parallel import barrier, is_main, shard, world
+from dd.parallel import barrier, is_main, meet, shard, world
 
 
 def test_a_single_process_is_a_world_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,3 +45,99 @@ def test_a_broken_environment_is_refused(monkeypatch: pytest.MonkeyPatch, rank: 
     monkeypatch.setenv("WORLD_SIZE", size)
     with pytest.raises(InputError, match="`RANK, WORLD_SIZE` must be numbers with 0 ≤ rank < size"):
         world()
+
+
+CODE = """
+import sys, time
+from dd.errors import DDError
+from dd.parallel import barrier, meet
+
+try:
+    if "late" in sys.argv:
+        sys.stdin.readline()
+    meet()
+    print("met", flush=True)
+    sys.stdin.readline()
+    barrier()
+    print("done", flush=True)
+except DDError as error:
+    print(error, flush=True)
+"""
+
+
+def ranks(tmp_path: Path, late: int | None, seconds: int) -> list[subprocess.Popen[str]]:
+    """Two processes of one group; rank `late` waits for a line before it comes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    started = []
+    for rank in range(2):
+        environment = {**os.environ, **group, "RANK": str(rank), "DD_MEETING_SECONDS": str(seconds)}
+        words = [sys.executable, "-c", CODE, "late" if rank == late else "at once"]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        started.append(subprocess.Popen(words, env=environment, cwd=tmp_path, text=True, **pipes))
+    return started
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_process_that_was_killed_before_the_meeting_is_named(tmp_path: Path, late: int) -> None:
+    started = ranks(tmp_path, late, seconds=4)
+    try:
+        started[late].kill()
+        told, _ = started[1 - late].communicate(timeout=60)
+        assert told.startswith(f"rank {late} of 2 did not come")
+        assert "within 4 s. Start all processes again; what is stored stays, and a longer wait is DD_" in told
+        assert len(told.splitlines()) == 1
+        assert started[1 - late].returncode == 0
+    finally:
+        end(started)
+
+
+def test_a_process_that_ends_after_the_meeting_is_told(tmp_path: Path) -> None:
+    started = ranks(tmp_path, None, seconds=20)
+    try:
+        outs = [one.stdout for one in started if one.stdout]
+        assert [out.readline() for out in outs] == ["met\n"] * 2
+        started[1].kill()
+        say(started[0])
+        assert "another process of this torchrun ended before its work was done (" in outs[0].readline()
+    finally:
+        end(started)
+
+
+def test_all_that_meet_go_on(tmp_path: Path) -> None:
+    started = ranks(tmp_path, 1, seconds=60)
+    try:
+        for one in (started[1], *started):
+            say(one)
+        assert [one.communicate(timeout=60)[0] for one in started] == ["met\ndone\n"] * 2
+    finally:
+        end(started)
+
+
+def say(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def end(started: Sequence[subprocess.Popen[str]]) -> None:
+    for one in started:
+        one.kill()
+        one.communicate()
+
+
+@pytest.mark.parametrize("told", ["0", "-1", "soon", "1.5", "9" * 9])
+def test_a_wrong_meeting_time_is_refused(monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    monkeypatch.setenv("DD_MEETING_SECONDS", told)
+    with pytest.raises(InputError, match="`DD_MEETING_SECONDS` must be seconds from 1 to 2592000; got"):
+        meet()
+
+
+def test_an_address_to_meet_at_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(InputError, match=r"`MASTER_ADDR, MASTER_PORT` must be a host and a port; got .* Use torchrun"):
+        meet()

@@ -35,7 +35,7 @@ from dd.files import (
 )
 from dd.locks import locked
 from dd.models import as_spec
-from dd.parallel import barrier, shard
+from dd.parallel import barrier, meet, shard
 from dd.process import under_own_settings
 from dd.shapes import check, check_whole
 from dd.whiten import Transform
@@ -185,6 +185,7 @@ class ExpertStore:
         Raises:
             InputError: a network that cannot be a student, see `dd.experts.check_model`.
             DivergedError: an expert is not finite.
+            MissingError: under torchrun, a process that never came, or ended before the others.
         """
         experts = self.recipe.experts if experts is None else experts
         snapshots = self.recipe.snapshots if snapshots is None else snapshots
@@ -192,6 +193,7 @@ class ExpertStore:
         check_whole(snapshots, "snapshots")
         device = device or torch.device("cpu")
         check_model(self.recipe, self._real, device)
+        meet()
         absent = set(self.missing(experts, snapshots))
         mine = [seed for seed in shard(range(experts)) if seed in absent]
         if mine:

@@ -271,13 +271,14 @@ def test_experts_trained_elsewhere_are_kept_and_never_overwritten(tmp_path: Path
 
 def test_each_rank_makes_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[None] = []
+    monkeypatch.setattr(store_module, "meet", lambda: waits.append(None))
     monkeypatch.setattr(store_module, "barrier", lambda: waits.append(None))
     monkeypatch.setenv("WORLD_SIZE", "2")
     whole = Store(tmp_path / "whole")
     for rank in (1, 0):
         monkeypatch.setenv("RANK", str(rank))
         assert Store(tmp_path / "shared").fill(experts=3) == [[0, 2], [1]][rank]
-    assert len(waits) == 2
+    assert len(waits) == 4
     monkeypatch.delenv("WORLD_SIZE")
     monkeypatch.delenv("RANK")
     whole.fill(experts=3)
