@@ -50,11 +50,14 @@ class Panel:
         """Every member with its weight at temperature τ."""
         return self.votes(range(len(self.teachers)), tau)
 
-    def score(self, pixels: Tensor, tau: float) -> Tensor:
-        """Logits `[n, K]` of the whole committee for pixels in [0, 1], by running statistics."""
+    def score(self, pixels: Tensor, tau: float, size: tuple[int, int]) -> Tensor:
+        """Logits `[n, K]` of the whole committee for pixels in [0, 1], by running statistics.
+
+        Pictures smaller than `size` are padded to it with each teacher's own mean colour.
+        """
         device = next(self.teachers[0].module.parameters()).device
         votes = self.all_votes(tau)
-        return label([teacher.as_module() for teacher, _ in votes], [w for _, w in votes], pixels.to(device))
+        return label([teacher.as_module(size) for teacher, _ in votes], [w for _, w in votes], pixels.to(device))
 
 
 def check_members(committee: object) -> tuple[Member, ...]:

@@ -74,13 +74,15 @@ def cut_patches(
 ) -> Tensor:
     """`ipc` images of each class, made of ranked real patches, as pixels in [0, 1] `[K, ipc, C, H, W]`.
 
-    Of each candidate image `crops` square random resized crops are cut to patches of side S / factor, padded with
-    black to S × S for scoring only, and the one with the smallest cross-entropy at the true class stays. Then the rule
-    chooses ipc · factor² of a class, and each image is a grid of factor × factor of them.
+    Of each candidate image `crops` square random resized crops are cut to patches of side S / factor, and the one with
+    the smallest cross-entropy at the true class stays. Then the rule chooses ipc · factor² of a class in its order, and
+    each image is a grid of factor × factor of them: place p of the grid, row by row, of image i is number p · ipc + i,
+    so that every image has patches of every quality (the authors' order).
 
     Args:
         real: the data; its training images are cut.
-        score: pixels `[n, C, H, W]` → logits `[n, K]`.
+        score: patches `[n, C, h, w]` → logits `[n, K]`; for networks of whole pictures it pads them to S × S, the
+            authors by zeros after the normalisation: `Panel.score`.
         ipc: images a class.
         how: see `Patches`.
         seed: of candidates and crops.
@@ -102,8 +104,8 @@ def cut_patches(
         patches, losses = _best_crops(real.train.pixels(rows), k, score, side, how.crops, child(seed, "crops", k))
         order = losses.argsort(stable=True)
         places = torch.arange(wanted) if how.rule == "easy" else torch.tensor(middle_out(len(rows), wanted))
-        chosen = patches[order[places]].view(ipc, how.factor, how.factor, real.channels, *side)
-        made.append(chosen.permute(0, 3, 1, 4, 2, 5).reshape(ipc, real.channels, height, width))
+        chosen = patches[order[places]].view(how.factor, how.factor, ipc, real.channels, *side)
+        made.append(chosen.permute(2, 3, 0, 4, 1, 5).reshape(ipc, real.channels, height, width))
         progress(k + 1, real.num_classes, "patches")
     return torch.stack(made)
 
@@ -118,15 +120,12 @@ def _best_crops(
 ) -> tuple[Tensor, Tensor]:
     """(the best of `crops` patches of each image `[n, C, h, w]`, its loss `[n]`)."""
     height, width = pixels.shape[2:]
-    top, left = (height - side[0]) // 2, (width - side[1]) // 2
-    pad = (left, width - side[1] - left, top, height - side[0] - top)
     best = torch.full((len(pixels),), torch.inf)
     kept = torch.empty(len(pixels), pixels.shape[1], *side)
     for _ in range(crops):
         views = draw_views(len(pixels), (height, width), generator, ratio=(1.0, 1.0), flip=0.0)
         patches = views(pixels, side)
-        shown = F.pad(patches, pad)
-        scores = torch.cat([score(part).float().cpu() for part in shown.split(_BATCH)])
+        scores = torch.cat([score(part).float().cpu() for part in patches.split(_BATCH)])
         losses = F.cross_entropy(scores, torch.full((len(pixels),), k), reduction="none")
         better = losses < best
         best[better], kept[better] = losses[better], patches[better]

@@ -187,7 +187,7 @@ class Recover:
             chosen = real.train.pixels(pick_real(real, self.ipc, run.seed))
             pixels = chosen.view(real.num_classes, self.ipc, *shape[1:])
         else:
-            score = lambda x: panel.score(x, self.label_tau)  # noqa: E731
+            score = lambda x: panel.score(x, self.label_tau, real.size)  # noqa: E731
             pixels = cut_patches(real, score, self.ipc, self._patches(), run.seed, run.progress)
         return transform.forward(pixels.transpose(0, 1).flatten(0, 1)).view(self.ipc, *shape)
 

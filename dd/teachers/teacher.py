@@ -76,9 +76,14 @@ class Teacher:
             raise refuse("class_ids", f"below {scores.shape[1]}, the outputs of {self.name}", max(self.class_ids))
         return scores[:, list(self.class_ids)]
 
-    def as_module(self) -> nn.Module:
-        """Pixels in [0, 1] → logits, as one module in eval mode."""
-        return _OnPixels(self).eval()
+    def as_module(self, size: tuple[int, int] | None = None) -> nn.Module:
+        """Pixels in [0, 1] → logits, as one module in eval mode.
+
+        Args:
+            size: smaller pictures are shown to the network in the middle of one of this height and width, on the mean
+                colour, which its normalisation makes zero (RDED's padding).
+        """
+        return _OnPixels(self, size).eval()
 
     @under_own_settings
     def check(self, split: Split, classes: int, way_out: str = _GIVEN) -> float:
@@ -156,13 +161,24 @@ class Teacher:
 
 
 class _OnPixels(nn.Module):
-    def __init__(self, teacher: Teacher) -> None:
+    def __init__(self, teacher: Teacher, size: tuple[int, int] | None) -> None:
         super().__init__()
-        self.net, self._teacher = teacher.module, teacher  # its network is a part of this one
+        self.net, self._teacher, self._size = teacher.module, teacher, size  # its network is a part of this one
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits of pixels in [0, 1]."""
+        if self._size is not None and pixels.shape[2:] != self._size:
+            pixels = _in_the_middle(pixels, self._size, self._teacher.transform.mean)
         return self._teacher(pixels)
+
+
+def _in_the_middle(pixels: Tensor, size: tuple[int, int], colour: tuple[float, ...]) -> Tensor:
+    """Pictures `[n, C, H, W]` of `size` that hold the given smaller ones in the middle, on one colour."""
+    height, width = pixels.shape[2:]
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    shown = pixels.new_tensor(colour).view(1, -1, 1, 1).repeat(len(pixels), 1, *size)
+    shown[:, :, top : top + height, left : left + width] = pixels
+    return shown
 
 
 def _copied(module: nn.Module) -> nn.Module:

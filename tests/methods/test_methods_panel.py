@@ -52,7 +52,7 @@ class Own(nn.Module):
 
 def test_an_own_module_with_class_ids(tmp_path: Path) -> None:
     panel = seat([Own()], RECIPE, None, (5, 1, 3), REAL, Run(store=tmp_path))
-    scores = panel.score(REAL.train.pixels(torch.arange(30)), 10.0)
+    scores = panel.score(REAL.train.pixels(torch.arange(30)), 10.0, REAL.size)
     assert scores.shape == (30, 3)
     assert float((scores.argmax(1) == REAL.train.labels[:30]).double().mean()) == 1.0
     assert panel.priors == (0.0,)  # one member's prior is never read
