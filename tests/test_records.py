@@ -93,7 +93,7 @@ def test_a_refusal_is_a_record_and_a_row_of_na(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(run, "RUNS", tmp_path / "runs")
     run.do(job, tmp_path)
     (record,) = run.records()
-    assert record["refused"].startswith("`ipc` must be at least 2 for 3 compensators over 10 classes; got 1")
+    assert record["refused"].startswith("`ipc` must be at least 2 for 1 compensator over 10 classes; got 1")
     assert record["job"] == {"dataset": "digits", "method": "infer", "ipc": 1, "seed": 0}
     assert not (tmp_path / "runs" / job.name / "synthetic.safetensors").exists()
     made = (run.HERE / f"{job.name}.json").read_bytes()

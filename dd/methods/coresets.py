@@ -135,7 +135,7 @@ class Coreset:
 
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "teacher": self.teacher.to_json()}
 
 
 def Herding(**fields: Any) -> Coreset:

@@ -20,7 +20,7 @@ from dd.methods.relabel import make_labels
 from dd.methods.start import pick_real
 from dd.process import under_own_settings
 from dd.shapes import check_choices, check_types, check_whole
-from dd.synthetic import CompensatedImages, TrainRecipe, base_sets
+from dd.synthetic import CompensatedImages, TrainRecipe, base_sets, most_compensators
 from dd.teachers import TeacherRecipe, label
 from dd.teachers.statistics import StatisticsNorm
 from dd.views import MIX_KINDS, MixKind
@@ -30,17 +30,21 @@ from dd.whiten import Normalise
 @final
 @dataclass(frozen=True, kw_only=True)
 class Infer:
-    """k real images a class, and for each base set (one image of every class) and member m one compensator u.
+    """k real images a class, and M compensators u for each base set (one image of every class), one a member.
 
-    `u_jm = argmin_u 1/K Σ_c CE(f_m(A(x_jc + u)), c) + λ R(f_m, A(x_jc + u)_c)`; a network trains on the k (M + 1)
-    images a class x and clip(x + u_m). Stored are k K + k M ≤ ipc K images (`dd.synthetic.base_sets`).
+    `u_jm = argmin_u 1/K Σ_c CE(f_m(A(x_jc + u)), c) + λ R(f_m, A(x_jc + u)_c)` for the first M members; a network
+    trains on the k (M + 1) images a class x and clip(x + u_m). Stored are k K + k M ≤ ipc K images
+    (`dd.synthetic.base_sets`).
 
     Attributes:
         name: key of the recipe of fields.
         ipc: images per class that base images and compensators may take together.
-        committee: the M members: see `Recover`; each makes one compensator a base set, all make the labels.
+        committee: the members: see `Recover`; all make the labels, the first M of them a compensator a base set each.
         teacher, class_ids: as in `Recover`.
-        compensate: `False` leaves the compensators out: `ipc` real images a class under the same labels.
+        compensators: M; `auto` for as many of the members as leave at least 90 % of `ipc` as base images, and one at
+            least (`dd.synthetic.most_compensators`). In the paper all members make them (three or four), which of ten
+            classes displace three of ten real images, more than they are worth. 0 for `ipc` real images a class under
+            the same labels.
         iterations, lr: T ≥ 0 steps of Adam on u, and their step size.
         bn_weight, first_bn, bn_norm, crop, shared_crop, jitter: as in `Recover`; the paper crops at 224 px only.
         labels: `hard`; `static`: the mean of the teachers' logits on each composed image, not augmented, 2 K bytes an
@@ -60,7 +64,7 @@ class Infer:
     committee: tuple[Member, ...] = ("convnet(norm=batch)",)
     teacher: TeacherRecipe = field(default_factory=TeacherRecipe)
     class_ids: tuple[int, ...] | None = None
-    compensate: bool = True
+    compensators: int | Literal["auto"] = "auto"
     iterations: int = 1000
     lr: float = 0.25
     bn_weight: float = 1.0
@@ -82,6 +86,7 @@ class Infer:
         Recovery.of(self)
         check_types(self)
         check_choices(self, _CHOICES)
+        self._check_compensators()
         if (self.labels == "hard") != (self.train.loss == "ce"):
             got = f"{self.train.loss!r} with {self.labels!r}"
             raise refuse("train.loss", "`ce` with hard labels, and `kl` with others", got)
@@ -93,14 +98,27 @@ class Infer:
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        fields.update(teacher=dataclasses.asdict(self.teacher), train=self.train.to_json())
+        fields.update(teacher=self.teacher.to_json(), train=self.train.to_json())
         fields["committee"] = describe_members(self.committee)
         fields["class_ids"] = None if self.class_ids is None else list(self.class_ids)
         return {"class": "Infer", **fields}
 
     def of_random_images(self) -> Self:
         """The same teachers, labels and students on `ipc` random real images a class."""
-        return dataclasses.replace(self, compensate=False, name="random_labels")
+        return dataclasses.replace(self, compensators=0, name="random_labels")
+
+    def makers(self, classes: int) -> int:
+        """M: how many members make compensators for data of so many classes."""
+        if self.compensators == "auto":
+            return most_compensators(self.ipc, classes, len(self.committee))
+        return self.compensators
+
+    def _check_compensators(self) -> None:
+        count, given = len(self.committee), self.compensators
+        whole = isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= count
+        if given != "auto" and not whole:
+            expected = f"`auto`, or a whole number of at most {count}, the members of the committee"
+            raise refuse("compensators", expected, repr(given))
 
     @under_own_settings
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
@@ -111,11 +129,11 @@ class Infer:
                 know the data.
             DivergedError: a teacher or a compensator is not finite.
         """
-        members = len(self.committee) if self.compensate else 0
+        members = self.makers(real.num_classes)
         sets = base_sets(self.ipc, real.num_classes, members) if members else self.ipc
         check_ipc(real, sets)
+        transform = self.teacher.transform(real)
         panel = seat(self.committee, self.teacher, None, self.class_ids, real, run)
-        transform = Normalise(mean=tuple(real.mean), std=tuple(real.std))
         rows = pick_real(real, sets, run.seed).view(real.num_classes, sets).T
         base = (real.train.pixels(rows.flatten()) * 255).round().to(torch.uint8)
         base = base.view(sets, real.num_classes, *base.shape[1:])
@@ -126,7 +144,7 @@ class Infer:
             made = made.clone()
             start = transform.forward(base[j].float() / 255).to(run.device)
             for m in range(members):
-                made[j, m] = self._compensator(panel, start, transform, run, (j, m, sets))
+                made[j, m] = self._compensator(panel, start, transform, run, (j, m, sets, members))
             kept = {"iteration": torch.tensor(j + 1), "compensators": made}
             candidates: tuple[Candidate, ...] = ()
             if j + 1 == sets:
@@ -134,10 +152,9 @@ class Infer:
             yield Step(j + 1, sets, {"iteration": j + 1}, kept, candidates)
 
     def _compensator(
-        self, panel: Panel, start: Tensor, transform: Normalise, run: Run, place: tuple[int, int, int]
+        self, panel: Panel, start: Tensor, transform: Normalise, run: Run, place: tuple[int, int, int, int]
     ) -> Tensor:
-        j, m, sets = place
-        count = len(panel.teachers)
+        j, m, sets, count = place
 
         def tell(t: int, loss: float) -> None:
             done = (j * count + m) * self.iterations + t

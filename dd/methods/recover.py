@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, final
 
@@ -50,6 +50,8 @@ class Recover:
             The published priors are test accuracies of students, see `dd.teachers.PUBLISHED_PRIORS`.
         tau, voters, schedule: τ of the votes, how many members vote for an image, and which of them:
             `dd.teachers.voters`.
+        pairs: in place of `schedule`: which two members vote for image 0, 1, … of every class, by their places in
+            `committee` from 0; further images begin again. CV-DD's pairs of one image a class were picked by hand.
         iterations, lr: T ≥ 0 steps of Adam on the pixels, their step size α.
         bn_weight, first_bn, bn_norm: λ of R, and its options: `dd.teachers.StatisticsMatch`.
         crop, shared_crop, jitter: A: whether there are random resized crops and flips; one for the whole batch, as
@@ -83,6 +85,7 @@ class Recover:
     tau: float = RECOVER_TAU
     voters: int = 2
     schedule: Schedule = "auto"
+    pairs: tuple[tuple[int, int], ...] | None = None
     iterations: int = 1000
     lr: float = 0.25
     bn_weight: float = 0.01
@@ -119,16 +122,19 @@ class Recover:
         check_choices(self, _CHOICES)
         self._patches()
         check_priors(self.priors, self.committee)
+        if self.pairs is not None:
+            object.__setattr__(self, "pairs", check_pairs(self))
         check_label_recipe(self.labels, self.train)
         check_label_bytes(self.label_bytes, self.labels)
 
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        fields.update(teacher=dataclasses.asdict(self.teacher), train=self.train.to_json())
+        fields.update(teacher=self.teacher.to_json(), train=self.train.to_json())
         fields["committee"] = describe_members(self.committee)
         for name in ("priors", "class_ids", "scale"):
             fields[name] = None if fields[name] is None else list(fields[name])
+        fields["pairs"] = None if self.pairs is None else [list(pair) for pair in self.pairs]
         return {"class": "Recover", **fields}
 
     def of_random_images(self) -> Self:
@@ -145,11 +151,9 @@ class Recover:
         """
         check_ipc(real, self.ipc)
         self._check_micro_batch(real.num_classes)
+        transform = self.teacher.transform(real)
         panel = seat(self.committee, self.teacher, self.priors, self.class_ids, real, run)
-        count = len(panel.teachers)
-        drawn: dict[str, Any] = {"count": self.voters, "schedule": self.schedule, "priors": panel.priors}
-        parts = voters(count, self.ipc, **drawn, seed=run.seed)
-        transform = Normalise(mean=tuple(real.mean), std=tuple(real.std))
+        parts = self._parts(panel, run)
         done = min(int(state["iteration"]), self.ipc - 1) if state else 0  # the last step makes the set
         pixels = state["pixels"] if state else torch.zeros(self.ipc, real.num_classes, real.channels, *real.size)
         first = self._first(panel, real, transform, run)
@@ -165,6 +169,13 @@ class Recover:
             members = "+".join(teacher.name for teacher, _ in chosen)
             so_far = pixels[: i + 1].transpose(0, 1)
             yield Step(i + 1, self.ipc, {"iteration": i + 1, "members": members}, kept, candidates, so_far)
+
+    def _parts(self, panel: Panel, run: Run) -> Sequence[tuple[int, ...]]:
+        """Which members vote for image 0…ipc−1 of every class."""
+        if self.pairs is not None:
+            return [self.pairs[i % len(self.pairs)] for i in range(self.ipc)]
+        drawn: dict[str, Any] = {"count": self.voters, "schedule": self.schedule, "priors": panel.priors}
+        return voters(len(panel.teachers), self.ipc, **drawn, seed=run.seed)
 
     def _check_micro_batch(self, classes: int) -> None:
         """Refuse micro-batches of one picture, whose statistics would be its own, before a teacher is trained."""
@@ -250,6 +261,23 @@ def check_priors(priors: tuple[float, ...] | None, committee: tuple[Member, ...]
     """Refuse another number of priors than of members."""
     if priors is not None and len(priors) != len(committee):
         raise refuse("priors", f"{len(committee)} numbers, one a member", len(priors))
+
+
+def check_pairs(method: Recover) -> tuple[tuple[int, int], ...]:
+    """The pairs of a method as tuples, or refuse what is none."""
+    given: Any = method.pairs
+    count, found = len(method.committee), []
+    expected = f"pairs of two different places in the committee, 0 to {count - 1}"
+    for pair in given if isinstance(given, list | tuple) and given else [given]:
+        places = pair if isinstance(pair, list | tuple) and len(pair) == 2 else ()
+        whole = all(isinstance(m, int) and not isinstance(m, bool) and 0 <= m < count for m in places)
+        if not places or not whole or places[0] == places[1]:
+            raise refuse("pairs", expected, repr(pair), "Name a larger `committee`, or leave `pairs` out.")
+        found.append((places[0], places[1]))
+    if (method.voters, method.schedule) != (2, "auto"):
+        got = f"voters={method.voters}, schedule={method.schedule!r}"
+        raise refuse("pairs", "given without `voters` and `schedule`", got, "Leave one of them out.")
+    return tuple(found)
 
 
 def check_label_recipe(labels: str, train: TrainRecipe) -> None:

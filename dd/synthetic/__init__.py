@@ -2,7 +2,7 @@
 
 from dd.synthetic.base import NBytes, SyntheticSet, TreeBytes
 from dd.synthetic.canvas import Crops, draw_crops, tile
-from dd.synthetic.compensated import CompensatedImages, base_sets, compose
+from dd.synthetic.compensated import CompensatedImages, base_sets, compose, most_compensators
 from dd.synthetic.images import SyntheticImages
 from dd.synthetic.labels import LabelRecord, LabelStore, batch_ids
 from dd.synthetic.recipe import TrainRecipe
@@ -21,6 +21,7 @@ __all__ = [
     "base_sets",
     "batch_ids",
     "compose",
+    "most_compensators",
     "LabelRecord",
     "LabelStore",
     "NBytes",

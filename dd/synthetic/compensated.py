@@ -40,8 +40,20 @@ def base_sets(ipc: int, classes: int, members: int) -> int:
     k = ipc * classes // (classes + members)
     if k < 1:
         least = -(-(classes + members) // classes)
-        raise refuse("ipc", f"at least {least} for {members} compensators over {classes} classes", ipc)
+        many = "1 compensator" if members == 1 else f"{members} compensators"
+        way_out = "Or give fewer `compensators`: 0 for real images alone."
+        raise refuse("ipc", f"at least {least} for {many} over {classes} classes", ipc, way_out)
     return k
+
+
+def most_compensators(ipc: int, classes: int, members: int) -> int:
+    """M: the most compensators a base set, up to `members`, that leave at least 90 % of `ipc` as base images.
+
+    A compensator costs 1 / K of a base image of every class, and real images are worth more than it: of ten classes
+    three compensators take three of ten. 1 where not even one leaves so many.
+    """
+    fits = [m for m in range(1, members + 1) if 10 * (ipc * classes // (classes + m)) >= 9 * ipc]
+    return max(fits, default=1)
 
 
 def compose(base: Tensor, compensators: Tensor, transform: Normalise) -> Tensor:

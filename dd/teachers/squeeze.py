@@ -49,6 +49,8 @@ class TeacherRecipe:
         optimizer, lr, momentum, weight_decay: `sgd` (with Nesterov's off) or `adam`; lr falls by a cosine to 0, a step
             at a time.
         augment, augment_mode: DSA strategy.
+        mean, std: constants of the normalisation, one a channel, for pixels in [0, 1]; `None` for the data's. They stay
+            with the teacher, and are the model space of the sets that it makes: published teachers differ in them.
 
     Raises:
         InputError: a field out of range, an unknown model or augmentation.
@@ -64,6 +66,8 @@ class TeacherRecipe:
     weight_decay: float = 5e-4
     augment: str = "crop_flip"
     augment_mode: Literal["single", "all"] = "all"
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "min_steps", "batch_size"):
@@ -81,6 +85,29 @@ class TeacherRecipe:
             raise refuse("optimizer", "`sgd` or `adam`", repr(self.optimizer))
         as_spec(self.model)
         self.dsa()
+        if (self.mean is None) != (self.std is None):
+            raise refuse("mean, std", "both or neither", "one of them")
+        if self.mean is not None and self.std is not None:
+            own = Normalise(_constants(self.mean, "mean"), _constants(self.std, "std"))
+            object.__setattr__(self, "mean", own.mean)
+            object.__setattr__(self, "std", own.std)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON-able values."""
+        fields = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+    def transform(self, real: Images) -> Normalise:
+        """The normalisation of its teachers: its own constants, or the data's.
+
+        Raises:
+            InputError: constants of another number of channels.
+        """
+        if self.mean is None or self.std is None:
+            return Normalise(mean=tuple(real.mean), std=tuple(real.std))
+        if len(self.mean) != real.channels:
+            raise refuse("teacher.mean", f"{real.channels} numbers, one a channel", len(self.mean))
+        return Normalise(mean=self.mean, std=self.std)
 
     def per_epoch(self, images: int) -> int:
         """Optimiser steps an epoch of so many images."""
@@ -97,9 +124,16 @@ class TeacherRecipe:
 
     def key(self, data: str, seed: int = 0) -> str:
         """16 hex digits over every field, the data's hash, the seed and the format version."""
-        fields = {**dataclasses.asdict(self), "model": as_spec(self.model).key}
+        fields = {**self.to_json(), "model": as_spec(self.model).key}
         text = dump_json({"recipe": fields, "data": data, "seed": seed, "format": FORMAT})
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _constants(given: object, argument: str) -> tuple[float, ...]:
+    """Numbers as a tuple, or refuse what is none."""
+    if not isinstance(given, list | tuple) or not given:
+        raise refuse(argument, "numbers, one a channel", repr(given))
+    return tuple(check_number(value, argument) for value in given)
 
 
 def _network(recipe: TeacherRecipe, real: Images, seed: int) -> nn.Module:
@@ -219,7 +253,7 @@ class TeacherStore:
         device: torch.device | None,
         progress: Progress,
     ) -> None:
-        transform = Normalise(mean=tuple(self.real.mean), std=tuple(self.real.std))
+        transform = recipe.transform(self.real)
         net = train_teacher(recipe, self.real, transform, seed=seed, device=device, progress=progress).cpu()
         held_out = self.real.val if self.real.val is not None and len(self.real.val) else None
         teacher = Teacher(str(as_spec(recipe.model)), net, transform)
@@ -231,7 +265,7 @@ class TeacherStore:
             "kind": "teacher",
             "format": FORMAT,
             "key": key,
-            "recipe": {**dataclasses.asdict(recipe), "model": str(as_spec(recipe.model))},
+            "recipe": {**recipe.to_json(), "model": str(as_spec(recipe.model))},
             "seed": seed,
             "mean": list(transform.mean),
             "std": list(transform.std),

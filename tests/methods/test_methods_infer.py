@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,11 +15,11 @@ from torch import Tensor, nn
 
 import dd
 from dd.errors import DamagedError, InputError
-from dd.methods import Run
+from dd.methods import Run, rebuild
 from dd.methods.infer import Infer
 from dd.methods.recovery import Recovery, compensator
 from dd.models import build
-from dd.synthetic import CompensatedImages, TrainRecipe, base_sets
+from dd.synthetic import CompensatedImages, TrainRecipe, base_sets, most_compensators
 from dd.teachers import Teacher, TeacherRecipe, TeacherStore, label
 from dd.whiten import Normalise
 
@@ -34,6 +36,7 @@ TRAIN = TrainRecipe(
 METHOD = Infer(
     ipc=4,
     committee=(NET, OTHER),
+    compensators=2,
     teacher=TeacherRecipe(epochs=4, batch_size=16, augment=""),
     iterations=4,
     lr=0.05,
@@ -113,6 +116,45 @@ def test_the_set_has_its_budget_and_static_labels(tmp_path: Path) -> None:
     assert torch.allclose(small.labels, wanted, atol=5e-3)
 
 
+def test_one_member_makes_compensators_and_all_of_them_label(tmp_path: Path) -> None:
+    both, small = made(METHOD, tmp_path), made(dataclasses.replace(METHOD, compensators=1), tmp_path)
+    k = base_sets(4, 3, 1)
+    assert (k, small.members, len(small)) == (3, 1, k * 2 * 3)
+    assert k * 3 + k * 1 <= 4 * 3 < (k + 1) * 4  # images stored, in whole ones
+    assert small.nbytes.images == k * 3 * 192 + k * 2 * 192  # uint8, and float16 for the compensator
+    wanted = made(dataclasses.replace(METHOD, compensators=1, committee=(NET,)), tmp_path)
+    assert torch.equal(small.compensators, wanted.compensators)  # the first member's, and no other's
+    teachers = TeacherStore(tmp_path / "teachers", REAL)
+    nets = [teachers.get(dataclasses.replace(METHOD.teacher, model=name)).as_module() for name in (NET, OTHER)]
+    with torch.no_grad():
+        mean = torch.stack([net(small.pixels()) for net in nets]).mean(0)
+    assert torch.allclose(small.labels, mean, atol=5e-3)
+    assert not torch.allclose(small.labels, wanted.labels, atol=0.1)
+    assert both.members == 2
+    whole = list(dataclasses.replace(METHOD, compensators=1).distill(REAL, Run(store=tmp_path)))
+    rest = list(dataclasses.replace(METHOD, compensators=1).distill(REAL, Run(store=tmp_path), whole[0].state))
+    assert torch.equal(rest[-1].candidates[0].set.compensators, small.compensators)  # type: ignore[attr-defined]
+
+
+def test_auto_leaves_nine_tenths_of_the_budget_to_real_images(tmp_path: Path) -> None:
+    for classes in (2, 3, 10, 100, 1000):
+        for ipc in (*range(2, 60), 100, 200):
+            for count in (1, 3, 5):
+                chosen = most_compensators(ipc, classes, count)
+                fits = [m for m in range(1, count + 1) if ipc * classes // (classes + m) >= 0.9 * ipc - 1e-9]
+                assert chosen == (fits[-1] if fits else 1)
+    assert (most_compensators(10, 10, 3), most_compensators(50, 10, 3)) == (1, 1)
+    assert (most_compensators(10, 100, 4), most_compensators(10, 1000, 3)) == (4, 3)
+    auto = dataclasses.replace(METHOD, compensators="auto")
+    assert (Infer().compensators, auto.makers(3), dataclasses.replace(auto, ipc=10).makers(100)) == ("auto", 1, 2)
+    assert made(auto, tmp_path).members == 1
+    told = auto.describe()
+    again = rebuild(told)
+    assert again is not None
+    assert again.describe() == told
+    assert told["compensators"] == "auto"
+
+
 def test_without_iterations_all_copies_are_the_base_set(tmp_path: Path) -> None:
     small = made(dataclasses.replace(METHOD, iterations=0), tmp_path)  # invariant 30
     images = small.images.view(2, 3, 3, 3, 8, 8)
@@ -189,8 +231,15 @@ def test_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="`ipc` must be at least 2 for 2 compensators over 3 classes; got 1"):
-        list(dataclasses.replace(METHOD, ipc=1).distill(REAL, Run(store=tmp_path)))
+    told = "`ipc` must be at least 2 for {} over 3 classes; got 1. Or give fewer `compensators`: 0 for real images"
+    for compensators, many in ((2, "2 compensators"), ("auto", "1 compensator")):
+        value: Any = dataclasses.replace(METHOD, ipc=1, compensators=compensators)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=re.escape(told.format(many))):
+            list(value.distill(REAL, Run(store=tmp_path)))
+    assert len(made(dataclasses.replace(METHOD, ipc=1, compensators=0), tmp_path)) == 3  # the way out
+    for wrong in (3, -1, True, 1.0, "all", None):
+        with pytest.raises(InputError, match="`compensators` must be `auto`, or a whole number of at most 2"):
+            dataclasses.replace(METHOD, compensators=wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"`train.loss` must be `ce` with hard labels"):
         Infer(labels="hard")
     with pytest.raises(InputError, match="without `augment` and `mix` with dynamic labels"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 import dd
 from dd.errors import DamagedError, DivergedError, InputError, MissingError
-from dd.methods import METHODS, Run
+from dd.methods import METHODS, Run, rebuild
 from dd.methods.recover import Recover
 from dd.methods.recovery import Recovery, recover_block, step_size
 from dd.models import build
@@ -255,6 +256,41 @@ def test_labels_of_other_images_are_refused(tmp_path: Path) -> None:
     hard = small.hard()  # type: ignore[attr-defined]
     assert hard.store is None
     assert hard.labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_given_pairs_vote_in_turn_whatever_the_priors(tmp_path: Path) -> None:
+    names = tuple(f"convnet(depth=1, norm=batch, width={width})" for width in (4, 5, 6))
+    fields = {"ipc": 3, "committee": names, "priors": (50.0, 60.0, 90.0), "labels": "hard", "iterations": 1}
+    method = dataclasses.replace(METHOD, **fields, pairs=((2, 0), (0, 1)))
+    steps = list(method.distill(REAL, Run(store=tmp_path)))
+    told = [str(step.metrics["members"]).split("+") for step in steps]
+    assert told == [[names[2], names[0]], [names[0], names[1]], [names[2], names[0]]]
+    best = list(dataclasses.replace(method, pairs=None, ipc=1).distill(REAL, Run(store=tmp_path)))
+    same = list(dataclasses.replace(method, pairs=((1, 2),), ipc=1).distill(REAL, Run(store=tmp_path)))
+    other = list(dataclasses.replace(method, pairs=((0, 1),), ipc=1).distill(REAL, Run(store=tmp_path)))
+    images = [made[-1].candidates[0].set.images for made in (best, same, other)]  # type: ignore[attr-defined]
+    assert torch.equal(images[0], images[1])
+    assert not torch.equal(images[0], images[2])
+    assert rebuild(json.loads(json.dumps(method.describe()))) == method
+    for wrong in ((), ((0,),), ((0, 3),), ((1, 1),), ((0, -1),), ((True, 0),), (0, 1), "ab", ((0.0, 1),)):
+        with pytest.raises(InputError, match="`pairs` must be pairs of two different places in the committee, 0 to 2"):
+            dataclasses.replace(method, pairs=wrong)
+    for also in ({"schedule": "top"}, {"voters": 3}):
+        with pytest.raises(InputError, match="`pairs` must be given without `voters` and `schedule`"):
+            dataclasses.replace(method, **also)
+
+
+def test_the_teachers_constants_are_the_space_of_the_set(tmp_path: Path) -> None:
+    own = dataclasses.replace(METHOD.teacher, mean=(0.2, 0.3, 0.4), std=(0.5, 0.6, 0.7))
+    small = list(dataclasses.replace(METHOD, teacher=own).distill(REAL, Run(store=tmp_path)))[-1].candidates[0].set
+    assert isinstance(small, SyntheticImages)
+    assert small.transform == Normalise(mean=(0.2, 0.3, 0.4), std=(0.5, 0.6, 0.7))
+    assert 0 <= float(small.pixels().min()) <= float(small.pixels().max()) <= 1
+    plain = list(METHOD.distill(REAL, Run(store=tmp_path)))[-1].candidates[0].set
+    assert plain.transform == Normalise(mean=tuple(REAL.mean), std=tuple(REAL.std))
+    wrong = dataclasses.replace(own, mean=(0.5,), std=(0.5,))
+    with pytest.raises(InputError, match=r"`teacher\.mean` must be 3 numbers, one a channel; got 1"):
+        list(dataclasses.replace(METHOD, teacher=wrong).distill(REAL, Run(store=tmp_path)))
 
 
 def test_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:

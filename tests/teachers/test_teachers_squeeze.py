@@ -61,6 +61,24 @@ def test_a_teacher_is_frozen_and_brings_its_own_normalisation(tmp_path: Path) ->
     assert torch.allclose(teacher(x), teacher.module((x - mean) / std), atol=1e-6)
 
 
+def test_a_recipe_with_constants_of_its_own(tmp_path: Path) -> None:
+    store, own = TeacherStore(tmp_path, REAL), dataclasses.replace(RECIPE, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    teacher = store.get(own)
+    assert store.path(own) != store.path(RECIPE)
+    assert teacher.transform == store.get(own).transform == Normalise(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    wanted = train_teacher(RECIPE, REAL, teacher.transform)
+    for one, other in zip(teacher.module.parameters(), wanted.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert TeacherRecipe(**own.to_json()) == own
+    with pytest.raises(InputError, match="`mean, std` must be both or neither"):
+        TeacherRecipe(mean=(0.5,))
+    with pytest.raises(InputError, match="`std` must be above 0"):
+        TeacherRecipe(mean=(0.5,), std=(0.0,))
+    for wrong in (0.5, (), ("a",), "ab"):
+        with pytest.raises(InputError, match=r"`mean` must be (numbers|a finite number)"):
+            TeacherRecipe(mean=wrong, std=(1.0,))  # type: ignore[arg-type]
+
+
 def test_damage_is_named(tmp_path: Path) -> None:
     store = TeacherStore(tmp_path, REAL)
     store.get(RECIPE)
