@@ -16,6 +16,7 @@ import tyro
 
 from dd._options import Common, Data
 from dd.benchmarks import benchmark
+from dd.data.workers import usable_cpus
 from dd.errors import refuse
 from dd.process import tune_process
 from dd.resolve import resolve_device
@@ -116,7 +117,7 @@ def _workers(options: BenchmarkOptions) -> int:
             raise refuse("workers", "1 with `restart`, which replaces what others have measured", options.workers)
         return options.workers
     alone = options.restart or options.threads is not None or resolve_device(options.device).type != "cpu"
-    return 1 if alone else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if alone else usable_cpus()
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from dd.data.images import Images, class_names, hold_out
 from dd.data.items import warn_twins
 from dd.data.resize import check_aspect, parse_size
 from dd.data.sources import load_splits
-from dd.data.splits import TensorSplit, usable_cpus
+from dd.data.splits import TensorSplit
+from dd.data.workers import usable_cpus
 from dd.errors import find_name, refuse
 from dd.process import under_own_settings
 
@@ -53,7 +54,7 @@ def load_images(
         aspect: `"crop"` keeps proportions, `"squash"` is the published resize of the ImageNet subsets.
         limit: bytes of pixels up to which a set is held in memory; above, it is read when asked for.
         workers: processes that read files; by default one a CPU, at most four, for files, and none for a
-            Dataset.
+            Dataset. Where the system does not fork them, there are none outside `if __name__ == "__main__":`.
         layout: `"NCHW"` or `"NHWC"`: where the numpy arrays of a Dataset or a pair have their channels. `None`: on the
             axis, first or last, that has 1, 3 or 4 entries. Tensors are `[N, C, H, W]` always.
 

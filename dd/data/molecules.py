@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from dd.data.graph_splits import Rows
-from dd.data.splits import usable_cpus
+from dd.data.workers import reading_processes, usable_cpus
 from dd.errors import MissingError, refuse
 
 Ints = NDArray[np.int64]
@@ -87,7 +87,7 @@ def read_molecules(
     loader: DataLoader[Any] = DataLoader(
         chunks,  # type: ignore[arg-type]
         batch_size=None,
-        num_workers=count if len(smiles) > FEW else 0,
+        num_workers=reading_processes(count, len(smiles), FEW),
         collate_fn=_as_is,
         generator=torch.Generator(),  # without one a DataLoader draws from the global stream
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Protocol, TypeAlias, final
 
@@ -16,6 +15,7 @@ from dd import seeding
 from dd.data.checks import range_hint
 from dd.data.items import image_items
 from dd.data.resize import as_float
+from dd.data.workers import reading_processes
 from dd.errors import DDError, refuse
 from dd.process import under_own_settings
 from dd.shapes import check, check_finite, plain
@@ -164,7 +164,8 @@ class LazySplit:
         shape: (C, H, W) of every image.
         keys: a hash of each image, or of its file, for the fingerprint.
         rule: how items become pixels, for the fingerprint.
-        workers: processes that read; 0 reads in this one. The order of rows does not depend on it.
+        workers: processes that read; 0 reads in this one, as is done where none can be started (`can_start`). The order
+            of rows does not depend on it.
         items: a 64-bit hash of the content of each image, int64 `[N]`, where somebody has read it.
     """
 
@@ -302,7 +303,7 @@ def read_rows(dataset: Any, rows: Tensor, shape: tuple[int, int, int], workers: 
         dataset,
         batch_size=64,
         sampler=rows.tolist(),
-        num_workers=min(workers, usable_cpus()) if len(rows) > FEW else 0,
+        num_workers=reading_processes(workers, len(rows), FEW),
         collate_fn=_stack_or_complain,
         generator=torch.Generator(),
     )
@@ -315,11 +316,6 @@ def read_rows(dataset: Any, rows: Tensor, shape: tuple[int, int, int], workers: 
         out[start : start + len(batch)] = batch
         start += len(batch)
     return out
-
-
-def usable_cpus() -> int:
-    """CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def chunks(n: int, rows: int = 1024) -> Iterator[slice]:
