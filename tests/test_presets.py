@@ -89,7 +89,7 @@ def check_shared(made: TrajectoryMatching, cell: tuple[str, int]) -> None:
         5000,
         100,
         "sgd",
-        "log",
+        "positive",
     )
     assert (made.momentum, made.momentum_img, made.momentum_lr, made.init) == (0.0, 0.5, 0.5, "real")
     expert = made.expert
@@ -190,11 +190,11 @@ def test_every_image_card_has_a_row_for_two_cores(method: str, ipc: int) -> None
         assert (found.dataset, found.tier, found.published) == (name, "cpu", None)
         made = METHODS[method](**found.fields)
         assert isinstance(made, TrajectoryMatching)
-        assert (made.ipc, made.pixel_optimizer, made.lr_mode) == (ipc, "adam", "log")
+        assert (made.ipc, made.pixel_optimizer, made.lr_mode) == (ipc, "adam", "positive")
         assert made.expert.step == ("gsam" if method in ("ftd", "datm") else "sgd")
         # A row's steps × images bound what an iteration costs, whatever the ipc.
         assert made.student_steps * (made.batch_syn or CLASSES.get(name, 10)) <= 1500
-        # Over 1/lr_lr·β₀² = 50 iterations a unit gradient moves log β by one.
+        # Over β₀²/lr_lr = 50 iterations a gradient of 1/β₀ moves β by β₀.
         assert made.lr_lr / made.lr_init**2 == pytest.approx(0.02)
 
 

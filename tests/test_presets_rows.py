@@ -66,7 +66,7 @@ def published(method: str, cell: tuple[str, int]) -> tuple[Preset, TrajectoryMat
 
 def check_shared(made: TrajectoryMatching, cell: tuple[str, int], batch: int = 256) -> None:
     """What the published rows have in common: outer optimisers, and evaluation over 1,001 epochs."""
-    assert (made.pixel_optimizer, made.lr_mode, made.momentum_img, made.momentum_lr) == ("sgd", "log", 0.5, 0.5)
+    assert (made.pixel_optimizer, made.lr_mode, made.momentum_img, made.momentum_lr) == ("sgd", "positive", 0.5, 0.5)
     train, batches = made.train, math.ceil(CLASSES[cell[0]] * cell[1] / batch)
     assert (train.batch_size, train.momentum, train.weight_decay, train.drop_factor) == (batch, 0.9, 5e-4, 0.1)
     assert train.steps == 1001 * batches
@@ -167,11 +167,11 @@ def test_rows_for_two_cores_mirror_those_of_mtt(method: str, ipc: int) -> None:
             assert getattr(made, field) == getattr(plain, field)
         assert (made.pixel_optimizer, made.lr_mode, made.lr_img, made.train) == (
             "adam",
-            "log",
+            "positive",
             plain.lr_img,
             plain.train,
         )
-        # lr / (1 − μ) is the length of a heavy-ball step, and lr_lr / β₀² the step of log β.
+        # lr / (1 − μ) is the length of a heavy-ball step, and lr_lr / β₀² that of β in units of β₀.
         assert made.lr_init / (1 - made.momentum) == pytest.approx(plain.lr_init)
         assert made.lr_lr / made.lr_init**2 == pytest.approx(plain.lr_lr / plain.lr_init**2)
 

@@ -47,8 +47,8 @@ class Problem:
         momentum: μ in [0, 1).
         gradient: `exact`, or `detached`: every g_i is taken at a constant θ_i, so that Hessian terms are dropped;
             what TESLA computes (its released code takes half of it for the images).
-        truncate: K, the last steps whose graph counts; θ_{N−K} and the velocity are constants there, and matching
-            points up to step N − K count in L only. `None` or K ≥ N is all of them.
+        truncate: K, the last steps whose graph counts: g_i of the earlier ones are constants, as AST's code has it, so
+            that they have no part in the gradients of x and y, but β still multiplies them. `None` or K ≥ N is all.
         labels_constant: soft labels that get no gradient.
     """
 
@@ -92,7 +92,7 @@ class Problem:
 
     @property
     def first(self) -> int:
-        """The first step that has a gradient: 0, or N − K of `truncate`."""
+        """The first step whose g_i is differentiated: 0, or N − K of `truncate`."""
         return 0 if self.truncate is None else max(0, len(self.steps) - self.truncate)
 
     def scale(self, target: Target) -> Tensor:

@@ -5,7 +5,8 @@
         s = ⟨ρ, g_i⟩
         dβ −= s;   dx[B_i], dy[B_i] −= β ∂s/∂x, β ∂s/∂y;   λ ← λ − β ∂s/∂θ_i
 
-With `truncate=K` the way back stops after K steps.
+With `truncate=K` the way back ends after K steps. The g_i, and so the velocities, of the steps before are constants:
+λ does not change between their matching points, and `dβ −= ⟨λ, Σ v_i⟩` over the steps from one to the next.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def sweep(p: Problem, passes: Passes, reuse: int) -> Matching:
     rho = torch.zeros_like(p.theta)
     dy = torch.zeros_like(p.labels) if p.wants_labels else None
     sums = Sums(torch.zeros_like(p.theta), torch.zeros_like(p.images), torch.zeros_like(lr), dy)
-    before = _there(p, passes, path, count - reuse)
+    before, moved = _there(p, passes, path, count - reuse)
     loss = torch.zeros_like(lr)
     for i in reversed(range(count)):
         for target in p.targets:
@@ -59,6 +60,8 @@ def sweep(p: Problem, passes: Passes, reuse: int) -> Matching:
                 apart, scale = path[i + 1] - target.theta, p.scale(target)
                 loss += scale * apart.square().sum()
                 sums.lam.add_(2 * scale * apart)
+        if i + 1 in moved:
+            sums.lr.sub_(torch.dot(sums.lam, moved[i + 1]))
         if i >= p.first:
             rho.mul_(p.momentum).add_(sums.lam)
             passes.second(i, path[i], rho, sums)
@@ -67,15 +70,25 @@ def sweep(p: Problem, passes: Passes, reuse: int) -> Matching:
     return Matching(loss=loss, images=sums.images, lr=sums.lr, labels=dy, theta=path[-1])
 
 
-def _there(p: Problem, passes: Passes, path: list[Tensor], keep_from: int) -> Tensor | None:
-    """Fill `path` with θ_0…θ_N; the velocity that a truncation starts from, if there is one."""
+def _there(p: Problem, passes: Passes, path: list[Tensor], keep_from: int) -> tuple[Tensor | None, dict[int, Tensor]]:
+    """Fill `path` with θ_0…θ_N.
+
+    Returns:
+        Of a truncation, if there is one: the velocity that it starts from; and Σ v_i of the steps before it, up to
+        each of their matching points and to its start, from the last such place.
+    """
     path[0].copy_(p.theta.detach())
     total, velocity = torch.zeros_like(p.theta), torch.zeros_like(p.theta)
-    before = None
+    before, stops = None, {p.first, *(t.step for t in p.targets if t.step < p.first)} - {0}
+    moved, way = {}, torch.zeros_like(p.theta) if stops else None
     for i in range(len(p.steps)):
         if i == p.first > 0:
             before = velocity.clone()
         passes.first(i, path[i], total.zero_(), i >= keep_from)
         velocity.mul_(p.momentum).add_(total)
         path[i + 1].copy_(path[i] - p.lr.detach() * velocity)
-    return before
+        if way is not None and i < p.first:
+            way += velocity
+            if i + 1 in stops:
+                moved[i + 1], way = way, torch.zeros_like(way)
+    return before, moved

@@ -20,13 +20,9 @@ def unroll(problem: Problem) -> Matching:
     velocity: torch.Tensor | float = 0.0
     path = [theta]
     for i, step in enumerate(p.steps):
-        if i == p.first:  # what came before is a constant
-            theta = theta.detach().requires_grad_()
-            velocity = velocity.detach() if isinstance(velocity, torch.Tensor) else velocity
-            path = [t.detach() for t in path[:-1]] + [theta.detach() if i else theta]
         at = theta.detach().requires_grad_() if p.gradient == "detached" else theta
         loss = p.student.loss(at, step.draw(images[step.index]), labels[step.index])
-        (gradient,) = torch.autograd.grad(loss, at, create_graph=True)
+        (gradient,) = torch.autograd.grad(loss, at, create_graph=i >= p.first)
         velocity = p.momentum * velocity + gradient
         theta = theta - lr * velocity
         path.append(theta)

@@ -12,7 +12,7 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "init": ("real", "noise", "representative", "correct"),
     "init_space": ("logit", "feature"),
     "pixel_optimizer": ("sgd", "adam"),
-    "lr_mode": ("log", "raw"),
+    "lr_mode": ("positive", "raw"),
     "intermediate": ("none", "equal", "adaptive"),
     "perturb_norm": ("tensor", "filter"),
     "labels": ("hard", "assigned", "learned"),

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from dd.methods.trajectory import TrajectoryMatching
 
 _GIVE_UP_AFTER = 10
+_STILL_AFTER = 50
+_STILL = 1e-4
+"""How near to 1 the ratio of a student is that does not move."""
 
 
 class Loop:
@@ -70,12 +73,12 @@ class Loop:
                 thetas = [self._last(expert) for expert in experts]
                 logits = committee_logits(self.student, thetas, real, self.transform, rows, self.labels)
         images = images.to(self.run.device, self.dtype)
-        lr = math.log(method.lr_init) if method.lr_mode == "log" else method.lr_init
         state = {
             "images": images,
-            "lr": torch.tensor(lr, dtype=self.dtype, device=self.run.device),
+            "lr": torch.tensor(method.lr_init, dtype=self.dtype, device=self.run.device),
             "iteration": torch.tensor(0),
             "failures": torch.tensor(0),
+            "still": torch.tensor(0),
         }
         if method.ema:
             state["ema"] = images
@@ -102,7 +105,7 @@ class Loop:
         matching = self._engine(problem)
         if where["crops"] is not None:
             matching = dataclasses.replace(matching, images=where["crops"].put(matching.images, state["images"]))
-        loss, beta = float(matching.loss), float(self.method.beta(state))
+        loss, beta = float(matching.loss), float(state["lr"])
         new: State = {**state, "iteration": torch.tensor(iteration + 1)}
         rms = float(matching.images.square().mean().sqrt())
         log: dict[str, float | int | str] = {
@@ -121,16 +124,28 @@ class Loop:
             return self._not_finite(new, {**log, "skipped": "not finite; step size halved"}, where)
         log.update(loss=loss, grad_rms=rms, grad_lr=float(matching.lr))
         new["failures"] = torch.tensor(0)
+        new["still"] = self._still(state, loss / sum(t.weight for t in problem.targets), beta)
         if loss > self.method.skip_above:
             return new, {**log, "skipped": f"loss above {self.method.skip_above:g}"}
         if where["phi"] != 1:  # ∂L/∂β of a step size φ β
             matching = dataclasses.replace(matching, lr=matching.lr * where["phi"])
-        updated = {**new, **self._update(state, matching, beta)}
+        updated = {**new, **self._update(state, matching)}
         if not all(bool(torch.isfinite(updated[k]).all()) for k in ("images", "logits") if k in updated):
             return self._not_finite(new, {**log, "skipped": "update not finite; step size halved"}, where)
-        if not 0 < float(self.method.beta(updated)) < math.inf:
+        if not 0 < float(updated["lr"]) < math.inf:
             return self._not_finite(new, {**log, "skipped": "step size"}, where)
         return updated, log
+
+    def _still(self, state: State, ratio: float, beta: float) -> Tensor:
+        """Iterations in a row in which the student ended where it started, so that nothing can be learned from it."""
+        still = int(state["still"]) + 1 if abs(ratio - 1) < _STILL else 0
+        if still >= _STILL_AFTER:
+            raise DivergedError(
+                f"the student has not moved for {still} outer iterations: the loss stays at {ratio:.6f} of 1, with a "
+                f"step size of {beta:.3g} (it started at {self.method.lr_init:g}). Lower `lr_lr`, or raise `lr_init`; "
+                "the last good state is kept."
+            )
+        return torch.tensor(still)
 
     def _not_finite(
         self, state: State, log: dict[str, float | int | str], where: Mapping[str, Any]
@@ -142,8 +157,7 @@ class Loop:
                 f"{failures} outer iterations in a row were not finite (last: expert {where['expert']}, start "
                 f"{where['start']}). Lower `lr_img`, `lr_lr` or `lr_init`; the last good state is kept."
             )
-        half = state["lr"] - math.log(2) if self.method.lr_mode == "log" else state["lr"] / 2
-        return {**state, "failures": torch.tensor(failures), "lr": half}, log
+        return {**state, "failures": torch.tensor(failures), "lr": state["lr"] / 2}, log
 
     def _problem(self, state: State, iteration: int) -> tuple[Problem, dict[str, Any]]:
         method, seed = self.method, self.run.seed
@@ -176,7 +190,7 @@ class Loop:
             targets=[Target(step, t, w) for (step, _, w), t in zip(points, ends, strict=True)],
             images=images,
             labels=labels,
-            lr=method.beta(state) * phi if method.balance else method.beta(state),
+            lr=state["lr"] * phi if method.balance else state["lr"],
             steps=steps,
             momentum=method.momentum,
             gradient=method.gradient,
@@ -244,16 +258,15 @@ class Loop:
     def _engine(self, problem: Problem) -> Matching:
         return solve(problem, self.road)
 
-    def _update(self, state: State, matching: Matching, beta: float) -> State:
+    def _update(self, state: State, matching: Matching) -> State:
         method = self.method
         if method.pixel_optimizer == "adam":
             new = adam(state["images"], matching.images, state, "images", method.lr_img)
         else:
             new = sgd(state["images"], matching.images, state, "images", method.lr_img, method.momentum_img)
-        gradient, step = matching.lr, method.lr_lr
-        if method.lr_mode == "log":
-            gradient, step = gradient * beta, method.lr_lr / method.lr_init**2
-        new.update(sgd(state["lr"], gradient, state, "lr", step, method.momentum_lr))
+        new.update(sgd(state["lr"], matching.lr, state, "lr", method.lr_lr, method.momentum_lr))
+        if method.lr_mode == "positive":
+            new["lr"] = torch.maximum(new["lr"], state["lr"] / 2)
         if matching.labels is not None:
             step_label, keep = method.lr_label, method.momentum_label
             new.update(sgd(state["logits"], matching.labels, state, "logits", step_label, keep))
@@ -274,7 +287,7 @@ class Loop:
         recipe = dataclasses.replace(
             method.train,
             model=str(as_spec(method.expert.model)),
-            lr=float(method.beta(state)),
+            lr=float(state["lr"]),
             augment=method.expert.augment,
             augment_mode=method.expert.augment_mode,
         )

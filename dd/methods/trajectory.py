@@ -66,12 +66,14 @@ class TrajectoryMatching:
             `max_start_epoch` in so many iterations; `None` for a fixed one.
         gradient: `exact`, or `detached` (TESLA; its released code takes half of it for the images, so its published
             `lr_img` counts half here).
-        truncate: last student steps that the gradient goes through (AST's ignore_graph: 8); `None` for all.
+        truncate: last student steps whose gradients are differentiated (AST's ignore_graph: 8); those of earlier steps
+            are constants, which β still multiplies. `None` for all.
         pixel_optimizer: `sgd` with `momentum_img` as published, or `adam`.
         lr_img: pixel step size (hundreds to ten thousands for `sgd`, because L is normalised).
         lr_lr, momentum_lr, lr_init: step size, momentum and start β₀ of the learnable β.
-        lr_mode: `log` keeps β positive: it learns log β with step size lr_lr/β₀², which to first order moves β as the
-            published rule does; `raw` is the published rule.
+        lr_mode: `raw` is the published rule, SGD on β: `v ← m v + ∂L/∂β`, `β ← β − lr_lr v`; with many rows it ends
+            below zero. `positive` is the same step kept positive, `β ← max(β − lr_lr v, β / 2)`, and equal to it until
+            it halves β for the first time.
         ema: γ of the average x̄ ← γ x̄ + (1 − γ) x (FTD); 0 keeps none.
         skip_above: an iteration with L above it changes nothing.
         candidate_every: iterations between sets that are offered for selection; 0 offers the last one only.
@@ -112,7 +114,7 @@ class TrajectoryMatching:
     lr_lr: float = 1e-5
     momentum_lr: float = 0.5
     lr_init: float = 0.01
-    lr_mode: Literal["log", "raw"] = "log"
+    lr_mode: Literal["positive", "raw"] = "positive"
     ema: float = 0.0
     skip_above: float = math.inf
     candidate_every: int = 0
@@ -142,7 +144,8 @@ class TrajectoryMatching:
 
         Raises:
             InputError: the data cannot give `ipc` images a class.
-            DivergedError: ten iterations in a row without a finite loss and gradient.
+            DivergedError: ten iterations in a row without a finite loss and gradient, or fifty in which the student
+                did not move.
         """
         check_ipc(real, self.ipc)
         transform = make_transform(real, self.expert.whiten)
@@ -151,13 +154,9 @@ class TrajectoryMatching:
         loop = Loop(self, real, run, transform, store)
         current = dict(state) if state else loop.start()
         if (done := int(current["iteration"])) >= self.iterations:
-            told = {"iteration": done, "lr": float(self.beta(current))}
+            told = {"iteration": done, "lr": float(current["lr"])}
             yield Step(done, self.iterations, told, current, loop.candidates(current))
         while int(current["iteration"]) < self.iterations:
             current, metrics = loop.iterate(current)
             done = int(current["iteration"])
             yield Step(done, self.iterations, metrics, current, loop.candidates(current))
-
-    def beta(self, state: Mapping[str, Tensor]) -> Tensor:
-        """β from the state: exp of the learned logarithm, or the raw value."""
-        return state["lr"].exp() if self.lr_mode == "log" else state["lr"]

@@ -216,3 +216,40 @@ def test_float32_stays_float32() -> None:
     answer = adjoint(single, micro_batch=3)
     assert {t.dtype for t in (answer.loss, answer.images, answer.lr, answer.theta)} == {torch.float32}
     assert float((answer.images.double() - adjoint(p).images).norm() / adjoint(p).images.norm()) < 1e-3
+
+
+def frozen_loss(p: Problem, beta: float) -> float:
+    """L at β where the gradients of all steps before the truncation are those that the problem's own β led to."""
+    known: list[Tensor] = []
+    total = 0.0
+    for lr in (float(p.lr), beta):
+        theta, velocity, total = p.theta, torch.zeros_like(p.theta), 0.0
+        for i, step in enumerate(p.steps):
+            leaf = theta.detach().requires_grad_()
+            loss = p.student.loss(leaf, step.draw(p.images[step.index]), p.labels[step.index])
+            (g,) = torch.autograd.grad(loss, leaf)
+            if lr == float(p.lr) and len(known) < len(p.steps):
+                known.append(g)
+            velocity = p.momentum * velocity + (known[i] if i < p.first else g)
+            theta = theta - lr * velocity
+            total += sum(float(p.scale(t) * (theta - t.theta).square().sum()) for t in p.targets if t.step == i + 1)
+    return total
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("places", [(4,), (1, 2, 4)])
+def test_truncation_holds_early_gradients_and_lets_the_step_size_multiply_them(
+    keep: int, momentum: float, places: tuple[int, ...]
+) -> None:
+    p = problem(steps=4, truncate=keep, momentum=momentum)
+    goals = [Target(s, p.theta + 0.05 * noise(p.student.size, seed=s), 1 / s) for s in places]
+    p = dataclasses.replace(p, targets=goals)
+    found, h = adjoint(p, micro_batch=3), 1e-6
+    close(found, unroll(p))
+    slope = (frozen_loss(p, 0.2 + h) - frozen_loss(p, 0.2 - h)) / (2 * h)
+    assert float(found.lr) == pytest.approx(slope, rel=1e-6)
+    early = {int(i) for s in p.steps[: p.first] for i in s.index} - {
+        int(i) for s in p.steps[p.first :] for i in s.index
+    }
+    assert all(not found.images[i].any() for i in early)

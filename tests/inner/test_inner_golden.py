@@ -214,7 +214,7 @@ def test_outer_iterations_and_average_of_ftd() -> None:
         same(answer.loss, iteration["loss"])
         same(answer.images, tensors[f"ftd_ema/gradient{k}"])
         same(answer.lr, iteration["lr_gradient"])
-        state.update(Loop._update(loop, state, answer, float(state["lr"])))
+        state.update(Loop._update(loop, state, answer))
         same(state["lr"], iteration["lr"])
     same(state["images"], tensors["ftd_ema/images"])
     same(state["ema"], tensors["ftd_ema/ema"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -63,29 +64,64 @@ def test_both_engines_give_the_same_images_in_float64(real: dd.Images, store: Pa
     torch.testing.assert_close(ends[0].state["lr"], ends[1].state["lr"], rtol=1e-10, atol=0)
 
 
-def test_log_step_size_moves_as_the_published_rule_to_first_order(real: dd.Images, store: Path) -> None:
-    moved = {}
-    for mode in ("log", "raw"):
-        value = method(lr_mode=mode, lr_lr=1e-9, iterations=1)
-        end = steps(value, real, store, precision="fp64")[-1]
-        moved[mode] = float(value.beta(end.state)) - value.lr_init
-    assert moved["raw"] != 0
-    assert moved["log"] == pytest.approx(moved["raw"], rel=1e-4)
+def pushing(gradients: list[float], loss: float = 0.5) -> Any:
+    """An engine whose ∂L/∂β are those of a list, and which leaves the images."""
+    left = iter(gradients)
+
+    def push(problem: Any, _: Any) -> Matching:
+        slope = torch.tensor(next(left), dtype=problem.lr.dtype)
+        return Matching(torch.tensor(loss), torch.zeros_like(problem.images), slope, None, problem.theta)
+
+    return push
 
 
-def test_log_step_size_stays_positive_where_the_published_rule_turns_negative(
+def step_sizes(value: dd.TrajectoryMatching, real: dd.Images, store: Path) -> list[float]:
+    return [float(step.state["lr"]) for step in steps(value, real, store, precision="fp64")]
+
+
+def test_step_size_follows_the_published_rule_until_it_would_fall_below_half(
     real: dd.Images, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def pushed(problem: Any, _: Any) -> Matching:
-        zero = torch.zeros_like(problem.images)
-        return Matching(torch.tensor(0.5), zero, torch.tensor(100.0), None, problem.theta)
+    gradients, beta, velocity, expected = [2.0, -3.0, 1.0, 9.0, 0.0, -1.0], 0.01, 0.0, []
+    for slope in gradients:  # by hand: v ← v / 2 + g, β ← max(β − lr_lr v, β / 2)
+        velocity = velocity / 2 + slope
+        beta = max(beta - 1e-3 * velocity, beta / 2)
+        expected.append(beta)
+    assert expected[3] == expected[2] / 2  # one of them is halved
+    value = method(lr_lr=1e-3, lr_init=0.01, iterations=6)
+    monkeypatch.setattr(loops, "solve", pushing(gradients))
+    found = step_sizes(value, real, store)
+    assert found == pytest.approx(expected, rel=1e-12)
+    monkeypatch.setattr(loops, "solve", pushing(gradients[:3]))
+    assert step_sizes(method(lr_lr=1e-3, lr_init=0.01, lr_mode="raw"), real, store) == found[:3]
 
-    monkeypatch.setattr(loops, "solve", pushed)
-    log = steps(method(lr_lr=1e-3, iterations=1), real, store)[-1]
-    assert 0 < float(method().beta(log.state)) < 0.01
+
+def test_step_size_stays_positive_where_the_published_rule_turns_negative(
+    real: dd.Images, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loops, "solve", pushing([100.0]))
+    assert step_sizes(method(lr_lr=1e-3, iterations=1), real, store) == [0.005]
+    monkeypatch.setattr(loops, "solve", pushing([100.0]))
     raw = steps(method(lr_lr=1e-3, iterations=1, lr_mode="raw"), real, store)[-1]
     assert raw.metrics["skipped"] == "step size"  # −0.09 is refused, and β halved instead
     assert float(raw.state["lr"]) == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize("options", [{}, {"intermediate": "equal", "expert_epochs": 2, "max_start_epoch": 2}])
+def test_student_that_does_not_move_for_fifty_iterations_ends_the_run(
+    real: dd.Images, store: Path, options: dict[str, Any]
+) -> None:
+    value = method(lr_init=1e-9, lr_lr=0.0, iterations=60, **options)
+    stream = value.distill(real, Run(store=store))
+    assert [step.iteration for step in itertools.islice(stream, 49)][-1] == 49
+    with pytest.raises(dd.DivergedError, match=r"not moved for 50 outer.* 1\.0000.* of 1e-09.*raise `lr_init`"):
+        next(stream)
+
+
+def test_student_that_moves_now_and_then_goes_on(real: dd.Images, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([1.0] * 49 + [1.001] + [1.0] * 49)
+    monkeypatch.setattr(loops, "solve", lambda problem, road: pushing([0.0], next(losses))(problem, road))
+    assert len(steps(method(iterations=99, lr_lr=0.0), real, store)) == 99
 
 
 def test_loss_above_the_threshold_changes_nothing(real: dd.Images, store: Path) -> None:
@@ -111,7 +147,7 @@ def test_not_finite_keeps_images_halves_beta_and_gives_up_after_ten(
     first = next(stream)
     assert first.metrics["skipped"] == "not finite; step size halved"
     assert first.state["images"].isfinite().all()
-    assert float(method().beta(first.state)) == pytest.approx(0.005)
+    assert float(first.state["lr"]) == pytest.approx(0.005)
     with pytest.raises(dd.DivergedError, match=r"10 outer iterations in a row were not finite.*Lower `lr_img`"):
         list(stream)
 

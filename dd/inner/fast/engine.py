@@ -96,7 +96,7 @@ class _Layers:
         """See `Passes`."""
         p, lr, net = self._problem, self._problem.lr.detach(), self._net
         weights, along = net.weights(theta), net.weights(rho)
-        want = p.gradient == "exact" and i > p.first  # λ before the first of these steps is nobody's
+        want = p.gradient == "exact" and i > 0  # ∂L/∂θ_0 is nobody's
         chunks = self._chunks(i)
         stored: list[_Seen | None] = [*self._kept.pop(i, [])] or [None] * len(chunks)
 
