@@ -203,6 +203,12 @@ def _boards(name: str) -> str:
     )
 
 
+EARLIER = (
+    "Measured while the step size followed another rule, which was the present one to first order of its distance from "
+    "`lr_init`."
+)
+
+
 def _measured(name: str) -> str:
     """Cells of the records: mean over sets where there are several."""
     cells: dict[tuple[str, str, Any], list[dict[str, Any]]] = defaultdict(list)
@@ -223,8 +229,11 @@ def _measured(name: str) -> str:
         size = records[0]["report"]["bytes"]["total"]
         counts = f"{len(records)} × {first[0]['n']}"
         lines.append(f"| {data} | {row} | {ipc} | {100 * mean:.1f}{spread} | {counts} | {size:,} | {seconds:.0f} |")
+    earlier = any(r.get("method", {}).get("lr_mode") == "log" for records in cells.values() for r in records)
     return (
-        "\n".join(lines) + "\n\n± is over sets where there are several, else over networks; two cores, `cpu` presets."
+        "\n".join(lines)
+        + "\n\n± is over sets where there are several, else over networks; two cores, `cpu` presets."
+        + (f" {EARLIER}" if earlier else "")
     )
 
 
