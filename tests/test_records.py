@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy import stats
 
 from dd import presets
 from dd.data import Split
 from dd.evaluation.learners import NetworkPredictor
 from dd.files import read_foreign_json
-from dd.methods import rebuild
+from dd.methods import METHODS, rebuild
+from dd.models import as_spec
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts" / "records"))
@@ -70,6 +72,9 @@ def test_record_has_its_birth_certificate(path: Path) -> None:
     assert report["split"] == "test"
     assert report["protocol"] == "clean"
     check_origin(report["origin"])
+    if "report_outside" in record:
+        (other, *_) = record["report_outside"]["rows"]
+        assert (other["model"], other["n"], record["report_outside"]["split"]) == (run.OUTSIDE, 3, "test")
     for row in report["rows"]:
         assert row["n"] == len(row["values"]) >= 3
         assert row["std"] is not None
@@ -107,6 +112,50 @@ def test_a_refusal_is_a_record_and_a_row_of_na(tmp_path: Path, monkeypatch: pyte
     assert f"n/a: infer on digits, 1 a class: {record['refused']}" in lines
     assert any(job == run.Job("cifar10", "infer", 1) for job in run.JOBS)
     assert dataclasses.replace(job, dataset="cifar10").name == "cifar10-ipc1-infer-seed0"
+
+
+def cell_of(method: str, seed: int, means: tuple[float, float], **fields: Any) -> dict[str, Any]:
+    told = {
+        "class": "Recover",
+        "name": method,
+        "init": "real",
+        "iterations": 50,
+        "committee": [{"name": "own"}],
+        **fields,
+    }
+    reports = {}
+    for report, model, mean in (("report", "convnet", means[0]), ("report_outside", "lenet", means[1])):
+        row = {"set": method, "model": model, "values": [mean] * 3, "mean": mean, "n": 3, "steps": 7}
+        beside = {**row, "set": "random_labels", "values": [0.40, 0.42], "mean": 0.41, "n": 2}
+        reports[report] = {"rows": [row, beside], "bytes": {"images": 1, "labels": 2}}
+    job = {"dataset": "cifar10", "method": method, "ipc": 10, "seed": seed}
+    return {"job": job, "method": told, "distill_seconds": 1.0, **reports}
+
+
+def test_a_committee_is_judged_by_two_students() -> None:
+    own = [cell_of("sre2l++", seed, (0.50 + 0.01 * seed, 0.30)) for seed in range(3)]
+    others = [cell_of("cvdd", seed, (0.50 + 0.01 * seed, 0.33 + 0.001 * seed)) for seed in range(4)]
+    stale = cell_of("cvdd", 9, (0.9, 0.9), iterations=200)  # no SRe2L++ of that preset to be compared with
+    first, second = decoupled.pair_lines([*own, *others, stale])
+    assert "student `convnet`, 3 seed(s), paired: +0.0 ± 0.0 points: no difference can be told." in first
+    half = 4.3027 * 0.1 / 3**0.5  # Student's t with two degrees of freedom; gaps of 3.0, 3.1 and 3.2 points
+    assert f"student `lenet`, 3 seed(s), paired: +3.1 ± {half:.1f} points: a committee pays." in second
+    assert decoupled.verdict((-0.02, 0.01)) == "a committee does not pay"
+    lines = decoupled.decoupled_table([*own, *others[:3]])
+    head, _, row, _ = (line.split("|") for line in lines if line.startswith("|"))
+    place = [cell.strip() for cell in head].index("outside the committees %")
+    test = stats.ttest_ind([0.33, 0.331, 0.332], [0.40, 0.42] * 3, equal_var=False)
+    low, high = test.confidence_interval(0.95)
+    wanted = ["33.1 ± 0.1", "41.0 ± 1.1", f"{50 * (high + low):+.1f} ± {50 * (high - low):.1f}"]
+    assert [cell.strip() for cell in row[place : place + 3]] == wanted
+
+
+def test_the_outside_student_is_in_no_committee() -> None:
+    for method in run.DECOUPLED:
+        for row in presets.rows(method):
+            if row["tier"] == "cpu":
+                families = {str(as_spec(member)).partition("(")[0] for member in row["committee"]}
+                assert run.OUTSIDE not in families | {row["train"]["model"].partition("(")[0]}
 
 
 TINY = {"teacher": {"epochs": 1, "batch_size": 256}, "label_epochs": 1, "candidates": 12, "iterations": 1}
@@ -197,16 +246,18 @@ def test_settings_have_names_of_their_own_and_change_what_they_say() -> None:
 @pytest.mark.parametrize("method", run.DECOUPLED)
 def test_what_presets_call_measured_has_records(method: str) -> None:
     """Rows for two cores of the methods of the second table; those of trajectory matching have a test of their own."""
-    checked = 0
     for row in presets.rows(method):
         if row["tier"] != "cpu":
             continue
         assert row["verified"] == ("measured: scripts/records/" in row["source"]), row
         if row["verified"]:
             cell = f"{row['dataset']}-ipc{row['ipc']}-{method}-seed"
-            assert [path for path in RECORDS if path.name.startswith(cell)]
-            checked += 1
-    assert checked == 2
+            told = [read_foreign_json(path)["method"] for path in RECORDS if path.name.startswith(cell)]
+            now = METHODS[method](**presets.preset(method, row["dataset"], row["ipc"], "cpu").fields).describe()
+            same = ("iterations", "init", "compensators", "bn_weight", "lr", "label_epochs", "labels")
+            assert told, cell
+            assert all(one.get(name) == now.get(name) for one in told for name in same), cell
+            assert all(one["train"]["steps"] == now["train"]["steps"] for one in told)
 
 
 BOARDS = sorted((ROOT / "scripts" / "records").glob("leaderboard-*.json"))

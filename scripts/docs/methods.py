@@ -34,9 +34,9 @@ WHEN = {
     "datm": "More images a class: the difficulty of the matched window grows, and labels are learned.",
     "sre2l": "Large images and many classes: no bilevel loop. Labels are large.",
     "sre2l++": "As `sre2l`, from real patches, labelled as the student's batches are normalised.",
-    "cvdd": "As `sre2l++` where several teachers can be trained: their votes make the set less tied to one network.",
+    "cvdd": "As `sre2l++` where several teachers can be trained. Whether their votes pay is measured below.",
     "rded": "No optimisation at all: seconds after the teacher is there.",
-    "infer": "Where the bytes of labels count: one static label an image, one compensator for all classes.",
+    "infer": "Where the bytes of labels count: one static label an image, compensators that all classes share.",
     "mirage": "Graph classification within a few kilobytes; no network and no GPU is needed to distil.",
     "random": "The line that every method has to beat.",
     "class_mean": "The line to beat at one image a class.",
@@ -69,7 +69,7 @@ def page(name: str) -> str:
     if found := rows(name):
         parts.append("## Presets\n\n" + _presets(found))
     parts.append("## Cost\n\n" + _cost(name))
-    if measured := [text for text in (_measured(name), _boards(name)) if text]:
+    if measured := [text for text in (_measured(name), _committee(name), _boards(name)) if text]:
         parts.append("## Measured here\n\n" + "\n\n".join(measured))
     if known:
         parts.append("## Citation\n\n```bibtex\n" + cite(name).partition("\n\n")[2] + "\n```")
@@ -235,6 +235,21 @@ def _measured(name: str) -> str:
         + "\n\n± is over sets where there are several, else over networks; two cores, `cpu` presets."
         + (f" {EARLIER}" if earlier else "")
     )
+
+
+def _committee(name: str) -> str:
+    """On CV-DD's page: whether the committee pays, for the student of the rows and for one outside all committees."""
+    if name != "cvdd":
+        return ""
+    sys.path.insert(0, str(RECORDS))
+    import decoupled
+    from run import records
+
+    found = decoupled.pair_lines(records())
+    text = (
+        "Does the committee pay? SRe2L++ has the first of its members for its only teacher and starts from equal images"
+    )
+    return f"{text}:\n\n" + "\n".join(f"- {line}" for line in found) if found else ""
 
 
 def _cell(text: str) -> str:

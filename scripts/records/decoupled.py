@@ -10,6 +10,10 @@ from typing import Any
 from scipy import stats
 
 from dd.evaluation import mean_std
+from dd.methods import METHODS, rebuild
+from dd.presets import preset
+
+Cells = dict[tuple[str, int, str], list[dict[str, Any]]]
 
 
 def interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
@@ -38,7 +42,44 @@ def points(pair: tuple[float, float]) -> str:
 
 def decoupled_table(records: Sequence[dict[str, Any]]) -> list[str]:
     """The lines of the table and its notes; none without records. What a method refuses is a row of n/a."""
-    cells: dict[tuple[str, int, str], list[dict[str, Any]]] = defaultdict(list)
+    cells, refused = _gathered(records)
+    if not cells and not refused:
+        return []
+    lines = [
+        "",
+        "Methods with labels of teachers, each beside random real images under the same teachers, labels and steps:",
+        "",
+        "| data | ipc | set | test accuracy % | sets × networks | random, same labels % | difference | "
+        "outside the committees % | random there % | difference | "
+        "random, hard labels % | difference | own images, hard labels % | steps | image bytes | label bytes | "
+        "distil s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    changed: dict[str, str] = {}
+    for cell in sorted({*cells, *refused}):
+        row = _row(cells[cell]) if cell in cells else ["n/a"] * 14
+        mark = ""
+        if cell in cells and (text := earlier(cells[cell][0])):
+            mark = " †"
+            changed.setdefault(text, "")
+            changed[text] += f", {cell[2]} at {cell[1]}"
+        lines.append(f"| {' | '.join(map(str, cell))}{mark} | {' | '.join(row)} |")
+    lines += [
+        "",
+        "Differences are in points with their 95 % interval (Welch's t over sets where there are several, else over "
+        "networks; over draws × networks of random images). Bytes are those of stored tensors; teachers are shared. "
+        f"Outside the committees: a student of a family that none of them has ({_students(cells)}), the same labels.",
+        *(f"† An earlier `cpu` preset: {text} ({rows[2:]})." for text, rows in sorted(changed.items())),
+        *(f"n/a: {name} on {dataset}, {ipc} a class: {text}" for (dataset, ipc, name), text in sorted(refused.items())),
+        *_ratios(cells),
+        *_pair(cells),
+    ]
+    return lines
+
+
+def _gathered(records: Sequence[dict[str, Any]]) -> tuple[Cells, dict[tuple[str, int, str], str]]:
+    """(cell → its records, cell → what the method said where it refused)."""
+    cells: Cells = defaultdict(list)
     refused: dict[tuple[str, int, str], str] = {}
     for record in records:
         job = record["job"]
@@ -47,46 +88,67 @@ def decoupled_table(records: Sequence[dict[str, Any]]) -> list[str]:
             refused[cell] = record["refused"]
         elif "class" in record.get("method", {}):
             cells[cell].append(record)
-    if not cells and not refused:
-        return []
-    lines = [
-        "",
-        "Methods with labels of teachers, each beside random real images under the same teachers, labels and steps:",
-        "",
-        "| data | ipc | set | test accuracy % | sets × networks | random, same labels % | difference | "
-        "random, hard labels % | difference | own images, hard labels % | steps | image bytes | label bytes | "
-        "distil s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for cell in sorted({*cells, *refused}):
-        row = _row(cells[cell]) if cell in cells else ["n/a"] * 11
-        lines.append(f"| {' | '.join(map(str, cell))} | {' | '.join(row)} |")
-    lines += [
-        "",
-        "Differences are in points with their 95 % interval (Welch's t over sets where there are several, else over "
-        "networks; over draws × networks of random images). Bytes are those of stored tensors; teachers are shared.",
-        *(f"n/a: {name} on {dataset}, {ipc} a class: {text}" for (dataset, ipc, name), text in sorted(refused.items())),
-        *_ratios(cells),
-        *_pair(cells),
-    ]
-    return lines
+    return cells, refused
+
+
+def pair_lines(records: Sequence[dict[str, Any]]) -> list[str]:
+    """CV-DD against SRe2L++ in sentences, for a page."""
+    return _pair(_gathered(records)[0])
+
+
+def earlier(record: dict[str, Any]) -> str:
+    """How the preset was when the record was measured, where it has changed since; empty where it has not."""
+    job = record["job"]
+    made = rebuild(record["method"])
+    if made is None or job["dataset"] not in ("cifar10", "digits"):
+        return ""  # teachers or budgets of its own
+    name = job["method"].partition(" ")[0]
+    now = METHODS[name](**preset(name, job["dataset"], job["ipc"], "cpu").fields).describe()
+    then, fields = made.describe(), ("iterations", "init", "compensators", "committee", "bn_weight", "lr")
+    return ", ".join(
+        f"{field} {then[field]}, now {now[field]}" for field in fields if then.get(field) != now.get(field)
+    )
+
+
+def _students(cells: Cells) -> str:
+    reports = (r["report_outside"] for held in cells.values() for r in held if "report_outside" in r)
+    names = sorted({row["model"] for report in reports for row in report["rows"]})
+    return ", ".join(f"`{name}`" for name in names) or "not measured yet"
+
+
+def _own(held: Sequence[dict[str, Any]], report: str) -> list[float]:
+    """Scores of a method's sets: a mean a set where there are several, else those of the networks."""
+    own = [record[report]["rows"][0] for record in held if report in record]
+    return [row["mean"] for row in own] if len(own) > 1 else [value for row in own for value in row["values"]]
+
+
+def _beside(held: Sequence[dict[str, Any]], report: str, name: str) -> list[float]:
+    """Scores of all networks of a baseline."""
+    rows = [row for record in held if report in record for row in record[report]["rows"][1:] if row["set"] == name]
+    return [value for row in rows for value in row["values"]]
 
 
 def _row(held: Sequence[dict[str, Any]]) -> list[str]:
     """The numbers of a method's sets."""
-    rows = {row["set"]: row["values"] for record in held for row in record["report"]["rows"][1:]}
     own = [record["report"]["rows"][0] for record in held]
-    values = [row["mean"] for row in own] if len(own) > 1 else own[0]["values"]
+    values, outside = _own(held, "report"), _own(held, "report_outside")
     cells = [percent(values), f"{len(own)} × {own[0]['n']}"]
-    for name in ("random_labels", "random"):
-        cells += [percent(rows[name]), points(interval(values, rows[name]))] if name in rows else ["", ""]
-    cells.append(percent(rows["hard"]) if "hard" in rows else "")
+    cells += _against(values, _beside(held, "report", "random_labels"))
+    cells += [percent(outside) if outside else "", *_against(outside, _beside(held, "report_outside", "random_labels"))]
+    cells += _against(values, _beside(held, "report", "random"))
+    hard = _beside(held, "report", "hard")
+    cells.append(percent(hard) if hard else "")
     sizes = held[0]["report"]["bytes"]
     seconds = sum(record["distill_seconds"] for record in held) / len(held)
     return [*cells, str(own[0]["steps"]), f"{sizes['images']:,}", f"{sizes['labels']:,}", f"{seconds:.0f}"]
 
 
-def _ratios(cells: dict[tuple[str, int, str], list[dict[str, Any]]]) -> list[str]:
+def _against(values: Sequence[float], others: Sequence[float]) -> list[str]:
+    """Accuracy of a baseline, and the difference; empty where one is missing."""
+    return [percent(others), points(interval(values, others))] if values and others else ["", ""]
+
+
+def _ratios(cells: Cells) -> list[str]:
     """What INFER's static labels take of those of the stored-label methods."""
     told = []
     for (dataset, ipc, name), held in sorted(cells.items()):
@@ -104,18 +166,46 @@ def _ratios(cells: dict[tuple[str, int, str], list[dict[str, Any]]]) -> list[str
     return told
 
 
-def _pair(cells: dict[tuple[str, int, str], list[dict[str, Any]]]) -> list[str]:
-    """CV-DD against SRe2L++ from equal first images, seed by seed."""
+def committee(cells: Cells) -> list[tuple[int, str, int, tuple[float, float]]]:
+    """CV-DD minus SRe2L++ seed by seed, where both were made from equal first images in equal iterations.
+
+    Returns:
+        (images a class, student, seeds, (mean difference, half of its 95 % interval by Student's t)).
+    """
     told = []
     for (dataset, ipc, name), held in sorted(cells.items()):
         other = cells.get((dataset, ipc, "sre2l++"))
         if name != "cvdd" or other is None:
             continue
-        means = [{r["job"]["seed"]: r["report"]["rows"][0]["mean"] for r in group} for group in (held, other)]
-        seeds = sorted(means[0].keys() & means[1].keys())
-        gaps = [means[0][seed] - means[1][seed] for seed in seeds]
-        mean, std = mean_std(gaps)
-        half = math.nan if std is None else float(stats.t.ppf(0.975, len(gaps) - 1)) * std / math.sqrt(len(gaps))
-        text = points((mean, half))
-        told.append(f"CV-DD minus SRe2L++ at {ipc} images a class, {len(gaps)} seed(s), paired: {text} points.")
+        for report in ("report", "report_outside"):
+            rows = [{_key(r): r[report]["rows"][0] for r in group if report in r} for group in (held, other)]
+            seeds = sorted(rows[0].keys() & rows[1].keys())
+            if not seeds:
+                continue
+            gaps = [rows[0][seed]["mean"] - rows[1][seed]["mean"] for seed in seeds]
+            mean, std = mean_std(gaps)
+            half = math.nan if std is None else float(stats.t.ppf(0.975, len(gaps) - 1)) * std / math.sqrt(len(gaps))
+            told.append((ipc, rows[0][seeds[0]]["model"], len(seeds), (mean, half)))
     return told
+
+
+def _key(record: dict[str, Any]) -> tuple[Any, ...]:
+    made = record["method"]
+    return record["job"]["seed"], made["init"], made["iterations"]
+
+
+def verdict(pair: tuple[float, float]) -> str:
+    """Whether a committee pays, by the interval of its difference."""
+    mean, half = pair
+    if math.isnan(half) or abs(mean) <= half:
+        return "no difference can be told"
+    return "a committee pays" if mean > 0 else "a committee does not pay"
+
+
+def _pair(cells: Cells) -> list[str]:
+    """CV-DD against SRe2L++, a line a student."""
+    return [
+        f"CV-DD minus SRe2L++ at {ipc} images a class, student `{student}`, {count} seed(s), paired: {points(pair)} "
+        f"points: {verdict(pair)}."
+        for ipc, student, count, pair in committee(cells)
+    ]

@@ -80,6 +80,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 }
 DECOUPLED = ("sre2l", "sre2l++", "cvdd", "rded", "infer")
 DYNAMIC_EPOCHS = {10: 75, 50: 18}  # the stored-label methods' over M + 1 = 2, at 50 what the steps read
+OUTSIDE = "lenet"  # a student that no committee of the `cpu` presets has, and of another family than all of them
 BESIDE = ("random", "random_labels", "hard")  # with the first seed: under the set's own teachers, labels and steps
 
 
@@ -188,6 +189,10 @@ def cell(job: Job, root: Path) -> dict[str, Any]:
         "method": dict(small.method),
         "selection": small.provenance["selection"],
     }
+    if job.method in DECOUPLED and job.dataset not in BUDGET:
+        beside = ("random_labels",) if job.seed == 0 else ()
+        other = dd.evaluate(small, data, models=OUTSIDE, baselines=beside, **common)
+        record["report_outside"] = other.to_json()
     if job.dataset not in BUDGET and job.row in TUNED and job.seed == 0:
         tuned = dd.evaluate(small, data, lr="tuned", baselines=(), **common)
         record["report_tuned"] = tuned.to_json()

@@ -2,9 +2,10 @@
 
     python scripts/records/settings.py --root DATA [--store TEACHERS] [--only TEXT] [--threads 1]
 
-One factor at a time around the `cpu` preset, and random real images under each kind of labels. Networks are scored on
-the **validation** split, held out of train and unseen by teachers, images and networks; the test set is not read. A
-setting is one JSON record beside this file; like `run.py` it resumes, and processes can share the list.
+One factor at a time around the former `cpu` preset (200 iterations from medium patches), the preset that this led to,
+and random real images under each kind of labels. Networks are scored on the **validation** split, held out of train and
+unseen by teachers, images and networks; the test set is not read. A setting is one JSON record beside this file; like
+`run.py` it resumes, and processes can share the list.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from dd.seeding import child_seed
 
 METHOD, DATASET, IPC, NETWORKS = "sre2l++", "cifar10", 10, 2
 PRESET = ("preset", "cpu")
+BEFORE = {"init": "medium", "iterations": 200}  # what the preset had when the search began
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ IMAGES: dict[str, dict[str, dict[str, Any]]] = {  # the labels stay those of the
     "statistics weight": {"0.01": {"bn_weight": 0.01}, "1": {"bn_weight": 1.0}},
     "views in recovery": {"none": {"crop": False, "jitter": 0}, "one an image": {"shared_crop": False}},
     "iterations": {str(t): {"iterations": t} for t in (0, 50, 500)},
+    "start and iterations": {"real, 50": {"init": "real", "iterations": 50}},
 }
 LABELS: dict[str, dict[str, dict[str, Any]]] = {  # with random images of their own
     "teacher epochs": {str(e): {"teacher": {"epochs": e}} for e in (1, 15)},
@@ -89,7 +92,7 @@ def data(dataset: str, root: Path) -> dd.Images:
 def method(setting: Setting) -> dd.methods.Recover:
     """The preset's method with the setting's changes."""
     row = preset(METHOD, setting.dataset, setting.ipc, "cpu")
-    changed = replace_fields(dd.methods.METHODS[METHOD](**row.fields), setting.changes)
+    changed = replace_fields(dd.methods.METHODS[METHOD](**row.fields), {**BEFORE, **setting.changes})
     assert isinstance(changed, dd.methods.Recover)
     return changed.of_random_images() if setting.images == "random" else changed
 
@@ -158,7 +161,8 @@ def settings_table(records: Sequence[dict[str, Any]]) -> list[str]:
     lines = [
         "",
         f"SRe2L++ on {about['setting']['dataset']}, {about['setting']['ipc']} images a class, one factor at a time "
-        f"around its `cpu` preset, on **validation** data; one set, {about['report']['rows'][0]['n']} networks each:",
+        "around its former `cpu` preset (200 iterations from medium patches), on **validation** data; one set, "
+        f"{about['report']['rows'][0]['n']} networks each:",
         "",
         "| factor | value | recovered images % | random images, same labels % | difference | distil s |",
         "|---|---|---|---|---|---|",
