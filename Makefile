@@ -52,8 +52,9 @@ records: .venv/installed  ## the measured tables; resumes where it stopped (hour
 campaigns: .venv/installed  ## what can go wrong, tried many times; writes scripts/records/campaigns/
 	$(BIN)/python -W ignore -m scripts.campaigns
 
-docs: .venv/installed  ## rewrite docs/methods/ from docstrings, presets and records
+docs: .venv/installed  ## rewrite docs/methods/ and docs/reliability.md from docstrings, presets and records
 	$(BIN)/python scripts/docs/methods.py
+	$(BIN)/python scripts/docs/reliability.py
 
 clean:  ## remove the environment and the runs
 	rm -rf .venv .venv-lowest runs build *.egg-info

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from tqdm import tqdm
 
 Progress = Callable[[int, int, str], None]
 """(done, total, text) → None."""
+
+
+class Screen:
+    """Standard error as it is now, which no run ends for: not by its encoding, nor because nobody reads it any more."""
+
+    def __init__(self) -> None:
+        self._file = sys.stderr
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> None:
+        """Write, other letters than the encoding has as escapes."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # gone, closed, or none at all, as on Windows
+            try:
+                self._file.write(text)
+            except UnicodeEncodeError:
+                self._file.write(text.encode("ascii", "backslashreplace").decode())
+
+    def flush(self) -> None:
+        """Flush."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self._file.flush()
 
 
 class Bars:
@@ -20,6 +45,7 @@ class Bars:
     """
 
     def __init__(self, label: str, shown: bool | None = None) -> None:
+        shown = False if sys.stderr is None else shown
         self._label, self._disable = label, None if shown is None else not shown
         self._bar: tqdm[None] | None = None
 
@@ -27,7 +53,7 @@ class Bars:
         bar = self._bar
         if bar is None or bar.total != total or done < bar.n:
             self.close()
-            bar = self._bar = tqdm(total=total, desc=self._label, disable=self._disable, file=sys.stderr)
+            bar = self._bar = tqdm(total=total, desc=self._label, disable=self._disable, file=Screen())
         bar.set_postfix_str(text, refresh=False)
         bar.update(done - bar.n)
         if done >= total:
@@ -48,4 +74,5 @@ def reporter(label: str, progress: bool | Progress | None) -> Progress:
 def announce(text: str, progress: bool | Progress | None = None) -> None:
     """One line on stderr, unless progress was switched off."""
     if progress is not False:
-        print(text, file=sys.stderr, flush=True)
+        Screen().write(f"{text}\n")
+        Screen().flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 
 from dd.errors import find_name, refuse
 from dd.methods import Method
+from dd.names import file_name, same_file
 from dd.resolve import Tier
 from dd.selection import Protocol
 from dd.shapes import as_list
@@ -38,8 +38,7 @@ class Unit:
     def name(self) -> str:
         """What its files are called."""
         budget = "all" if self.budget is None else str(self.budget)
-        text = re.sub(r"[^\w.+-]+", "-", self.set)
-        return f"{text}-{budget}-seed{self.seed}"
+        return f"{file_name(self.set)}-{budget}-seed{self.seed}"
 
 
 @final
@@ -87,8 +86,9 @@ def named(asked: Sequence[str | Method], known: Sequence[str], kind: str) -> dic
             if not isinstance(one, str | Method):
                 raise refuse("methods", "names or Method values", type(one).__name__)
             name = find_name(f"method for {kind}", one, known, way_out) if isinstance(one, str) else one.name
-            if name in found:
-                raise refuse("methods", "different names", f"{name!r} twice", "Give a value another `name=`.")
+            if twice := [other for other in found if same_file(other) == same_file(name)]:
+                got = f"{name!r} twice" if name in found else f"{twice[0]!r} and {name!r}, which would be one file"
+                raise refuse("methods", "different names", got, "Give a value another `name=`.")
             found[name] = name if isinstance(one, str) else one
     if not found:
         raise refuse("methods", "at least one", "none", "Give names, or `all`.")

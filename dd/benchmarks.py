@@ -25,6 +25,7 @@ from dd.files import dump_json, read_foreign_json, read_json, sweep, write_json
 from dd.leaderboard import FORMAT, FORMATS, Benchmark
 from dd.locks import locked
 from dd.methods import Method
+from dd.names import file_name
 from dd.process import under_own_settings
 from dd.resolve import Tier, load_real, resolve_device
 from dd.selection import Protocol as Rule
@@ -276,8 +277,7 @@ def _refused(about: Mapping[str, Any], model: str, error: Exception, settings: S
 
 
 def _path(unit: Unit, model: str, out: Path) -> Path:
-    text = re.sub(r"[^\w.+-]+", "-", model).strip("-")
-    return out / "cells" / (unit.name + (f"-{text}" if text else "") + ".json")
+    return out / "cells" / (unit.name + (f"-{file_name(model)}" if model else "") + ".json")
 
 
 def _looks_like_a_cell(path: Path) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import io
 import os
 import signal
 import sys
@@ -309,6 +310,7 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], dict[str, Any]], str]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    _speak_to_any_terminal()
     if argv[:1] == ["--version"]:
         print(f"ddistill {dd.__version__}")
         return 0
@@ -320,6 +322,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if argv else 2
     with own_settings(), _stopped_by_sigterm():
         return _run(argv)
+
+
+def _speak_to_any_terminal() -> None:
+    """Letters that the encoding of a terminal does not have are written as escapes, and end nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run(argv: Sequence[str]) -> int:

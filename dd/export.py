@@ -15,6 +15,7 @@ from dd.data import list_cards, load_card
 from dd.errors import MissingError, refuse
 from dd.evaluation import EvalReport
 from dd.files import read_jsonl, refused, write_bytes, write_text
+from dd.names import file_name
 from dd.plot import grid_png
 from dd.process import under_own_settings
 from dd.synthetic import ImageSet
@@ -41,7 +42,7 @@ def to_imagefolder(small: ImageSet, path: str | Path, split: str = "train") -> P
     if not re.fullmatch(r"[\w.-]+", split) or split.strip(".") == "":
         raise refuse("split", "a name without slashes", repr(split))
     digits = len(str(len(small.classes) - 1))
-    folders = [f"{k:0{digits}}-{_safe(name)}" for k, name in enumerate(small.classes)]
+    folders = [f"{k:0{digits}}-{file_name(name, '_', 'class')}" for k, name in enumerate(small.classes)]
     for i, (picture, label) in enumerate(zip(_pictures(small), small.hard().labels.tolist(), strict=True)):
         buffer = io.BytesIO()
         picture.save(buffer, format="PNG", optimize=True)
@@ -215,11 +216,6 @@ def _measured(report: EvalReport | Mapping[str, Any] | None) -> list[str]:
         "",
         _text(f"± is the sample standard deviation over networks. {where}, commit {origin.get('commit')}."),
     ]
-
-
-def _safe(name: str) -> str:
-    """A class name that is a folder's on every system."""
-    return re.sub(r"[^\w.-]+", "_", name).strip("._") or "class"
 
 
 def _text(value: object) -> str:

@@ -30,6 +30,34 @@ def test_pages_are_current(methods: Any) -> None:
     assert not stale, "run `make docs`"
 
 
+@pytest.fixture
+def reliability(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "docs"))
+    import reliability
+
+    return reliability
+
+
+def test_the_page_of_the_campaigns_is_current(reliability: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = reliability.records()
+    assert [record["campaign"] for record in records] == list(reliability.NAMES)
+    assert (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8") == reliability.page(records), (
+        "run `make docs`"
+    )
+    monkeypatch.setattr("sys.argv", ["reliability.py", "--check"])
+    assert reliability.main() == 0
+    monkeypatch.setattr(reliability, "records", lambda: records[:1])
+    assert reliability.main() == 1
+
+
+def test_the_page_shows_every_fault(reliability: Any) -> None:
+    record = {**reliability.records()[0], "lost": 1234}
+    record.pop("executed")  # a kind of fault that came after the record
+    text = reliability.page([record])
+    assert f"| {record['campaign']} | {record['trials']:,} | 1,234 | 0 |" in text
+    assert "| not counted |" in text
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_page_has_every_field_told(methods: Any, name: str) -> None:
     text = methods.page(name)

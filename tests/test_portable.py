@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+import dd
 from dd import files
+from dd._progress import announce, reporter
+from dd.benchmark_plan import named
+from dd.errors import InputError
+from dd.names import file_name, same_file
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from scripts.campaigns.jobs import Users  # noqa: E402
 
 # Names of `os` that Python's documentation gives for Windows, beside what subprocess itself needs here.
 WINDOWS = """
@@ -175,3 +186,93 @@ def test_loaded_tensors_keep_no_file(tmp_path: Path) -> None:
         file.seek(-4096, 2)
         file.write(b"\1" * 4096)
     assert not loaded.any()
+
+
+# Terminals
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-16"])
+def test_the_command_line_speaks_to_every_terminal(encoding: str) -> None:
+    """A usage text with … and ±, and a message with what the user gave, which is no text at all."""
+    code = (
+        "import sys\n"
+        "from dd.cli import main\n"
+        "for argv in (['--help'], ['help', 'benchmark'], ['list', 'mtt'], ['verify', '/none/\\udcff–ö']):\n"
+        "    try:\n"
+        "        print(main(argv))\n"
+        "    except SystemExit as end:\n"
+        "        print(end.code)\n"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(words, env=environment, capture_output=True, check=False)
+    told, errors = done.stdout.decode(encoding), done.stderr.decode(encoding, errors="replace")
+    assert done.returncode == 0, errors
+    assert [line for line in told.splitlines() if line.isdecimal()] == ["0", "0", "0", "1"]
+    assert "no file or folder /none/" in errors
+    assert "Traceback" not in errors
+
+
+class Broken(io.TextIOWrapper):
+    """A pipe that nobody reads."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    flush = close = lambda self: None
+
+
+def narrow() -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
+
+
+@pytest.mark.parametrize("stream", [narrow(), Broken(io.BytesIO()), None], ids=["ascii", "broken", "none"])
+def test_no_run_ends_for_its_terminal(stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", stream)
+    bars = reporter("Größe → 3", progress=True)
+    for done in (1, 2, 1, 3):
+        bars(done, 3, "± 1 ✓")
+    announce("± 1 ✓")
+    if stream is not None and not isinstance(stream, Broken):
+        told = stream.buffer.getvalue()
+        assert b"\\xb1 1 \\u2713" in told
+        assert told.endswith(b"\\xb1 1 \\u2713\n")
+
+
+# Names of files
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("mtt", "mtt"),
+        ("convnet(width=4, norm=batch)", "convnet-width-4-norm-batch"),
+        ('a:b*c?d"e<f>g|h/i\\j', "a-b-c-d-e-f-g-h-i-j"),
+        ("CON", "_CON"),
+        ("nul.txt", "_nul.txt"),
+        ("lpt9", "_lpt9"),
+        ("console", "console"),
+        ("trailing. . ", "trailing"),
+        ("..", "unnamed"),
+        ("größe\n\x1b[1m", "größe-1m"),
+    ],
+)
+def test_names_of_files_are_valid_on_every_system(text: str, name: str) -> None:
+    assert file_name(text) == name
+    assert file_name(name) == name
+    assert same_file(text.upper()) == same_file(text)
+
+
+def test_methods_whose_files_would_be_one_are_refused() -> None:
+    a, b = (dataclasses.replace(Users(), name=name) for name in ("My method", "my-Method"))
+    with pytest.raises(InputError, match="different names; got 'My method' and 'my-Method', which would be one file"):
+        named([a, b], ["mtt"], "images")
+    with pytest.raises(InputError, match="different names; got 'My method' twice"):
+        named([a, a], ["mtt"], "images")
+
+
+@pytest.mark.parametrize("name", ["CON", "a:b", "end.", "what?", "two  blanks", "nul.v1"])
+def test_a_recipe_that_could_not_name_a_folder_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="`name` must be a text that can name a folder on every system"):
+        dd.ExpertRecipe(name=name)
+    assert dd.ExpertRecipe(name="my recipe v1.2").name == "my recipe v1.2"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from dd.errors import DamagedError, InputError, MissingError, refuse, unknown
 from dd.experts.smooth import PENALTY_FORMS, PenaltyForm
 from dd.files import dump_json
 from dd.models import Model, ModelSpec, as_spec
+from dd.names import file_name
 from dd.shapes import check_number, check_types, check_whole
 
 FORMAT = 1
@@ -89,8 +89,9 @@ class ExpertRecipe:
             raise refuse("autocast", "`none` or `bf16`", repr(self.autocast))
         if self.snapshot_unit not in ("epoch", "step"):
             raise refuse("snapshot_unit", "`epoch` or `step`", repr(self.snapshot_unit))
-        if not isinstance(self.name, str) or not re.fullmatch(r"[^/\\.][^/\\]*", self.name):
-            raise refuse("name", "a text that can name a folder, without / and not hidden", repr(self.name))
+        if not isinstance(self.name, str) or file_name(self.name, " ") != self.name:
+            expected = "a text that can name a folder on every system, of letters, digits, blanks and _.+-"
+            raise refuse("name", expected, repr(self.name))
         for name in _REAL:
             check_number(getattr(self, name), name, low=0.0)
         if not self.lr > 0:

@@ -21,6 +21,7 @@ from dd.errors import DamagedError, DivergedError, InputError, refuse
 from dd.files import dump_json, load_tensors, save_tensors, sweep
 from dd.locks import locked
 from dd.models import as_spec, build
+from dd.names import file_name
 from dd.seeding import child, child_seed, isolated
 from dd.shapes import check_number, check_types, check_whole
 from dd.teachers.teacher import Teacher, accuracy, tried_on
@@ -196,8 +197,10 @@ class TeacherStore:
 
     def path(self, recipe: TeacherRecipe, seed: int = 0) -> Path:
         """The file of a teacher."""
-        name = "".join(c if c.isalnum() or c in "-_." else "-" for c in str(as_spec(recipe.model))).strip("-")
-        return self.root / f"{name}-{recipe.key(self.real.fingerprint, seed)[:8]}.safetensors"
+        return (
+            self.root
+            / f"{file_name(str(as_spec(recipe.model)))}-{recipe.key(self.real.fingerprint, seed)[:8]}.safetensors"
+        )
 
     def get(
         self,

@@ -88,17 +88,27 @@ def end(job: Job, folder: Path, event: int, whole: dict[str, bytes], power: bool
     child = start(inside(folder, work), folder.with_suffix(".told"))
     if (status := child.wait()) != ENDED:
         return "lost", f"not the same events twice: status {status}\n{child.text()}"
+    return run_again(job, folder, whole)
+
+
+def run_again(job: Job, folder: Path, whole: dict[str, bytes]) -> tuple[str | None, str]:
+    """Ask `intact` after an end, and run a job again: (fault or `None`, in words)."""
     child = start(inside(folder, lambda: _again(job)), folder.with_suffix(".told"))
     status = child.wait()
     if status == _NOT_INTACT:
         return "lost", child.text()
     if status:
         return "bricked", child.text() if status == FAILED else f"status {status}\n{child.text()}"
-    part = re.compile(rf"\.({job.leaves})\.[0-9a-f]{{8}}\.part")
-    found = {name: data for name, data in state(folder).items() if not part.fullmatch(Path(name).name)}
+    found = without_parts(state(folder), job.leaves)
     if found == whole:
         return None, ""
     return "lost", f"another {differing(found, whole)}"
+
+
+def without_parts(found: dict[str, bytes], names: str = ".*") -> dict[str, bytes]:
+    """What is in a folder without unfinished files of these names."""
+    part = re.compile(rf"\.({names})\.[0-9a-f]{{8}}\.part")
+    return {name: data for name, data in found.items() if not part.fullmatch(Path(name).name)}
 
 
 def try_ends(job: Job, tally: Tally, share: float) -> None:
