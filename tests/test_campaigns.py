@@ -16,15 +16,15 @@ sys.path.insert(0, str(ROOT))
 from scripts.campaigns.__main__ import NAMES, RECORDS  # noqa: E402
 from scripts.campaigns.common import FAULTS, Tally, evenly, table  # noqa: E402
 
-LEAST = {"crash": 500, "concurrent": 50, "corrupt": 2000}
+LEAST = {"crash": 500, "concurrent": 50, "corrupt": 2000, "disk": 20}
 
 CODE = """
 import json, os, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from dd.errors import InputError
-from scripts.campaigns import concurrent, crash, jobs
+from dd.errors import InputError, WriteError
+from scripts.campaigns import concurrent, crash, disk, jobs
 from scripts.campaigns.concurrent import Shared
 from scripts.campaigns.jobs import Job
 
@@ -48,6 +48,16 @@ def old_or_new():
     assert out.read_text() in ("old", "new" * 100)
 def counts():
     Path(f"made by {os.getpid()}").touch()
+def not_atomic():
+    try:
+        in_place()
+    except OSError as error:
+        raise WriteError("could not write set.txt: full") from error
+def wordless():
+    try:
+        in_place()
+    except OSError:
+        pass
 
 kept = ["distill mtt", "user's method with labels", "save with labels over with"]
 tallies = [
@@ -58,6 +68,8 @@ tallies = [
     concurrent.run(0.3, 0, "save"),
     concurrent.run(0.3, 0, chosen=[Shared("counts", [counts] * 2)]),
     crash.run(1, 0, chosen=[Job("not synced", not_synced, old, old_or_new)]),
+    disk.run(0.2, 0, chosen=[job for job in jobs.every() if job.name in (*kept[1:], "distill mtt")]),
+    *(disk.run(0.9, 0, chosen=[Job("x", job, old, old_or_new)]) for job in (in_place, not_atomic, wordless)),
 ]
 print(json.dumps([tally.to_json() for tally in tallies]))
 """
@@ -92,6 +104,20 @@ def test_a_file_that_was_not_synced_before_its_rename_is_found_out_by_the_power_
     assert faults(lines[6]) == {"lost": 1}
     (told,) = lines[6]["faults"]
     assert "power cut" in told
+
+
+def test_full_disks_lose_nothing(lines: list[dict[str, Any]]) -> None:
+    assert lines[7]["trials"] >= 9
+    assert lines[7]["refused"] >= 3
+    assert faults(lines[7]) == {}, lines[7]["faults"]
+
+
+def test_what_is_careless_of_a_full_disk_is_found_out(lines: list[dict[str, Any]]) -> None:
+    """Opening, writing, half of it, and a limit: the system's own error; the old text lost; or nothing said at all."""
+    assert [line["trials"] for line in lines[8:]] == [4, 4, 4]
+    assert faults(lines[8]) == {"tracebacks": 4}
+    assert faults(lines[9]) == {"lost": 3}
+    assert faults(lines[10]) == {"lost": 3, "silent": 1}
 
 
 def test_a_job_that_cannot_go_on_is_found_out(lines: list[dict[str, Any]]) -> None:

@@ -174,7 +174,7 @@ class _Trials:
         fault: str | None = None
         self._tally.more["refused"] += status in (_REFUSED, _WARNED)
         found = without_parts(state(folder))
-        harmed = [n for n, data in self._before.items() if found.get(n) not in (data, self._whole.get(n, data))]
+        harmed = [n for n, data in self._before.items() if found.get(n) not in (data, self._whole.get(n))]
         if status not in (0, _REFUSED, _WARNED):
             fault = "tracebacks"
         elif harmed:
