@@ -2,4 +2,5 @@
 
 from dd.cli import main
 
-raise SystemExit(main())
+if __name__ == "__main__":  # what a spawned worker imports again
+    raise SystemExit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import dd.cli
 from dd.data import workers
 from dd.data.splits import FEW
 
@@ -112,3 +114,7 @@ def test_the_start_method_is_the_systems_and_stays_open(monkeypatch: pytest.Monk
 def test_no_more_processes_than_cpus() -> None:
     assert workers.reading_processes(10**9, 10**6, few=2) == workers.usable_cpus()
     assert workers.reading_processes(-1, 10**6, few=2) == 0
+
+
+def test_python_m_dd_can_be_imported_again() -> None:
+    assert importlib.import_module("dd.__main__").main is dd.cli.main
