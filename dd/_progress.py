@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
+
+from dd.texts import printable
 
 Progress = Callable[[int, int, str], None]
 """(done, total, text) → None."""
@@ -53,8 +55,8 @@ class Bars:
         bar = self._bar
         if bar is None or bar.total != total or done < bar.n:
             self.close()
-            bar = self._bar = tqdm(total=total, desc=self._label, disable=self._disable, file=Screen())
-        bar.set_postfix_str(text, refresh=False)
+            bar = self._bar = tqdm(total=total, desc=printable(self._label), disable=self._disable, file=Screen())
+        bar.set_postfix_str(printable(text), refresh=False)
         bar.update(done - bar.n)
         if done >= total:
             self.close()
@@ -74,5 +76,10 @@ def reporter(label: str, progress: bool | Progress | None) -> Progress:
 def announce(text: str, progress: bool | Progress | None = None) -> None:
     """One line on stderr, unless progress was switched off."""
     if progress is not False:
-        Screen().write(f"{text}\n")
+        Screen().write(printable(f"{text}\n"))
         Screen().flush()
+
+
+def say(text: object, stream: TextIO | None = None) -> None:
+    """A line on stdout or another stream; what it quotes cannot steer a terminal."""
+    print(printable(str(text)), file=stream, flush=True)

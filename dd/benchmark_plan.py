@@ -14,7 +14,7 @@ from dd.methods import Method
 from dd.names import file_name, same_file
 from dd.resolve import Tier
 from dd.selection import Protocol
-from dd.shapes import as_list
+from dd.shapes import as_list, check_name
 
 
 @final
@@ -85,7 +85,8 @@ def named(asked: Sequence[str | Method], known: Sequence[str], kind: str) -> dic
         for one in names:
             if not isinstance(one, str | Method):
                 raise refuse("methods", "names or Method values", type(one).__name__)
-            name = find_name(f"method for {kind}", one, known, way_out) if isinstance(one, str) else one.name
+            own = not isinstance(one, str)
+            name = check_name(one.name, "name") if own else find_name(f"method for {kind}", one, known, way_out)
             if twice := [other for other in found if same_file(other) == same_file(name)]:
                 got = f"{name!r} twice" if name in found else f"{twice[0]!r} and {name!r}, which would be one file"
                 raise refuse("methods", "different names", got, "Give a value another `name=`.")

@@ -34,6 +34,7 @@ from dd._options import (
     changes,
     twin,
 )
+from dd._progress import say
 from dd.cli_benchmark import run_benchmark
 from dd.cli_measure import run_measure
 from dd.cli_report import run_report
@@ -71,7 +72,15 @@ def _with_method(verb: str, options: type[Common], argv: Sequence[str]) -> tuple
     cards = list_cards("graphs" if for_graphs else "images")
     card = next((c for c in cards if c.lower() == data.lower()), None)
     text = _early(rest, "--ipc") or ""
-    ipc = None if for_graphs else int(text) if text.isdecimal() else 1 if name == "class_mean" else 10
+    ipc = (
+        None
+        if for_graphs
+        else int(text)
+        if text.isdecimal() and len(text) < 1000
+        else 1
+        if name == "class_mean"
+        else 10
+    )
     budget = {} if for_graphs else {"ipc": ipc}
     row = preset(name, card, ipc, cast(Any, _early(rest, "--preset") or "auto"), gpu=device.type == "cuda")
     value: Method = METHODS[name](**{**row.fields, **budget})
@@ -161,11 +170,11 @@ def _told(small: AnySet, folder: Path, silent: bool) -> dict[str, Any]:
     if isinstance(small, TreeSummary):
         small.draw(folder / "trees.png")
         if not silent:
-            print(f"{small.report()}\nin {path}")
+            say(f"{small.report()}\nin {path}")
     else:
         save_grid(small, folder / "grid.png")
     if not silent and not isinstance(small, TreeSummary):
-        print(f"{len(small)} images in {path} ({path.stat().st_size:,} bytes); {small.provenance['selection']}")
+        say(f"{len(small)} images in {path} ({path.stat().st_size:,} bytes); {small.provenance['selection']}")
     return {
         "path": str(path),
         "bytes": small.nbytes._asdict(),
@@ -200,9 +209,9 @@ def _evaluate(argv: Sequence[str]) -> dict[str, Any]:
         **options.data_options(),
     )
     if place.page is not None:
-        print(f"page: {place.page}", file=sys.stderr)
+        say(f"page: {place.page}", sys.stderr)
     if not options.json:
-        print(report)
+        say(report)
     return {**report.to_json(), "json": options.json}
 
 
@@ -224,7 +233,7 @@ def _buffer(argv: Sequence[str]) -> dict[str, Any]:
     last = [float(store.curve(seed)[1][-1]) for seed in range(count) if store.length(seed)]
     text = f"{len(last)} experts in {store.folder}; last held-out accuracy {100 * sum(last) / len(last):.1f} %"
     if not options.json:
-        print(text)
+        say(text)
     return {"folder": str(store.folder), "key": store.key, "experts": len(last), "json": options.json}
 
 
@@ -242,7 +251,7 @@ def _teach(argv: Sequence[str]) -> dict[str, Any]:
     )
     told = [{"name": t.name, "accuracy": t.accuracy, "sha256": t.sha256} for t in made]
     if not options.json:
-        print("\n".join(f"{t.name}: {100 * t.accuracy:.1f} % of held-out training images" for t in made))
+        say("\n".join(f"{t.name}: {100 * t.accuracy:.1f} % of held-out training images" for t in made))
     return {"teachers": told, "json": options.json}
 
 
@@ -259,7 +268,7 @@ def _estimate(argv: Sequence[str]) -> dict[str, Any]:
         **fields,
     )
     if not run.json:
-        print(value)
+        say(value)
     return {**value.to_json(), "json": run.json}
 
 
@@ -270,7 +279,7 @@ def _list(argv: Sequence[str]) -> dict[str, Any]:
     if options.method:
         text = cite(options.method) if options.cite else describe(options.method)
         if not options.json:
-            print(text)
+            say(text)
         return {"method": options.method, "text": text, "json": options.json}
     tables = {
         "methods": sorted(METHODS),
@@ -281,7 +290,7 @@ def _list(argv: Sequence[str]) -> dict[str, Any]:
         "recipes": recipe_names(),
     }
     if not options.json:
-        print("\n".join(f"{kind}: {', '.join(names)}" for kind, names in tables.items()))
+        say("\n".join(f"{kind}: {', '.join(names)}" for kind, names in tables.items()))
     return {**tables, "json": options.json}
 
 
@@ -289,7 +298,7 @@ def _verify(argv: Sequence[str]) -> dict[str, Any]:
     options = tyro.cli(VerifyOptions, args=argv, prog="ddistill verify")
     text = api.verify(options.path)
     if not options.json:
-        print(text)
+        say(text)
     return {"path": str(options.path), "ok": True, "text": text, "json": options.json}
 
 
@@ -345,10 +354,10 @@ def _run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         resumable = argv[0] in ("benchmark", "buffer", "distill", "teach")
         way_on = "; the same command goes on where it stopped" if resumable else ""
-        print(f"interrupted{way_on}", file=sys.stderr)
+        say(f"interrupted{way_on}", sys.stderr)
         return 130
     except DDError as error:
-        print(f"ddistill {argv[0]}: {error}", file=sys.stderr)
+        say(f"ddistill {argv[0]}: {error}", sys.stderr)
         return 2 if isinstance(error, InputError) else 1
 
 

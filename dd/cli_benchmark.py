@@ -15,6 +15,7 @@ from typing import Any, Literal
 import tyro
 
 from dd._options import Common, Data
+from dd._progress import say
 from dd.benchmarks import benchmark
 from dd.data.workers import usable_cpus
 from dd.errors import refuse
@@ -97,7 +98,7 @@ def run_benchmark(argv: Sequence[str]) -> dict[str, Any]:
             **options.data_options(),
         )
     if not options.json:
-        print(made)
+        say(made)
     return {**made.to_json(), "json": options.json}
 
 

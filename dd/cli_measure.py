@@ -10,6 +10,7 @@ from typing import Any, Final
 import tyro
 
 from dd._options import Common, Data
+from dd._progress import say
 from dd.downstream import continual, rank_architectures
 from dd.errors import find_name
 from dd.keep import FORMAT, Place, place_of, write_measures
@@ -69,7 +70,7 @@ def run_measure(argv: Sequence[str]) -> dict[str, Any]:
         told[name] = answer.to_json()
         place.keep(answer, lambda path: write_measures(path, told))
         if not options.json:
-            print(answer, end="\n\n")
+            say(f"{answer}\n")
     return {"format": FORMAT, "measures": told, "json": options.json}
 
 

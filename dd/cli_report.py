@@ -12,6 +12,7 @@ import tyro
 
 from dd import api
 from dd._options import Common
+from dd._progress import say
 from dd.benchmark_plan import Unit
 from dd.data import Images
 from dd.data.kinds import is_graph_data
@@ -167,5 +168,5 @@ def run_report(argv: Sequence[str]) -> dict[str, Any]:
     source = {"root": options.root, "download": options.download, "size": options.size}
     path = report(options.runs, options.data, options.out, **source)
     if not options.json:
-        print(f"page: {path} ({path.stat().st_size:,} bytes)", file=sys.stderr)
+        say(f"page: {path} ({path.stat().st_size:,} bytes)", sys.stderr)
     return {"page": str(path), "bytes": path.stat().st_size, "json": options.json}

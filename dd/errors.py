@@ -5,9 +5,17 @@ import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from dd.texts import printable, shown
+
+_MOST = 2000
+"""Characters of what an error quotes."""
+
 
 class DDError(Exception):
-    """Base of every error that this library raises on purpose."""
+    """Base of every error that this library raises on purpose; what it quotes cannot steer a terminal."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class InputError(DDError, ValueError):
@@ -38,7 +46,8 @@ class DivergedError(DDError, ArithmeticError):
 
 def refuse(argument: str, expected: str, got: object, way_out: str = "") -> InputError:
     """An `InputError` in the one grammar of this library; use as `raise refuse(...)`."""
-    text = f"`{argument}` must be {expected}; got {got}."
+    told = shown(got) if isinstance(got, int) else str(got)
+    text = f"`{argument}` must be {expected}; got {told if len(told) <= _MOST else f'{told[:_MOST]}…'}."
     return InputError(f"{text} {way_out}".rstrip())
 
 
@@ -48,7 +57,7 @@ def unknown(kind: str, name: object, known: Iterable[object], way_out: str = "")
     lower = {one.lower(): one for one in names}
     close = get_close_matches(str(name).lower(), lower, n=1)
     hint = f"Did you mean {lower[close[0]]}? " if close else ""
-    return InputError(f"unknown {kind} {name!r}; known: {', '.join(names)}. {hint}{way_out}".rstrip())
+    return InputError(f"unknown {kind} {shown(name)}; known: {', '.join(names)}. {hint}{way_out}".rstrip())
 
 
 def find_name(kind: str, name: object, known: Iterable[str], way_out: str = "") -> str:
@@ -64,4 +73,4 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level)
+    warnings.warn(printable(message), category, stacklevel=level)

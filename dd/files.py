@@ -44,6 +44,7 @@ from dd.seals import file_digest as file_digest
 from dd.seals import json_text as json_text
 from dd.seals import packed_size as packed_size
 from dd.seals import shapes_of as shapes_of
+from dd.texts import printable
 
 try:
     import fcntl
@@ -239,8 +240,8 @@ def check_writable(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_bytes` for UTF-8 text; bytes of a file name that are none are written as escapes."""
-    write_bytes(path, text.encode(errors="backslashreplace"))
+    """`write_bytes` for UTF-8 text; what steers a terminal or is no UTF-8 is written as escapes (`dd.texts`)."""
+    write_bytes(path, printable(text).encode())
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from dd.errors import refuse, unknown
 from dd.evaluation import mean_std, origin_lines
 from dd.files import json_text, sweep, write_text
 from dd.locks import locked
+from dd.texts import as_cell, printable
 
 FORMAT: Final = 1
 AGAINST: Final = "random"
@@ -266,7 +267,7 @@ class Benchmark:
         for cells in (heads, *rows):
             padded = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
             lines.append("  ".join(padded).rstrip())
-        return "\n".join([*lines, *self.legend])
+        return printable("\n".join([*lines, *self.legend]))
 
     def to_markdown(self) -> str:
         """The table in Markdown."""
@@ -276,7 +277,10 @@ class Benchmark:
         return text + "\n\n" + "\n".join(_cell(line) for line in self.legend) + "\n"
 
     def to_csv(self) -> str:
-        """A line a set, budget and model; scores are fractions, empty where there is none."""
+        """A line a set, budget and model; scores are fractions, empty where there is none.
+
+        A text that a spreadsheet would take for a formula begins with an apostrophe.
+        """
         sizes = self._sizes
         keys = ["dataset", "protocol", "set", "budget", "unit", "model", "metric", "mean", "std", "sets", "networks"]
         keys += [f"minus_{AGAINST}", "half_width_95", "paired"]
@@ -288,7 +292,7 @@ class Benchmark:
         writer.writeheader()
         for line in map(self._told, self.entries):
             taken = {f"bytes_{k}": v for k, v in (line.pop("bytes") or {}).items()}
-            writer.writerow({k: v for k, v in {**line, **taken}.items() if k in keys})
+            writer.writerow({k: as_cell(v) for k, v in {**line, **taken}.items() if k in keys})
         return stream.getvalue()
 
     def to_json(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from dd.errors import refuse
-from dd.shapes import check_whole
+from dd.shapes import check_options, check_whole
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -93,6 +93,8 @@ def own_settings(threads: int | None = None) -> Iterator[None]:
 def under_own_settings(function: Callable[P, R]) -> Callable[P, R]:
     """Run each call of a function in `own_settings`, with its keyword `threads` where it is given one.
 
+    What it is given by name is compared with the annotations and bounds first (`dd.shapes.check_options`).
+
     A generator computes in them and yields outside, so that its reader keeps the settings that it has.
     """
     if inspect.isgeneratorfunction(function):
@@ -101,6 +103,7 @@ def under_own_settings(function: Callable[P, R]) -> Callable[P, R]:
 
         @functools.wraps(function)
         def made(*args: P.args, **kwargs: P.kwargs) -> Any:
+            check_options(function, kwargs)
             with own_settings(cast("int | None", kwargs.get("threads"))):
                 return function(*args, **kwargs)
 

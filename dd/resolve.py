@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 
+from dd.bounds import check_memory
 from dd.data import Images, load_images
 from dd.data.graph_load import load_graphs
 from dd.data.graphs import Graphs
 from dd.data.kinds import is_graph_data
 from dd.errors import InputError, find_name, refuse
-from dd.methods import GRAPH_METHODS, METHODS, Method
+from dd.experts import make_student
+from dd.methods import GRAPH_METHODS, METHODS, Method, TrajectoryMatching
 from dd.presets import Preset, preset, replace_fields
 from dd.selection import Protocol
+from dd.shapes import check_name
+
+_FEW: Final = 1000
+"""Student steps that no network makes too large."""
 
 Tier = Literal["auto", "paper", "cpu"]
 
@@ -49,12 +55,14 @@ def resolve_method(
             )
         if not isinstance(method, Method):
             raise refuse("method", "a name or a Method value", type(method).__name__)
+        check_name(method.name, "name")
         if tier != "auto":
             raise refuse(
                 "preset", "left out beside a Method value, whose fields are set", repr(tier), "Or give a name."
             )
         if method.name in METHODS:  # else it is the user's own, which knows
             _check_kind(method.name, real)
+        _check_fits(method, real, device)
         return method, None
     method = find_name("method", method, METHODS)
     _check_kind(method, real)
@@ -69,8 +77,28 @@ def resolve_method(
         return replace_fields(METHODS[method](**row.fields), given), row
     ipc = given.pop("ipc", 1 if method == "class_mean" else 10)
     row = preset(method, dataset, ipc, tier, gpu=device.type == "cuda")
-    value = METHODS[method](**{**row.fields, "ipc": ipc})
-    return replace_fields(value, given), row
+    value = replace_fields(METHODS[method](**{**row.fields, "ipc": ipc}), given)
+    _check_fits(value, real, device)
+    return value, row
+
+
+def _check_fits(method: Method, real: Images | Graphs, device: torch.device) -> None:
+    """Refuse what would need far more memory than the machine has, as far as that is known before the run.
+
+    Raises:
+        InputError: with both figures.
+    """
+    ipc = getattr(method, "ipc", None)
+    if not isinstance(real, Images) or not isinstance(ipc, int):
+        return
+    canvas = getattr(method, "canvas", 1)
+    pixels = [real.num_classes, real.channels, real.size[0] * canvas, real.size[1] * canvas]
+    check_memory(f"{ipc:,} images a class and their gradient", [2, ipc, *pixels], "Lower `ipc`.")
+    if isinstance(method, TrajectoryMatching) and device.type == "cpu":
+        steps = method.student_steps if method.truncate is None else method.truncate
+        if steps > _FEW:
+            numbers = [steps, make_student(method.expert, real, seed=0).size]
+            check_memory(f"the weights after each of {steps:,} student steps", numbers, "Lower `student_steps`.")
 
 
 def _check_kind(method: str, real: Images | Graphs) -> None:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from dd.errors import DamagedError, InputError, refuse
+from dd.texts import printable
 
 FORMAT_KEY: Final = "dd"
 SEAL: Final = "sha256"
@@ -46,7 +47,7 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 
 def dump_json(value: Any, indent: int | None = None) -> str:
-    """Sorted JSON. Of a file name that is no UTF-8, the bytes are escaped as JSON does it, and read back as they were.
+    """Sorted JSON. What is no UTF-8 in a file name, and what steers a terminal, is escaped, and read back as it was.
 
     Raises:
         InputError: NaN or infinity, which other readers refuse, or a value that JSON has no word for.
@@ -55,7 +56,7 @@ def dump_json(value: Any, indent: int | None = None) -> str:
         text = json.dumps(value, sort_keys=True, indent=indent, allow_nan=False, ensure_ascii=False)
     except (ValueError, TypeError) as error:
         raise refuse("value", "finite numbers, texts, lists and objects for JSON", f"another one ({error})") from error
-    return text.encode(errors="backslashreplace").decode()
+    return printable(text)
 
 
 def seal(value: Any) -> str:

@@ -40,7 +40,7 @@ def test_one_of_several_experiments(tmp_path):
         import_pt(path, **STATISTICS)
     assert torch.equal(import_pt(path, **STATISTICS, lr=0.01, experiment=0).images, noise())
     for wrong in (3, -1, True, "0"):
-        with pytest.raises(InputError, match="`experiment` must be 0 … 2"):
+        with pytest.raises(InputError, match=r"`experiment` must be (0 … 2|a whole number)"):
             import_pt(path, **STATISTICS, experiment=wrong)
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import io
+import lzma
 import tarfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
-from PIL import Image
-
-from dd.data.pictures import UNREADABLE, extensions, unreadable
-from dd.errors import DamagedError, MissingError, refuse
+from dd.data.pictures import UNREADABLE, extensions, open_picture, unreadable
+from dd.errors import DamagedError, DDError, MissingError, refuse
 from dd.process import under_own_settings
 
 
@@ -68,6 +68,10 @@ def _column(given: str | None, usual: tuple[str, ...], columns: list[str]) -> st
     return found[0]
 
 
+MOST_MEMBER: Final = 2**28
+"""Bytes of a file in a shard; larger ones are no pictures, whatever they are packed to."""
+
+
 @final
 class TarImages:
     """Pictures and labels of WebDataset tar shards, kept as the compressed bytes that they are."""
@@ -81,8 +85,10 @@ class TarImages:
     def __getitem__(self, index: int) -> tuple[Any, int]:
         key, data, label = self._samples[index]
         try:
-            image = Image.open(io.BytesIO(data))
+            image = open_picture(io.BytesIO(data), f"the picture of sample {key!r}")
             image.load()
+        except DDError:
+            raise
         except UNREADABLE as error:
             raise unreadable(f"the picture of sample {key!r}", error) from error
         return image, label
@@ -117,11 +123,18 @@ def _read(path: Path, label: str) -> list[tuple[str, bytes, int]]:
                 folder, _, name = member.name.rpartition("/")
                 stem, _, extension = name.partition(".")
                 file = tar.extractfile(member) if member.isfile() else None
+                if member.size > MOST_MEMBER:
+                    way_out = "Take it out of the shard; pictures and labels are smaller."
+                    raise refuse(
+                        f"{member.name}` in `{path}", f"of at most {MOST_MEMBER:,} bytes", f"{member.size:,}", way_out
+                    )
                 if file is not None and not name.startswith("."):
                     parts.setdefault(f"{folder}/{stem}", {})[extension.lower()] = file.read()
     except FileNotFoundError as error:
         raise MissingError(f"no file {path}") from error
-    except (tarfile.TarError, OSError) as error:
+    except DDError:
+        raise
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DamagedError(f"{path} is not a tar file ({error}).") from error
     samples, readable = [], extensions()
     for key, found in parts.items():

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Final, final
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from dd.data.card import Card
 from dd.data.checks import some
 from dd.data.hashes import file_hashes
 from dd.data.items import text_items
-from dd.data.pictures import RULE, UNREADABLE, extensions, picture, shown_size, unreadable
+from dd.data.pictures import RULE, UNREADABLE, extensions, open_picture, picture, shown_size, unreadable
 from dd.data.resize import fit, rule
 from dd.data.splits import LazySplit, Split, TensorSplit, read_rows
 from dd.data.walk import LeftOut, Samples, class_folders, other_splits, pictures_in
@@ -62,7 +61,7 @@ class Files:
     def __getitem__(self, i: int) -> Tensor | DDError:
         path = self._base / self._names[i]
         try:
-            with Image.open(path) as image:
+            with open_picture(path, f"image {path}") as image:
                 pixels = picture(image, f"image {path}")
         except DDError as error:
             return error
@@ -253,8 +252,10 @@ def _common_size(base: Path, samples: Samples) -> tuple[int, int]:
     first: tuple[int, int] | None = None
     for name, _ in samples:
         try:
-            with Image.open(base / name) as image:
+            with open_picture(base / name, f"image {base / name}") as image:
                 h, w = shown_size(image)
+        except DDError:
+            raise
         except UNREADABLE as error:
             raise unreadable(f"image {base / name}", error) from error
         if first is None:

@@ -25,6 +25,7 @@ from dd.data.kinds import SMILES
 from dd.data.load import ROLES
 from dd.errors import refuse
 from dd.process import under_own_settings
+from dd.shapes import check_names
 
 
 @under_own_settings
@@ -228,10 +229,7 @@ def _class_names(classes: Sequence[str] | int | None, whole: GraphSplit) -> tupl
         classes = k
     if isinstance(classes, int):
         return tuple(str(k) for k in range(classes))
-    names = tuple(classes)
-    if isinstance(classes, str) or len(set(names)) != len(names):
-        raise refuse("classes", "different names in label order, or their number", repr(classes))
-    return names
+    return check_names(classes, "classes")
 
 
 def _numbered(what: str, n: int) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ from dd.data.graph_bins import Bins
 from dd.data.items import Twins, graph_items, twins
 from dd.errors import refuse
 from dd.process import under_own_settings
-from dd.shapes import plain
+from dd.shapes import check_names, plain
+from dd.texts import clean_name, clean_names
 
 
 @final
@@ -184,6 +185,13 @@ class Graphs:
     node_names: tuple[str, ...] = ()
     edge_names: tuple[str, ...] = ()
     bins: Bins | None = None
+
+    @under_own_settings
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", check_names(self.classes, "classes"))
+        for field in ("node_names", "edge_names"):
+            object.__setattr__(self, field, clean_names(getattr(self, field)))
+        object.__setattr__(self, "name", clean_name(self.name))
 
     def __repr__(self) -> str:
         sizes = {"train": self.train, "val": self.val, "test": self.test}

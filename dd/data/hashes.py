@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +21,7 @@ import torch
 
 from dd._home import home
 from dd.data.pictures import unreadable
-from dd.errors import WriteError
+from dd.errors import DamagedError, WriteError
 from dd.files import digest, load_tensors, save_tensors
 
 _META: Final = {"hashes": "sha256[:16] by name, size, mtime_ns, ctime_ns, inode"}
@@ -57,8 +58,8 @@ def file_hashes(base: Path, names: Sequence[str], threads: int = 1) -> list[str]
     fresh[fresh] = (known[1][rows[fresh]] == stats[fresh]).all(axis=1)
     hashes[fresh] = known[2][rows[fresh]]
     if missing := np.flatnonzero(~fresh).tolist():
-        for i, (stat, value) in zip(missing, _read([paths[i] for i in missing], threads), strict=True):
-            stats[i], hashes[i] = stat, np.frombuffer(value, dtype=np.uint8)
+        for i, (marks, value) in zip(missing, _read([paths[i] for i in missing], threads), strict=True):
+            stats[i], hashes[i] = marks, np.frombuffer(value, dtype=np.uint8)
         with contextlib.suppress(WriteError):
             _save(cache, _with_others(real, (list(names), stats, hashes), known))
     return [row.tobytes().hex() for row in hashes]
@@ -74,21 +75,24 @@ def _hash(path: str) -> tuple[Marks, bytes]:
     """What the file was just before it was read, and its hash."""
     try:
         with open(path, "rb", buffering=0) as file:
-            stat = _marks(os.fstat(file.fileno()))
-            return stat, hashlib.file_digest(file, "sha256").digest()[:BYTES]
+            marks = _marks(os.fstat(file.fileno()))
+            return marks, hashlib.file_digest(file, "sha256").digest()[:BYTES]
     except OSError as error:
         raise unreadable(f"image {path}", error) from error
 
 
 def _stat(path: str) -> Marks:
     try:
-        return _marks(os.stat(path))
+        found = os.stat(path)
     except OSError as error:
         raise unreadable(f"image {path}", error) from error
+    if not stat.S_ISREG(found.st_mode):  # a FIFO would be waited for
+        raise DamagedError(f"image {path} is no regular file. Remove it, or put the picture itself there.")
+    return _marks(found)
 
 
-def _marks(stat: os.stat_result) -> Marks:
-    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino & (2**63 - 1)
+def _marks(of: os.stat_result) -> Marks:
+    return of.st_size, of.st_mtime_ns, of.st_ctime_ns, of.st_ino & (2**63 - 1)
 
 
 def _with_others(base: Path, new: Known, old: Known) -> Known:

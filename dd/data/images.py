@@ -28,6 +28,8 @@ from dd.data.splits import (
 )
 from dd.errors import refuse
 from dd.process import under_own_settings
+from dd.shapes import check_names
+from dd.texts import clean_name
 
 HOW_MANY: Final = '`dd.load_images(data, role="evaluate", classes=…)`'
 
@@ -107,7 +109,7 @@ class Images:
             raise refuse("mean, std", "both or neither", "one of them")
         constants = None if mean is None or std is None else (tuple(mean), tuple(std))
         values = {
-            "name": name,
+            "name": clean_name(name),
             "classes": names,
             **splits,
             "card": card,
@@ -309,7 +311,4 @@ def class_names(classes: Sequence[str] | int | None, data: object, split: Split 
             )
     if isinstance(classes, int):
         return tuple(str(k) for k in range(classes))
-    names = tuple(classes)
-    if isinstance(classes, str) or len(set(names)) != len(names):
-        raise refuse("classes", "different names in label order, or their number", repr(classes))
-    return names
+    return check_names(classes, "classes")

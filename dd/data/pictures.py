@@ -8,13 +8,20 @@ A picture is what a viewer shows on a white page:
 - 16 bits a channel become 8 by v · 255 / 65535, rounded. Where the full scale is not known (32-bit integers, floats)
   the image is refused.
 - Of an animation, or of a file of several pages, it is the first frame.
+- One of more than `MOST_PIXELS` is refused by what its header says, before anything is decoded. Set `DD_MAX_PIXELS` in
+  the environment, which worker processes inherit, to read larger ones.
+- Only regular files are opened: a FIFO or device would make the reader wait for ever.
 - Grey modes (1, L, LA, 16 bits) have one channel, all others are converted to RGB.
 """
 
 from __future__ import annotations
 
+import os
+import stat
 import struct
-from typing import Any, Final
+import threading
+from pathlib import Path
+from typing import IO, Any, Final
 
 import numpy as np
 import torch
@@ -31,6 +38,9 @@ _NOT_READ: Final = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 # Registered even where Pillow was built without them.
 _BUILT: Final = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}
 
+MOST_PIXELS: Final = 64_000_000
+"""Height times width of a picture, unless `DD_MAX_PIXELS` says another number."""
+
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -45,6 +55,9 @@ _SIDEWAYS: Final = (5, 6, 7, 8)
 # What Pillow's readers raise at files that are not what they should be.
 UNREADABLE: Final = (
     OSError,
+    MemoryError,
+    OverflowError,
+    RecursionError,
     SyntaxError,
     ValueError,
     TypeError,
@@ -70,6 +83,86 @@ def _built_in(kind: str) -> bool:
     return not (name in features.modules or name in features.codecs) or bool(features.check(name))
 
 
+def open_picture(file: Path | IO[bytes], where: str) -> Any:
+    """A PIL image of a file, not decoded yet; a context that closes it.
+
+    It is what Pillow reads by itself: a file is known by its content, and one that Pillow would hand to another
+    program, such as PostScript, is none, whatever its name says.
+
+    Raises:
+        DamagedError: no regular file, or no picture.
+        InputError: more pixels than `most_pixels`.
+    """
+    try:
+        if isinstance(file, Path) and not stat.S_ISREG(os.stat(file).st_mode):
+            raise DamagedError(f"{where} is no regular file. Remove it, or put the picture itself there.")
+        with _WITHOUT_BOUND:
+            image = Image.open(file, formats=_formats())
+    except DDError:
+        raise
+    except UNREADABLE as error:
+        raise unreadable(where, error) from error
+    try:
+        return check_pixels(image, where)
+    except DDError:
+        image.close()
+        raise
+
+
+class _WithoutBound:
+    """Pillow's own bound, which warns at 89 million pixels, is off while a header is read: `check_pixels` follows."""
+
+    def __init__(self) -> None:
+        self._lock, self._before = threading.Lock(), Image.MAX_IMAGE_PIXELS
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+
+    def __exit__(self, *_: object) -> None:
+        Image.MAX_IMAGE_PIXELS = self._before
+        self._lock.release()
+
+
+_WITHOUT_BOUND: Final = _WithoutBound()
+
+
+def _formats() -> list[str]:
+    Image.init()
+    return [kind for kind in Image.OPEN if kind not in _NOT_READ and _built_in(kind)]
+
+
+def most_pixels() -> int:
+    """`MOST_PIXELS`, or what `DD_MAX_PIXELS` says.
+
+    Raises:
+        InputError: it says no whole number.
+    """
+    told = os.environ.get("DD_MAX_PIXELS", "").replace("_", "")
+    if not told:
+        return MOST_PIXELS
+    if not told.isdecimal() or len(told) > 18 or int(told) < 1:
+        raise refuse("DD_MAX_PIXELS", "a whole number of at least 1", repr(told), "Unset it, or set such a number.")
+    return int(told)
+
+
+def check_pixels(image: Any, where: str) -> Any:
+    """`image`, or refuse it by the size that its header says.
+
+    Raises:
+        InputError: more pixels than `most_pixels`.
+    """
+    (width, height), most = image.size, most_pixels()
+    if width * height > most:
+        raise refuse(
+            where,
+            f"a picture of at most {most:,} pixels",
+            f"{height:,} x {width:,} = {height * width:,}",
+            "Resize it, or raise the bound: set DD_MAX_PIXELS in the environment.",
+        )
+    return image
+
+
 def picture(image: Any, where: str) -> Tensor:
     """A PIL image as uint8 `[1, H, W]` (grey) or `[3, H, W]`, by the rule of this module.
 
@@ -78,11 +171,13 @@ def picture(image: Any, where: str) -> Tensor:
         where: what to call it in messages.
 
     Raises:
-        InputError: a mode whose full scale is not known.
+        InputError: a mode whose full scale is not known, or too many pixels.
         DamagedError: the pixels cannot be decoded.
     """
+    if getattr(image, "format", None) in _NOT_READ:
+        raise unreadable(where, OSError(f"{image.format} is read by other programs alone"))
     try:
-        image.load()  # a TIFF turns itself here
+        check_pixels(image, where).load()  # a TIFF turns itself here
         values = np.array(_flat(_turned(_eight_bits(image, where))))
     except DDError:
         raise

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from dd.bounds import check_memory, check_ranges
+from dd.data.pictures import most_pixels
 from dd.errors import refuse
+from dd.texts import shown
 
 ASPECTS: Final = ("crop", "squash")
+_AT_ONCE: Final = 2**26
+"""Pixels of all channels that are resized together."""
 
 
 def parse_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
@@ -20,9 +26,10 @@ def parse_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     """
     if size is None:
         return None
-    pair = (size, size) if isinstance(size, int) else tuple(size)
+    pair = tuple(size) if isinstance(size, list | tuple) else (size, size)
     if isinstance(size, bool) or len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
-        raise refuse("size", "a positive integer, or a pair (H, W) of them", repr(size))
+        raise refuse("size", "a positive integer, or a pair (H, W) of them", shown(size))
+    check_ranges("size", pair)
     return pair[0], pair[1]
 
 
@@ -67,6 +74,9 @@ def fit(images: Tensor, size: tuple[int, int] | None, aspect: str = "crop") -> T
     else:
         scale = max(h / h0, w / w0)
         h1, w1 = max(h, round(h0 * scale)), max(w, round(w0 * scale))
+    if h1 * w1 > most_pixels():
+        got = f"{h0:,} x {w0:,}, which would become {h1:,} x {w1:,} before it is cut to {h} x {w}"
+        raise refuse("images", f"of at most {most_pixels():,} pixels", got, 'Cut them, or give aspect="squash".')
     if (h1, w1) != (h0, w0):
         images = tv.resize(images, [h1, w1], interpolation=tv.InterpolationMode.BILINEAR, antialias=True)
     top, left = (h1 - h) // 2, (w1 - w) // 2
@@ -77,7 +87,9 @@ def fit_all(images: Tensor, size: tuple[int, int] | None, aspect: str, rows: int
     """`fit` for a whole set `[N, C, H0, W0]`, some rows at a time so that no float copy of all is made."""
     if size is None or tuple(images.shape[-2:]) == size:
         return images
-    out = images.new_empty((len(images), int(images.shape[1]), *size))
+    shape = (len(images), int(images.shape[1]), *size)
+    check_memory(f"{len(images):,} images of {size[0]} x {size[1]}", shape, "Lower `size`.", images.element_size())
+    out, rows = images.new_empty(shape), min(rows, max(1, _AT_ONCE // prod(shape[1:])))
     for start in range(0, len(images), rows):
         out[start : start + rows] = fit(images[start : start + rows], size, aspect)
     return out

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dd.evaluation.scores import Figures
 from dd.files import dump_json, write_json
+from dd.texts import printable
 
 FORMAT = 1
 
@@ -177,7 +178,7 @@ class EvalReport:
         widths = [max(width, *map(len, column)) for width, column in zip(least, zip(*table, strict=True), strict=True)]
         lines = [" ".join(_padded(cells, widths)) for cells in table]
         sizes = ", ".join(f"{name} {count:,}" for name, count in self.bytes.items())
-        return "\n".join([head, *lines, f"bytes: {sizes}", *(f"note: {note}" for note in self.notes)])
+        return printable("\n".join([head, *lines, f"bytes: {sizes}", *(f"note: {note}" for note in self.notes)]))
 
 
 _TEXTS: Final = (14, 28)

@@ -9,8 +9,10 @@ from typing import Any, Final, Protocol, cast, final
 import torch
 from torch import Tensor, nn
 
+from dd.bounds import check_memory
 from dd.errors import refuse, unknown
 from dd.models.gnn import EMBEDDING, GraphNet
+from dd.models.probe import count_parameters
 from dd.models.rounds import PlainGraphs, TreeDag
 from dd.models.spec import Value, call_factory, canonical, check_options, defaults, read_call, write_call
 from dd.seeding import isolated
@@ -229,6 +231,10 @@ def build_graph_net(
             with the methods.
     """
     model = as_graph_spec(spec)
+    if isinstance(model, GraphSpec) and model.options:
+        with isolated(seed, "init"), torch.device("meta"):
+            parameters = count_parameters(model.make(node_sizes, edge_sizes, classes, depth, dropout))
+        check_memory(f"{model} and its gradient", [2, parameters], "Take a smaller one.")
     with isolated(seed, "init"):
         net = model.make(node_sizes, edge_sizes, classes, depth, dropout)
     missing = [name for name in ("nodes", "roots", "head") if not callable(getattr(net, name, None))]

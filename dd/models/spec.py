@@ -7,12 +7,13 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final, final
 
 import torch
 from torch import nn
 
+from dd.bounds import check_memory, check_ranges
 from dd.errors import refuse, unknown
 from dd.models.bottleneck import resnet50, resnet101
 from dd.models.classic import alexnet, lenet, mlp, vgg11
@@ -20,10 +21,11 @@ from dd.models.convnet import Size, convnet
 from dd.models.densenet import densenet121
 from dd.models.mobile import efficientnet_b0, mobilenet_v2, shufflenet_v2
 from dd.models.pretrained import ZOOS, check_zoo_name, split_zoo
-from dd.models.probe import check_network
+from dd.models.probe import check_network, count_parameters
 from dd.models.resnet import resnet18, resnet18_ap
 from dd.models.slim import resnet9, resnet20
 from dd.seeding import isolated
+from dd.texts import shown
 
 Value = int | float | bool | str
 Factory = Callable[..., nn.Module]
@@ -80,7 +82,7 @@ def _value(text: str) -> Value:
     """The value that `text` writes: a bool, an int, a float or else a bare word."""
     if text in _BOOLS:
         return _BOOLS[text]
-    if _INT.fullmatch(text):
+    if _INT.fullmatch(text) and len(text) < 1000:
         return int(text)
     return float(text) if _FLOAT.fullmatch(text) else text
 
@@ -131,10 +133,11 @@ def check_options(maker: str, name: str, options: tuple[tuple[str, Value], ...],
         writable = (
             bool(_WORD.fullmatch(value)) and value not in _BOOLS
             if isinstance(value, str)
-            else isinstance(value, int | float) and math.isfinite(value)
+            else isinstance(value, int | float) and -math.inf < value < math.inf
         )
         if not writable:
-            raise refuse(option, "a whole number, a finite number, true, false or a word", repr(value))
+            raise refuse(option, "a whole number, a finite number, true, false or a word", shown(value))
+        check_ranges(option, value)
     if options != canonical(dict(options), known):
         expected = "sorted, each once and without those at their default"
         raise refuse("options", expected, options, f"Use `{maker}.of(name, option=value)`.")
@@ -289,6 +292,13 @@ def as_spec(value: str | ModelSpec | Model | Factory) -> ModelSpec | Model:
     return Model(value)
 
 
+@lru_cache(maxsize=256)
+def _parameters(model: ModelSpec, channels: int, classes: int, size: Size) -> int:
+    """Parameters of one of `MODELS`, without memory for them."""
+    with isolated(0, "init"), torch.device("meta"):
+        return count_parameters(model.make(channels, classes, size))
+
+
 def build(
     spec: str | ModelSpec | Model | Factory,
     *,
@@ -323,6 +333,10 @@ def build(
     if not dtype.is_floating_point:
         raise refuse("dtype", "a floating type", dtype)
     model = as_spec(spec)
+    if isinstance(model, ModelSpec) and model.options and model.name in MODELS:
+        check_memory(
+            f"{model} and its gradient", [2, _parameters(model, channels, classes, size)], "Take a smaller one."
+        )
     with isolated(seed, "init"):
         net = model.make(channels, classes, size)
         if not isinstance(net, nn.Module):

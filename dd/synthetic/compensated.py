@@ -16,7 +16,7 @@ from dd.data import Split
 from dd.errors import DamagedError, DDError, refuse
 from dd.files import packed_size, shapes_of
 from dd.process import under_own_settings
-from dd.shapes import check, check_finite, check_whole, plain
+from dd.shapes import check, check_finite, check_names, check_whole, plain
 from dd.synthetic.base import NBytes
 from dd.synthetic.file import Kept, about_labels, only, read_set, write_set
 from dd.synthetic.labels import LabelStore
@@ -107,6 +107,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
 
     @under_own_settings
     def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", check_names(self.classes, "classes"))
         if self.base.dtype != torch.uint8 or self.base.ndim != 5 or self.base.shape[1] != len(self.classes):
             got = f"{self.base.dtype} {list(self.base.shape)}"
             raise refuse("base", f"uint8 [k, {len(self.classes)}, C, H, W]", got)

@@ -15,7 +15,7 @@ from dd.data import Split
 from dd.errors import DamagedError, DDError, InputError, refuse
 from dd.files import packed_size, shapes_of
 from dd.process import under_own_settings
-from dd.shapes import check, check_finite, check_whole, plain
+from dd.shapes import check, check_finite, check_names, check_whole, plain
 from dd.synthetic.base import NBytes
 from dd.synthetic.canvas import draw_crops
 from dd.synthetic.file import Kept, about_labels, mark_kept, only, read_set, write_set
@@ -68,6 +68,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
 
     @under_own_settings
     def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", check_names(self.classes, "classes"))
         images = check(self.images, "images", "N C H W")
         check_finite(images, "images", "A broken set is never made; lower the pixel step size.")
         if images.dtype != torch.float32:

@@ -16,6 +16,7 @@ from dd.data.codes import Codes
 from dd.errors import DamagedError, DDError, refuse
 from dd.files import packed_size, shapes_of
 from dd.process import under_own_settings
+from dd.shapes import check_names
 from dd.synthetic.base import TreeBytes
 from dd.synthetic.file import Kept, only, read_set, write_set
 from dd.synthetic.labels import LabelStore
@@ -114,6 +115,7 @@ class TreeSummary:
     kept: Kept | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", check_names(self.classes, "classes"))
         patterns, trees = len(self.labels), len(self.levels[-1])
         for name, shape in (
             ("pattern_ptr", (patterns + 1,)),
