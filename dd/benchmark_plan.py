@@ -85,8 +85,10 @@ def named(asked: Sequence[str | Method], known: Sequence[str], kind: str) -> dic
         for one in names:
             if not isinstance(one, str | Method):
                 raise refuse("methods", "names or Method values", type(one).__name__)
-            own = not isinstance(one, str)
-            name = check_name(one.name, "name") if own else find_name(f"method for {kind}", one, known, way_out)
+            if isinstance(one, str):
+                name = find_name(f"method for {kind}", one, known, way_out)
+            else:
+                name = check_name(one.name, "name")
             if twice := [other for other in found if same_file(other) == same_file(name)]:
                 got = f"{name!r} twice" if name in found else f"{twice[0]!r} and {name!r}, which would be one file"
                 raise refuse("methods", "different names", got, "Give a value another `name=`.")

@@ -32,6 +32,7 @@ from dd.seals import (
     FORMAT_KEY,
     SEAL,
     checked_header,
+    copied,
     data_digest,
     header_text,
     jsonl_text,
@@ -382,8 +383,7 @@ def load_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
     """
     with opened(path) as handle:  # once: another process may replace the file in between
         about = _told(path, handle)
-        # Copies: what is mapped would change with the file, and Windows replaces no file that is mapped.
-        tensors = {name: handle.get_tensor(name).clone() for name in handle.keys()}
+        tensors = {name: copied(handle.get_tensor(name)) for name in handle.keys()}
     if about["data"] != data_digest(tensors):
         raise DamagedError(
             f"the tensors of {path} do not match their checksum: the file was changed after it was written. {AGAIN}"
@@ -397,4 +397,4 @@ def read_rows(path: Path, name: str, rows: Sequence[int]) -> list[Tensor]:
     """Some rows of one tensor in a file; the others are not read, so the caller compares what it kept of these."""
     with opened(path) as handle:
         part = handle.get_slice(name)
-        return [part[row : row + 1][0].clone() for row in rows]
+        return [copied(part[row : row + 1])[0] for row in rows]

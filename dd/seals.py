@@ -46,6 +46,14 @@ def _bytes(tensor: Tensor) -> memoryview:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
+def copied(tensor: Tensor) -> Tensor:
+    """A copy of what is mapped, which would change with the file; Windows replaces no file that is mapped.
+
+    Byte by byte: torch's own makes every byte of a bool that is not 0 a 1, damaged ones too.
+    """
+    return tensor.reshape(-1).view(torch.uint8).clone().view(tensor.dtype).view(tensor.shape)
+
+
 def dump_json(value: Any, indent: int | None = None) -> str:
     """Sorted JSON. What is no UTF-8 in a file name, and what steers a terminal, is escaped, and read back as it was.
 
