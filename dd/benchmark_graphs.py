@@ -8,9 +8,9 @@ from typing import Any, Final, final
 
 from dd.api import distill
 from dd.benchmark_plan import Settings, Unit, named, wanted_models
-from dd.compare_graphs import READERS, GraphJudge, check_graph_baselines
+from dd.compare_graphs import NO_SUPPORTS, READERS, GraphJudge, check_graph_baselines
 from dd.data.graphs import Graphs
-from dd.errors import InputError
+from dd.errors import InputError, refuse
 from dd.evaluation.trees import given_lr
 from dd.files import read_json
 from dd.locks import locked
@@ -55,10 +55,20 @@ class GraphBench:
         self._models = {str(as_graph_spec(model)): model for model in chosen}
         self._made: dict[Unit, tuple[TreeSummary, float]] = {}
         self.notes = [
-            f"Baselines have the bytes, depth, codes and training recipe of {self._lead}'s summary; budgets are "
-            "bytes by the published count.",
+            f"Baselines have the bytes that {self._lead}'s summary spent, its depth, codes and training recipe; "
+            "budgets are bytes by the published count.",
             f"Split {real.split} ({real.rule}). Random rows are two draws of the seed.",
         ]
+        self._without_supports(baselines is None, lead)
+
+    def _without_supports(self, default: bool, lead: Any) -> None:
+        """Leave naive Bayes out, or refuse it where it was asked for, if summaries have nothing that it reads."""
+        if lead.keep_supports or "naive_bayes" not in self._baselines:
+            return
+        if not default:
+            raise refuse("baselines", "without naive_bayes for a method with keep_supports=False", "naive_bayes")
+        self._baselines = tuple(name for name in self._baselines if name != "naive_bayes")
+        self.notes.append(NO_SUPPORTS)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,7 +112,7 @@ class GraphBench:
                 "steps": row.steps or None,
                 "lr": row.lr or None,
                 "train_seconds": round(row.seconds, 3),
-                "bytes": small.nbytes._asdict() if own else {"published": unit.budget} if unit.budget else None,
+                "bytes": small.nbytes._asdict() if own else {"published": small.published} if unit.budget else None,
                 "distill_seconds": round(seconds, 3) if own else None,
                 "selection": str(small.provenance.get("selection", "")) if own else "",
             }

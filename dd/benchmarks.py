@@ -18,7 +18,7 @@ from dd.benchmark_graphs import GraphBench
 from dd.benchmark_images import ImageBench
 from dd.benchmark_plan import Settings, Unit
 from dd.data import Images
-from dd.data.kinds import is_graph_data
+from dd.data.graphs import Graphs
 from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, refuse
 from dd.evaluation import origin
 from dd.files import dump_json, read_foreign_json, read_json, sweep, write_json
@@ -122,7 +122,7 @@ def benchmark(
         raise refuse("lr", f"`recipe` or a number, since {real.name} has no validation split", "`tuned`")
     asked = [methods] if isinstance(methods, str | Method) else list(methods)
     bench: Bench
-    if is_graph_data(data):
+    if isinstance(real, Graphs):
         counted, budgets = "budget_bytes", _many(budget_bytes, "budget_bytes")
         bench = GraphBench(real, asked, budgets, models, baselines, settings)
     else:

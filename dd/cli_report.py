@@ -156,7 +156,7 @@ def _real(small: Any, data: object, source: dict[str, Any]) -> Any:
         return load_real(data, **source)
     try:
         name = str(small.provenance.get("dataset"))
-        real = None if is_graph_data(name) else load_real(name, **source)
+        real = None if is_graph_data(name, source.get("root")) else load_real(name, **source)
     except DDError:
         return None
     return real if real is not None and real.fingerprint == small.provenance.get("data_sha256") else None

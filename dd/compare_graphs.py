@@ -16,13 +16,15 @@ from torch import Tensor
 from dd.data.graphs import Graphs, GraphSplit
 from dd.errors import DivergedError, refuse, unknown
 from dd.evaluation import EvalReport, GraphLearner, GraphPredictor, NaiveBayesLearner, Row, TreeLearner, origin
+from dd.evaluation.graphs import logistic_scores
 from dd.evaluation.report import no_better, support_of
 from dd.evaluation.scores import Figures, check_metric, figures
 from dd.evaluation.trees import LR_GRID, AnyGraphModel, given_lr
 from dd.methods import Run
+from dd.methods.mirage.account import Account, class_weights
 from dd.methods.mirage.baselines import graph_bytes, herding, random_graphs, random_trees
 from dd.methods.mirage.build import Entry, build, leaf_degrees, whole_graph
-from dd.methods.mirage.select import Costs
+from dd.methods.mirage.select import Costs, Pattern
 from dd.methods.mirage.transactions import Transactions, chunks, transactions
 from dd.seeding import child_seed
 from dd.shapes import as_list
@@ -35,6 +37,7 @@ READERS: Final = ("naive_bayes", "tree_counts", "node_count", "edges_per_node")
 GRAPH_BASELINES: Final = (*NETWORKS, *READERS)
 DEFAULTS: Final = ("random", "naive_bayes", "node_count", "edges_per_node")
 DRAWS: Final = 2
+NO_SUPPORTS: Final = "no naive_bayes row: supports of trees are not kept (keep_supports)"
 
 
 @final
@@ -74,6 +77,11 @@ class GraphJudge:
         """Whether the summary tells leaves apart by their degree."""
         return bool(self.small.levels[0].trunc.any())
 
+    @property
+    def _supports(self) -> bool:
+        """Whether the summary has those of its trees."""
+        return len(self.small.tree_support) > 0
+
     @cached_property
     def _found(self) -> Transactions:
         return transactions(
@@ -90,10 +98,10 @@ class GraphJudge:
         assert self.real.test is not None
         return self.real.test
 
-    @property
-    def shares(self) -> list[int]:
-        budget = int(self.small.method.get("budget_bytes") or self.small.published)
-        return [budget // self.real.num_classes] * self.real.num_classes
+    def account(self) -> Account:
+        """The bytes that the summary has spent, to be spent by a baseline in the same turns."""
+        share = str(self.small.method.get("share", "equal"))
+        return Account(self.small.published, class_weights(share, self.real.graphs_per_class.tolist()))
 
     @cached_property
     def _bytes(self) -> Tensor:
@@ -190,14 +198,15 @@ class GraphJudge:
         if label == "full":
             return train
         if label == "herding":
-            rows = herding(self._found, self._bytes, self.shares)
+            rows = herding(self._found, self._bytes, self.account())
         elif label in ("random_trees", "all_trees"):
             return self._trees(label, draw)
         else:
-            rows = random_graphs(train.labels, self._bytes, self.shares, self.run.seed, draw)
+            rows = random_graphs(train.labels, self._bytes, self.account(), self.run.seed, draw)
         if not len(rows):
             cheapest = int(self._bytes.min())
-            raise refuse("baselines", f"without {label}: no graph fits its class's share ({cheapest} bytes)", label)
+            spent = f"no graph fits the {self.small.published} bytes of the summary, {cheapest} at least"
+            raise refuse("baselines", f"without {label}: {spent}", label)
         return train.subset(rows)
 
     def _trees(self, label: str, draw: int) -> TreeSummary:
@@ -208,21 +217,27 @@ class GraphJudge:
             codes.edge_table.shape[1],
             method.get("storage") == "once",
             bool(method.get("keep_counts", True)),
+            self._supports,
         )
         entries: list[Entry]
         if label == "all_trees":
             entries = [whole_graph(self._found, g) for g in range(len(self._found))]
         else:
-            entries = random_trees(self._found, costs, self.shares, self.run.seed, draw)
+            entries = random_trees(self._found, costs, self.account(), self.run.seed, draw)
         leaves = leaf_degrees(self._found, codes, self.real.train, self._exact)
+        recipe = self.small.recipe
+        if label == "all_trees":  # a graph is the set of its trees, so it is read as one
+            recipe = dataclasses.replace(recipe, reading="sets")
         return build(
             self._found,
             entries,
             codes,
             leaves,
+            self._supports,
             classes=self.real.classes,
-            recipe=self.small.recipe,
+            recipe=recipe,
             method={"name": label},
+            published=costs.total([Pattern(tuple(e.trees), e.label, 0) for e in entries]),
         )
 
     def read(self, label: str) -> Row:
@@ -249,7 +264,7 @@ class GraphJudge:
             classes=self.real.classes,
         )
         matcher = Matcher(whole)
-        return _logistic(
+        return logistic_scores(
             matcher.counts(self.real.train).log1p(), self.real.train.labels, matcher.counts(self._test).log1p()
         )
 
@@ -261,19 +276,7 @@ class GraphJudge:
             edges = split.edge_ptr.diff().double() / (1 if self.real.directed else 2)
             return (nodes if label == "node_count" else edges / nodes.clamp(min=1)).numpy()[:, None]
 
-        return _logistic(number(self.real.train), self.real.train.labels, number(self._test), scale=True)
-
-
-def _logistic(x: Any, labels: Tensor, test: Any, scale: bool = False) -> Tensor:
-    """Log-probabilities `[N, K]` of test rows by scikit-learn's logistic regression (C = 1)."""
-    from sklearn.linear_model import LogisticRegression
-
-    if scale:
-        mean, std = x.mean(0), x.std(0) + 1e-12
-        x, test = (x - mean) / std, (test - mean) / std
-    solver = "lbfgs" if scale or int(labels.max()) > 1 else "liblinear"
-    model = LogisticRegression(max_iter=1000, solver=solver).fit(x, labels.numpy())
-    return torch.from_numpy(model.predict_log_proba(test))
+        return logistic_scores(number(self.real.train), self.real.train.labels, number(self._test), scale=True)
 
 
 def check_graph_baselines(names: Sequence[str]) -> None:
@@ -346,6 +349,9 @@ def evaluate_graphs(
     check_graph_baselines(names)
     notes = check_same_data(small, real)
     assert real.test is not None
+    if baselines is None and not len(small.tree_support):
+        names = tuple(name for name in names if name != "naive_bayes")
+        notes.append(NO_SUPPORTS)
     if not len(real.train):
         notes += [f"no {name} row: the data has no training graphs" for name in names if name != "naive_bayes"]
         names = tuple(name for name in names if name == "naive_bayes")

@@ -130,7 +130,7 @@ def load_real(
     """
     if protocol not in ("clean", "paper"):
         raise refuse("protocol", "`clean` or `paper`", repr(protocol))
-    if is_graph_data(data):
+    if is_graph_data(data, options.get("root")):
         if options.pop("size", None) is not None:
             raise refuse("size", "left out for graphs", "a size")
         return load_graphs(data, role=role, split=split, **options)

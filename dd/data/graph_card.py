@@ -109,7 +109,10 @@ def load_graph_card(name: str) -> GraphCard:
         InputError: no card has this name; the message lists those there are.
         DamagedError: the file is not a card.
     """
-    way_out = "Or give a PyG dataset or a list of `Data`."
+    way_out = (
+        "Or give a PyG dataset, a list of `Data`, or the NAME of a TU set with the folder of its NAME_A.txt, "
+        "NAME_graph_indicator.txt and NAME_graph_labels.txt as `root=`."
+    )
     file = shipped("datasets") / f"{find_name('graph data set', name, list_cards('graphs'), way_out)}.toml"
     return parse_graph_card(read_toml(file), file)
 

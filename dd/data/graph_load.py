@@ -17,13 +17,13 @@ from dd.data.graph_checks import check_labels, check_train, orientation
 from dd.data.graph_custom import graphs_of, is_parts
 from dd.data.graph_digits import digits_graphs
 from dd.data.graph_molecules import card_source, molecule_source, table_source
-from dd.data.graph_sources import Source, find_graphs, tu_graphs
+from dd.data.graph_sources import Source, find_graphs, own_card, tu_folder, tu_graphs
 from dd.data.graph_splits import Rows, check_split, held_out_rows, published_rows, random_rows
 from dd.data.graphs import Graphs, GraphSplit
 from dd.data.items import warn_twins
 from dd.data.kinds import SMILES
 from dd.data.load import ROLES
-from dd.errors import refuse
+from dd.errors import InputError, refuse
 from dd.process import under_own_settings
 from dd.shapes import check_names
 
@@ -43,8 +43,11 @@ def load_graphs(
     """Any data argument as `Graphs`.
 
     Args:
-        data: a graph card's name (capitals do not matter); `"smiles:PATH.csv"`, a table with a column `smiles` and one
-            of labels (`"smiles:PATH.csv#COLUMN"` if there are more), see `smiles_graphs`; a PyG data set,
+        data: a graph card's name (capitals do not matter); the name of any other set whose raw text in the form of the
+            TU collection is under `root` (`NAME_A.txt`, `NAME_graph_indicator.txt`, `NAME_graph_labels.txt` and perhaps
+            `NAME_node_labels.txt`, `NAME_edge_labels.txt`), as spelled there; `"smiles:PATH.csv"`, a table with a
+            column `smiles` and one of labels (`"smiles:PATH.csv#COLUMN"` if there are more), see `smiles_graphs`; a PyG
+            data set,
             `InMemoryDataset` or other, whole, sliced or as torch's `Subset`; a list of `torch_geometric.data.Data`, or
             a `Batch`; a tuple (train, test) or (train, val, test) of these, or a list of them as `random_split` gives
             it; `Graphs`. Of a `Data`, `edge_index`, `x`, `edge_attr`, `y` and `num_nodes` are read. Features may be
@@ -57,7 +60,7 @@ def load_graphs(
             apart; `split=None` takes all of a list: as training graphs when distilling, as test graphs when
             evaluating. Where training graphs are given, a tenth of each class is held out as validation graphs, the
             same ones always.
-        root: where a card's files are; by default the store of `_home.home`.
+        root: where the files of a card or TU set are; by default the store of `_home.home`.
         download: fetch a card's files if they are not there. Nothing is fetched otherwise.
         bins: cut every continuous feature at its quantiles over the training graphs into this many categories; the
             thresholds are kept in `Graphs.bins`, which can be given here to cut other graphs alike. Without it
@@ -148,7 +151,7 @@ def smiles_graphs(
 
 def _from_name(name: str, split: int | str | None, root: str | None, download: bool) -> Graphs:
     if not name.startswith(SMILES):
-        return _from_card(load_graph_card(name), split, root, download)
+        return _from_card(_card(name, root), split, root, download)
     path, _, column = name.removeprefix(SMILES).partition("#")
     if not path:
         raise refuse("data", f"`{SMILES}PATH.csv` or `{SMILES}PATH.csv#COLUMN`", f"`{name}`")
@@ -160,6 +163,16 @@ def _from_name(name: str, split: int | str | None, root: str | None, download: b
     source = table_source(file, column or None, chirality=False)
     assert source.rows is not None
     return source.graphs_in(source.rows, _class_names(None, source.graphs), file.stem, split, "scaffold")
+
+
+def _card(name: str, root: str | None) -> GraphCard:
+    """The card of this name, or one made for the TU text of this name under the root."""
+    try:
+        return load_graph_card(name)
+    except InputError:
+        if (folder := tu_folder(name, root)) is not None:
+            return own_card(name, folder)
+        raise
 
 
 def _from_card(card: GraphCard, split: int | str | None, root: str | None, download: bool) -> Graphs:
@@ -181,7 +194,8 @@ def _source(card: GraphCard, root: str | None, download: bool) -> Source:
     if card.kind == "embedded":
         source, where = digits_graphs(), "scikit-learn"
     else:
-        folder = find_graphs(card, root, download)
+        own = tu_folder(card.name, root) if not card.folders else None
+        folder = own or find_graphs(card, root, download)
         if card.kind == "smiles":
             return card_source(card, folder)
         source, where = tu_graphs(folder, card), str(folder)

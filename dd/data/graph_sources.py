@@ -1,12 +1,13 @@
-"""From a graph card to its graphs: the raw text of TU data sets."""
+"""From a graph card, or a name alone, to its graphs: the raw text of TU data sets."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import tempfile
+import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,12 @@ from dd.data.absent import missing_files
 from dd.data.graph_card import GraphCard
 from dd.data.graph_splits import Rows
 from dd.data.graphs import Graphs, GraphSplit, graph_split
-from dd.errors import DamagedError, MissingError
+from dd.errors import DamagedError, MissingError, refuse, warn
+
+TU_FILES: Final = ("A", "graph_indicator", "graph_labels")
+"""What every TU set has; node and edge labels are there or not."""
+TU_PLACES: Final = ("tu/{name}/raw", "{name}/raw", "{name}", "raw", "")
+"""Where the files of a TU set are looked for under the root, in order."""
 
 
 class Source(NamedTuple):
@@ -90,6 +96,76 @@ def _download(card: GraphCard, target: Path) -> None:
             file.rename(target / file.name)
 
 
+def tu_folder(name: str, root: str | None) -> Path | None:
+    """The folder under the root that has raw text of a TU set of this name, whole or not; `None` without."""
+    if not name or Path(name).name != name:
+        return None
+    store = home("datasets", root)
+    places = [store / place.format(name=name) for place in TU_PLACES]
+    return next((p for p in places if any((p / f"{name}_{what}.txt").is_file() for what in TU_FILES)), None)
+
+
+def own_card(name: str, folder: Path) -> GraphCard:
+    """A card of a TU set that has none, from its files: classes are the graph labels there are, in rising order.
+
+    Raises:
+        MissingError: a file that every set has is not there.
+        DamagedError: graph labels that are no integers.
+        InputError: one class alone.
+
+    Warns:
+        UserWarning: of continuous attributes, which are left out, as those of the sets that have cards are.
+    """
+    missing = [f"{name}_{what}.txt" for what in TU_FILES if not (folder / f"{name}_{what}.txt").is_file()]
+    if missing:
+        raise MissingError(
+            f"{' and '.join(missing)} of the set {name!r} not there, in {folder}. Expected layout:\n"
+            f"{own_layout(name)}\nPut what is missing beside the rest; a set without graph labels has no classes."
+        )
+    labels, counts = np.unique(_read(folder, name, "graph_labels")[:, 0], return_counts=True)
+    if len(labels) < 2:
+        raise refuse(name, "of two or more classes of graphs", f"{len(labels)}, {[str(x) for x in labels.tolist()]}")
+    attributes = [f"{name}_{what}_attributes.txt" for what in ("node", "edge")]
+    if left := [file for file in attributes if (folder / file).is_file()]:
+        way = "give a PyG data set of it and bins= to have them as categories"
+        warn(f"{' and '.join(left)}: continuous attributes are left out, labels alone are read; {way}.")
+    return GraphCard(
+        name=name,
+        title=name,
+        domain="graphs",
+        kind="tu",
+        loader="raw",
+        classes=tuple(str(label) for label in labels.tolist()),
+        labels=tuple(labels.tolist()),
+        metric="auroc" if len(labels) == 2 else "accuracy",
+        rule="random",
+        published="",
+        counts={"graphs": int(counts.sum())},
+        per_class=tuple(counts.tolist()),
+        labelled=tuple(f"{what}s" for what in ("node", "edge") if (folder / f"{name}_{what}_labels.txt").is_file()),
+        columns=(),
+        chirality=False,
+        url="",
+        archive="",
+        licence="",
+        marker=f"{name}_A.txt",
+        folders=(),
+        layout=own_layout(name),
+        notes="",
+    )
+
+
+def own_layout(name: str) -> str:
+    """The files of a TU set that has no card."""
+    return (
+        f"ROOT/{name}/raw/{name}_A.txt (a line `source, target` an edge, nodes counted from 1 through all graphs)\n"
+        f"                {name}_graph_indicator.txt (a line a node: its graph, from 1)\n"
+        f"                {name}_graph_labels.txt (a line a graph: its class, an integer)\n"
+        f"                {name}_node_labels.txt, {name}_edge_labels.txt (where there are any)\n"
+        f"(also ROOT/tu/{name}/raw/…, ROOT/{name}/… or ROOT/…)"
+    )
+
+
 def tu_graphs(folder: Path, card: GraphCard) -> Source:
     """A TU data set from its raw text.
 
@@ -105,13 +181,16 @@ def tu_graphs(folder: Path, card: GraphCard) -> Source:
         DamagedError: files that cannot be read or do not fit together.
     """
     name, labels = card.name, card.labels
-    edges = _read(folder, card, "A") - 1
-    owner = _read(folder, card, "graph_indicator")[:, 0] - 1
-    raw = _read(folder, card, "graph_labels")[:, 0]
-    x = _read(folder, card, "node_labels", None if "nodes" in card.labelled else len(owner))
-    attr = _read(folder, card, "edge_labels", None if "edges" in card.labelled else len(edges))
+    _check_there(folder, card)
+    edges = _read(folder, name, "A") - 1
+    owner = _read(folder, name, "graph_indicator")[:, 0] - 1
+    raw = _read(folder, name, "graph_labels")[:, 0]
+    x = _read(folder, name, "node_labels", len(owner))
+    attr = _read(folder, name, "edge_labels", len(edges))
     if edges.shape[1] != 2 or (np.diff(owner) < 0).any() or owner.min() < 0 or owner.max() >= len(raw):
         raise _damaged(folder, name, "nodes are not listed graph by graph, or of graphs that have no label")
+    if edges.min() < 0 or edges.max() >= len(owner) or (owner[edges[:, 0]] != owner[edges[:, 1]]).any():
+        raise _damaged(folder, name, f"an edge joins nodes of two graphs, or one that is not among the {len(owner)}")
     if len(x) != len(owner) or len(attr) != len(edges):
         raise _damaged(folder, name, f"{len(x)} node labels of {len(owner)}, {len(attr)} edge labels of {len(edges)}")
     if not set(np.unique(raw).tolist()) <= set(labels):
@@ -128,20 +207,26 @@ def tu_graphs(folder: Path, card: GraphCard) -> Source:
     return Source(graphs, None, _names("label", x.shape[1]), _names("edge label", attr.shape[1]))
 
 
-def _read(folder: Path, card: GraphCard, what: str, optional: int | None = None) -> NDArray[np.int64]:
-    """`[lines, columns]` of a file of integers; no columns for `optional` lines where the file is not there."""
+def _check_there(folder: Path, card: GraphCard) -> None:
+    """Refuse a set that lacks a file that its card has."""
     name = card.name
+    for what in (*TU_FILES, *(f"{kind[:-1]}_labels" for kind in card.labelled)):
+        if not (file := folder / f"{name}_{what}.txt").is_file():
+            raise MissingError(
+                f"{file} is not there, though {name!r} has it as published. Put it beside {card.marker}, or remove "
+                f"that and get the data set again: with `download=True` (`--download`), or from {card.url}."
+            )
+
+
+def _read(folder: Path, name: str, what: str, optional: int = 0) -> NDArray[np.int64]:
+    """`[lines, columns]` of a file of integers; no columns for `optional` lines where the file is not there."""
     file = folder / f"{name}_{what}.txt"
-    if not file.is_file():
-        if optional is not None:
-            return np.zeros((optional, 0), np.int64)
-        raise MissingError(
-            f"{file} is not there, though {name!r} has it as published. Put it beside {card.marker}, or remove that "
-            f"and get the data set again: with `download=True` (`--download`), or from {card.url}."
-        )
+    if optional and not file.is_file():
+        return np.zeros((optional, 0), np.int64)
     try:
-        values = np.loadtxt(file, dtype=np.int64, delimiter=",", ndmin=2)
-    except ValueError as error:
+        with warnings.catch_warnings(action="ignore"):  # of an empty file, which is refused
+            values = np.loadtxt(file, dtype=np.int64, delimiter=",", ndmin=2)
+    except (OSError, ValueError) as error:
         raise _damaged(folder, name, f"{file.name} holds something else than integers ({error})") from error
     if not len(values):
         raise _damaged(folder, name, f"{file.name} is empty")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor, nn
@@ -128,3 +128,15 @@ def _cuts(split: GraphSplit) -> Iterator[tuple[int, int]]:
         last = min(max(first + 1, end), len(split))
         yield first, last
         first = last
+
+
+def logistic_scores(x: Any, labels: Tensor, test: Any, scale: bool = False) -> Tensor:
+    """Log-probabilities `[N, K]` of test rows by scikit-learn's logistic regression (C = 1)."""
+    from sklearn.linear_model import LogisticRegression
+
+    if scale:
+        mean, std = x.mean(0), x.std(0) + 1e-12
+        x, test = (x - mean) / std, (test - mean) / std
+    solver = "lbfgs" if scale or int(labels.max()) > 1 else "liblinear"
+    model = LogisticRegression(max_iter=1000, solver=solver).fit(x, labels.numpy())
+    return torch.from_numpy(model.predict_log_proba(test))

@@ -26,12 +26,8 @@ def weighted_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 class Task(Protocol):
     """Weighted examples and the loss of a network on them."""
 
-    def loss(self, net: nn.Module) -> Tensor:
-        """E_{S ~ p}[CE(logits(S), y_S)], exactly."""
-        ...
-
-    def sampled_loss(self, net: nn.Module, n: int, generator: torch.Generator) -> Tensor:
-        """The mean over `n` examples drawn with probability p(S), with replacement: `loss` in expectation."""
+    def step_loss(self, net: nn.Module, recipe: TreeRecipe, generator: torch.Generator) -> Tensor:
+        """The loss of one step: E_{S ~ p}[CE(logits(S), y_S)], exactly or by examples drawn from `generator`."""
         ...
 
 
@@ -65,6 +61,63 @@ class TreeTask:
     def sampled_loss(self, net: nn.Module, n: int, generator: torch.Generator) -> Tensor:
         """The mean over `n` patterns drawn with probability p(S), with replacement: `loss` in expectation."""
         return weighted_loss(self.logits(net), self.targets, _shares(_draw(self.weights, n, generator), self.weights))
+
+    def step_loss(self, net: nn.Module, recipe: TreeRecipe, generator: torch.Generator) -> Tensor:
+        """`loss`, or with `sampling="proportional"` `sampled_loss`."""
+        return self.loss(net) if recipe.sampling == "exact" else self.sampled_loss(net, recipe.batch_size, generator)
+
+
+@final
+class BagTask:
+    """A summary as bags of trees, drawn afresh for every step: pseudo-graphs of the size of real ones.
+
+    A bag of class k holds tree r with probability p_rk = n_rk / n_k, independently (the model of naive Bayes over the
+    presence of trees), m_rk times: n_rk of the n_k training graphs of the class hold r, m_rk times in the mean; see
+    `TreeSummary.multiplicities`. Its embedding pools those of the roots, its target is k.
+
+    Args:
+        small: the summary. `balance="class"` lets classes weigh alike, any other by their training graphs; `sum` and
+            `mean` take a tree once, `msum` and `mmean` m_rk times.
+        device: where the network is.
+        dtype: of its parameters.
+    """
+
+    def __init__(self, small: TreeSummary, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        codes, recipe = small.codes, small.recipe
+        self._dag = tree_dag(small.levels, small.leaf_degree, codes.table, codes.edge_table).to(device, dtype)
+        self._how, self._device = recipe.readout, device
+        graphs = small.graphs.double()
+        self._present = (small.tree_support / graphs.clamp(min=1)).t()
+        times = small.multiplicities() if recipe.pool.startswith("m") and recipe.pool != "mean" else None
+        self._times = torch.ones_like(self._present) if times is None else times
+        share = (graphs > 0).double() if recipe.balance == "class" else graphs
+        self.weights = (share / share.sum()).to(device, dtype)
+
+    def bags(self, each: int, generator: torch.Generator) -> Tensor:
+        """`each` bags of every class, how often they hold each tree: float64 `[K, each, R]`, on the CPU."""
+        classes, trees = self._present.shape
+        chance = torch.rand(classes, each, trees, generator=generator, dtype=torch.float64)
+        return (chance < self._present[:, None]) * self._times[:, None]
+
+    def loss_of(self, net: nn.Module, bags: Tensor) -> Tensor:
+        """Σ_k w_k mean over the bags of class k of the cross-entropy, a scalar; `bags` as of `bags`."""
+        roots = rooted(net).roots(self._dag)
+        held = bags.to(roots)
+        pooled = held @ roots
+        if self._how == "mean":
+            mass = held.sum(2, keepdim=True)
+            pooled = pooled / torch.where(mass > 0, mass, 1)
+        logits = rooted(net).head(pooled.flatten(0, 1)).view(*pooled.shape[:2], -1)
+        own = logits.log_softmax(2)[torch.arange(len(logits)), :, torch.arange(len(logits))]
+        return -(self.weights * own.mean(1)).sum()
+
+    def sampled_loss(self, net: nn.Module, n: int, generator: torch.Generator) -> Tensor:
+        """The loss on ⌈n / K⌉ fresh bags of every class, in expectation that over all bags."""
+        return self.loss_of(net, self.bags(-(-n // len(self.weights)), generator))
+
+    def step_loss(self, net: nn.Module, recipe: TreeRecipe, generator: torch.Generator) -> Tensor:
+        """`sampled_loss`: there are 2^R bags."""
+        return self.sampled_loss(net, recipe.batch_size, generator)
 
 
 @final
@@ -110,6 +163,10 @@ class GraphTask:
         logits = rooted(net).head(part.pooled(net, self._how))
         return weighted_loss(logits, self.targets[rows.to(self._device)], times.to(self.weights) / n)
 
+    def step_loss(self, net: nn.Module, recipe: TreeRecipe, generator: torch.Generator) -> Tensor:
+        """`loss`, or with `sampling="proportional"` `sampled_loss`."""
+        return self.loss(net) if recipe.sampling == "exact" else self.sampled_loss(net, recipe.batch_size, generator)
+
 
 def _draw(weights: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """`n` rows drawn by weight with replacement, int64 `[n]`, on the CPU."""
@@ -134,7 +191,8 @@ def train_on(
         task: what it is trained on.
         net: a fresh network, on the device of the task.
         recipe: steps, lr, weight decay and sampling.
-        seed: of the streams "sample" (patterns drawn) and "layers" (dropout); the global stream is left as it was.
+        seed: of the streams "sample" (patterns or bags drawn) and "layers" (dropout); the global stream is left as it
+            was.
         after: called with the number of steps made, after each.
 
     Raises:
@@ -145,10 +203,7 @@ def train_on(
     with isolated(seed, "layers"):  # dropout takes the global stream
         for step in range(recipe.steps):
             net.train()
-            if recipe.sampling == "exact":
-                loss = task.loss(net)
-            else:
-                loss = task.sampled_loss(net, recipe.batch_size, child(seed, "sample", step))
+            loss = task.step_loss(net, recipe, child(seed, "sample", step))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

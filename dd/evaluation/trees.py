@@ -15,7 +15,7 @@ from dd.data.graphs import GraphSplit
 from dd.errors import refuse
 from dd.evaluation.graphs import EncodedGraphs, Match, encode
 from dd.evaluation.scores import METRICS, check_metric
-from dd.evaluation.tasks import GraphTask, Task, TreeTask, diverged, train_on
+from dd.evaluation.tasks import BagTask, GraphTask, Task, TreeTask, diverged, train_on
 from dd.models import GraphModel, GraphSpec, as_graph_spec, build_graph_net, rooted
 from dd.models.graph_spec import GraphFactory
 from dd.seeding import child_seed
@@ -204,7 +204,20 @@ class TreeLearner:
         ).to(self.device)
         start = GraphPredictor(net, small.codes, recipe.readout, _match(small), self.device, recipe.steps)
         ready = start.encode(val) if isinstance(val, GraphSplit) else val
-        return _fitted(TreeTask(small, self.device), start, recipe, seed, ready, self.metric, self.every)
+        reads_bags = recipe.reading == "bags"
+        task = BagTask(small, self.device) if reads_bags else TreeTask(small, self.device)
+        return _fitted(task, start, recipe, seed, ready, self.metric, self.every)
+
+
+def check_supports(small: TreeSummary, reader: str) -> None:
+    """Refuse a summary without the supports of its trees for what reads them.
+
+    Raises:
+        InputError: it has none.
+    """
+    if not len(small.tree_support):
+        way_out = "Distil with keep_supports=True, which counts their bytes."
+        raise refuse("tree_support", f"kept, as {reader} reads the supports of trees", "none", way_out)
 
 
 def _match(small: TreeSummary) -> Match | None:
@@ -349,8 +362,9 @@ class NaiveBayesLearner:
         """Count; `seed` and `val` are not used.
 
         Raises:
-            InputError: a class without training graphs.
+            InputError: a class without training graphs, or a summary without the supports of its trees.
         """
+        check_supports(small, "naive Bayes")
         if bool((small.graphs == 0).any()):
             empty = [c for c, n in zip(small.classes, small.graphs.tolist(), strict=True) if not n]
             raise refuse("graphs", "at least one training graph of every class", f"none of {', '.join(empty)}")

@@ -9,6 +9,7 @@ from dd.models import GraphSpec
 from dd.shapes import check_choices, check_number, check_types, check_whole
 
 _CHOICES = {
+    "reading": ("sets", "bags"),
     "pool": ("sum", "mean", "msum", "mmean"),
     "balance": ("support", "class", "uniform"),
     "targets": ("hard", "soft"),
@@ -43,6 +44,7 @@ class TreeRecipe:
     """
 
     model: str = "gin"
+    reading: str = "sets"
     pool: str = "msum"
     balance: str = "class"
     targets: str = "hard"

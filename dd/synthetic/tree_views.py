@@ -129,6 +129,15 @@ def report(small: TreeSummary) -> str:
     return "\n".join(lines)
 
 
+def _known_support(small: TreeSummary) -> Tensor:
+    """Graphs of each class that hold each tree, int64 `[R, K]`: where that is not kept, the most of a set with it."""
+    if len(small.tree_support):
+        return small.tree_support
+    found = torch.zeros(len(small.levels[-1]), small.num_classes, dtype=torch.int64)
+    rows = small.pattern_tree[:, None].expand(-1, small.num_classes)
+    return found.scatter_reduce(0, rows, small.support[small.pattern_of], "amax")
+
+
 def draw(small: TreeSummary, path: str | Path | None, per_class: int) -> bytes:
     """The most frequent trees of each class as PNG; see `TreeSummary.draw`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -138,7 +147,7 @@ def draw(small: TreeSummary, path: str | Path | None, per_class: int) -> bytes:
         raise refuse("per_class", "at least 1", per_class)
     if path is not None and Path(path).suffix.lower() != ".png":
         raise refuse("path", "a file NAME.png", repr(str(path)), "For NAME.svg give it to `plot`.")
-    share = 100 * small.tree_support.double() / small.graphs.clamp(min=1)
+    share = 100 * _known_support(small).double() / small.graphs.clamp(min=1)
     shown: list[list[int]] = []
     for k in range(small.num_classes):
         best = torch.sort(share[:, k], descending=True, stable=True).indices[:per_class].tolist()

@@ -82,7 +82,7 @@ class TreeSummary:
         pattern_count: mean multiplicity of that tree in the training graphs that hold the pattern, float32, alike.
         support: training graphs of each class that hold the pattern, int64 `[P, K]`.
         labels: class of which each pattern was mined, int64 `[P]`.
-        tree_support: training graphs of each class that hold the tree, int64 `[R, K]`.
+        tree_support: training graphs of each class that hold the tree, int64 `[R, K]`; `[0, K]` if not kept.
         graphs: training graphs of each class, int64 `[K]`.
         codes: what labels mean.
         classes: class names in label order.
@@ -120,7 +120,7 @@ class TreeSummary:
         for name, shape in (
             ("pattern_ptr", (patterns + 1,)),
             ("support", (patterns, len(self.classes))),
-            ("tree_support", (trees, len(self.classes))),
+            ("tree_support", (trees if len(self.tree_support) else 0, len(self.classes))),
             ("leaf_degree", (len(self.levels[0]),)),
             ("pattern_count", tuple(self.pattern_tree.shape)),
         ):
@@ -190,6 +190,22 @@ class TreeSummary:
             return torch.nn.functional.one_hot(self.labels, self.num_classes).double()
         share = self.support.double() / self.graphs.clamp(min=1)
         return share / share.sum(1, keepdim=True)
+
+    @under_own_settings
+    def multiplicities(self) -> Tensor:
+        """How often a graph of each class that holds a tree holds it, in the mean, float64 `[K, R]`.
+
+        It is that of the class's pattern of most support among those with the tree (the tree alone, where it is one);
+        for a class without any, the mean over the others, weighted by the graphs that hold the tree.
+        """
+        own = self.support[torch.arange(len(self)), self.labels]
+        made = torch.zeros(self.num_classes, len(self.levels[-1]), dtype=torch.float64)
+        for entry in torch.argsort(own[self.pattern_of], stable=True).tolist():  # the last one is that of most support
+            made[self.labels[self.pattern_of[entry]], self.pattern_tree[entry]] = self.pattern_count[entry]
+        known = made > 0
+        weights = self.tree_support.t() * known
+        others = (weights * made).sum(0) / weights.sum(0).clamp(min=1)
+        return torch.where(known, made, others)
 
     @under_own_settings
     def sample(self, n: int, generator: torch.Generator) -> Tensor:

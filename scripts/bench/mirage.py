@@ -87,8 +87,8 @@ def streamed(count: int) -> Callable[[], dict[str, Any]]:
         codes = fit_codes(molecules(PART, 0))
         start = time.perf_counter()
         found = transactions(stream, codes, 3, 2)[-1]
-        costs = Costs(found, 1, 0, once=True, counts=True)
-        patterns = by_budget(found, costs, [4096, 4096], "closed", "support", drop_shared=False)
+        costs = Costs(found, 1, 0, once=True, counts=True, supports=True)
+        patterns = by_budget(found, costs, 8192, [1, 1], "closed", "support", drop_shared=False)
         leaves = torch.zeros(len(found.tables[0]))
         small = build(found, [entry(found, p) for p in patterns], codes, leaves, classes=("0", "1"))
         seconds = time.perf_counter() - start - stream.making

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dd.data.graphs import GraphSplit
 from dd.data.refine import Ints
+from dd.methods.mirage.account import Account
 from dd.methods.mirage.build import Entry, entry
 from dd.methods.mirage.select import Costs, Pattern
 from dd.methods.mirage.transactions import Transactions
@@ -19,6 +20,9 @@ from dd.seeding import child
 
 COLUMNS: Final = 256
 """Trees, by support, that herding compares graphs by."""
+
+DRAWN: Final = 4096
+"""Nodes of a class that random trees are taken of at most, each node of one tree and graph once."""
 
 
 def graph_bytes(split: GraphSplit, fields: int, edge_fields: int, directed: bool) -> Tensor:
@@ -32,17 +36,21 @@ def graph_bytes(split: GraphSplit, fields: int, edge_fields: int, directed: bool
     return 2 * (split.ptr.diff() * fields + (2 + edge_fields) * edges)
 
 
-def random_graphs(labels: Tensor, bytes_: Tensor, shares: Sequence[int], seed: int, draw: int) -> Tensor:
-    """Graphs of each class in a random order, each taken if it still fits the class's share; int64, rising."""
-    kept: list[int] = []
-    for label, share in enumerate(shares):
+def random_graphs(labels: Tensor, bytes_: Tensor, account: Account, seed: int, draw: int) -> Tensor:
+    """Graphs of each class in a random order, in turns, each taken if it still fits the account; int64, rising."""
+    orders = []
+    for label in range(account.classes):
         rows = torch.nonzero(labels == label)[:, 0]
-        order = rows[torch.randperm(len(rows), generator=child(seed, "random graphs", draw, label))]
-        left = share
-        for row in order.tolist():
-            if int(bytes_[row]) <= left:
-                left -= int(bytes_[row])
-                kept.append(row)
+        orders.append(
+            iter(rows[torch.randperm(len(rows), generator=child(seed, "random graphs", draw, label))].tolist())
+        )
+    kept: list[int] = []
+    for label in account.turns():
+        row = next((row for row in orders[label] if int(bytes_[row]) <= account.left), None)
+        if row is None:
+            account.close(label)
+        elif account.pay(label, int(bytes_[row])):
+            kept.append(row)
     return torch.tensor(sorted(kept), dtype=torch.int64)
 
 
@@ -56,49 +64,56 @@ def tree_counts(found: Transactions, columns: Ints) -> NDArray[np.float64]:
     return made
 
 
-def herding(found: Transactions, bytes_: Tensor, shares: Sequence[int]) -> Tensor:
-    """Graphs of each class whose mean comes closest to the class's, one after the other, while they fit its share.
+def herding(found: Transactions, bytes_: Tensor, account: Account) -> Tensor:
+    """Graphs of each class, in turns, whose mean comes closest to the class's, while they fit the account.
 
     Graphs are vectors of shares of their nodes by tree (Weisfeiler–Lehman features of depth L, the `COLUMNS` most
     frequent trees): no network is needed, where the published baseline takes a trained network's embeddings.
     """
     columns = np.argsort(-found.support.sum(1), kind="stable")[:COLUMNS]
     features = tree_counts(found, columns) / np.maximum(found.nodes, 1)[:, None]
-    kept: list[int] = []
-    for label, share in enumerate(shares):
-        rows = np.flatnonzero(found.labels == label)
-        own, cost = features[rows], bytes_.numpy()[rows]
-        mean, total = own.mean(0), np.zeros(features.shape[1])
-        free = np.ones(len(rows), bool)
-        left, count = share, 0
-        while (free & (cost <= left)).any():
-            able = np.flatnonzero(free & (cost <= left))
-            best = able[np.argmin(((mean - (total + own[able]) / (count + 1)) ** 2).sum(1))]
-            total, count, left = total + own[best], count + 1, left - int(cost[best])
-            free[best] = False
-            kept.append(int(rows[best]))
-    return torch.tensor(sorted(kept), dtype=torch.int64)
-
-
-def random_trees(found: Transactions, costs: Costs, shares: Sequence[int], seed: int, draw: int) -> list[Entry]:
-    """Single trees of each class, those of random nodes of its graphs, until the next does not fit its share."""
-    made = []
-    for label, share in enumerate(shares):
-        own = np.flatnonzero(found.labels[found.graph] == label)
-        if not len(own):
+    cost, free = bytes_.numpy(), np.ones(len(found), bool)
+    means = [features[found.labels == label].mean(0) for label in range(found.classes)]
+    totals = np.zeros((found.classes, features.shape[1]))
+    kept: list[list[int]] = [[] for _ in means]
+    for label in account.turns():
+        able = np.flatnonzero((found.labels == label) & free & (cost <= account.left))
+        if not len(able):
+            account.close(label)
             continue
-        weights = torch.from_numpy(found.count[own].astype(np.float64))
-        generator = child(seed, "random trees", draw, label)
-        stored: set[int] = set()
-        left = share
-        for at in torch.multinomial(weights, min(len(own), 4096), generator=generator).tolist():
-            tree = int(found.tree[own[at]])
-            if tree in stored:
-                continue
-            cost = costs.of((tree,), stored)
-            if cost > left:
-                break
-            left -= cost
+        away = ((means[label] - (totals[label] + features[able]) / (len(kept[label]) + 1)) ** 2).sum(1)
+        best = int(able[np.argmin(away)])
+        account.pay(label, int(cost[best]))
+        totals[label] += features[best]
+        free[best] = False
+        kept[label].append(best)
+    return torch.tensor(sorted(row for rows in kept for row in rows), dtype=torch.int64)
+
+
+def random_trees(found: Transactions, costs: Costs, account: Account, seed: int, draw: int) -> list[Entry]:
+    """Single trees of each class, those of random nodes of its graphs, in turns, until the next does not fit."""
+    orders = [_node_trees(found, label, child(seed, "random trees", draw, label)) for label in range(found.classes)]
+    kept: list[list[Pattern]] = [[] for _ in orders]
+    stored: set[int] = set()
+    for label in account.turns():
+        tree = next(orders[label], None)
+        if tree is None:
+            account.close(label)
+        elif account.pay(label, costs.of((tree,), stored)):
+            kept[label].append(Pattern((tree,), label, int(found.support[tree, label])))
             stored.add(tree)
-            made.append(entry(found, Pattern((tree,), label, int(found.support[tree, label]))))
-    return made
+    return [entry(found, pattern, costs.counts) for patterns in kept for pattern in patterns]
+
+
+def _node_trees(found: Transactions, label: int, generator: torch.Generator) -> Iterator[int]:
+    """Trees of random nodes of a class's graphs, each tree once."""
+    own = np.flatnonzero(found.labels[found.graph] == label)
+    if not len(own):
+        return
+    weights = torch.from_numpy(found.count[own].astype(np.float64))
+    given: set[int] = set()
+    for at in torch.multinomial(weights, min(len(own), DRAWN), generator=generator).tolist():
+        tree = int(found.tree[own[at]])
+        if tree not in given:
+            given.add(tree)
+            yield tree

@@ -26,10 +26,15 @@ class Entry(NamedTuple):
     support: Sequence[int]
 
 
-def entry(found: Transactions, pattern: Pattern) -> Entry:
-    """A mined pattern with its supports, and the mean multiplicity of its trees in the graphs of its class."""
+def entry(found: Transactions, pattern: Pattern, counts: bool = True) -> Entry:
+    """A mined pattern with its supports, and the mean multiplicity of its trees in the graphs of its class.
+
+    Without `counts` multiplicities are 1.
+    """
     graphs = holders(found, pattern.trees)
     support = np.bincount(found.labels[graphs], minlength=found.classes)
+    if not counts:
+        return Entry(pattern.trees, [1.0] * len(pattern.trees), pattern.label, support.tolist())
     own = graphs[found.labels[graphs] == pattern.label]
     means = []
     for tree in pattern.trees:
@@ -47,7 +52,14 @@ def whole_graph(found: Transactions, graph: int) -> Entry:
     return Entry(found.tree[inside].tolist(), found.count[inside].astype(float).tolist(), label, support)
 
 
-def build(found: Transactions, entries: Sequence[Entry], codes: Codes, leaves: Tensor, **rest: Any) -> TreeSummary:
+def build(
+    found: Transactions,
+    entries: Sequence[Entry],
+    codes: Codes,
+    leaves: Tensor,
+    supports: bool = True,
+    **rest: Any,
+) -> TreeSummary:
     """A summary of these patterns.
 
     Args:
@@ -55,6 +67,7 @@ def build(found: Transactions, entries: Sequence[Entry], codes: Codes, leaves: T
         entries: the patterns.
         codes: what labels mean.
         leaves: degree of a leaf, float32, one a tree of depth 0 of `found`.
+        supports: store those of the trees.
         **rest: other fields of `TreeSummary`.
     """
     flat = np.array([t for e in entries for t in e.trees], np.int64)
@@ -71,7 +84,7 @@ def build(found: Transactions, entries: Sequence[Entry], codes: Codes, leaves: T
         pattern_count=torch.tensor([c for e in entries for c in e.counts], dtype=torch.float32),
         support=torch.tensor([list(e.support) for e in entries], dtype=torch.int64).reshape(-1, found.classes),
         labels=torch.tensor([e.label for e in entries], dtype=torch.int64),
-        tree_support=whole(found.support[kept[-1]]),
+        tree_support=whole(found.support[kept[-1] if supports else kept[-1][:0]]),
         graphs=whole(found.graphs.astype(np.int64)),
         codes=codes,
         **rest,

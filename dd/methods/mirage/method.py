@@ -17,6 +17,7 @@ from dd.data.codes import NODE_LABELS, Codes, fit_codes
 from dd.data.graphs import Graphs
 from dd.errors import InputError, refuse, warn
 from dd.methods.base import Candidate, Run, Step
+from dd.methods.mirage.account import class_weights
 from dd.methods.mirage.build import build, entry, leaf_degrees
 from dd.methods.mirage.mine import KINDS
 from dd.methods.mirage.select import Costs, Pattern, by_budget, by_threshold, first_cost
@@ -55,16 +56,20 @@ class Mirage:
     Attributes:
         depth: L, the layers of the networks to be trained; `None` takes the deepest of 1 … 3 whose kept trees are
             those of at least 20 % of the training nodes, or the best covered.
-        budget_bytes: bytes by the published two-byte count (see `Costs`), shared by the classes, best patterns first.
-            `None` with `min_support`.
+        budget_bytes: bytes by the published two-byte count (see `Costs`), one account for all classes, best patterns
+            first: a tree that several classes have is paid once, and what a class leaves is the others'. `None` with
+            `min_support`.
         min_support: instead of a budget: graphs of each class that must hold a set, one number or one a class; whole
             numbers count graphs, fractions below 1 are relative to the class.
         patterns: `all` frequent sets, as published, `closed`, `maximal`, or `single` trees.
         rank: of single trees: by `support`, or by the `gap` between the relative support in the class and the largest
             one elsewhere.
-        share: of the budget: classes alike (`equal`) or by their `graphs`.
-        storage: trees `once`, referred to by the sets, or `repeated` in every set, as published.
-        keep_counts: store the mean multiplicity of each tree in the graphs that hold the set.
+        share: of the budget: classes alike (`equal`) or by their `graphs`. They buy in turns, the one that has spent
+            least of its share first.
+        storage: trees `once`, referred to by the sets of all classes, or `repeated` in every set, as published.
+        keep_counts: store, and count, the mean multiplicity of each tree in the graphs that hold the set; else 1.
+        keep_supports: store, and count, in how many graphs of each class each tree is: what naive Bayes and bags read
+            (see `TreeRecipe`). The published count has none, so published rows go without.
         drop_shared: leave out sets that are frequent in another class too, as three of the published scripts do; with
             a budget those whose relative support elsewhere is at least half as high.
         node_label: what trees are made of: `features`, `degree`, `constant`; `auto` is features where there are any,
@@ -90,6 +95,7 @@ class Mirage:
     share: str = "equal"
     storage: str = "once"
     keep_counts: bool = True
+    keep_supports: bool = True
     drop_shared: bool = False
     node_label: str = "auto"
     leaf_degree: str = "mean"
@@ -160,14 +166,14 @@ class Mirage:
 
     def _patterns(self, found: Transactions, codes: Codes) -> tuple[list[Pattern], Costs]:
         fields, edge_fields = codes.table.shape[1], codes.edge_table.shape[1]
-        costs = Costs(found, fields, edge_fields, self.storage == "once", self.keep_counts)
+        costs = Costs(found, fields, edge_fields, self.storage == "once", self.keep_counts, self.keep_supports)
         if self.min_support is not None:
             least = self._thresholds(found)
             kept = by_threshold(found, least, self.patterns, self.rank, self.drop_shared, self.max_patterns)
             return kept, costs
         assert self.budget_bytes is not None
-        shares = self._shares(found, self.budget_bytes)
-        return by_budget(found, costs, shares, self.patterns, self.rank, self.drop_shared), costs
+        weights = class_weights(self.share, found.graphs.tolist())
+        return by_budget(found, costs, self.budget_bytes, weights, self.patterns, self.rank, self.drop_shared), costs
 
     def _thresholds(self, found: Transactions) -> list[int]:
         assert self.min_support is not None
@@ -178,11 +184,6 @@ class Mirage:
         counts = found.graphs.tolist()
         return [max(1, math.ceil(v * n - 1e-9) if v < 1 else int(v)) for v, n in zip(each, counts, strict=True)]
 
-    def _shares(self, found: Transactions, budget: int) -> list[int]:
-        if self.share == "equal":
-            return [budget // found.classes] * found.classes
-        return [int(budget * n / len(found)) for n in found.graphs.tolist()]
-
     def _nothing(self, found: Transactions, costs: Costs) -> InputError:
         if self.min_support is not None:
             best = found.support.max(axis=0).tolist()
@@ -191,8 +192,7 @@ class Mirage:
         way_out = "Raise it, use a smaller `depth`, or node_label='constant'."
         raise refuse(
             "budget_bytes",
-            f"enough for the first pattern of a class, {min(each):,} bytes or more of depth {found.depth} here, in its "
-            f"share of {found.classes} classes",
+            f"enough for the first pattern of a class, {min(each):,} bytes or more of depth {found.depth} here",
             self.budget_bytes,
             way_out,
         )
@@ -203,9 +203,10 @@ class Mirage:
         leaves = leaf_degrees(found, codes, real.train, exact=self.leaf_degree == "exact")
         return build(
             found,
-            [entry(found, p) for p in patterns],
+            [entry(found, p, self.keep_counts) for p in patterns],
             codes,
             leaves,
+            self.keep_supports,
             classes=real.classes,
             recipe=self.train,
             directed=real.directed,

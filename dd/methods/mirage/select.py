@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from dd.data.refine import Ints
 from dd.errors import InputError
+from dd.methods.mirage.account import Account
 from dd.methods.mirage.mine import Miner, TooManySets, pack
 from dd.methods.mirage.transactions import Transactions
 
@@ -24,6 +26,9 @@ VISITS: Final = 10_000
 
 ITEMS: Final = 500
 """Trees, by support, that maximal sets for a byte budget are made of."""
+
+FIRST_ITEMS: Final = 256
+"""Trees, by support, that other sets are first mined of; four times as many whenever these run out."""
 
 
 @final
@@ -40,29 +45,35 @@ class Pattern:
 class Costs:
     """Bytes by the published count: two for each feature of a node and each end of an edge, of explicit trees.
 
-    The rule is 2 · (nodes · F + 2 · edges), F the features of a node; B features of an edge add 2 · B · edges.
+    The rule is 2 · (nodes · F + 2 · edges), F the features of a node; B features of an edge add 2 · B · edges. Classes
+    and supports of sets are not counted, as published.
 
     Args:
         found: the transactions, whose deepest trees are counted.
         fields, edge_fields: F and B.
-        once: a tree of many sets is stored once, and each set refers to it with two bytes; else it is repeated in
-            every set, as published.
+        once: a tree of many sets, of whatever class, is stored once, and each set refers to it with two bytes; else it
+            is repeated in every set, as published.
         counts: two bytes more for the multiplicity of a tree in a set.
+        supports: two bytes more a class for the supports of a tree, however many sets hold it.
     """
 
-    def __init__(self, found: Transactions, fields: int, edge_fields: int, once: bool, counts: bool) -> None:
+    def __init__(
+        self, found: Transactions, fields: int, edge_fields: int, once: bool, counts: bool, supports: bool
+    ) -> None:
         nodes = np.ones(len(found.tables[0]))
         for table in found.tables[1:]:
             below = np.concatenate([[0.0], np.cumsum(table.count * nodes[table.child])])
             nodes = 1 + below[table.ptr[1:]] - below[table.ptr[:-1]]
         self.nodes = nodes
         self.tree = 2 * (nodes * fields + (nodes - 1) * (2 + edge_fields))
-        self.once, self._member = once, 2 * once + 2 * counts
+        self.counts = counts
+        self._once, self._member, self._supports = once, 2 * once + 2 * counts, 2 * found.classes * supports
 
     def of(self, trees: Trees, stored: set[int]) -> int:
-        """Bytes of one set more, where `stored` trees are there already (if they are stored once)."""
-        new = [t for t in trees if not (self.once and t in stored)]
-        return int(self.tree[new].sum()) + self._member * len(trees)
+        """Bytes of one set more, where `stored` trees are there already."""
+        new = [t for t in trees if t not in stored]
+        written = self.tree[new if self._once else list(trees)].sum()
+        return int(written) + self._supports * len(new) + self._member * len(trees)
 
     def total(self, patterns: Iterable[Pattern]) -> int:
         """Bytes of all sets of all classes."""
@@ -182,34 +193,57 @@ def by_threshold(
 
 
 def by_budget(
-    found: Transactions, costs: Costs, shares: Sequence[int], kind: str, rank: str, drop_shared: bool
+    found: Transactions, costs: Costs, budget: int, weights: Sequence[float], kind: str, rank: str, drop_shared: bool
 ) -> list[Pattern]:
-    """The first patterns of each class whose bytes fit its share; the first that does not fit ends the class.
+    """The best patterns of each class, from one account of `budget` bytes that classes draw on in turns: `Account`.
 
-    So the patterns of a smaller budget are those of a larger one, but for maximal sets, where the threshold of
-    `LADDER` with the most bytes is taken.
+    A tree that several classes have is paid once, by the first. A class ends with the first pattern that the account
+    cannot pay. Of maximal sets a class buys those of a whole threshold of `LADDER`, in place of those it had.
     """
-    kept = []
-    for label in range(found.classes):
-        if kind == "maximal":
-            kept += _maximal(found, costs, shares[label], label, drop_shared)
-        else:
-            kept += _fill(found, costs, shares[label], label, _stream(found, label, kind, rank), drop_shared)
+    account = Account(budget, weights)
+    if kind == "maximal":
+        kept = _maximal(found, costs, account, drop_shared)
+    else:
+        kept = _in_turns(costs, account, [_stream(found, k, kind, rank, drop_shared) for k in range(found.classes)])
+    return [pattern for patterns in kept for pattern in patterns]
+
+
+def _in_turns(costs: Costs, account: Account, streams: Sequence[Iterator[Pattern]]) -> list[list[Pattern]]:
+    kept: list[list[Pattern]] = [[] for _ in streams]
+    stored: set[int] = set()
+    for label in account.turns():
+        pattern = next(streams[label], None)
+        if pattern is None:
+            account.close(label)
+        elif account.pay(label, costs.of(pattern.trees, stored)):
+            kept[label].append(pattern)
+            stored.update(pattern.trees)
     return kept
 
 
 def first_cost(found: Transactions, costs: Costs, label: int, kind: str, rank: str) -> int:
-    """Bytes of the best pattern of a class: the least that its share of a budget must be."""
-    least = 1 if kind == "single" else int(found.support[:, label].max())
-    return costs.of(next(_stream(found, label, kind, rank)(max(least, 1))).trees, set())
+    """Bytes of the best pattern of a class, the least that a budget must be for it alone."""
+    kind = "closed" if kind == "maximal" else kind
+    return costs.of(next(_stream(found, label, kind, rank, drop_shared=False)).trees, set())
 
 
-def _stream(found: Transactions, label: int, kind: str, rank: str) -> Callable[[int], Iterator[Pattern]]:
-    """Patterns of one class, best first, from a smallest support."""
-    if kind == "single":
-        return lambda least: single(found, label, least, rank)
-    items = items_of(found, label)
-    return lambda least: items.mine(kind, least)
+def _stream(found: Transactions, label: int, kind: str, rank: str, drop_shared: bool) -> Iterator[Pattern]:
+    """Patterns of one class, best first, whatever their support."""
+    every = single(found, label, 1, rank) if kind == "single" else _sets(items_of(found, label), kind)
+    return (p for p in every if not (drop_shared and _half(found, p)))
+
+
+def _sets(items: Items, kind: str) -> Iterator[Pattern]:
+    """Frequent sets by falling support, mined at ever smaller thresholds: those given before come first again."""
+    given, count = 0, FIRST_ITEMS
+    while len(items.support):
+        least = int(items.support[min(count, len(items.support)) - 1])
+        for pattern in itertools.islice(items.mine(kind, least), given, None):
+            given += 1
+            yield pattern
+        if count >= len(items.support):
+            return
+        count *= 4
 
 
 def _half(found: Transactions, pattern: Pattern) -> bool:
@@ -218,38 +252,25 @@ def _half(found: Transactions, pattern: Pattern) -> bool:
     return bool((2 * np.delete(share, pattern.label) >= share[pattern.label]).any())
 
 
-def _fill(
-    found: Transactions,
-    costs: Costs,
-    budget: int,
-    label: int,
-    stream: Callable[[int], Iterator[Pattern]],
-    drop_shared: bool,
-) -> list[Pattern]:
-    ranked = np.sort(found.support[:, label])[::-1]
-    ranked = ranked[ranked > 0]
-    count = 64 + budget // 8  # a tree of two nodes takes at least 8 bytes
-    while len(ranked):
-        least = int(ranked[min(count, len(ranked)) - 1])
-        kept: list[Pattern] = []
-        stored: set[int] = set()
-        left = budget
-        for pattern in stream(least):
-            if drop_shared and _half(found, pattern):
-                continue
-            cost = costs.of(pattern.trees, stored)
-            if cost > left:
-                return kept
-            left -= cost
-            kept.append(pattern)
-            stored.update(pattern.trees)
-        if count >= len(ranked):
-            return kept
-        count *= 4
-    return []
+def _maximal(found: Transactions, costs: Costs, account: Account, drop_shared: bool) -> list[list[Pattern]]:
+    """Maximal sets: whole rungs, each of more bytes in all than the ones before."""
+    rungs = [iter(_rungs(found, label, drop_shared)) for label in range(found.classes)]
+    kept: list[list[Pattern]] = [[] for _ in rungs]
+    spent = 0
+    for label in account.turns():
+        for rung in rungs[label]:
+            size = costs.total([p for k, own in enumerate(kept) for p in (rung if k == label else own)])
+            if size > spent:
+                if account.pay(label, size - spent):
+                    kept[label], spent = rung, size
+                break
+        else:
+            account.close(label)
+    return kept
 
 
-def _maximal(found: Transactions, costs: Costs, budget: int, label: int, drop_shared: bool) -> list[Pattern]:
+def _rungs(found: Transactions, label: int, drop_shared: bool) -> list[list[Pattern]]:
+    """Maximal sets of a class at every threshold of `LADDER` that mining reaches, few first."""
     items = items_of(found, label)
     closed: list[tuple[Pattern, int]] = []
     lowest = max(2, int(items.support[min(ITEMS, len(items.support)) - 1])) if len(items.support) else 2
@@ -258,16 +279,7 @@ def _maximal(found: Transactions, costs: Costs, budget: int, label: int, drop_sh
             closed.append((pattern, beyond))
     except TooManySets:
         lowest = closed[-1][0].support + 1 if closed else found.graphs[label]
-    best: list[Pattern] = []
-    most = 0
-    for share in LADDER:
-        least = int(np.ceil(share * found.graphs[label]))
-        if least < lowest:
-            break
-        kept = [p for p, beyond in closed if p.support >= least > beyond]
-        if drop_shared:
-            kept = [p for p in kept if not _half(found, p)]
-        size = costs.total(kept)
-        if most < size <= budget:
-            best, most = kept, size
-    return best
+    if drop_shared:
+        closed = [(p, beyond) for p, beyond in closed if not _half(found, p)]
+    wanted = [int(np.ceil(share * found.graphs[label])) for share in LADDER]
+    return [[p for p, beyond in closed if p.support >= least > beyond] for least in wanted if least >= lowest]
