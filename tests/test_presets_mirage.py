@@ -39,8 +39,9 @@ def test_rows_are_the_published_ones(name: str) -> None:
     assert (found.dataset, found.ipc, found.tier, found.verified) == (name, None, "paper", verified)
     assert (made.depth, made.min_support, made.budget_bytes) == (depth, least, None)
     assert (made.drop_shared, made.node_label) == (drop, label)
-    assert (made.patterns, made.storage, made.keep_counts) == ("all", "repeated", False)
+    assert (made.patterns, made.storage, made.keep_counts, made.keep_supports) == ("all", "repeated", False, False)
     train = made.train
+    assert (train.reading, train.filtered) == ("sets", False)
     assert (train.model, train.pool, train.dropout, train.weight_decay) == (model, pool, dropout, decay)
     assert (train.steps, train.lr, train.targets, train.balance, train.sampling) == (
         steps,
@@ -90,7 +91,8 @@ def test_two_cores_take_the_librarys_own_defaults(name: str | None) -> None:
         None,
     )
     recipe = made.train
-    assert (recipe.pool, recipe.balance, recipe.steps, recipe.lr) == ("msum", "class", 150, 5e-3)
+    assert (recipe.pool, recipe.balance, recipe.steps, recipe.lr) == ("msum", "class", 500, 5e-3)
+    assert (recipe.reading, recipe.filtered, made.keep_supports) == ("auto", None, True)
     assert (recipe.dropout, recipe.weight_decay) == (0.2, 1e-3)
 
 

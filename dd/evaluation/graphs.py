@@ -49,24 +49,30 @@ class Part:
         size: number of graphs.
         kept: nodes that a filtered pooling counts, int64, rising: those whose tree is kept, or all of a graph that has
             none; `None` if kept trees were not looked for.
+        bare: whether a graph has no kept tree, bool `[size]`; `None` likewise.
     """
 
     graphs: PlainGraphs
     group: Tensor
     size: int
     kept: Tensor | None
+    bare: Tensor | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Part:
         """The same on a device, for a network of a floating type."""
-        kept = None if self.kept is None else self.kept.to(device)
-        return Part(self.graphs.to(device, dtype), self.group.to(device), self.size, kept)
+        kept, bare = (None if t is None else t.to(device) for t in (self.kept, self.bare))
+        return Part(self.graphs.to(device, dtype), self.group.to(device), self.size, kept, bare)
 
-    def pooled(self, net: nn.Module, how: str, filtered: bool = False) -> Tensor:
-        """Embeddings of the graphs, `[size, d]`: nodes pooled by `sum` or `mean`."""
+    def pooled(self, net: nn.Module, how: str, filtered: bool = False, empty: bool = False) -> Tensor:
+        """Embeddings of the graphs, `[size, d]`: nodes pooled by `sum` or `mean`.
+
+        `filtered` pools the nodes of kept trees alone; with `empty` graphs without any are then 0.
+        """
         x, group = rooted(net).nodes(self.graphs), self.group
-        if filtered and self.kept is not None:
-            x, group = x.index_select(0, self.kept), group.index_select(0, self.kept)
-        return pool(x, group, self.size, how)
+        if not filtered or self.kept is None or self.bare is None:
+            return pool(x, group, self.size, how)
+        made = pool(x.index_select(0, self.kept), group.index_select(0, self.kept), self.size, how)
+        return torch.where(self.bare[:, None], 0, made) if empty else made
 
 
 @final
@@ -112,12 +118,12 @@ def encode(split: GraphSplit, codes: Codes, match: Match | None = None) -> Encod
 def encode_part(some: GraphSplit, codes: Codes, trees: Tensor | None = None) -> Part:
     """Few graphs as one part; `trees` as in `EncodedGraphs`."""
     graphs = plain_graphs(codes.node_fields(some), some.edge_index, codes.edge_fields(some))
-    kept = None
+    kept = bare = None
     if trees is not None:
-        any_held = torch.zeros(len(some), dtype=torch.bool)
-        any_held[some.graph[trees >= 0]] = True
-        kept = ((trees >= 0) | ~any_held[some.graph]).nonzero()[:, 0]
-    return Part(graphs, some.graph, len(some), kept)
+        bare = torch.ones(len(some), dtype=torch.bool)
+        bare[some.graph[trees >= 0]] = False
+        kept = ((trees >= 0) | bare[some.graph]).nonzero()[:, 0]
+    return Part(graphs, some.graph, len(some), kept, bare)
 
 
 def _cuts(split: GraphSplit) -> Iterator[tuple[int, int]]:

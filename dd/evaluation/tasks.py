@@ -14,6 +14,7 @@ from dd.errors import DivergedError
 from dd.evaluation.graphs import encode, encode_part, pool
 from dd.models import rooted, tree_dag
 from dd.seeding import child, isolated
+from dd.synthetic.tree_checks import check_supports
 from dd.synthetic.tree_recipe import TreeRecipe
 from dd.synthetic.trees import TreeSummary
 
@@ -80,16 +81,20 @@ class BagTask:
             `mean` take a tree once, `msum` and `mmean` m_rk times.
         device: where the network is.
         dtype: of its parameters.
+
+    Raises:
+        InputError: a summary without the supports of its trees.
     """
 
     def __init__(self, small: TreeSummary, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        check_supports(small, "reading='bags'")
         codes, recipe = small.codes, small.recipe
         self._dag = tree_dag(small.levels, small.leaf_degree, codes.table, codes.edge_table).to(device, dtype)
         self._how, self._device = recipe.readout, device
         graphs = small.graphs.double()
         self._present = (small.tree_support / graphs.clamp(min=1)).t()
-        times = small.multiplicities() if recipe.pool.startswith("m") and recipe.pool != "mean" else None
-        self._times = torch.ones_like(self._present) if times is None else times
+        weighted = recipe.pool in ("msum", "mmean")
+        self._times = small.multiplicities() if weighted else torch.ones_like(self._present)
         share = (graphs > 0).double() if recipe.balance == "class" else graphs
         self.weights = (share / share.sum()).to(device, dtype)
 

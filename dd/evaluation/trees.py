@@ -21,6 +21,7 @@ from dd.models.graph_spec import GraphFactory
 from dd.seeding import child_seed
 from dd.shapes import check_choices, check_number, check_whole
 from dd.synthetic.match import Matcher
+from dd.synthetic.tree_checks import check_supports
 from dd.synthetic.tree_recipe import TreeRecipe
 from dd.synthetic.trees import TreeSummary
 
@@ -62,9 +63,10 @@ class GraphPredictor:
         net: in eval mode.
         codes: what features mean.
         readout: pooling of the nodes of a graph, `sum` or `mean`.
-        match: if given, only nodes whose tree is kept are pooled, in graphs that have any.
+        match: if given, only nodes whose tree is kept are pooled.
         device: where `net` is.
         step: training steps it has made.
+        empty: whether a graph without kept trees then has the embedding 0, or is pooled over all its nodes.
         val: its figure on the validation graphs, if they were given.
         best: the same training stopped where `val` was highest (the first of equals), if they were given.
     """
@@ -75,6 +77,7 @@ class GraphPredictor:
     match: Match | None
     device: torch.device
     step: int
+    empty: bool = False
     val: float | None = None
     best: GraphPredictor | None = None
 
@@ -95,7 +98,8 @@ class GraphPredictor:
         self.net.eval()
         dtype = next((p.dtype for p in self.net.parameters()), torch.float32)
         parts = [
-            part.to(self.device, dtype).pooled(self.net, self.readout, self.match is not None) for part in given.parts
+            part.to(self.device, dtype).pooled(self.net, self.readout, self.match is not None, self.empty)
+            for part in given.parts
         ]
         return torch.cat([rooted(self.net).head(part).double().log_softmax(1).cpu() for part in parts])
 
@@ -202,26 +206,15 @@ class TreeLearner:
             seed=child_seed(seed, "network"),
             dropout=recipe.dropout,
         ).to(self.device)
-        start = GraphPredictor(net, small.codes, recipe.readout, _match(small), self.device, recipe.steps)
+        bags = small.reading == "bags"
+        start = GraphPredictor(net, small.codes, recipe.readout, _match(small), self.device, recipe.steps, empty=bags)
         ready = start.encode(val) if isinstance(val, GraphSplit) else val
-        reads_bags = recipe.reading == "bags"
-        task = BagTask(small, self.device) if reads_bags else TreeTask(small, self.device)
+        task = (BagTask if bags else TreeTask)(small, self.device)
         return _fitted(task, start, recipe, seed, ready, self.metric, self.every)
 
 
-def check_supports(small: TreeSummary, reader: str) -> None:
-    """Refuse a summary without the supports of its trees for what reads them.
-
-    Raises:
-        InputError: it has none.
-    """
-    if not len(small.tree_support):
-        way_out = "Distil with keep_supports=True, which counts their bytes."
-        raise refuse("tree_support", f"kept, as {reader} reads the supports of trees", "none", way_out)
-
-
 def _match(small: TreeSummary) -> Match | None:
-    return Matcher(small).trees if small.recipe.filtered else None
+    return Matcher(small).trees if small.filtered else None
 
 
 @final

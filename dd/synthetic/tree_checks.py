@@ -45,6 +45,17 @@ def check_summary(summary: TreeSummary) -> None:
         _check_range(name, value, 0)
 
 
+def check_supports(small: TreeSummary, reader: str) -> None:
+    """Refuse a summary without the supports of its trees for what reads them.
+
+    Raises:
+        InputError: it has none.
+    """
+    if not len(small.tree_support):
+        way_out = "Distil with keep_supports=True, which counts their bytes."
+        raise refuse("tree_support", f"kept, as {reader} reads the supports of trees", "none", way_out)
+
+
 def _check_level(level: Level, name: str, below: int | None, labels: int, edges: int) -> None:
     """Its trees are of `labels` labels, their children and truncations among `below` trees; `None` at depth 0."""
     runs = len(level.child)

@@ -103,9 +103,11 @@ def _raw(values: tuple[Tensor, ...], places: Tensor) -> Tensor:
 def report(small: TreeSummary) -> str:
     """What the summary covers of its training graphs, as text."""
     told = small.figures
+    pooled = "nodes with a kept tree" if small.filtered else "all nodes"
     lines = [
         f"{len(small)} patterns over {len(small.levels[-1])} trees of depth {small.depth}; "
-        f"{small.published:,} bytes by the published count, {small.nbytes.total:,} on disk"
+        f"{small.published:,} bytes by the published count, {small.nbytes.total:,} on disk",
+        f"networks read it as {small.reading}, and test graphs by {pooled}",
     ]
     if "coverage" in told:
         lines.append(f"nodes whose tree is kept: {100 * told['coverage']:.1f} % of the training nodes")

@@ -162,6 +162,22 @@ class TreeSummary:
         """K."""
         return len(self.classes)
 
+    @property
+    def reading(self) -> str:
+        """What networks are trained on, `sets` or `bags`, by the recipe and by what the summary holds.
+
+        `auto` is bags where trees have supports, pooling is a sum and targets are hard: nothing is tried on data.
+        """
+        recipe = self.recipe
+        if recipe.reading != "auto":
+            return recipe.reading
+        return "bags" if len(self.tree_support) and recipe.readout == "sum" and recipe.targets == "hard" else "sets"
+
+    @property
+    def filtered(self) -> bool:
+        """Whether test graphs are pooled over nodes with kept trees alone; see `TreeRecipe`."""
+        return self.reading == "bags" if self.recipe.filtered is None else self.recipe.filtered
+
     @cached_property
     @under_own_settings
     def pattern_of(self) -> Tensor:

@@ -88,7 +88,8 @@ def test_every_graph_as_a_pattern_trains_as_the_graphs(kind: str, pooling: str, 
 
 def test_and_trains_to_the_same_network() -> None:
     real, codes = split()
-    recipe = TreeRecipe(model="gin(width=8)", pool="msum", balance="uniform", dropout=0.0, steps=5, lr=0.01)
+    told = {"reading": "sets", "pool": "msum", "balance": "uniform", "dropout": 0.0, "steps": 5, "lr": 0.01}
+    recipe = TreeRecipe(model="gin(width=8)", **told)
     small = summary_by_hand(real, codes, 2, recipe=recipe)
     first = TreeLearner().fit(small, 1)
     second = GraphLearner(recipe=recipe, depth=2).fit(real, codes, 2, 1)

@@ -91,7 +91,7 @@ def test_turns_by_hand(toy: Graphs, kind: str, share: str) -> None:
 
 @pytest.mark.parametrize("kind", ["all", "closed", "single"])
 def test_most_of_a_budget_is_spent_whatever_classes_share(six: Graphs, kind: str) -> None:
-    for depth, budget in ((1, 2048), (2, 8192)):
+    for depth, budget in ((None, 2048), (1, 2048), (2, 8192)):
         small = distil(six, patterns=kind, depth=depth, budget_bytes=budget)
         assert 0.9 * budget <= small.published <= budget, (depth, budget)
         assert min(small.figures["patterns_by_class"]) > 0

@@ -114,6 +114,9 @@ class Mirage:
             got = "neither" if self.budget_bytes is None else f"both ({self.budget_bytes}, {self.min_support})"
             way_out = "Give min_support= with budget_bytes=None, or a budget alone."
             raise refuse("budget_bytes", "given, or `min_support`, and not both", got, way_out)
+        if self.train.reading == "bags" and not self.keep_supports:
+            way_out = "Keep them, or train with reading='sets'."
+            raise refuse("keep_supports", "True for reading='bags', which reads the supports of trees", False, way_out)
         if self.rank == "gap" and self.patterns != "single":
             way_out = "Use patterns='single'; the gap of a set says nothing of the sets that contain it."
             raise refuse("rank", "`support` for sets of trees", "'gap'", way_out)
