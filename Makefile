@@ -47,6 +47,7 @@ records: .venv/installed  ## the measured tables; resumes where it stopped (hour
 	$(BIN)/python scripts/records/run.py --root $(or $(ROOT),data)
 	$(BIN)/python scripts/records/settings.py --root $(or $(ROOT),data)
 	$(BIN)/python scripts/records/graphs.py --root $(or $(ROOT),data)
+	$(BIN)/python scripts/records/graph_readings.py --root $(or $(ROOT),data)
 	$(BIN)/python scripts/records/leaderboards.py --root $(or $(ROOT),data)
 
 campaigns: .venv/installed  ## what can go wrong, tried many times; writes scripts/records/campaigns/

@@ -18,6 +18,7 @@ RECORDS = Path(__file__).resolve().parents[1] / "scripts" / "records"
 sys.path.insert(0, str(RECORDS))
 
 import graph_bars  # noqa: E402
+import graph_readings  # noqa: E402
 import graph_table  # noqa: E402
 import graphs  # noqa: E402
 
@@ -165,3 +166,34 @@ def test_what_is_committed_is_what_the_tables_say() -> None:
     if not found:
         pytest.skip("no record of graphs yet")
     assert (RECORDS / "GRAPHS.md").read_text(encoding="utf-8") == graph_table.whole_text(found)
+
+
+# ------------------------------------------------------------------------------------------------------ readings
+
+READINGS = sorted(RECORDS.glob("readings-*-split*.json"))
+
+
+@pytest.mark.parametrize("path", READINGS, ids=lambda p: p.stem)
+def test_a_record_of_readings_has_its_birth_certificate(path: Path) -> None:
+    record = read_foreign_json(path)
+    assert record["origin"]["commit"]
+    assert not record["origin"]["commit"].endswith("+")
+    assert all(0 <= row["val"] <= 1 and 0 <= row["test"] <= 1 for row in record["rows"])
+    assert all(said["published_bytes"] <= record["budget"] for said in record["summaries"].values())
+
+
+def test_a_cell_of_readings_and_its_table(real: Graphs, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = {name: {**fields, "steps": 2} for name, fields in graph_readings.READINGS.items()}
+    monkeypatch.setattr(graph_readings, "READINGS", short)
+    made = graph_readings.cell(graph_readings.Source("small", 1, 600), 0, real)
+    names = [(row["summary"], row["reading"]) for row in made["rows"][:-1]]
+    assert names == [(kind, name) for kind in ("closed sets", "single trees") for name in (*short, "naive bayes")]
+    assert made["rows"][-1]["reading"] == "random graphs"
+    again = graph_readings.cell(graph_readings.Source("small", 1, 600), 0, real)
+    figures = [[(row["val"], row["test"]) for row in one["rows"]] for one in (made, again)]
+    assert figures[0] == figures[1]
+    held = [{**made, "rows": [{**row, "val": v, "test": v / 2} for row in made["rows"]]} for v in (0.5, 0.7)]
+    lines = graph_readings.readings_table({"small": held})
+    (line,) = [text for text in lines if text.startswith("| small | closed sets |")]
+    assert line.split("|")[5:7] == [" 60.0 ± 14.1 ", " 30.0 ± 7.1 "]
+    assert graph_readings.readings_table({}) == []

@@ -14,6 +14,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from decoupled import decoupled_table, percent  # noqa: E402
+from graph_readings import reading_records, readings_table  # noqa: E402
 from graph_table import graph_records, short_table, whole_text  # noqa: E402
 from run import records  # noqa: E402
 from settings import found, settings_table  # noqa: E402
@@ -98,7 +99,13 @@ def table() -> str:
         "training pictures (nothing here is pretrained on them).",
         "Measured on: " + "; ".join(sorted(origins)) + ".",
     ]
-    parts = (decoupled_table(records()), settings_table(found()), short_table(graph_records()), leaderboards())
+    parts = (
+        decoupled_table(records()),
+        settings_table(found()),
+        short_table(graph_records()),
+        readings_table(reading_records()),
+        leaderboards(),
+    )
     return "\n".join([*lines, "", *notes, *(line for part in parts for line in part)])
 
 
