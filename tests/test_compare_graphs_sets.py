@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 
 import pytest
 import torch
-from reference.summaries import distil, evaluate, graphs
+from reference.summaries import FAST, distil, evaluate, graphs
 from reference.trees import explicit_tree, tree_of, tree_size
 
+from dd.benchmarks import benchmark
 from dd.compare_graphs import GraphJudge
 from dd.data.codes import fit_codes
 from dd.data.graphs import Graphs, GraphSplit
 from dd.errors import InputError
 from dd.evaluation.scores import auroc
-from dd.methods import Run
+from dd.methods import Mirage, Run
 from dd.methods.mirage.baselines import herding
 from dd.methods.mirage.baselines import random_graphs as random_whole
 from dd.synthetic import TreeSummary
@@ -209,3 +211,32 @@ def test_leaves_told_apart_are_told_apart_in_the_baselines(real: Graphs) -> None
     made = judge(small, real).training_set("all_trees", 0)
     assert isinstance(made, TreeSummary)
     assert made.leaf_degree.tolist() == made.levels[0].trunc.tolist()
+
+
+def test_without_supports_naive_bayes_is_left_out_or_refused(real: Graphs) -> None:
+    bare = distil(real, keep_supports=False)
+    report = evaluate(bare, real, baselines=None)
+    assert [row.set for row in report.rows] == ["mirage", "random", "node_count", "edges_per_node"]
+    assert "no naive_bayes row: supports of trees are not kept (keep_supports)" in report.notes
+    with pytest.raises(InputError, match=r"`tree_support` must be kept, as naive Bayes reads .*keep_supports=True"):
+        evaluate(bare, real, baselines=("naive_bayes",))
+    method = Mirage(depth=1, budget_bytes=500, train=FAST, keep_supports=False)
+    given = {"budget_bytes": 500, "repeats": 1, "steps": 2, "progress": False}
+    with pytest.raises(InputError, match="`baselines` must be without naive_bayes for a method with keep_supports=Fal"):
+        benchmark(real, method, baselines=("naive_bayes",), **given)
+    board = benchmark(real, method, **given)
+    assert "naive_bayes" not in {cell["set"] for cell in board.cells}
+    assert any("no naive_bayes row" in note for note in board.notes)
+    random = next(cell for cell in board.cells if cell["set"] == "random")
+    assert random["bytes"] == {"published": bare.published}
+    assert bare.published < 500
+
+
+def test_networks_on_all_trees_read_them_as_sets(real: Graphs) -> None:
+    """A training graph is the set of its trees; trees at random are read as the summary is."""
+    bags = distil(real, train=dataclasses.replace(FAST, reading="bags"))
+    made = {label: judge(bags, real).training_set(label, 0) for label in ("all_trees", "random_trees")}
+    assert {label: one.reading for label, one in made.items() if isinstance(one, TreeSummary)} == {
+        "all_trees": "sets",
+        "random_trees": "bags",
+    }
