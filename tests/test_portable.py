@@ -24,7 +24,7 @@ from dd.names import file_name, same_file
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from scripts.campaigns.jobs import Users  # noqa: E402
+from scripts.campaigns.jobs import Users, every  # noqa: E402
 
 # Names of `os` that Python's documentation gives for Windows, beside what subprocess itself needs here.
 WINDOWS = """
@@ -115,6 +115,20 @@ run("whole", resume=False)
 print(dd.verify("whole"), sorted(path.name for path in Path("whole").iterdir()), flush=True)
 """
 
+EVERY = """
+for number, job in enumerate(jobs.every()):
+    os.mkdir(f"{number}")
+    os.chdir(f"{number}")
+    with jobs.still():
+        job.before()
+        for _ in range(2):
+            job.run()
+            job.intact()
+    assert not [path for path in Path().rglob("*") if path.suffix in (".part", ".held")], job.name
+    os.chdir("..")
+    print(job.name)
+"""
+
 
 def started(code: str, folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-W", "ignore", "-c", WINDOWS + COMMON + code, str(folder)]
@@ -141,6 +155,14 @@ def test_a_run_its_resume_and_its_locks_with_what_windows_has(tmp_path: Path) ->
         finally:
             first.kill()
             second.kill()
+
+
+@pytest.mark.slow
+def test_every_job_with_what_windows_has(tmp_path: Path) -> None:
+    pre = "import psutil, torch_geometric.loader\n"  # psutil has another half for Windows
+    words = [sys.executable, "-W", "ignore", "-c", pre + WINDOWS + COMMON + EVERY, str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout.splitlines() == [job.name for job in every()]
 
 
 def ask(process: subprocess.Popen[str]) -> None:
