@@ -25,6 +25,8 @@ class Common:
         root: folder of the data set's files.
         download: fetch the data set where it can be fetched.
         size: side in pixels.
+        aspect: of pictures that are brought to one size: `crop` keeps proportions, `squash` does not; by default what
+            the preset's row or the set says.
         store: folder of expert stores.
         device: `cpu`, `cuda:0`, …
         threads: of torch.
@@ -36,6 +38,7 @@ class Common:
     root: Path | None = None
     download: bool = False
     size: int | None = None
+    aspect: Literal["crop", "squash"] | None = None
     store: Path | None = None
     device: str | None = None
     threads: int | None = None
@@ -45,7 +48,7 @@ class Common:
 
     def data_options(self) -> dict[str, Any]:
         """What `load_images` takes, and the device."""
-        names = ("root", "download", "size", "device")
+        names = ("root", "download", "size", "aspect", "device")
         return {name: getattr(self, name) for name in names}
 
     @property

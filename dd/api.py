@@ -16,6 +16,7 @@ from dd._progress import Progress, announce, reporter
 from dd.data import Images
 from dd.data.graphs import Graphs
 from dd.data.items import Sketch
+from dd.data.resize import CROP
 from dd.errors import InputError, find_name, refuse
 from dd.estimate import Estimate, estimate_matching
 from dd.evaluation import NetworkLearner, check_own, fit, fresh, origin
@@ -26,7 +27,7 @@ from dd.inner import EngineName
 from dd.methods import METHODS, TRAJECTORY_METHODS, Method, Run, Step, TrajectoryMatching
 from dd.presets import Preset
 from dd.process import under_own_settings
-from dd.resolve import Tier, load_real, only_images, resolve_device, resolve_method
+from dd.resolve import Tier, load_real, only_images, published_aspect, resolve_device, resolve_method
 from dd.runs import RunFolder, split_state, to_device
 from dd.selection import Protocol, Selector
 from dd.synthetic import AnySet, ImageSet, TreeSummary, load_set
@@ -57,6 +58,7 @@ def distill(
     root: str | Path | None = None,
     download: bool = False,
     size: int | tuple[int, int] | None = None,
+    aspect: Literal["crop", "squash"] | None = None,
     split: int | str = 0,
     **fields: Any,
 ) -> Any:
@@ -85,6 +87,8 @@ def distill(
         progress: `None` shows bars on a terminal, `True`/`False`, or your own (done, total, text).
         engine, micro_batch, reuse, compile: see `dd.methods.Run`.
         root, download, size: of the data set.
+        aspect: of pictures that are brought to one size: `crop` keeps proportions, `squash` does not, as in the
+            published runs on ImageNet's subsets. `None`: what the preset's row says, else `crop`.
         split: of graphs: which of the random splits, or `published`.
         **fields: fields of the method, with a name only (`ipc=10, iterations=200, …`; `budget_bytes=2048` for graphs).
 
@@ -95,7 +99,8 @@ def distill(
         InputError, MissingError, DivergedError, WriteError: each with argument, expected, got and the way out.
     """
     target = resolve_device(device)
-    real = load_real(data, protocol, split=split, root=root, download=download, size=size)
+    shown = aspect or published_aspect(data, method, preset, target, fields)
+    real = load_real(data, protocol, split=split, root=root, download=download, size=size, aspect=shown)
     value, row = resolve_method(method, real, preset, target, fields)
     report = reporter(f"{value.name} on {real.name}", progress)
     if row is not None and row.tier != "none":
@@ -193,6 +198,7 @@ def _provenance(real: Images | Graphs, seed: int, protocol: Protocol, selector: 
     seen = Sketch.of(real.train, real.val)
     return {
         **drawn,
+        **({"aspect": real.aspect} if isinstance(real, Images) and real.aspect != CROP else {}),
         "dataset": real.name,
         "data_sha256": real.fingerprint,
         "training_items": None if seen is None else seen.to_json(),
@@ -225,6 +231,7 @@ def buffer(
     root: str | Path | None = None,
     download: bool = False,
     size: int | tuple[int, int] | None = None,
+    aspect: Literal["crop", "squash"] | None = None,
 ) -> ExpertStore:
     """Make the expert trajectories that are missing in the store, and nothing twice.
 
@@ -233,10 +240,11 @@ def buffer(
         recipe: a shipped recipe's name, a TOML path, an `ExpertRecipe`, or a trajectory-matching value: then the
             snapshots stop at the last one that its matching reads.
         experts, snapshots: how many; the recipe's by default.
-        protocol, store, device, threads, progress, root, download, size: as in `distill`.
+        protocol, store, device, threads, progress, root, download, size, aspect: as in `distill`;
+            a recipe says nothing of `aspect`, so give that of the run that it is for.
     """
     target = resolve_device(device)
-    real = only_images(load_real(data, protocol, root=root, download=download, size=size), "`buffer`")
+    real = only_images(load_real(data, protocol, root=root, download=download, size=size, aspect=aspect), "`buffer`")
     if isinstance(recipe, TrajectoryMatching):
         snapshots = recipe.snapshots_read if snapshots is None else snapshots
         recipe = recipe.expert
@@ -318,6 +326,7 @@ def estimate(
     root: str | Path | None = None,
     download: bool = False,
     size: int | tuple[int, int] | None = None,
+    aspect: Literal["crop", "squash"] | None = None,
     **fields: Any,
 ) -> Estimate:
     """Disk, memory and time of a run before it starts; nothing is written.
@@ -325,7 +334,7 @@ def estimate(
     Args:
         calibrate: measure this machine for at most ten seconds, in place of assumed rates.
         method: as in `distill`, of trajectory matching; others have no estimate.
-        data, preset, protocol, device, root, download, size, **fields: as in `distill`.
+        data, preset, protocol, device, root, download, size, aspect, **fields: as in `distill`.
 
     Raises:
         InputError: a method without an estimate; and as `distill`.
@@ -336,7 +345,8 @@ def estimate(
         known = f"one of trajectory matching ({', '.join(TRAJECTORY_METHODS)})"
         raise refuse("method", known, name, "Others have no estimate.")
     target = resolve_device(device)
-    real = load_real(data, protocol, root=root, download=download, size=size)
+    shown = aspect or published_aspect(data, method, preset, target, fields)
+    real = load_real(data, protocol, root=root, download=download, size=size, aspect=shown)
     value: Any = resolve_method(method, real, preset, target, fields)[0]
     return estimate_matching(value, real, target, calibrate)
 

@@ -6,16 +6,15 @@ import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 from dd.api import distill
 from dd.benchmark_plan import Settings, Unit, named, wanted_models
 from dd.data import Images
 from dd.errors import DDError, InputError, refuse, unknown
 from dd.evaluation import NetworkLearner, RealImages, Scorer, enough_steps, tune_lr
-from dd.experts import ExpertRecipe
 from dd.files import read_json
-from dd.methods import BASELINE_METHODS, GRAPH_METHODS, METHODS, Infer, Method, Recover
+from dd.methods import BASELINE_METHODS, GRAPH_METHODS, METHODS, Infer, Method, Recover, TrajectoryMatching
 from dd.models import as_spec
 from dd.presets import replace_fields
 from dd.resolve import resolve_method
@@ -37,6 +36,15 @@ MOST: Final = 16
 
 
 @final
+class _Base(NamedTuple):
+    """How baselines are trained: by a preset's recipe, whitened or not, as published or not, beside its experts' lr."""
+
+    recipe: TrainRecipe
+    whiten: bool
+    published: bool
+    expert_lr: float
+
+
 class ImageBench:
     """Measures image sets; see `dd.benchmark` for the arguments.
 
@@ -67,12 +75,12 @@ class ImageBench:
         self._beside = {
             f"{LABELS} of {name}": name for name in self._methods if LABELS in baselines and self._soft(name)
         }
-        chosen = wanted_models(models) or [self._base(budgets[0])[0].model]
+        chosen = wanted_models(models) or [self._base(budgets[0]).recipe.model]
         self._models = {str(as_spec(model)): model for model in chosen}
         self._made: tuple[Unit, ImageSet, float] | None = None
         self._failed: dict[Unit, DDError] = {}
         self.notes = [
-            "Baselines are trained by the recipe of the trajectory presets (its first step size), methods by the "
+            f"Baselines are trained by the recipe of the trajectory presets ({self._first_lr()}), methods by the "
             "recipe that their set carries; the number of optimiser steps is the same.",
             "Seconds of experts and teachers are those of the first set that needed them.",
         ]
@@ -96,14 +104,14 @@ class ImageBench:
 
     def request(self, unit: Unit) -> dict[str, Any]:
         """What a unit's cells depend on."""
-        recipe, whiten = self._base(unit.budget or max(self._budgets, key=lambda ipc: self._base(ipc)[0].steps))
+        base = self._base_of(unit)
         told = {
             **self._settings.request(),
             "data": {"name": self._real.name, "sha256": self._real.fingerprint},
             "steps": self._steps(unit),
         }
         if unit.set in FULL:
-            return {**told, "method": {"name": unit.set, "train": recipe.to_json(), "whiten": whiten}}
+            return {**told, "method": {"name": unit.set, "train": base.recipe.to_json(), "whiten": base.whiten}}
         return {**told, "method": self._method(unit).describe()}
 
     def measure(self, unit: Unit, models: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -114,16 +122,7 @@ class ImageBench:
         small, seconds = self._distilled(unit)
         for name in models:
             start = time.monotonic()
-            lr = self._settings.lr
-            learner = NetworkLearner(
-                model=self._models[name],
-                steps=self._steps(unit),
-                lr=None if isinstance(lr, str) else float(lr),
-                device=self._settings.device,
-            )
-            if lr == "tuned":
-                assert self._real.val is not None  # refused at the door
-                learner = tune_lr(learner, small, self._real.val, child_seed(unit.seed, "tune"))
+            learner = self._learner(name, unit, small)
             yield {
                 **self._scored(learner, small, unit, start),
                 "bytes": small.nbytes._asdict(),
@@ -131,6 +130,27 @@ class ImageBench:
                 "distill_seconds": round(seconds, 3) if unit.set in self._methods else None,
                 "selection": str(small.provenance.get("selection", "")),
             }
+
+    def _learner(self, name: str, unit: Unit, small: ImageSet | RealImages) -> NetworkLearner:
+        """What trains networks of a model on a unit's set.
+
+        A published row's first step size is made for matching (0.001 with many), and leaves other images undertrained:
+        there the step size of baselines is tuned, or that of the row's experts where no images are held out.
+        """
+        lr, val, base = self._settings.lr, self._real.val, self._base_of(unit)
+        learner = NetworkLearner(
+            model=self._models[name],
+            steps=self._steps(unit),
+            lr=None if isinstance(lr, str) else float(lr),
+            device=self._settings.device,
+        )
+        alone = lr == "recipe" and base.published and unit.set in self._baselines
+        if alone and val is None:
+            return dataclasses.replace(learner, lr=base.expert_lr)
+        if lr != "tuned" and not alone:
+            return learner
+        assert val is not None  # refused at the door
+        return tune_lr(learner, small, val, child_seed(unit.seed, "tune"))
 
     def _scored(
         self, learner: NetworkLearner, small: ImageSet | RealImages, unit: Unit, start: float
@@ -147,8 +167,7 @@ class ImageBench:
         }
 
     def _full(self, unit: Unit, models: Sequence[str]) -> Iterator[dict[str, Any]]:
-        ipc = max(self._budgets, key=lambda budget: self._base(budget)[0].steps)
-        recipe, whiten = self._base(ipc)
+        recipe, whiten = self._base_of(unit)[:2]
         small = RealImages(
             split=self._real.train, classes=self._real.classes, recipe=recipe, transform=self._transform(whiten)
         )
@@ -156,7 +175,7 @@ class ImageBench:
         size = {"images": pixels, "labels": 8 * len(small), "extras": 0, "total": pixels + 8 * len(small)}
         for name in models:
             start, note = time.monotonic(), "all training images"
-            learner = NetworkLearner(self._models[name], steps=self._steps(unit), device=self._settings.device)
+            learner = self._learner(name, unit, small)
             if unit.set == "full_converged":
                 if self._real.val is None:
                     raise refuse("full_converged", "left out where no validation split is held out", unit.set)
@@ -196,7 +215,7 @@ class ImageBench:
         """The value of a unit at its budget."""
         assert unit.budget is not None
         if unit.set in BASELINE_METHODS:
-            recipe, whiten = self._base(unit.budget)
+            recipe, whiten = self._base(unit.budget)[:2]
             chosen = {"teacher": self._teacher(unit.budget)} if unit.set in CORESETS else {}
             return METHODS[unit.set](ipc=unit.budget, train=recipe, whiten=whiten, **chosen)
         if unit.set in self._beside:
@@ -230,7 +249,7 @@ class ImageBench:
         if self._settings.steps is not None:
             return self._settings.steps
         budgets = self._budgets if unit.budget is None else (unit.budget,)
-        return max(self._base(ipc)[0].steps for ipc in budgets)
+        return max(self._base(ipc).recipe.steps for ipc in budgets)
 
     @cached_property
     def _scorer(self) -> Scorer:
@@ -241,14 +260,28 @@ class ImageBench:
     def _transform(self, whiten: bool) -> Transform:
         return make_transform(self._real, whiten)
 
+    def _first_lr(self) -> str:
+        """Which step size baselines have, for the notes."""
+        if self._settings.lr != "recipe":
+            return f"step size: {self._settings.lr}"
+        if not self._base(self._budgets[0]).published:
+            return "its first step size"
+        return "step size: " + ("that of its experts" if self._real.val is None else "tuned on held-out images")
+
+    def _base_of(self, unit: Unit) -> _Base:
+        """What baselines have at a unit's budget; all data has that of the budget with the most steps."""
+        return self._base(unit.budget or max(self._budgets, key=lambda ipc: self._base(ipc).recipe.steps))
+
     @lru_cache  # noqa: B019  # one value a budget
-    def _base(self, ipc: int) -> tuple[TrainRecipe, bool]:
+    def _base(self, ipc: int) -> _Base:
         """How baselines are trained and whether they are whitened: as the trajectory preset's sets of this budget."""
+        settings = self._settings
         try:
-            value: Any = self._named("mtt", ipc)
+            value, row = resolve_method("mtt", self._real, settings.tier, settings.device, {"ipc": ipc})
         except InputError as error:
             raise InputError(f"Baselines, and the steps of every row, have the recipe of mtt. {error}") from error
-        expert: ExpertRecipe = value.expert
+        assert isinstance(value, TrajectoryMatching)
+        expert = value.expert
         recipe = dataclasses.replace(
             value.train,
             model=str(as_spec(expert.model)),
@@ -256,7 +289,7 @@ class ImageBench:
             augment=expert.augment,
             augment_mode=expert.augment_mode,
         )
-        return recipe, expert.whiten
+        return _Base(recipe, expert.whiten, row is not None and row.tier == "paper", expert.lr)
 
 
 def _defaults(budgets: Sequence[int], real: Images) -> list[str]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -27,7 +27,7 @@ from dd.locks import locked
 from dd.methods import Method
 from dd.names import file_name
 from dd.process import under_own_settings
-from dd.resolve import Tier, load_real, resolve_device
+from dd.resolve import Tier, load_real, published_aspect, resolve_device
 from dd.selection import Protocol as Rule
 from dd.shapes import as_list, check_whole
 from dd.unseen import refuse_trained
@@ -58,6 +58,7 @@ def benchmark(
     root: str | Path | None = None,
     download: bool = False,
     size: int | tuple[int, int] | None = None,
+    aspect: Literal["crop", "squash"] | None = None,
     split: int | str | None = None,
     **distilling: Any,
 ) -> Benchmark:
@@ -88,7 +89,7 @@ def benchmark(
             `.json`, `.md`. The same call goes on where it was interrupted and adds what is new; several processes
             may share the folder. `None` keeps everything in memory.
         resume: `False` measures again and replaces the cells asked for.
-        device, threads, store, progress, root, download, size, split: as in `dd.evaluate`.
+        device, threads, store, progress, root, download, size, aspect, split: as in `dd.evaluate`.
         **distilling: `engine`, `micro_batch`, `reuse`, `compile` of `dd.distill`.
 
     Returns:
@@ -115,12 +116,13 @@ def benchmark(
     )
     if settings.out is not None:
         _check_folder(settings.out)
+    asked = [methods] if isinstance(methods, str | Method) else list(methods)
     given: dict[str, Any] = {"root": root, "download": download, "size": size, "split": 0 if split is None else split}
+    given["aspect"] = aspect or _shared_aspect(data, asked, preset, settings.device, ipc)
     real = load_real(data, protocol, "evaluate", **given)
     refuse_trained(real)
     if lr == "tuned" and real.val is None:
         raise refuse("lr", f"`recipe` or a number, since {real.name} has no validation split", "`tuned`")
-    asked = [methods] if isinstance(methods, str | Method) else list(methods)
     bench: Bench
     if isinstance(real, Graphs):
         counted, budgets = "budget_bytes", _many(budget_bytes, "budget_bytes")
@@ -154,6 +156,15 @@ def benchmark(
     if settings.out is not None:
         made.save(settings.out)
     return made
+
+
+def _shared_aspect(
+    data: object, methods: Sequence[str | Method], tier: Tier, device: torch.device, ipc: int | Sequence[int]
+) -> str | None:
+    """How the rows of all methods want pictures brought to one size; `None` where they say nothing, or differ."""
+    pairs = [(method, count) for method in methods for count in as_list(ipc)]
+    wanted = {published_aspect(data, method, tier, device, {"ipc": count}) for method, count in pairs}
+    return wanted.pop() if len(wanted) == 1 else None
 
 
 class Bench(Protocol):

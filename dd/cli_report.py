@@ -56,7 +56,7 @@ def report(
             (`leaderboard.json`), whose best set is the page's own where no run is given.
         data: the real data, for the nearest real images; `None`: the card that the set names, where its files are.
         out: the page; by default `index.html` in the first folder.
-        **source: `root`, `download`, `size` of the data.
+        **source: `root`, `download`, `size`, `aspect` of the data.
 
     Raises:
         InputError: no folder, or several benchmarks.
@@ -155,8 +155,8 @@ def _real(small: Any, data: object, source: dict[str, Any]) -> Any:
     if data is not None:
         return load_real(data, **source)
     try:
-        name = str(small.provenance.get("dataset"))
-        real = None if is_graph_data(name, source.get("root")) else load_real(name, **source)
+        name, aspect = str(small.provenance.get("dataset")), source.get("aspect") or small.provenance.get("aspect")
+        real = None if is_graph_data(name, source.get("root")) else load_real(name, **{**source, "aspect": aspect})
     except DDError:
         return None
     return real if real is not None and real.fingerprint == small.provenance.get("data_sha256") else None
@@ -165,7 +165,7 @@ def _real(small: Any, data: object, source: dict[str, Any]) -> Any:
 def run_report(argv: Sequence[str]) -> dict[str, Any]:
     """The verb: says where the page is."""
     options = tyro.cli(ReportOptions, args=argv, prog="ddistill report")
-    source = {"root": options.root, "download": options.download, "size": options.size}
+    source = {"root": options.root, "download": options.download, "size": options.size, "aspect": options.aspect}
     path = report(options.runs, options.data, options.out, **source)
     if not options.json:
         say(f"page: {path} ({path.stat().st_size:,} bytes)", sys.stderr)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -60,6 +60,7 @@ def evaluate(
     root: str | Path | None = None,
     download: bool = False,
     size: int | tuple[int, int] | None = None,
+    aspect: Literal["crop", "squash"] | None = None,
     split: int | str | None = None,
     metric: str | None = None,
     early_stop: bool = False,
@@ -89,7 +90,7 @@ def evaluate(
         committee: of `random_labels`: the set's teachers, where they are the user's own modules.
         store: as in `dd.distill`: where the teachers of `random_labels` are.
         seed: of all networks and draws.
-        device, threads, progress, root, download, size: as in `dd.distill`.
+        device, threads, progress, root, download, size, aspect: as in `dd.distill`.
         split: of graphs: `None` is the one of the summary; another one of the same data is refused. Of a summary whose
             test graphs were given, a bare list is all test graphs.
         metric: of the rows, and of tuning: `accuracy`, `balanced_accuracy` (mean recall over classes) or `auroc` (of
@@ -119,8 +120,9 @@ def evaluate(
         raise refuse("lr", "`recipe`, `tuned` or a number", repr(lr))
     place = place_of(small, out, REPORT)
     path = Path(small) if isinstance(small, str | Path) else None
-    loaded = load(path) if path is not None else small
+    loaded: Any = load(path) if path is not None else small
     source: dict[str, Any] = {"root": root, "download": download, "size": size}
+    source["aspect"] = aspect or loaded.provenance.get("aspect")
     wanted = as_list(models)
     asked: dict[str, Any] = {
         "store": store,
@@ -131,6 +133,7 @@ def evaluate(
         "metric": metric,
     }
     asked |= {"repeats": repeats, "root": root, "seed": seed, "size": size, "split": split, "steps": steps}
+    asked |= {"aspect": aspect}
     again = evaluate_command(str(place.run), data, wanted, inspect.unwrap(evaluate).__kwdefaults__ or {}, asked)
     if isinstance(loaded, TreeSummary):
         run = Run(seed=seed, device=resolve_device(device), progress=reporter("evaluate", progress))

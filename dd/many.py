@@ -10,7 +10,7 @@ from dd.api import distill
 from dd.errors import refuse
 from dd.methods import Method
 from dd.process import under_own_settings
-from dd.resolve import load_real
+from dd.resolve import load_real, published_aspect, resolve_device
 from dd.synthetic import AnySet
 
 
@@ -49,7 +49,11 @@ def distill_many(
     wrong = any(isinstance(seed, bool) or not isinstance(seed, int) for seed in seeds)
     if wrong or not seeds or len(set(seeds)) != len(seeds):
         raise refuse("seeds", "at least one whole number, each once", repr(tuple(seeds)))
-    source = {name: arguments.pop(name) for name in ("root", "download", "size", "split") if name in arguments}
+    names = ("root", "download", "size", "aspect", "split")
+    source = {name: arguments.pop(name) for name in names if name in arguments}
+    if source.get("aspect") is None:
+        tier, device = arguments.get("preset", "auto"), resolve_device(arguments.get("device"))
+        source["aspect"] = published_aspect(data, method, tier, device, arguments)
     real = load_real(data, **source)
     return [
         distill(real, method, seed=seed, out=None if out is None else seed_folder(out, seed), **arguments)

@@ -26,7 +26,7 @@ Choice = Literal["auto", "paper", "cpu"]
 
 DEFAULT: Final = "default"
 _FOLDER: Final = Path(__file__).parent / "_presets"
-_ABOUT: Final = frozenset({"dataset", "tier", "verified", "source", "note", "published", "expert_fields"})
+_ABOUT: Final = frozenset({"dataset", "tier", "verified", "source", "note", "published", "expert_fields", "aspect"})
 """What a row says about itself, as opposed to the fields of the method."""
 
 
@@ -44,6 +44,7 @@ class Preset:
         verified: `paper`: whether the sources agree and were read; `cpu`: whether it was measured here.
         note: what a user should know before a run; may be empty.
         published: `mean` and perhaps `std` (fractions), their `source`, and `verified`; `None` where none was seen.
+        aspect: how the published run brought pictures to one size (`load_images`); `None` where it had no need to.
         fields: keywords of `METHODS[method]`, with `ExpertRecipe` and `TrainRecipe` values.
     """
 
@@ -55,6 +56,7 @@ class Preset:
     verified: bool = False
     note: str = ""
     published: Mapping[str, Any] | None = None
+    aspect: str | None = None
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -149,6 +151,7 @@ def _built(method: str, row: Mapping[str, Any], ipc: int | None) -> Preset:
         verified=row["verified"],
         note=row.get("note", ""),
         published=row.get("published"),
+        aspect=row.get("aspect"),
         fields=fields,
     )
 
@@ -237,7 +240,7 @@ def _line(row: Mapping[str, Any], sources: list[str]) -> tuple[str, ...]:
 
 
 def _settings(row: Mapping[str, Any]) -> str:
-    hidden = (_ABOUT - {"expert_fields"}) | {"ipc"}
+    hidden = (_ABOUT - {"expert_fields", "aspect"}) | {"ipc"}
     return " ".join(f"{key}={_text(value)}" for key, value in row.items() if key not in hidden)
 
 

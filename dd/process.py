@@ -192,6 +192,10 @@ _SETTINGS: Final = (
     _of(torch.backends.mkldnn.matmul, "fp32_precision", *_FULL),  # type: ignore[attr-defined]
     _of(torch.backends.mkldnn.conv, "fp32_precision", *_FULL),  # type: ignore[attr-defined]
     _of(torch.backends.cuda.matmul, "fp32_precision", *_FULL),
+    # Convolutions on CUDA have 10 bits of mantissa by default (TF32); here they have all of them.
+    _of(torch.backends.cudnn, "fp32_precision", *_FULL),
+    _of(torch.backends.cudnn.conv, "fp32_precision", "ieee"),  # type: ignore[attr-defined]
+    _of(torch.backends.cudnn.rnn, "fp32_precision", "ieee"),
     _of(torch.backends.mkldnn, "enabled", True),
     _of(torch.backends.cudnn, "benchmark", False),
 )

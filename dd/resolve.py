@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import torch
 
 from dd.bounds import check_memory
-from dd.data import Images, load_images
+from dd.data import Images, list_cards, load_images
 from dd.data.graph_load import load_graphs
 from dd.data.graphs import Graphs
 from dd.data.kinds import is_graph_data
@@ -75,7 +76,7 @@ def resolve_method(
                 given.setdefault(other, None)
         row = preset(method, dataset, None, tier, gpu=False)
         return replace_fields(METHODS[method](**row.fields), given), row
-    ipc = given.pop("ipc", 1 if method == "class_mean" else 10)
+    ipc = given.pop("ipc", default_ipc(method))
     row = preset(method, dataset, ipc, tier, gpu=device.type == "cuda")
     value = replace_fields(METHODS[method](**{**row.fields, "ipc": ipc}), given)
     _check_fits(value, real, device)
@@ -95,10 +96,33 @@ def _check_fits(method: Method, real: Images | Graphs, device: torch.device) -> 
     pixels = [real.num_classes, real.channels, real.size[0] * canvas, real.size[1] * canvas]
     check_memory(f"{ipc:,} images a class and their gradient", [2, ipc, *pixels], "Lower `ipc`.")
     if isinstance(method, TrajectoryMatching) and device.type == "cpu":
-        steps = method.student_steps if method.truncate is None else method.truncate
+        steps = method.student_steps
         if steps > _FEW:
             numbers = [steps, make_student(method.expert, real, seed=0).size]
             check_memory(f"the weights after each of {steps:,} student steps", numbers, "Lower `student_steps`.")
+
+
+def default_ipc(method: str) -> int:
+    """Images a class where nobody says how many."""
+    return 1 if method == "class_mean" else 10
+
+
+def published_aspect(
+    data: object, method: object, tier: Tier, device: torch.device, fields: Mapping[str, Any]
+) -> str | None:
+    """How the preset's row wants the pictures of a card brought to one size; `None` where it says nothing.
+
+    What is wrong with the arguments is said by those that take them.
+    """
+    if not isinstance(data, str) or not isinstance(method, str):
+        return None
+    card = next((name for name in list_cards("images") if name.casefold() == data.casefold()), None)
+    if card is None or method.casefold() in GRAPH_METHODS:
+        return None
+    with contextlib.suppress(InputError):
+        ipc = fields.get("ipc", default_ipc(method.casefold()))
+        return preset(method, card, ipc, tier, gpu=device.type == "cuda").aspect
+    return None
 
 
 def _check_kind(method: str, real: Images | Graphs) -> None:
@@ -131,8 +155,9 @@ def load_real(
     if protocol not in ("clean", "paper"):
         raise refuse("protocol", "`clean` or `paper`", repr(protocol))
     if is_graph_data(data, options.get("root")):
-        if options.pop("size", None) is not None:
-            raise refuse("size", "left out for graphs", "a size")
+        for name in ("size", "aspect"):
+            if (value := options.pop(name, None)) is not None:
+                raise refuse(name, "left out for graphs", repr(value))
         return load_graphs(data, role=role, split=split, **options)
     if split not in (None, 0):
         raise refuse("split", "left out for images, which have one split", repr(split))

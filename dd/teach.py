@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -32,6 +32,7 @@ def teach(
     root: str | Path | None = None,
     download: bool = False,
     size: int | tuple[int, int] | None = None,
+    aspect: Literal["crop", "squash"] | None = None,
     **fields: Any,
 ) -> list[Teacher]:
     """Train the teachers that are missing in the store, and none twice; `distill` finds them there.
@@ -41,7 +42,7 @@ def teach(
         models: names of networks with batch norms.
         recipe: how they are trained (its `model` is not read); a `dd.TeacherRecipe` by default. A method finds a
             teacher only under the recipe that it asks for itself.
-        protocol, store, device, threads, progress, root, download, size: as in `dd.distill`.
+        protocol, store, device, threads, progress, root, download, size, aspect: as in `dd.distill`.
         **fields: fields of the recipe, such as `epochs=20`.
 
     Returns:
@@ -57,7 +58,7 @@ def teach(
         if name not in known:
             raise unknown("field of TeacherRecipe", name, known)
     target = resolve_device(device)
-    real = only_images(load_real(data, protocol, root=root, download=download, size=size), "`teach`")
+    real = only_images(load_real(data, protocol, root=root, download=download, size=size, aspect=aspect), "`teach`")
     made = dataclasses.replace(recipe or TeacherRecipe(), **fields)
     teachers = TeacherStore(home("expert_trajectories", store) / "teachers", real)
     report = reporter(f"teachers on {real.name}", progress)

@@ -118,7 +118,7 @@ def test_refusals_are_rows(home: Path) -> None:
         ("mtt", 2),
         ("infer", 2),
     ]
-    assert "at least 2 for 3 compensators" in str(table.row("infer", 1).refused)
+    assert "at least 2 for 1 compensator" in str(table.row("infer", 1).refused)
     assert table.row("infer", 2).values
     assert table.row("mtt", 2).first("bytes")["images"] == 2 * table.row("mtt", 1).first("bytes")["images"]
     assert read_json(home / "out" / "cells" / "infer-1-seed0-convnet-width-4.json")["refused"]
@@ -249,6 +249,30 @@ def test_workers_share_the_folder(home: Path, capsys: pytest.CaptureFixture[str]
 def test_refusals(changes: dict[str, Any], text: str) -> None:
     with pytest.raises(InputError, match=text.replace("(", r"\(")):
         run(**changes)
+
+
+@pytest.mark.parametrize("protocol", ["clean", "paper"])
+def test_baselines_of_a_published_row_do_not_have_its_first_step_size(
+    home: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    """It is made for matching: 0.001 in CIFAR-10's row of 10 images a class."""
+    digits = dd.load_images("digits").all_train()
+    assert digits.test is not None
+    pairs = [(s.pixels().repeat(1, 3, 1, 1), s.labels) for s in (digits.train, digits.test)]
+    real = dd.Images(train=pairs[0], test=pairs[1], name="cifar10")
+    given: dict[str, Any] = {**FAST, "ipc": 10, "methods": ["mtt"], "baselines": ("random", "full"), "steps": 2}
+    monkeypatch.setattr(benchmark_images.ImageBench, "_soft", lambda *_: False)
+    monkeypatch.setitem(benchmark_images.METHODS, "mtt", lambda **_: dataclasses.replace(METHOD, ipc=10))  # quick
+    found = dd.benchmark(real, **given, preset="paper", protocol=protocol, lr="recipe")
+    told = {row: found.row(row).first("lr") for row in ("random", "full")}
+    base = dd.presets.preset("mtt", "cifar10", 10, "paper").fields
+    if protocol == "paper":
+        assert told == {"random": base["expert"].lr, "full": base["expert"].lr}
+        assert "step size: that of its experts" in found.notes[0]
+    else:
+        assert set(told.values()) <= set(dd.evaluation.LR_GRID)
+        assert "step size: tuned on held-out images" in found.notes[0]
+    assert base["lr_init"] == 0.001
 
 
 def test_tuning_without_a_validation_split_is_refused_before_any_cell() -> None:

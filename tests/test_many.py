@@ -105,7 +105,7 @@ def test_data_is_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(many, "load_real", counted)
     small, _ = run(tmp_path, seeds=[0, 1], size=12, protocol="paper")
-    assert loaded == [{"size": 12}]
+    assert loaded == [{"size": 12, "aspect": None}]
     assert small.size == (12, 12)
     assert small.provenance["protocol"] == "paper"
 

@@ -158,6 +158,7 @@ def test_every_row_builds_a_method_and_says_where_it_comes_from(method: str) -> 
         "published",
         "expert",
         "expert_fields",
+        "aspect",
         "train",
     }
     known |= {field.name for field in dataclasses.fields(TrajectoryMatching)}
@@ -359,3 +360,10 @@ def test_recipes_that_differ_in_a_name_only_share_a_key() -> None:
     assert keys["datm-zca"] == keys["ftd-alpha0.3-zca"]  # more snapshots of the same trajectory
     published = [name for name in keys if not name.startswith("cpu-")]
     assert len({keys[name] for name in published}) == len(published) - 1
+
+
+@pytest.mark.parametrize("method", ["mtt", "ftd"])
+def test_published_rows_of_imagenet_subsets_squash_and_no_others(method: str) -> None:
+    for row in rows(method):
+        wanted = "squash" if row["tier"] == "paper" and row["dataset"] in SUBSETS else None
+        assert preset(method, row["dataset"], row.get("ipc", 10), row["tier"]).aspect == wanted

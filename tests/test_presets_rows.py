@@ -213,3 +213,15 @@ def test_parts_that_are_on_for_two_cores(name: str) -> None:
             -(-datm.max_start_epoch // 2),
         )
         assert 0 < datm.window_iterations < datm.iterations
+
+
+def test_published_starts_are_made_with_the_last_snapshot() -> None:
+    for method, row in [(m, r) for m in ("ast", "datm") for r in rows(m)]:
+        made = METHODS[method](**preset(method, row["dataset"], row.get("ipc", 10), row["tier"]).fields)
+        assert isinstance(made, TrajectoryMatching)
+        assert made.init_snapshot == ("last" if row["tier"] == "paper" else "read")
+
+
+@pytest.mark.parametrize(("ipc", "every"), [(50, 500), (500, 1000), (1000, 1000)])
+def test_datm_offers_candidates_as_often_as_its_configurations_say(ipc: int, every: int) -> None:
+    assert published("datm", ("cifar10", ipc))[1].candidate_every == every

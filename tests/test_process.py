@@ -348,3 +348,15 @@ def test_allocator_keeps_its_pages_on_glibc_only(monkeypatch: pytest.MonkeyPatch
     assert calls == (kept if libc else [])
     monkeypatch.setenv("DD_ALLOCATOR", "0")
     assert tune_process() == {}
+
+
+def test_convolutions_on_cuda_are_not_tf32_and_records_say_so() -> None:
+    cuda = torch.device("cuda")
+    usual = torch.backends.cudnn.conv.fp32_precision
+    with own_settings():
+        assert (torch.backends.cudnn.conv.fp32_precision, torch.backends.cudnn.rnn.fp32_precision) == ("ieee", "ieee")
+        assert torch.backends.cuda.matmul.fp32_precision in ("ieee", "none")
+        assert origin(0, cuda)["tf32"] is False
+    assert torch.backends.cudnn.conv.fp32_precision == usual
+    assert origin(0, cuda)["tf32"] is (usual == "tf32")
+    assert "tf32" not in origin(0, torch.device("cpu"))

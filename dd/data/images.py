@@ -78,6 +78,7 @@ class Images:
     val: Split | None
     test: Split | None
     card: Card | None
+    aspect: str
     _constants: tuple[tuple[float, ...], tuple[float, ...]] | None
     _whole: Split | None
 
@@ -113,6 +114,7 @@ class Images:
             "classes": names,
             **splits,
             "card": card,
+            "aspect": check_aspect(aspect),
             "_constants": constants,
             "_whole": whole,
         }
@@ -211,6 +213,7 @@ class Images:
             std=std,
             card=self.card,
             whole=whole,
+            aspect=self.aspect,
         )
 
     def _check(self) -> None:

@@ -14,7 +14,7 @@ from dd.data.custom import FORMS, LIMIT, as_split
 from dd.data.folders import index_imagefolder, split_files
 from dd.data.images import Images, class_names, hold_out
 from dd.data.items import warn_twins
-from dd.data.resize import check_aspect, parse_size
+from dd.data.resize import CROP, check_aspect, parse_size
 from dd.data.sources import load_splits
 from dd.data.splits import TensorSplit
 from dd.data.workers import usable_cpus
@@ -34,7 +34,7 @@ def load_images(
     root: str | os.PathLike[str] | None = None,
     download: bool = False,
     classes: Sequence[str] | int | None = None,
-    aspect: str = "crop",
+    aspect: str | None = None,
     limit: int = LIMIT,
     workers: int | None = None,
     layout: str | None = None,
@@ -51,7 +51,8 @@ def load_images(
         root: where a card's files are; by default the store of `_home.home`.
         download: fetch a card's files if they are not there. Nothing is fetched otherwise.
         classes: class names, or their number, of a Dataset or a pair.
-        aspect: `"crop"` keeps proportions, `"squash"` is the published resize of the ImageNet subsets.
+        aspect: `"crop"` keeps proportions, and is the default; `"squash"` is the published resize of the ImageNet
+            subsets.
         limit: bytes of pixels up to which a set is held in memory; above, it is read when asked for.
         workers: processes that read files; by default one a CPU, at most four, for files, and none for a
             Dataset. Where the system does not fork them, there are none outside `if __name__ == "__main__":`.
@@ -70,7 +71,7 @@ def load_images(
     """
     if role not in ROLES:
         raise refuse("role", "'distill' or 'evaluate'", repr(role))
-    pair, aspect = parse_size(size), check_aspect(aspect)
+    pair, given, aspect = parse_size(size), aspect, check_aspect(CROP if aspect is None else aspect)
     readers = min(usable_cpus(), 4) if workers is None else workers
     if isinstance(data, str | Images) and classes is not None:
         raise refuse("classes", "left out for a named data set or `Images`", repr(classes))
@@ -89,6 +90,9 @@ def load_images(
             raise refuse(
                 "size", f"{images.size} or left out for `Images`", str(pair), "Give `size=` when you make them."
             )
+        if given is not None and images.aspect != given:
+            way_out = "Give `aspect=` when you make them."
+            raise refuse("aspect", f"{images.aspect!r} or left out for `Images`", repr(given), way_out)
     else:
         images = _from_user(data, role, pair, classes, aspect, limit, workers or 0, layout)
         warn_twins(images.twins, "images")
@@ -120,7 +124,9 @@ def _from_card(
         limit=limit,
         workers=workers,
     )
-    return Images(train=train, test=test, classes=classes, name=card.name, mean=card.mean, std=card.std, card=card)
+    return Images(
+        train=train, test=test, classes=classes, name=card.name, mean=card.mean, std=card.std, card=card, aspect=aspect
+    )
 
 
 def _from_folder(path: str, size: tuple[int, int] | None, aspect: str, limit: int, workers: int) -> Images:
@@ -131,7 +137,8 @@ def _from_folder(path: str, size: tuple[int, int] | None, aspect: str, limit: in
     if len(tree.classes) < 2:
         raise refuse("data", "at least two class folders", f"one, {tree.classes[0]!r}, in {base / 'train'}")
     train, val, test = split_files(tree, size, aspect, limit, workers)
-    return Images(train=train, val=val, test=test, classes=tree.classes, name=base.resolve().name)
+    name = base.resolve().name
+    return Images(train=train, val=val, test=test, classes=tree.classes, name=name, aspect=aspect)
 
 
 def _from_user(
@@ -150,6 +157,6 @@ def _from_user(
     split = as_split(data, size=size, aspect=aspect, limit=limit, workers=workers, layout=layout, call=call)
     names = class_names(classes, data, split)
     if role == "distill":
-        return Images(train=split, classes=names)
+        return Images(train=split, classes=names, aspect=aspect)
     nothing = TensorSplit(torch.empty((0, *split.shape), dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
-    return Images(train=nothing, test=split, classes=names)
+    return Images(train=nothing, test=split, classes=names, aspect=aspect)

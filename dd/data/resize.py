@@ -13,7 +13,8 @@ from dd.data.pictures import most_pixels
 from dd.errors import refuse
 from dd.texts import shown
 
-ASPECTS: Final = ("crop", "squash")
+CROP: Final = "crop"
+ASPECTS: Final = (CROP, "squash")
 _AT_ONCE: Final = 2**26
 """Pixels of all channels that are resized together."""
 

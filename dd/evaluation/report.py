@@ -238,7 +238,7 @@ def _padded(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 def origin(seed: int, device: torch.device) -> dict[str, Any]:
-    """Seed, commit, versions, machine and threads of a measurement."""
+    """Seed, commit, versions, machine and threads of a measurement, and whether products on CUDA were TF32."""
     versions = {"python": platform.python_version()}
     for package in ("dd-distillation", "torch", "torchvision", "numpy"):
         try:
@@ -251,7 +251,17 @@ def origin(seed: int, device: torch.device) -> dict[str, Any]:
         "versions": versions,
         "machine": f"{platform.system()} {platform.machine()}, {_processor()}, {device}",
         "threads": torch.get_num_threads(),
+        **({"tf32": _tf32()} if device.type == "cuda" else {}),
     }
+
+
+def _tf32() -> bool:
+    """Whether convolutions or products of matrices on CUDA have 10 bits of mantissa; verbs see to it that they do not.
+
+    They read `ieee` or, where nothing was asked for, `none`.
+    """
+    backends: Any = torch.backends
+    return "tf32" in (backends.cudnn.conv.fp32_precision, backends.cuda.matmul.fp32_precision)
 
 
 def origin_lines(measured: Iterable[Mapping[str, Any]]) -> list[str]:

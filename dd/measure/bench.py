@@ -40,7 +40,7 @@ class Options(TypedDict, total=False):
         lr: `recipe` (that of the set), `tuned` (best of a grid on the validation split, for every set alike), or a
             number.
         seed: of all networks and draws.
-        device, threads, progress, root, download, size: as in `dd.evaluate`.
+        device, threads, progress, root, download, size, aspect: as in `dd.evaluate`.
         out: where the answer is kept: a folder, which gets `NAME.json`, or a `.json` file; `None` and `False` as in
             `dd.evaluate`.
         networks: trained ones of `open_bench(…).networks()`, for measures that only ask what networks say (calibration,
@@ -58,6 +58,7 @@ class Options(TypedDict, total=False):
     root: str | Path | None
     download: bool
     size: int | tuple[int, int] | None
+    aspect: Literal["crop", "squash"] | None
     out: Out
     networks: Sequence[NetworkPredictor]
 
@@ -192,7 +193,9 @@ def open_bench(small: AnyImageSet, data: object, test: bool = True, **options: U
     if not isinstance(loaded, ImageSet):
         raise refuse("small", "a set of images", type(loaded).__name__, "Summaries of graphs have no such measure.")
     protocol: Protocol = "paper" if loaded.provenance.get("protocol") == "paper" else "clean"
-    source: dict[str, Any] = {name: value for name, value in options.items() if name in ("root", "download", "size")}
+    source: dict[str, Any] = {name: options.get(name) for name in ("root", "size")}
+    source["download"] = options.get("download", False)
+    source["aspect"] = options.get("aspect") or loaded.provenance.get("aspect")
     real = load_real(data, protocol, "evaluate" if test else "distill", **source)
     if not isinstance(real, Images):
         raise refuse("data", "images", "graphs")

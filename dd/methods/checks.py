@@ -10,6 +10,7 @@ from dd.shapes import check_types, check_whole
 
 CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "init": ("real", "noise", "representative", "correct"),
+    "init_snapshot": ("read", "last"),
     "init_space": ("logit", "feature"),
     "pixel_optimizer": ("sgd", "adam"),
     "lr_mode": ("positive", "raw"),
@@ -85,7 +86,7 @@ def _check_window(m: Any) -> None:
         raise refuse("current_start_epoch", expected, current)
     if m.window_iterations < 0:
         raise refuse("window_iterations", "at least 0", m.window_iterations)
-    if m.snapshots_read > m.expert.snapshots:
+    if m.snapshots_matched > m.expert.snapshots:
         raise refuse(
             "max_start_epoch",
             f"at most {m.expert.snapshots - m.expert_epochs + 1}, so that the last start and "

@@ -85,7 +85,7 @@ class Loop:
         return state if logits is None else {**state, "logits": logits}
 
     def _last(self, expert: int) -> Tensor:
-        """θ of the last snapshot that the matching reads."""
+        """θ of the snapshot that the start is made with."""
         return self.store.read(expert, [self.method.snapshots_read])[0].to(self.run.device, self.dtype)
 
     def _rows(self) -> Tensor:

@@ -21,7 +21,9 @@ def MTT(**fields: Any) -> TrajectoryMatching:
 def FTD(**fields: Any) -> TrajectoryMatching:
     """Flat trajectory distillation: experts trained by GSAM, and an average of the images over the iterations.
 
-    The EMA set is evaluated with a fresh network; the authors' code continues the network trained on x.
+    The EMA set is evaluated with a fresh network; the authors' code continues the network trained on x. Beside other
+    methods it has had more: a step of its experts takes two gradients, and the set is the better of two candidates, the
+    images and their average, on held-out images (with `protocol="paper"` on the test set).
     """
     defaults = {"name": "ftd", "expert": ExpertRecipe(step="gsam"), "ema": 0.9995}
     return TrajectoryMatching(**{**defaults, **fields})

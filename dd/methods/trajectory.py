@@ -23,8 +23,8 @@ from dd.synthetic import TrainRecipe
 from dd.whiten import make_transform
 
 _LATER_FIELDS = (
-    "init_space balance intermediate perturb perturb_norm labels lr_label momentum_label current_start_epoch "
-    "window_iterations gradient truncate canvas canvas_samples"
+    "init_snapshot init_space balance intermediate perturb perturb_norm labels lr_label momentum_label "
+    "current_start_epoch window_iterations gradient truncate canvas canvas_samples"
 ).split()
 
 
@@ -46,8 +46,9 @@ class TrajectoryMatching:
         batch_syn: synthetic images a student step; `None` takes all.
         momentum: μ of the student steps; the papers' MTT and FTD have 0.
         init: `real` images of the class, `noise` N(0, 1) in model space, `representative` (AST: nearest to the centres
-            of a k-means per class), or `correct` (DATM: real ones that expert 0 classifies correctly). An expert means
-            its last snapshot that the matching reads.
+            of a k-means per class), or `correct` (DATM: real ones that expert 0 classifies correctly).
+        init_snapshot: what an expert means in `init` and in the start of learned labels: its `last` snapshot, as in the
+            authors' code, which asks for whole trajectories, or the last one that the matching has `read`.
         init_space: of the k-means: an expert's `logit`s, as in the authors' code, or its last `feature`s.
         balance: AST's factor φ(t) of the inner loss, see `dd.methods.terms.balance`.
         intermediate: AST's extra matching points: `none`, `equal` (weight 1) or `adaptive` (m / M).
@@ -94,6 +95,7 @@ class TrajectoryMatching:
     batch_syn: int | None = None
     momentum: float = 0.0
     init: Literal["real", "noise", "representative", "correct"] = "real"
+    init_snapshot: Literal["read", "last"] = "read"
     init_space: Literal["logit", "feature"] = "logit"
     balance: bool = False
     intermediate: Literal["none", "equal", "adaptive"] = "none"
@@ -125,6 +127,12 @@ class TrajectoryMatching:
 
     @property
     def snapshots_read(self) -> int:
+        """The last snapshot that is read: max_start_epoch − 1 + M of the matching, or that of the start."""
+        asks = self.init in ("representative", "correct") or self.labels == "learned"
+        return self.expert.snapshots if asks and self.init_snapshot == "last" else self.snapshots_matched
+
+    @property
+    def snapshots_matched(self) -> int:
         """The last snapshot that the matching reads: max_start_epoch − 1 + M."""
         return self.max_start_epoch - 1 + self.expert_epochs
 

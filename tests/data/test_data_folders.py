@@ -6,15 +6,18 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from reference.folders import folder, paint, tree
 
+import dd
 from dd.data import LazySplit, TensorSplit, load_card, load_images
 from dd.data import load as loading
 from dd.errors import DamagedError, InputError, MissingError
+from dd.resolve import published_aspect
 
 # --- any ImageFolder
 
@@ -209,11 +212,12 @@ def test_tiny_imagenet_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         load_images("tiny-imagenet", root=tmp_path)
 
 
-def ilsvrc(base: Path, names: list[str]) -> None:
+def ilsvrc(base: Path, names: list[str], apart: int = 0) -> None:
+    """Two training pictures and one of val a folder; without `apart` that of val is a training picture too."""
     for i, name in enumerate(names):
-        for split, n in (("train", 2), ("val", 1)):
+        for split, n, first in (("train", 2, 0), ("val", 1, apart)):
             for j in range(n):
-                paint(base / split / name / f"{name}_{j}.JPEG", size=(10, 14), seed=3 * i + j)
+                paint(base / split / name / f"{name}_{j}.JPEG", size=(10, 14), seed=3 * i + j + first)
 
 
 def test_ilsvrc_subset_takes_its_classes_in_the_order_of_the_card(
@@ -238,6 +242,34 @@ def test_ilsvrc_subset_takes_its_classes_in_the_order_of_the_card(
         assert torch.equal(alone.test.pixels(slice(0, 1)), row)
         if k == 2:
             break
+
+
+def test_published_row_squashes_and_the_set_remembers_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = load_card("imagewoof")
+    card_with(monkeypatch, "imagewoof", counts={"train": 20, "test": 10}, per_class=(0, 0))
+    ilsvrc(tmp_path / "imagenet", list(card.wnids), apart=1000)
+    given: dict[str, Any] = {"root": tmp_path, "size": 8}
+    crop, squash = (load_images("imagewoof", aspect=word, **given) for word in ("crop", "squash"))
+    assert crop.fingerprint != squash.fingerprint
+    cpu = torch.device("cpu")
+    wanted = published_aspect("ImageWoof", "mtt", "paper", cpu, {"ipc": 1})
+    assert (wanted, published_aspect("imagewoof", "mtt", "cpu", cpu, {"ipc": 1})) == ("squash", None)
+    seen: list[dd.Images] = []
+    monkeypatch.setattr(dd.api, "_run", lambda method, real, *_: seen.append(real))
+    dd.distill("imagewoof", "mtt", ipc=1, preset="paper", progress=False, **given)
+    dd.distill("imagewoof", "mtt", ipc=1, preset="paper", progress=False, aspect="crop", **given)
+    dd.distill("imagewoof", "mtt", ipc=1, preset="cpu", progress=False, **given)
+    assert [one.fingerprint for one in seen] == [squash.fingerprint, crop.fingerprint, crop.fingerprint]
+    monkeypatch.undo()
+    card_with(monkeypatch, "imagewoof", counts={"train": 20, "test": 10}, per_class=(0, 0))
+    small = dd.distill(squash, "random", ipc=1, progress=False)
+    assert small.provenance["aspect"] == "squash"
+    assert "aspect" not in dd.distill(crop, "random", ipc=1, progress=False).provenance
+    fast: dict[str, Any] = {"models": "convnet(width=4, depth=1)", "steps": 1, "repeats": 1, "baselines": ()}
+    told = dd.evaluate(small, "imagewoof", progress=False, out=False, **fast, **given)
+    assert told.rows[0].values == dd.evaluate(small, squash, progress=False, out=False, **fast).rows[0].values
+    with pytest.raises(InputError, match=r"`aspect` must be 'squash' or left out for `Images`; got 'crop'"):
+        dd.evaluate(small, squash, aspect="crop", progress=False, **fast)
 
 
 def test_ilsvrc_tree_of_renamed_folders_is_read_by_position(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,6 +135,25 @@ def test_first_labels_come_from_the_experts_that_are_right(real: dd.Images, stor
     assert good.view(10, 2).sum(1).tolist() == [min(2, a) for a in available]
 
 
+@pytest.mark.parametrize("start", [{"init": "correct"}, {"init": "representative"}, {"labels": "learned"}])
+def test_start_is_made_with_the_last_snapshot_of_an_expert_where_that_is_asked_for(
+    real: dd.Images, tmp_path: Path, start: dict[str, Any]
+) -> None:
+    read, last = (
+        module.TrajectoryMatching(**{**BASE, **start, "max_start_epoch": 2, "init_snapshot": word})
+        for word in ("read", "last")
+    )
+    assert (read.snapshots_read, last.snapshots_read, last.snapshots_matched) == (3, 5, 3)
+    made = loop(last, real, tmp_path)
+    assert torch.equal(made._last(0), made.store.read(0, [5])[0])
+    assert torch.equal(loop(read, real, tmp_path)._last(0), made.store.read(0, [3])[0])
+
+
+def test_start_without_an_expert_needs_no_snapshot_beyond_the_matching() -> None:
+    value = module.TrajectoryMatching(**{**BASE, "init": "real", "labels": "hard", "init_snapshot": "last"})
+    assert value.snapshots_read == value.snapshots_matched == 4
+
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "momentum": {"momentum": 0.9, "lr_init": 0.001},
     "balance": {"balance": True},
