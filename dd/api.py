@@ -25,10 +25,12 @@ from dd.experts import ExpertRecipe, ExpertStore, load_recipe
 from dd.files import write_bytes
 from dd.inner import EngineName
 from dd.methods import METHODS, TRAJECTORY_METHODS, Method, Run, Step, TrajectoryMatching
+from dd.paths import as_path, is_folder
 from dd.presets import Preset
 from dd.process import under_own_settings
 from dd.resolve import Tier, load_real, only_images, published_aspect, resolve_device, resolve_method
 from dd.runs import RunFolder, split_state, to_device
+from dd.schema import conform
 from dd.selection import Protocol, Selector
 from dd.synthetic import AnySet, ImageSet, TreeSummary, load_set
 from dd.synthetic.file import SET, Kept, mark_kept
@@ -119,7 +121,7 @@ def distill(
     )
     if out is None:
         return _run(value, real, run, protocol, None)
-    with RunFolder(Path(out), _request(value, real, run, protocol), origin(seed, target), resume) as folder:
+    with RunFolder(as_path(out, "out"), _request(value, real, run, protocol), origin(seed, target), resume) as folder:
         if folder.finished:
             made = load(folder.path)
             return made.attach(real.train) if isinstance(made, ImageSet) else made
@@ -135,6 +137,7 @@ def _run(method: Method, real: Images | Graphs, run: Run, protocol: Protocol, fo
         if tensors is not None:
             state, best = split_state(tensors, "best/")
             state = to_device(state, run.device)
+            conform(kept, "selection", folder.path / "checkpoint.safetensors")
             selector.restore(kept["selection"], best)
             start -= kept["seconds"]
     scored: Step | None = None
@@ -267,8 +270,8 @@ def load(path: str | Path) -> Any:
     Raises:
         MissingError, DamagedError: see `SyntheticImages.load`.
     """
-    path = Path(path)
-    if not path.is_dir():
+    path = as_path(path)
+    if not is_folder(path):
         return load_set(path)
     kept = Kept.of(path)
     return mark_kept(load_set(path / SET), kept)

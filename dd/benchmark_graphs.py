@@ -144,5 +144,5 @@ class GraphBench:
             else:
                 with locked(folder.with_name(f".{folder.name}.summary.lock"), wait=True):
                     small = distill(self._real, self._method(unit), **given)
-                self._made[unit] = (small, float(read_json(folder / "run.json")["seconds"]))
+                self._made[unit] = (small, float(read_json(folder / "run.json", "finished run")["seconds"]))
         return self._made[unit]

@@ -207,7 +207,9 @@ class ImageBench:
         except DDError as error:
             self._failed[unit] = error
             raise
-        seconds = time.monotonic() - start if out is None else float(read_json(out / "run.json")["seconds"])
+        seconds = (
+            time.monotonic() - start if out is None else float(read_json(out / "run.json", "finished run")["seconds"])
+        )
         self._made = (unit, small, seconds)
         return small, seconds
 

@@ -26,8 +26,10 @@ from dd.leaderboard import FORMAT, FORMATS, Benchmark
 from dd.locks import locked
 from dd.methods import Method
 from dd.names import file_name
+from dd.paths import as_path, is_there, names_in
 from dd.process import under_own_settings
 from dd.resolve import Tier, load_real, published_aspect, resolve_device
+from dd.schema import conform
 from dd.selection import Protocol as Rule
 from dd.shapes import as_list, check_whole
 from dd.unseen import refuse_trained
@@ -110,7 +112,7 @@ def benchmark(
         lr=_check_lr(lr),
         device=resolve_device(device),
         store=home("expert_trajectories", store),
-        out=None if out is None else Path(out),
+        out=None if out is None else as_path(out, "out"),
         resume=resume,
         distilling=distilling,
     )
@@ -294,7 +296,7 @@ def _path(unit: Unit, model: str, out: Path) -> Path:
 def _looks_like_a_cell(path: Path) -> bool:
     """Whether a damaged file may have been a cell: it is cut off, or has a cell's keys."""
     try:
-        found = read_foreign_json(path)
+        found = read_foreign_json(path, "json")
     except DamagedError:
         return True
     return isinstance(found, dict) and "request" in found
@@ -306,7 +308,7 @@ def _kept(unit: Unit, model: str, request: Mapping[str, Any], settings: Settings
         return None
     path = _path(unit, model, settings.out)
     try:
-        cell = read_json(path)
+        cell = read_json(path, "any")  # whose file it is, is told first
     except MissingError:
         return None
     except DamagedError:
@@ -320,11 +322,16 @@ def _kept(unit: Unit, model: str, request: Mapping[str, Any], settings: Settings
     if not settings.resume:
         return None
     if dump_json(cell.get("request")) != dump_json(request):
-        differ = [k for k in request if dump_json((cell.get("request") or {}).get(k)) != dump_json(request[k])]
+        there = cell["request"] if isinstance(cell["request"], dict) else {}
+        differ = [k for k in request if dump_json(there.get(k)) != dump_json(request[k])]
         raise InputError(
             f"`out` = {settings.out} holds {path.name} of another benchmark (other {', '.join(differ)}). "
             "Name another folder, or give resume=False (`--restart`) to replace it."
         )
+    conform(cell, "cell", path)
+    wanted = {"set": unit.set, "budget": unit.budget, "seed": unit.seed, "model": model}
+    if told := [f"{key} {cell[key]!r}" for key in wanted if cell[key] != wanted[key]]:
+        raise DamagedError(f"{path} is the cell of another row ({', '.join(told)}). Remove it and run again.")
     return cell
 
 
@@ -334,11 +341,11 @@ def _check_folder(out: Path) -> None:
     Raises:
         InputError: files named as a leaderboard, and no cells.
     """
-    there = [name for name in (f"leaderboard.{kind}" for kind in FORMATS) if (out / name).exists()]
-    if not there or any((out / "cells").glob("*.json")):
+    there = [name for name in (f"leaderboard.{kind}" for kind in FORMATS) if is_there(out / name)]
+    if not there or names_in(out / "cells", "*.json"):
         return
     try:
-        board = read_json(out / "leaderboard.json")
+        board = read_json(out / "leaderboard.json", "any")
     except DDError:
         board = None
     if not isinstance(board, dict) or "cells" not in board:

@@ -20,6 +20,7 @@ from dd.errors import DDError, MissingError, refuse
 from dd.files import read_json
 from dd.leaderboard import Benchmark
 from dd.pages import read_report, run_commands, write_report
+from dd.paths import as_path, is_there
 from dd.process import under_own_settings
 from dd.repeat import benchmark_command
 from dd.resolve import load_real
@@ -62,12 +63,12 @@ def report(
         InputError: no folder, or several benchmarks.
         MissingError: a run that was not evaluated.
     """
-    given = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
-    boards = [folder for folder in given if (folder / "leaderboard.json").exists()]
+    given = [as_path(run, "runs") for run in ([runs] if isinstance(runs, str | Path) else runs)]
+    boards = [folder for folder in given if is_there(folder / "leaderboard.json")]
     folders = [folder for folder in given if folder not in boards]
     if not given or len(boards) > 1:
         raise refuse("runs", "run folders, one of a benchmark at most", ", ".join(map(str, given)) or "none")
-    board = Benchmark.from_json(read_json(boards[0] / "leaderboard.json")).to_json() if boards else None
+    board = Benchmark.from_json(read_json(boards[0] / "leaderboard.json", "leaderboard")).to_json() if boards else None
     told = read_report(folders[0]) if folders else None
     commands = run_commands(folders[0], told) if told is not None else []
     if board is not None and told is None:
@@ -79,7 +80,7 @@ def report(
     if isinstance(small, ImageSet) and real is not None:
         small = small.attach(real.train)
     sets = sets_of(boards[0], board, small.ipc, real) if board is not None and isinstance(small, ImageSet) else None
-    path = Path(out) if out is not None else given[0] / "index.html"
+    path = as_path(out, "out") if out is not None else given[0] / "index.html"
     if board is not None and (again := benchmark_command(board, str(boards[0]))) is not None:
         commands.append(again)
     beside: dict[str, Any] = {"others": folders[1:], "board": board, "sets": sets}
@@ -98,7 +99,7 @@ def sets_of(folder: Path, board: dict[str, Any], ipc: int, real: Images | None) 
     found = {}
     for row in board["rows"]:
         run = folder / "runs" / _run_name(board, row)
-        if row["budget"] != ipc or row["model"] != board["models"][0] or not (run / SET).exists():
+        if row["budget"] != ipc or row["model"] != board["models"][0] or not is_there(run / SET):
             continue
         small = api.load(run)
         if isinstance(small, ImageSet) and small.canvas == 1 and row["mean"] is not None:
@@ -111,7 +112,7 @@ def sets_of(folder: Path, board: dict[str, Any], ipc: int, real: Images | None) 
 def _best(folder: Path, board: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     """The run of the best method of a leaderboard and a report of its row."""
     kept = [r for r in board["rows"] if r["mean"] is not None and r["model"] == board["models"][0]]
-    rows = [r for r in kept if (folder / "runs" / _run_name(board, r) / SET).exists()]
+    rows = [r for r in kept if is_there(folder / "runs" / _run_name(board, r) / SET)]
     if not rows:
         raise MissingError(
             f"no set in {folder / 'runs'}: the page shows the images of a method. Name a run folder too."

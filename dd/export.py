@@ -16,6 +16,7 @@ from dd.errors import MissingError, refuse
 from dd.evaluation import EvalReport
 from dd.files import read_jsonl, refused, write_bytes, write_text
 from dd.names import file_name
+from dd.paths import as_path
 from dd.plot import grid_png
 from dd.process import under_own_settings
 from dd.synthetic import ImageSet
@@ -164,7 +165,7 @@ def to_tensorboard(run: str | Path, folder: str | Path | None = None) -> Path:
         MissingError: no log, or the extra `track` is not installed.
         WriteError: the folder cannot be made.
     """
-    rows = read_jsonl(Path(run) / "log.jsonl")
+    rows = read_jsonl(as_path(run, "run") / "log.jsonl", "log")
     if not rows:
         raise MissingError(f"no log.jsonl with rows in {run}")
     try:

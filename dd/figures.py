@@ -18,6 +18,7 @@ from dd.data import Images, Split
 from dd.errors import refuse
 from dd.evaluation.neighbours import nearest
 from dd.files import read_jsonl, write_bytes
+from dd.paths import as_path
 from dd.plot import INK, KINDS, figure_bytes, grid, loss_curve, paste_rows
 from dd.synthetic import AnySet, ImageSet, TreeSummary
 
@@ -184,7 +185,7 @@ def figures(
         if real is not None and len(real.train) and small.canvas == 1:
             pictures["neighbours"] = neighbours(small, real.train)
         made.update({k: as_svg(p) if kind == "svg" else as_png(p) for k, p in pictures.items()})
-    made["loss"] = loss_curve(read_jsonl(Path(log)) if isinstance(log, str | Path) else log, kind)
+    made["loss"] = loss_curve(read_jsonl(as_path(log, "log"), "log") if isinstance(log, str | Path) else log, kind)
     made["models"] = heat_map(scores_of((report or {}).get("rows") or ()), kind)
     return {name: picture for name, picture in made.items() if picture is not None}
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import re
 import secrets
@@ -26,7 +25,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as _pack
 from torch import Tensor
 
-from dd.errors import DamagedError, MissingError, WriteError
+from dd.errors import DamagedError, WriteError
+from dd.paths import KINDS, is_there, json_at, need_file, read_bytes, unreadable
+from dd.schema import conform
 from dd.seals import (
     AGAIN,
     FORMAT_KEY,
@@ -43,6 +44,7 @@ from dd.seals import digest as digest
 from dd.seals import dump_json as dump_json
 from dd.seals import file_digest as file_digest
 from dd.seals import json_text as json_text
+from dd.seals import json_value as json_value
 from dd.seals import packed_size as packed_size
 from dd.seals import shapes_of as shapes_of
 from dd.texts import printable
@@ -54,8 +56,6 @@ except ImportError:  # Windows
 FLOCK: Final = bool(fcntl)
 WINDOWS: Final = os.name == "nt"
 
-_MODES = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
-_MODES |= {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 _WAYS_OUT = {errno.ENAMETOOLONG: "Give it a shorter name", None: "Give it another name"}
 _WAYS_OUT |= dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "Name another folder")
 
@@ -83,7 +83,7 @@ def target_of(path: Path) -> Path:
     what = f"it is a link to {target}, which" if is_link else "it"
     if kind != stat.S_IFREG:
         raise WriteError(
-            f"could not write {path}: {what} is {_MODES.get(kind, 'something else')} and not a regular file. "
+            f"could not write {path}: {what} is {KINDS.get(kind, 'something else')} and not a regular file. "
             "Name another file; what is there is never replaced."
         )
     if not os.access(target, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
@@ -250,31 +250,25 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, json_text(value))
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, kind: str = "any") -> dict[str, Any]:
     """The object in a file of `write_json`; its checksum is compared, and left out.
 
-    Who changes a file knowingly writes `"sha256": "by hand"` into it, and it is taken as it is.
+    Who changes a file knowingly writes `"sha256": "by hand"` into it, and it is taken where its form is right.
+
+    Args:
+        path: the file.
+        kind: what it must hold, of `dd.schema`.
 
     Raises:
-        MissingError, DamagedError: not there, not JSON, without a checksum, or changed since it was written.
+        MissingError, DamagedError: not there, not JSON, without a checksum, changed since it was written, or no such
+            file of that kind.
     """
-    return unsealed(path, read_foreign_json(path))
+    return dict(conform(unsealed(path, json_at(path)), kind, path))
 
 
-def read_foreign_json(path: Path) -> Any:
-    """The value in a JSON file that others wrote, without a checksum.
-
-    Raises:
-        MissingError, DamagedError: not there, or not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingError(f"no file {path}") from error
-    except OSError as error:
-        raise DamagedError(f"{path} cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:
-        raise DamagedError(f"{path} is not JSON ({error}). Remove it and run again.") from error
+def read_foreign_json(path: Path, kind: str = "json") -> Any:
+    """The value in a JSON file that others wrote, without a checksum; else as `read_json`."""
+    return conform(json_at(path), kind, path)
 
 
 def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -301,22 +295,22 @@ def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_text(path, jsonl_text(rows))
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
+def read_jsonl(path: Path, kind: str = "any") -> list[dict[str, Any]]:
     """The rows of a JSON-lines file up to the first unfinished one: a killed run may leave such lines at the end.
 
     Raises:
-        DamagedError: a line before a whole one does not match its checksum.
+        DamagedError: a line before a whole one does not match its checksum, or a row is of another `kind`.
     """
-    if not path.exists():
+    if not is_there(path):
         return []
-    rows = [row_of(line) for line in path.read_bytes().split(b"\n")]  # not `splitlines`, which also splits in a text
+    rows = [row_of(line) for line in read_bytes(path).split(b"\n")]  # not `splitlines`, which also splits in a text
     whole = [row for row in rows if row is not None]
     if rows[: len(whole)] != whole:
         raise DamagedError(
             f"line {rows.index(None) + 1} of {path} does not match its checksum: it was changed after it was written. "
             "Restore the file, or move it away: it is a log, and all else works without it."
         )
-    return whole
+    return [conform(row, kind, path, f"line {place}") for place, row in enumerate(whole, 1)]
 
 
 def pack(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
@@ -334,11 +328,12 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, A
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """A `safe_open` handle whose failures are this library's own errors."""
-    if not path.is_file():
-        raise MissingError(f"no file {path}")
+    need_file(path)
     try:
         with safe_open(path, framework="pt") as handle:
             yield handle
+    except OSError as error:
+        raise unreadable(path, error) from error
     except SafetensorError as error:
         raise DamagedError(
             f"{path} is not a whole safetensors file ({error}). It may be truncated or foreign; "
@@ -346,14 +341,14 @@ def opened(path: Path) -> Iterator[Any]:
         ) from error
 
 
-def read_meta(path: Path) -> dict[str, Any]:
+def read_meta(path: Path, kind: str = "any") -> dict[str, Any]:
     """The JSON metadata of a file written by `save_tensors`, without reading its tensors; its checksum is compared.
 
     Raises:
-        MissingError, DamagedError: not there, truncated, foreign or altered.
+        MissingError, DamagedError: not there, truncated, foreign, altered, or of another `kind` (see `dd.schema`).
     """
     with opened(path) as handle:
-        return dict(_told(path, handle)["meta"])
+        return dict(conform(_told(path, handle)["meta"], kind, path))
 
 
 def read_digest(path: Path) -> str:
@@ -371,15 +366,17 @@ def _told(path: Path, handle: Any) -> dict[str, Any]:
     return checked_header(path, text, {name: [part.get_dtype(), part.get_shape()] for name, part in parts.items()})
 
 
-def load_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_tensors(path: Path, kind: str = "any", sha256: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """All tensors and the metadata of a file written by `save_tensors`; the checksum of both is compared.
 
     Args:
         path: the file.
+        kind: what its metadata must hold, of `dd.schema`.
         sha256: its `file_digest`, where something else names it.
 
     Raises:
-        MissingError, DamagedError: not there, truncated, foreign, altered or another one than was named.
+        MissingError, DamagedError: not there, truncated, foreign, altered, another one than was named, or no such file
+            of that kind.
     """
     with opened(path) as handle:  # once: another process may replace the file in between
         about = _told(path, handle)
@@ -390,7 +387,7 @@ def load_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
         )
     if sha256 not in (None, about[SEAL]):
         raise DamagedError(f"{path} is not the file that was written with what names it. {AGAIN}")
-    return tensors, dict(about["meta"])
+    return tensors, dict(conform(about["meta"], kind, path))
 
 
 def read_rows(path: Path, name: str, rows: Sequence[int]) -> list[Tensor]:

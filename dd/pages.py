@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from dd.data import Images
-from dd.errors import DamagedError, InputError, MissingError
+from dd.errors import InputError, MissingError
 from dd.evaluation import EvalReport, origin_lines
 from dd.evaluation.page import Board, Picture, write_page
 from dd.figures import accuracy_by_bytes, as_png, figures, gallery, heat_map, scores_of
 from dd.files import read_json, read_jsonl
+from dd.paths import kind_at
 from dd.repeat import distill_command
 from dd.runs import REPORT
 from dd.synthetic import AnySet, ImageSet, TreeSummary
@@ -24,8 +25,6 @@ _ALTS: Final = {
     ),
     "models": ("Across architectures", "Scores of each set under each network, in per cent", ""),
 }
-_REPORT: Final = {"dataset", "split", "protocol", "selection", "method", "rows", "bytes", "origin"}
-_ROW: Final = {"set", "model", "mean", "std", "n", "steps"}
 
 
 def write_run_page(
@@ -72,7 +71,7 @@ def write_report(
         board: the content of a `leaderboard.json`.
         sets: those of the leaderboard by the name of their row, for one picture of all.
     """
-    made = figures(small, real=real, log=read_jsonl(folder / "log.jsonl"), report=report)
+    made = figures(small, real=real, log=read_jsonl(folder / "log.jsonl", "log"), report=report)
     reports = [report, *(read_report(other) for other in others)]
     rows = list((board or {}).get("rows") or ())
     if board is not None or others:
@@ -110,18 +109,14 @@ def read_report(folder: Path) -> dict[str, Any]:
         DamagedError: the file is no report.
     """
     try:
-        told = read_json(folder / REPORT)
+        return read_json(folder / REPORT, "report")
     except MissingError as error:
-        if not folder.is_dir():
-            what = "a file: a run folder holds the set and its log" if folder.exists() else "not there"
+        if (there := kind_at(folder)) != "a folder":
+            what = f"{there}: a run folder holds the set and its log" if there else "not there"
             way_out = 'Make one: `dd.distill(…, out="FOLDER")`, then `dd.evaluate("FOLDER", data)`.'
             raise MissingError(f"no run folder {folder}: it is {what}. {way_out}") from error
         way_out = f'Run `dd.evaluate("{folder}", data)`, or `ddistill evaluate {folder} DATA` in a shell, first.'
         raise MissingError(f"no {REPORT} in {folder}: the run was not evaluated. {way_out}") from error
-    rows = told["rows"] if isinstance(told, dict) and told.keys() >= _REPORT else None
-    if not (rows and isinstance(rows, list) and all(isinstance(row, dict) and row.keys() >= _ROW for row in rows)):
-        raise DamagedError(f"{folder / REPORT} is no report of an evaluation. Evaluate the run again.")
-    return dict(told)
 
 
 def _own(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -173,7 +168,7 @@ def _board(reports: Sequence[Mapping[str, Any]], board: Mapping[str, Any] | None
 def run_commands(folder: Path, report: Mapping[str, Any]) -> list[str]:
     """How the set was made and how it was evaluated, where a shell can say it."""
     try:
-        made = distill_command(read_json(folder / "run.json"), str(folder))
+        made = distill_command(read_json(folder / "run.json", "run"), str(folder))
     except (MissingError, InputError):
         made = None
     return [command for command in (made, report.get("command")) if command]

@@ -26,7 +26,10 @@ def distill_command(run: Mapping[str, Any], out: str) -> str | None:
     name = str(told.get("name"))
     card = next((c for kind in ("images", "graphs") for c in list_cards(kind) if c == data), None)
     members = told.get("committee") or ()
-    if name not in METHODS or card is None or not all(isinstance(member, str) for member in members):
+    sayable = isinstance(members, list | tuple) and all(isinstance(member, str) for member in members)
+    if name not in METHODS or card is None or not sayable:
+        return None
+    if name not in GRAPH_METHODS and type(told.get("ipc")) is not int:
         return None
     words = ["ddistill", "distill", data, name, "--preset", "cpu", "--seed", str(request.get("seed", 0))]
     if name in GRAPH_METHODS:

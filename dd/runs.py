@@ -27,6 +27,7 @@ from dd.files import (
 )
 from dd.locks import holder, locked
 from dd.methods import METHODS, Step
+from dd.paths import is_there
 from dd.synthetic import AnySet
 from dd.synthetic.file import SET
 
@@ -89,7 +90,7 @@ class RunFolder:
                     )
                 sweep(self.path, "|".join(re.escape(name) for name in ("run.json", *OWN)))
                 self._open(self._found())  # as it is under the lock
-            elif self._checkpoint.exists() or self._lock.exists():
+            elif is_there(self._checkpoint) or is_there(self._lock):
                 with contextlib.suppress(WriteError), locked(self._lock, keep=False) as free:
                     if free:
                         remove(self._checkpoint)
@@ -113,24 +114,20 @@ class RunFolder:
         return found
 
     def _is_done(self, found: Mapping[str, Any]) -> bool:
-        return bool(found.get("finished")) and self.synthetic.exists()
+        return bool(found["finished"]) and is_there(self.synthetic)
 
     def _told(self) -> dict[str, Any] | None:
         """The content of `run.json`; where it is not there or damaged, what the checkpoint says of the run."""
         file, damage = self.path / "run.json", ""
         try:
-            run = read_json(file)
-            if isinstance(run, dict) and isinstance(run.get("request"), dict):
-                return run
-            damage = "it is no run's"
+            return read_json(file, "run")
         except MissingError:
-            run = None
+            pass
         except DamagedError as error:
             damage = str(error)
         with contextlib.suppress(DDError):
-            kept = read_meta(self._checkpoint)
-            if isinstance(kept.get("request"), dict):
-                return {"request": kept["request"], "origin": kept.get("origin", {}), "finished": False}
+            kept = read_meta(self._checkpoint, "checkpoint")
+            return {"request": kept["request"], "origin": kept.get("origin", {}), "finished": False}
         if not damage:
             self._refuse_others()
             return None
@@ -147,11 +144,11 @@ class RunFolder:
     def _has_set(self) -> bool:
         """Whether a set that a run made is there."""
         with contextlib.suppress(DDError):
-            return "provenance" in read_meta(self.synthetic)
+            return "provenance" in read_meta(self.synthetic, "any")
         return False
 
     def _refuse_others(self) -> None:
-        there = [name for name in (*OWN, *PICTURES) if (self.path / name).exists()]
+        there = [name for name in (*OWN, *PICTURES) if is_there(self.path / name)]
         if there:
             raise refuse(
                 "out",
@@ -180,12 +177,12 @@ class RunFolder:
 
     def restore(self) -> tuple[dict[str, Tensor] | None, dict[str, Any]]:
         """(state to go on from or `None`, what the caller kept beside it); the log is cut back to it."""
-        state, kept = load_tensors(self._checkpoint) if self._checkpoint.exists() else ({}, {})
+        state, kept = load_tensors(self._checkpoint, "checkpoint") if is_there(self._checkpoint) else ({}, {})
         if dump_json(kept.get("request")) != dump_json(self._request):
             remove(self._checkpoint)
             remove(self.log_file)
             return None, {}
-        rows = [row for row in read_jsonl(self.log_file) if row["iteration"] <= kept["iteration"]]
+        rows = [row for row in read_jsonl(self.log_file, "log") if row["iteration"] <= kept["iteration"]]
         write_jsonl(self.log_file, rows)
         return state, kept["kept"]
 
@@ -221,10 +218,7 @@ def check_run(folder: Path, small: AnySet) -> None:
         MissingError: no `run.json`.
         DamagedError: it cannot be read, or is of another run than the set.
     """
-    run = read_json(folder / "run.json")
-    request = run.get("request") if isinstance(run, dict) else None
-    if not isinstance(request, dict):
-        raise DamagedError(f"{folder / 'run.json'} is no run's. Restore it, or distil again into another folder.")
+    request = read_json(folder / "run.json", "run")["request"]
     data, method = request.get("data") or {}, request.get("method") or {}
     wanted: dict[str, Any] = {"dataset": data.get("name"), "data_sha256": data.get("sha256")}
     wanted |= {name: request.get(name) for name in ("protocol", "seed")}

@@ -33,6 +33,9 @@ _NAMES |= {torch.bfloat16: "BF16", torch.int32: "I32", torch.float32: "F32", tor
 _ORDER = {dtype: place for place, dtype in enumerate(_NAMES)}
 """The format's own order of types: a file has the last of them first."""
 _ROW_DIGITS = 16
+DEPTH: Final = 64
+"""Lists and objects inside each other in JSON, at most."""
+_DEEP = f"lists or objects more than {DEPTH} deep"
 Shapes = Mapping[str, tuple[torch.dtype, Sequence[int]]]
 """Type and shape of each tensor of a file."""
 
@@ -62,26 +65,66 @@ def dump_json(value: Any, indent: int | None = None) -> str:
     """
     try:
         text = json.dumps(value, sort_keys=True, indent=indent, allow_nan=False, ensure_ascii=False)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise refuse("value", "finite numbers, texts, lists and objects for JSON", f"another one ({error})") from error
     return printable(text)
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text as this library writes it: finite numbers, each key once, at most `DEPTH` deep.
+
+    Raises:
+        ValueError: says what is wrong.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_object, parse_float=_finite, parse_constant=_finite)
+    except RecursionError:
+        raise ValueError(_DEEP) from None
+    level = [value]
+    for _ in range(DEPTH):
+        level = [inner for outer in level if isinstance(outer, dict | list) for inner in _inside(outer)]
+        if not level:
+            return value
+    raise ValueError(_DEEP)
+
+
+def _inside(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r:.60} twice in one object")
+    return made
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text:.20} is no finite number")
+    return number
+
+
 def seal(value: Any) -> str:
     """sha256 hex of a value's sorted JSON, as it is when it was written and read again."""
-    return digest(dump_json(_plain(value)).encode(errors="surrogatepass"))
+    return digest(dump_json(json_value(value)).encode(errors="surrogatepass"))
 
 
-def _plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """A value as it is when it was written and read again: lists for tuples, texts for keys."""
-    return json.loads(dump_json(value))
+    try:
+        return parse_json(dump_json(value))
+    except ValueError as error:
+        raise refuse("value", "what JSON can hold", str(error)) from error
 
 
 def json_text(value: Mapping[str, Any]) -> str:
     """Readable sorted JSON of an object with its checksum, as `read_json` wants it."""
     if SEAL in value:
         raise refuse("value", f"without a key `{SEAL}`, which is the file's own", f"{value[SEAL]!r}")
-    return dump_json({**_plain(value), SEAL: seal(value)}, indent=2) + "\n"
+    return dump_json({**json_value(value), SEAL: seal(value)}, indent=2) + "\n"
 
 
 def _matches(value: Any, told: Any, digits: int = 64) -> bool:
@@ -114,14 +157,14 @@ def unsealed(path: Path, value: Any) -> dict[str, Any]:
 
 def jsonl_text(rows: Iterable[Mapping[str, Any]]) -> str:
     """One line of sorted JSON a row, each with its checksum."""
-    return "".join(dump_json({**_plain(row), SEAL: seal(row)[:_ROW_DIGITS]}) + "\n" for row in rows)
+    return "".join(dump_json({**json_value(row), SEAL: seal(row)[:_ROW_DIGITS]}) + "\n" for row in rows)
 
 
 def row_of(line: bytes) -> dict[str, Any] | None:
     """The row of a line, `None` where it is not whole."""
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
+        row = parse_json(line)
+    except ValueError:
         return None
     return row if isinstance(row, dict) and _matches(row, row.pop(SEAL, None), _ROW_DIGITS) else None
 
@@ -132,7 +175,7 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:
 
 
 def _header(kinds: Mapping[str, Sequence[Any]], data: str, meta: Mapping[str, Any]) -> dict[str, Any]:
-    told = {"data": data, "meta": _plain(meta)}
+    told = {"data": data, "meta": json_value(meta)}
     return {**told, SEAL: seal({**told, "tensors": kinds})}
 
 
@@ -143,8 +186,8 @@ def checked_header(path: Path, text: str, kinds: Mapping[str, Sequence[Any]]) ->
         DamagedError: it cannot be read, has no checksum, or was changed after it was written.
     """
     try:
-        about = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        about = parse_json(text)
+    except ValueError as error:
         raise DamagedError(f"{path} has unreadable metadata ({error}).") from error
     if not isinstance(about, dict) or not isinstance(about.get("meta"), dict) or not {"data", SEAL} <= about.keys():
         raise DamagedError(f"{path} has metadata without a checksum: another version wrote it. {AGAIN}")

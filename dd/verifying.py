@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dd.errors import MissingError
 from dd.experts.store import verify_folder
 from dd.files import load_tensors, read_json, read_jsonl, read_meta
+from dd.paths import as_path, is_folder, is_there, names_in, need_file
 from dd.process import under_own_settings
 from dd.runs import MEASURES, REPORT, check_run
 from dd.synthetic import AnySet, ImageSet, LabelStore, load_set
 from dd.synthetic.file import SET
 
 _SETS = ("images", "compensated", "trees")
+_TENSORS = ("expert", "teacher")
+_NAMED = {"run.json": "run", REPORT: "report", "leaderboard.json": "leaderboard", "manifest.json": "labels"}
+_NAMED |= {"recipe.json": "experts", **{f"{name}.json": "measures" for name in MEASURES}}
+"""Kind of file by its name."""
 
 
 @under_own_settings
@@ -26,19 +30,17 @@ def verify(path: str | Path) -> str:
     Raises:
         MissingError, DamagedError: with the file and what is wrong.
     """
-    path = Path(path)
-    if not path.exists():
-        raise MissingError(f"no file or folder {path}")
-    told = _folder(path) if path.is_dir() else _file(path)
+    path = as_path(path)
+    told = _folder(path) if is_folder(path) else _file(need_file(path, "file or folder"))
     return f"{path}: {told}, every checksum matches"
 
 
 def _folder(path: Path) -> str:
-    if (path / "recipe.json").exists():
+    if is_there(path / "recipe.json"):
         return f"{verify_folder(path)} expert(s)"
-    if (path / "manifest.json").exists():
+    if is_there(path / "manifest.json"):
         return f"{len(LabelStore.load(path))} record(s) of soft labels"
-    if (path / "leaderboard.json").exists() or (path / "cells").is_dir():
+    if is_there(path / "leaderboard.json") or is_folder(path / "cells"):
         return _benchmark(path)
     return _run(path)
 
@@ -47,15 +49,15 @@ def _run(path: Path) -> str:
     small = load_set(path / SET)
     check_run(path, small)
     for name in (REPORT, *(f"{name}.json" for name in MEASURES), "log.jsonl", "checkpoint.safetensors"):
-        if (path / name).exists():
+        if is_there(path / name):
             _file(path / name)
     return _set(small)
 
 
 def _benchmark(path: Path) -> str:
-    cells, runs = sorted((path / "cells").glob("*.json")), sorted(path.rglob(SET))
-    for file in (*cells, *path.glob("leaderboard.json")):
-        read_json(file)
+    cells, runs = names_in(path / "cells", "*.json"), sorted(path.rglob(SET))
+    for file in (*cells, *names_in(path, "leaderboard.json")):
+        _file(file)
     for file in runs:
         _run(file.parent)
     return f"{len(cells)} cell(s) and {len(runs)} run(s) of a benchmark"
@@ -63,14 +65,15 @@ def _benchmark(path: Path) -> str:
 
 def _file(path: Path) -> str:
     if path.suffix == ".json":
-        read_json(path)
+        read_json(path, "cell" if path.parent.name == "cells" else _NAMED.get(path.name, "any"))
         return "a JSON file"
     if path.suffix == ".jsonl":
-        return f"{len(read_jsonl(path))} row(s) of a log"
-    kind = read_meta(path).get("kind")
+        return f"{len(read_jsonl(path, 'log' if path.name == 'log.jsonl' else 'any'))} row(s) of a log"
+    kind = read_meta(path, "set").get("kind")
     if kind in _SETS:
         return _set(load_set(path))
-    return f"{len(load_tensors(path)[0])} tensor(s)" + (f" of kind {kind}" if kind else "")
+    form = kind if kind in _TENSORS else "checkpoint" if path.name == "checkpoint.safetensors" else "any"
+    return f"{len(load_tensors(path, form)[0])} tensor(s)" + (f" of kind {kind}" if kind else "")
 
 
 def _set(small: AnySet) -> str:

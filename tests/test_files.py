@@ -89,7 +89,7 @@ def test_json_file_round_trip_and_damage(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(DamagedError, match=r"a.json is not JSON"):
         files.read_json(path)
-    with pytest.raises(DamagedError, match="cannot be read"):
+    with pytest.raises(DamagedError, match="it is a folder, not a file"):
         files.read_json(tmp_path)
     for absent in (tmp_path / "b.json", path / "c.json"):
         with pytest.raises(MissingError, match="no file"):
@@ -286,9 +286,10 @@ def test_truncated_or_longer_files_are_named(tmp_path: Path) -> None:
         path.write_bytes(data)
         with pytest.raises(DamagedError, match=r"x\.safetensors is not a whole safetensors file.*truncated or foreign"):
             files.load_tensors(path)
-    for absent in (tmp_path / "y", tmp_path):
-        with pytest.raises(MissingError, match="no file"):
-            files.load_tensors(absent)
+    with pytest.raises(MissingError, match="no file"):
+        files.load_tensors(tmp_path / "y")
+    with pytest.raises(DamagedError, match="it is a folder, not a file"):
+        files.load_tensors(tmp_path)
 
 
 def test_rows_are_read_without_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

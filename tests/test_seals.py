@@ -59,11 +59,11 @@ def test_a_file_is_named_by_its_digest(tmp_path: Path) -> None:
     path = tmp_path / "x"
     files.save_tensors(path, tensors(), META)
     named = files.file_digest(tensors(), META)
-    assert files.load_tensors(path, named)[1] == META
+    assert files.load_tensors(path, sha256=named)[1] == META
     others = [files.file_digest(tensors(), {**META, "seed": 4}), files.file_digest({"a": torch.zeros(1)}, META)]
     assert len({named, *others}) == 3
     with pytest.raises(DamagedError, match="is not the file that was written with what names it"):
-        files.load_tensors(path, others[0])
+        files.load_tensors(path, sha256=others[0])
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, {"θ": [0.1, None, {"b": True}], "": "\ud83d\ude00"}, {10: 1, 9: (2, 3)}])

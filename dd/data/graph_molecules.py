@@ -153,13 +153,13 @@ def _warn_left(smiles: Sequence[str], left: set[int], why: str) -> None:
 
 def _shipped_rows(file: Path, read: np.ndarray, smiles: Sequence[str]) -> Rows:
     """Rows of a split file, which counts those of the table, as places among the rows that were read."""
-    values = read_foreign_json(file)
+    values = read_foreign_json(file, "split")
     place = torch.full((len(smiles),), -1, dtype=torch.int64)
     place[torch.from_numpy(read)] = torch.arange(len(read))
     parts = []
     for key in ("train", "valid", "test"):
-        rows = values.get(key) if isinstance(values, dict) else None
-        if not isinstance(rows, list) or not all(type(row) is int and 0 <= row < len(smiles) for row in rows):
+        rows = values[key]
+        if not all(row < len(smiles) for row in rows):
             raise DamagedError(f"{file}: `{key}` is not a list of rows 0 … {len(smiles) - 1}. Remove the file.")
         parts.append(torch.tensor(sorted(rows), dtype=torch.int64))
     every = torch.cat(parts)
@@ -182,8 +182,8 @@ def _read(smiles: Sequence[str], scaffolds: bool, chirality: bool, workers: int 
     )
     file = home("datasets") / "molecules" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
     if file.is_file():
-        with contextlib.suppress(DamagedError, MissingError):
-            tensors, _ = load_tensors(file)
+        with contextlib.suppress(DamagedError, MissingError, KeyError):
+            tensors, _ = load_tensors(file, "any")
             return Molecules(*(tensors[name].to(torch.int64).numpy() for name in Molecules._fields))
     made = read_molecules(smiles, scaffolds=scaffolds, chirality=chirality, workers=workers)
     ready = {

@@ -107,12 +107,13 @@ def _with_others(base: Path, new: Known, old: Known) -> Known:
 def _load(path: Path) -> Known:
     nothing: Known = [], np.zeros((0, 4), np.int64), np.zeros((0, BYTES), np.uint8)
     try:
-        tensors, meta = load_tensors(path)
+        tensors, meta = load_tensors(path, "any")
         text, stats, hashes = (tensors[name].numpy() for name in ("names", "stats", "hashes"))
     except (OSError, KeyError):  # not there, not readable, not whole
         return nothing
     names = os.fsdecode(text.tobytes()).split("\0")
-    return (names, stats, hashes) if meta == _META else nothing
+    whole = stats.shape == (len(names), 4) and hashes.shape == (len(names), BYTES)
+    return (names, stats, hashes) if meta == _META and whole else nothing
 
 
 def _save(path: Path, known: Known) -> None:

@@ -36,7 +36,9 @@ from dd.files import (
 from dd.locks import locked
 from dd.models import as_spec
 from dd.parallel import barrier, meet, shard
+from dd.paths import is_there, names_in
 from dd.process import under_own_settings
+from dd.schema import conform
 from dd.shapes import check, check_whole
 from dd.whiten import Transform
 
@@ -69,13 +71,13 @@ class ExpertStore:
 
     def length(self, seed: int) -> int:
         """Snapshots stored for expert `seed`, the initialisation included; 0 where there is no file."""
-        if not self.path(seed).exists():
+        if not is_there(self.path(seed)):
             return 0
         meta = self._meta(seed)
         return len(meta["rows"])
 
     def _meta(self, seed: int) -> dict[str, Any]:
-        meta = read_meta(self.path(seed))
+        meta = read_meta(self.path(seed), "any")  # whose it is, and its version, are told first
         if meta.get("kind") != "expert" or meta.get("key") != self.key:
             raise DamagedError(
                 f"{self.path(seed)} belongs to another recipe or data set (key {meta.get('key')}, expected "
@@ -83,7 +85,8 @@ class ExpertStore:
             )
         if meta.get("format") != FORMAT:
             raise DamagedError(f"{self.path(seed)} has format {meta.get('format')}; this version reads {FORMAT}.")
-        if meta.get("seed") != seed or not isinstance(meta.get("rows"), list):
+        conform(meta, "expert", self.path(seed))
+        if meta["seed"] != seed:
             raise DamagedError(f"{self.path(seed)} is not expert {seed} but {meta.get('seed')}. Move it away.")
         return meta
 
@@ -99,7 +102,7 @@ class ExpertStore:
             MissingError: the expert or a snapshot is not in the store.
             DamagedError: a checksum does not match.
         """
-        if not self.path(seed).exists():
+        if not is_there(self.path(seed)):
             raise MissingError(f"no expert {seed} in {self.folder}. Run `dd.buffer`, or lower `experts`.")
         sums = self._meta(seed)["rows"]
         for row in rows:
@@ -145,7 +148,7 @@ class ExpertStore:
             raise refuse(f"snapshots of expert {seed}", "all different", got, way_out)
         self._write_recipe()
         with locked(self.folder / f".{seed:05d}.lock", wait=True):
-            if not self.path(seed).exists():
+            if not is_there(self.path(seed)):
                 rows = zip(steps.tolist(), thetas, accuracy.tolist(), strict=True)
                 still = torch.zeros_like(thetas[0])
                 self._save(seed, [Snapshot(step, theta, still, score) for step, theta, score in rows])
@@ -224,7 +227,7 @@ class ExpertStore:
         self, trainer: ExpertTrainer, seed: int, snapshots: int, done: int, total: int, progress: Progress
     ) -> int:
         """Train expert `seed` up to `snapshots`; what an interruption leaves is kept."""
-        found = self._load(seed) if self.path(seed).exists() else []
+        found = self._load(seed) if is_there(self.path(seed)) else []
         usual, known = trainer.road, str(self._meta(seed).get("road", "eager")) if found else None
         if known is not None and known != usual.name:
             trainer.road = self._other_road(known)
@@ -293,24 +296,24 @@ class ExpertStore:
 
     def _write_recipe(self) -> None:
         path = self.folder / "recipe.json"
-        if path.exists():
+        if is_there(path):
             return
         with locked(self.folder / ".recipe.lock", wait=True, keep=False):
             sweep(self.folder, r"recipe\.json")
-            if not path.exists():
+            if not is_there(path):
                 write_json(path, self._about())
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     """All tensors of an expert's file: T snapshots, and what is known of each."""
-    tensors, meta = load_tensors(path)
-    theta, length = tensors.get("theta"), len(meta["rows"]) if isinstance(meta.get("rows"), list) else -1
+    tensors, meta = load_tensors(path, "expert")
+    theta, length = tensors.get("theta"), len(meta["rows"])
     wanted = {"theta": (torch.float32, 2), "steps": (torch.int64, 1), "accuracy": (torch.float32, 1)}
     fits = all(
         name in tensors and (tensors[name].dtype, tensors[name].ndim, len(tensors[name])) == (*kind, length)
         for name, kind in wanted.items()
     )
-    if meta.get("kind") != "expert" or theta is None or not fits or set(tensors) != {*wanted, "velocity"}:
+    if theta is None or not fits or set(tensors) != {*wanted, "velocity"}:
         raise DamagedError(f"{path} is no expert of {length} snapshots. Remove it; `dd.buffer` makes it anew.")
     if tensors["velocity"].shape != theta[0].shape or bool((tensors["steps"].diff() < 0).any()):
         what = "a velocity of other parameters, or steps that fall"
@@ -325,8 +328,8 @@ def verify_folder(folder: Path) -> int:
         DamagedError: a file that does not match its checksums.
     """
     count = 0
-    read_json(folder / "recipe.json")
-    for path in sorted(folder.glob("*.safetensors")):
+    read_json(folder / "recipe.json", "experts")
+    for path in names_in(folder, "*.safetensors"):
         _read(path)
         count += 1
     return count

@@ -15,8 +15,10 @@ from typing import Any, Final, NamedTuple, TypeVar
 from torch import Tensor
 
 from dd.errors import DamagedError, DDError, MissingError
-from dd.files import beside, load_tensors, read_digest, read_meta, save_tensors, sweep, target_of
+from dd.files import beside, json_value, load_tensors, read_digest, read_meta, save_tensors, sweep, target_of
 from dd.locks import locked
+from dd.paths import is_folder, is_there, names_in
+from dd.schema import check_form, conform
 from dd.synthetic.labels import MANIFEST, LabelStore, remove_store
 
 SET: Final = "synthetic.safetensors"
@@ -83,17 +85,19 @@ def write_set(
         store: goes into `labels_folder(path)`.
 
     Raises:
+        InputError: metadata that could not be read again, such as a class name that is no text.
         WriteError: the disk refuses; an earlier set and its labels are intact.
     """
+    check_form(json_value(meta), str(meta["kind"]))
     if store is None:
         save_tensors(path, tensors, meta)
-        if labels_folder(path).is_dir():
+        if is_folder(labels_folder(path)):
             with _alone(path):
                 _tidy(path)
         return path
     place = labels_folder(path) / store.sha256[:16]
     with _alone(path):
-        is_new = not (place / MANIFEST).exists()
+        is_new = not is_there(place / MANIFEST)
         try:
             store.save(place)
             save_tensors(path, tensors, meta)
@@ -116,15 +120,15 @@ def _alone(path: Path) -> Iterator[None]:
 
 def _named(path: Path) -> str | None:
     """The folder of the labels that the set at `path` names; `None` where it has none or cannot be read."""
-    with contextlib.suppress(DDError, KeyError, TypeError):
-        return str(read_meta(path)["labels"]["sha256"])[:16]
+    with contextlib.suppress(DDError, KeyError):
+        return str(read_meta(path, "labelled")["labels"]["sha256"])[:16]
     return None
 
 
 def _tidy(path: Path) -> None:
     """Remove the label stores that the set at `path` does not name."""
     folder, kept = labels_folder(path), _named(path)
-    for place in folder.iterdir() if folder.is_dir() else ():
+    for place in names_in(folder):
         if re.fullmatch(_STORE, place.name) and place.name != kept:
             remove_store(place)
     with contextlib.suppress(OSError):  # other files stay, and so does their folder
@@ -148,9 +152,9 @@ def read_set(
     while True:
         tensors, meta = _read_checked(path, kind, what, version)
         try:
-            return tensors, meta, _read_labels(path, meta["labels"]) if "labels" in meta else None
+            return tensors, meta, _read_labels(path, meta["labels"]["sha256"]) if "labels" in meta else None
         except MissingError:
-            if read_meta(path) == meta:  # or else it was replaced in between, with its labels
+            if read_meta(path, "any") == meta:  # or else it was replaced in between, with its labels
                 raise
 
 
@@ -166,19 +170,16 @@ def only(tensors: Mapping[str, Tensor], *needed: str, more: Collection[str] = ()
         raise DamagedError(f"tensor `{others[0]}` is none of its own")
 
 
-def _read_labels(path: Path, told: Any) -> LabelStore:
-    sha256 = told.get("sha256") if isinstance(told, dict) else None
-    if not isinstance(sha256, str) or not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise DamagedError(f"{path} does not name its stored labels by their checksum. Restore it, or make it anew.")
+def _read_labels(path: Path, sha256: str) -> LabelStore:
     return LabelStore.load(labels_folder(path) / sha256[:16], sha256)
 
 
 def _read_checked(path: Path, kind: str, what: str, version: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors, meta = load_tensors(path)
+    tensors, meta = load_tensors(path, "any")  # its kind and version are told first
     if "kind" not in meta:
         raise DamagedError(f"{path} is not a synthetic set: its metadata names no kind.")
     if meta["kind"] != kind:
         raise DamagedError(f"{path} is not a {what} but {meta['kind']!r}.")
     if meta.get("format") != version:
         raise DamagedError(f"{path} has format version {meta.get('format')}; this version reads {version}. Upgrade dd.")
-    return tensors, meta
+    return tensors, conform(meta, kind, path)

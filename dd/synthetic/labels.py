@@ -33,6 +33,8 @@ from dd.files import (
     sweep,
     write_text,
 )
+from dd.paths import is_there, names_in, read_bytes
+from dd.schema import conform
 from dd.seeding import child
 from dd.shapes import check_finite, check_whole
 from dd.synthetic.label_checks import BY_IMAGE, check_shard, check_sizes
@@ -221,7 +223,7 @@ class LabelStore:
             save_tensors(folder / name, tensors, self._meta)
         write_text(folder / MANIFEST, self._manifest_text)
         sweep(folder, f"{_SHARD}|{re.escape(MANIFEST)}")
-        for old in folder.glob("*.safetensors"):
+        for old in names_in(folder, "*.safetensors"):
             if old.name not in names and re.fullmatch(_SHARD, old.name):
                 remove(old)
         return folder
@@ -239,23 +241,21 @@ class LabelStore:
             DamagedError: an altered shard, a foreign manifest, or one of an unknown format version.
         """
         folder = Path(folder)
-        if not (folder / MANIFEST).exists():
+        if not is_there(folder / MANIFEST):
             raise MissingError(f"no label store in {folder}: it has no {MANIFEST}. Label the set anew.")
-        if sha256 is not None and digest((folder / MANIFEST).read_bytes()) != sha256:
+        if sha256 is not None and digest(read_bytes(folder / MANIFEST)) != sha256:
             raise DamagedError(f"{folder / MANIFEST} does not match its checksum; restore it, or label the set anew.")
-        manifest = read_json(folder / MANIFEST)
-        if not isinstance(manifest, dict) or manifest.get("kind") != "labels":
+        manifest = read_json(folder / MANIFEST, "any")  # its kind and version are told first
+        if manifest.get("kind") != "labels":
             raise DamagedError(f"{folder / MANIFEST} is not a label store's manifest.")
         if manifest.get("format") not in (FORMAT, _SHUFFLED):
             reads = f"{FORMAT} and {_SHUFFLED}"
             raise DamagedError(f"{folder} has format version {manifest.get('format')}; this version reads {reads}.")
-        images, made, shards = (manifest.get(name) for name in ("images", "made", "shards"))
-        if not isinstance(images, str) or not isinstance(made, dict) or not isinstance(shards, list):
-            raise DamagedError(f"{folder / MANIFEST} lacks `images`, `made` or `shards`. Label the set anew.")
+        conform(manifest, "labels", folder / MANIFEST)
         about = {name: manifest[name] for name in ("kind", "format")}
         try:
-            records = [record for shard in shards for record in _read_shard(folder, shard, about)]
-            return LabelStore(tuple(records), images, made)
+            records = [record for shard in manifest["shards"] for record in _read_shard(folder, shard, about)]
+            return LabelStore(tuple(records), manifest["images"], manifest["made"])
         except InputError as error:
             raise DamagedError(f"{folder} holds what no label store can have: {error} Label the set anew.") from error
 
@@ -265,26 +265,24 @@ class LabelStore:
         return LabelStore(tuple(record for tensors in parts for record in _unpacked(tensors)), images, made)
 
 
-def _read_shard(folder: Path, told: Any, about: Mapping[str, Any]) -> list[LabelRecord]:
+def _read_shard(folder: Path, told: Mapping[str, Any], about: Mapping[str, Any]) -> list[LabelRecord]:
     """The records of a shard, named by the manifest as `save` names it."""
-    name, sha256 = (told.get(key) if isinstance(told, dict) else None for key in ("file", "sha256"))
-    if not isinstance(name, str) or not re.fullmatch(_SHARD, name) or not isinstance(sha256, str):
-        raise DamagedError(
-            f"{folder / MANIFEST} names a shard {name!r}; got no name of the form 00000-<16 digits>.safetensors with "
-            "its checksum. Restore the manifest, or label the set anew."
-        )
-    if not (folder / name).exists():
+    name = told["file"]
+    if not is_there(folder / name):
         raise MissingError(f"shard {name} of {folder} is missing. Restore it, or label the set anew.")
-    tensors, meta = load_tensors(folder / name, sha256)
+    tensors, meta = load_tensors(folder / name, "shard", told["sha256"])
     if meta != about:
         raise DamagedError(f"{folder / name} is no shard of this store but {meta}. Restore it, or label the set anew.")
-    return _unpacked(tensors)
+    records = _unpacked(tensors)
+    if len(records) != told["records"]:
+        raise DamagedError(f"{folder / name} has {len(records)} records, not {told['records']}. Label the set anew.")
+    return records
 
 
 def remove_store(folder: Path) -> None:
     """Remove a store, and what is left of one, from a folder; other files there, and then the folder, stay."""
     sweep(folder, f"{_SHARD}|{re.escape(MANIFEST)}")
-    for path in [folder / MANIFEST, *folder.glob("*.safetensors")]:  # without a manifest it is no store
+    for path in [folder / MANIFEST, *names_in(folder, "*.safetensors")]:  # without a manifest it is no store
         if path.name == MANIFEST or re.fullmatch(_SHARD, path.name):
             remove(path)
     with contextlib.suppress(OSError):

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
+from dd.errors import DamagedError, DDError
 from dd.files import read_meta
 from dd.synthetic.compensated import CompensatedImages
 from dd.synthetic.images import SyntheticImages
@@ -30,7 +31,7 @@ def load_set(path: str | Path) -> AnySet:
     Raises:
         MissingError, DamagedError: see `SyntheticImages.load`.
     """
-    kind = str(read_meta(Path(path)).get("kind"))
+    kind = str(read_meta(Path(path), "set").get("kind"))
     return _KINDS.get(kind, SyntheticImages).load(path)
 
 
@@ -46,7 +47,18 @@ def to_tensors(small: AnySet) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def from_tensors(tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> AnySet:
-    """The set that `to_tensors` was given; whitened ones want `attach`."""
+    """The set that `to_tensors` was given; whitened ones want `attach`.
+
+    Raises:
+        DamagedError: what no set can have.
+    """
+    try:
+        return _from_tensors(tensors, told)
+    except (DDError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedError(f"what was kept of the best set is none ({error}). Remove the checkpoint.") from error
+
+
+def _from_tensors(tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> AnySet:
     own = {name: value for name, value in tensors.items() if not name.startswith(_PART)}
     meta, manifest, store = told["set"], told.get("store"), None
     if manifest is not None:

@@ -22,6 +22,8 @@ from dd.files import dump_json, load_tensors, save_tensors, sweep
 from dd.locks import locked
 from dd.models import as_spec, build
 from dd.names import file_name
+from dd.paths import is_there
+from dd.schema import conform
 from dd.seeding import child, child_seed, isolated
 from dd.shapes import check_number, check_types, check_whole
 from dd.teachers.teacher import Teacher, accuracy, tried_on
@@ -219,12 +221,13 @@ class TeacherStore:
         """
         path, key = self.path(recipe, seed), recipe.key(self.real.fingerprint, seed)
         with locked(path.with_name(f".{path.stem}.lock"), wait=True):
-            if not path.exists():
+            if not is_there(path):
                 sweep(path.parent, re.escape(path.name))
                 self._make(path, key, recipe, seed, device, progress)
-        tensors, meta = load_tensors(path)
+        tensors, meta = load_tensors(path, "any")  # whose it is, and its version, are told first
         if (meta.get("kind"), meta.get("format"), meta.get("key")) != ("teacher", FORMAT, key):
             raise DamagedError(f"{path} is not teacher {key} of format {FORMAT}. Move it away; it will be made anew.")
+        conform(meta, "teacher", path)
         net = _network(recipe, self.real, 0)
         try:
             net.load_state_dict(tensors)

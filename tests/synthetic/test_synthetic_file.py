@@ -133,15 +133,18 @@ def edited(path: Path, **meta: Any) -> Path:
     [
         ({"format": 2}, r"x\.safetensors has format version 2; this version reads 1\. Upgrade dd"),
         ({"format": None}, r"x\.safetensors has format version None"),
-        ({"kind": "trees"}, r"x\.safetensors is not a whole summary of trees: tensor `codes.edge_sizes` is missing"),
+        ({"kind": "trees"}, r"x\.safetensors is no summary of trees: `directed` must be true or false; got nothing"),
         ({"kind": "voxels"}, r"x\.safetensors is not a synthetic image set but 'voxels'"),
         ({"recipe": {"warmup": 1}}, r"x\.safetensors holds what no set can have \(unknown recipe field 'warmup'"),
         ({"recipe": {"lr": "high"}}, r"x\.safetensors holds what no set can have \(`lr` must be a finite number"),
-        ({"recipe": None}, r"x\.safetensors holds what no set can have"),
+        (
+            {"recipe": None},
+            r"x\.safetensors is no synthetic image set: `recipe` must be an object; got null\. Restore it",
+        ),
         ({"classes": ["a"]}, r"x\.safetensors holds what no set can have \(`labels` must be in 0…0"),
-        ({"classes": None}, r"x\.safetensors holds what no set can have"),
-        ({"transform": {}}, r"x\.safetensors holds what no set can have \(unknown transform None"),
-        ({"transform": {"kind": "zca", "eps": 0.1}}, r"the whitening lacks fitted_on, hash, shape, whiten_mean"),
+        ({"classes": ["a", 3]}, r"x\.safetensors is no synthetic image set: `classes\[1\]` must be a text; got 3"),
+        ({"transform": {}}, r"`transform\.kind` must be 'normalise' or 'zca'; got null"),
+        ({"transform": {"kind": "zca", "eps": 0.1}}, r"`transform\.shape` must be a list of at least one; got nothing"),
     ],
 )
 def test_metadata_that_cannot_be_used_is_named(tmp_path: Path, meta: dict[str, Any], text: str) -> None:
