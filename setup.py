@@ -14,6 +14,7 @@ setup(
     long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
     long_description_content_type="text/markdown",
     license="MIT",
+    url="https://pypi.org/project/dd-distillation/",
     python_requires=">=3.11",
     packages=[*find_packages(include=["dd", "dd.*"]), "dd._cards", "dd._recipes"],
     package_dir={"dd._cards": "datasets", "dd._recipes": "expert_trajectories"},

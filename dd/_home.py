@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from dd.errors import MissingError, unknown
+from dd.paths import as_path
 
 # Kind of thing -> the folder of that name inside an installed package. In site-packages a sibling folder
 # `datasets/` would be Hugging Face's, so the shipped copy is always looked at first.
@@ -30,7 +31,7 @@ def home(kind: str, explicit: str | os.PathLike[str] | None = None) -> Path:
     """
     _check(kind)
     if explicit is not None:
-        return Path(explicit).expanduser()
+        return as_path(explicit, "root or store").expanduser()
     if base := os.environ.get("DD_HOME"):
         return Path(base).expanduser() / kind
     if (checkout := _checkout(kind)) is not None:

@@ -1,7 +1,9 @@
 """The verbs of `ddistill` (also `python -m dd`), each also a function `dd.X`; options come from the dataclasses.
 
 Exit codes: 0 done; 1 the work failed (missing or damaged file, full disk, divergence); 2 a wrong argument or data set;
-130 interrupted (the checkpoint is written). With `--json` stdout holds one JSON object and nothing else.
+130 interrupted (the checkpoint is written). With `--json` stdout holds one JSON object and nothing else. An error is a
+message on stderr; what looks like a fault of this library is code 1 too, in one line that says where to report it.
+`DD_DEBUG=1` shows the traceback of either.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,11 +39,12 @@ from dd._options import (
 )
 from dd._progress import say
 from dd.cli_benchmark import run_benchmark
+from dd.cli_faults import said, short_warnings
 from dd.cli_measure import run_measure
 from dd.cli_report import run_report
 from dd.compare import evaluate
 from dd.data import list_cards
-from dd.errors import DDError, InputError, find_name, refuse
+from dd.errors import InputError, find_name, refuse
 from dd.experts import load_recipe, recipe_names
 from dd.files import dump_json
 from dd.keep import place_of
@@ -329,7 +333,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         verbs = "\n".join(f"  {name:<10}{text}" for name, (_, text) in VERBS.items())
         print(f"usage: ddistill VERB …\n\n{verbs}\n\n`ddistill VERB --help` shows its options; --version the version.")
         return 0 if argv else 2
-    with own_settings(), _stopped_by_sigterm():
+    with own_settings(), _stopped_by_sigterm(), short_warnings(argv[0]):
         return _run(argv)
 
 
@@ -356,8 +360,10 @@ def _run(argv: Sequence[str]) -> int:
         way_on = "; the same command goes on where it stopped" if resumable else ""
         say(f"interrupted{way_on}", sys.stderr)
         return 130
-    except DDError as error:
-        say(f"ddistill {argv[0]}: {error}", sys.stderr)
+    except Exception as error:
+        say(f"ddistill {argv[0]}: {said(error)}", sys.stderr)
+        if os.environ.get("DD_DEBUG", "0") not in ("", "0"):
+            traceback.print_exc(file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
 
 

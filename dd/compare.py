@@ -27,6 +27,7 @@ from dd.methods import METHODS, Infer, Recover, Run, rebuild
 from dd.methods.panel import Member
 from dd.models import Model, ModelSpec
 from dd.pages import write_run_page
+from dd.paths import as_path, is_file
 from dd.process import under_own_settings
 from dd.repeat import evaluate_command
 from dd.resolve import load_real, only_images, resolve_device
@@ -119,7 +120,7 @@ def evaluate(
     if isinstance(lr, str) and lr not in ("recipe", "tuned"):
         raise refuse("lr", "`recipe`, `tuned` or a number", repr(lr))
     place = place_of(small, out, REPORT)
-    path = Path(small) if isinstance(small, str | Path) else None
+    path = as_path(small, "small") if isinstance(small, str | Path) else None
     loaded: Any = load(path) if path is not None else small
     source: dict[str, Any] = {"root": root, "download": download, "size": size}
     source["aspect"] = aspect or loaded.provenance.get("aspect")
@@ -188,7 +189,7 @@ def _report(judge: _Judge, small: ImageSet, path: Path | None, rows: Sequence[Ro
     seen = standing(small.provenance, judge.real)
     support = support_of(judge.real.classes, judge.scorer.split.labels)
     sizes = dict(small.nbytes._asdict())
-    if path is not None and path.is_file():
+    if path is not None and is_file(path):
         sizes["total"] = path.stat().st_size
         sizes["extras"] = sizes["total"] - sizes["images"] - sizes["labels"]
     return EvalReport(

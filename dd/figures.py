@@ -18,7 +18,7 @@ from dd.data import Images, Split
 from dd.errors import refuse
 from dd.evaluation.neighbours import nearest
 from dd.files import read_jsonl, write_bytes
-from dd.paths import as_path
+from dd.paths import as_path, is_folder
 from dd.plot import INK, KINDS, figure_bytes, grid, loss_curve, paste_rows
 from dd.synthetic import AnySet, ImageSet, TreeSummary
 
@@ -204,8 +204,8 @@ def plot(small: AnySet, path: str | Path | None = None, **options: Any) -> dict[
     """
     if path is None:
         return figures(small, **options)
-    place = Path(path)
-    suffix = "" if place.is_dir() else place.suffix.lower().lstrip(".")
+    place = as_path(path)
+    suffix = "" if is_folder(place) else place.suffix.lower().lstrip(".")
     if suffix in _OTHER_KINDS or (suffix in KINDS and options.get("kind", suffix) != suffix):
         raise refuse("path", "a folder, or a file NAME.png or NAME.svg of the `kind` given", repr(str(path)))
     if suffix not in KINDS:

@@ -30,6 +30,7 @@ _TYPES: Final[dict[Any, str]] = {
     int: "a whole number",
     bool: "true or false",
     dict: "an object",
+    list: "a list",
     object: "anything",
 }
 
@@ -203,9 +204,9 @@ def _words(form: Any) -> str:
         return f"{_words(form.form)} or null"
     if isinstance(form, Also):
         return _words(form.form)
-    if isinstance(form, Many):
-        return "a list of at least one"
-    return "an object" if isinstance(form, dict | Map | ByKind) else _TYPES.get(form, "a list")
+    if isinstance(form, list | Many):
+        return "a list" + (" of at least one" if isinstance(form, Many) else "")
+    return "an object" if isinstance(form, dict | Map | ByKind) else _TYPES[form]
 
 
 def _range(form: Whole | Real) -> str:

@@ -18,8 +18,9 @@ from dd.data.checks import label_range
 from dd.data.folders import Files
 from dd.data.resize import check_aspect, parse_size
 from dd.data.walk import LeftOut, class_folders, pictures_in
-from dd.errors import DDError, MissingError, refuse
+from dd.errors import DDError, refuse
 from dd.experts.buffers import import_buffer
+from dd.paths import as_path, need_folder
 from dd.process import under_own_settings
 from dd.pt import read_pt
 from dd.shapes import check, check_finite
@@ -80,10 +81,14 @@ def import_pt(
         InputError: a tensor of another shape, type or range, too little to know the labels, or both `lr` and `recipe`.
     """
     road = _transform(mean, std, transform)
-    found, own = _images(Path(images_path), experiment)
+    found, own = _images(as_path(images_path, "images_path"), experiment)
     if own is not None and labels_path is not None:
         raise refuse("labels_path", "left out where the images' file holds the labels too", str(labels_path))
-    given = own if labels_path is None else _tensor(read_pt(Path(labels_path)), "labels_path", labels_path)
+    given = (
+        own
+        if labels_path is None
+        else _tensor(read_pt(as_path(labels_path, "labels_path")), "labels_path", labels_path)
+    )
     images = check(found, "images", "N C H W")
     if not images.is_floating_point():
         way_out = "Pixels 0 … 255 belong in a folder of PNG files: `import_folder`."
@@ -134,7 +139,7 @@ def import_folder(
         InputError: no or other class folders, an empty one, unequal sizes, colours where grey is expected, or both
             `lr` and `recipe`.
     """
-    road, base = _transform(mean, std, transform), Path(path)
+    road, base = _transform(mean, std, transform), as_path(path)
     pair, left = parse_size(size), LeftOut()
     names = _class_folders(base, classes, left)
     samples = pictures_in(base, "", {name: k for k, name in enumerate(names)}, left)
@@ -274,8 +279,7 @@ def _label_values(labels: Tensor, n: int) -> Tensor:
 
 
 def _class_folders(base: Path, classes: Sequence[str] | None, left: LeftOut) -> tuple[str, ...]:
-    if not base.is_dir():
-        raise MissingError(f"no folder {base}. Expected layout: PATH/<class>/*.png")
+    need_folder(base, way_out="Expected layout: PATH/<class>/*.png")
     found = list(class_folders(base, "", left))
     if not found:
         raise refuse("path", "a folder with a folder of images for each class", f"none in {base}")

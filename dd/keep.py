@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypeVar, cast, final
 
 from dd.errors import WriteError, refuse, warn
 from dd.files import check_writable, write_json
+from dd.paths import as_path, is_folder, is_there, kind_at
 from dd.runs import REPORT
 from dd.synthetic.file import SET, Kept
 
@@ -72,9 +73,9 @@ def place_of(small: object, out: Out, name: str) -> Place:
         return Place()
     if not isinstance(out, str | os.PathLike | None):
         raise refuse("out", "a folder, a `.json` file, None or False", repr(out))
-    path = Path(own if out is None else out)  # type: ignore[arg-type]
+    path = as_path(own if out is None else out, "out")
     if path.suffix != ".json":
-        if path.exists() and not path.is_dir():
+        if kind_at(path) not in (None, "a folder"):
             raise refuse("out", "a folder or a file that ends in `.json`", path)
         path /= name
     try:
@@ -85,7 +86,7 @@ def place_of(small: object, out: Out, name: str) -> Place:
         warn(f"The answer is not kept: {error} Give `out=`.")
         return Place()
     ours = own is not None and path.parent.absolute() == own.absolute()
-    if not ours and path.name == name and (path.parent / SET).exists():
+    if not ours and path.name == name and is_there(path.parent / SET):
         raise refuse("out", "a folder of its own, or this set's run folder", f"{path.parent}, which has another set")
     return Place(path, path.parent if ours else None)
 
@@ -93,7 +94,7 @@ def place_of(small: object, out: Out, name: str) -> Place:
 def _own_folder(small: object) -> Path | None:
     """The run folder that holds a set, as it should be named: below the current folder without that."""
     if isinstance(small, str | Path):
-        return Path(small) if Path(small).is_dir() else None
+        return Path(small) if is_folder(as_path(small, "small")) else None
     kept = getattr(small, "kept", None)
     if not isinstance(kept, Kept) or not kept.current:
         return None

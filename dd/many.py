@@ -9,6 +9,7 @@ from typing import Any
 from dd.api import distill
 from dd.errors import refuse
 from dd.methods import Method
+from dd.paths import as_path
 from dd.process import under_own_settings
 from dd.resolve import load_real, published_aspect, resolve_device
 from dd.synthetic import AnySet
@@ -63,4 +64,4 @@ def distill_many(
 
 def seed_folder(out: str | Path, seed: int) -> Path:
     """The run folder of one seed in the folder of all."""
-    return Path(out) / f"seed{seed}"
+    return as_path(out, "out") / f"seed{seed}"

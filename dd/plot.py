@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dd.errors import refuse
 from dd.files import write_bytes
+from dd.paths import as_path
 from dd.synthetic import ImageSet
 
 INK: Final = "#7f848c"
@@ -94,7 +95,7 @@ def save_grid(small: ImageSet, path: str | Path, columns: int | None = None, *, 
     Raises:
         WriteError: the disk refuses; an earlier file is intact.
     """
-    write_bytes(Path(path), grid_png(small, columns, scale=scale))
+    write_bytes(as_path(path), grid_png(small, columns, scale=scale))
     return Path(path)
 
 

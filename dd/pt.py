@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from dd.bounds import check_memory
-from dd.errors import DamagedError, DDError, MissingError
+from dd.errors import DamagedError, DDError
+from dd.paths import need_file
 
 
 @final
@@ -41,8 +42,7 @@ def read_pt(path: Path, mapped: bool = False) -> Any:
             for, or is not whole. Nothing was run.
         InputError: it is larger than the memory of this machine.
     """
-    if not path.is_file():
-        raise MissingError(f"no file {path}")
+    need_file(path)
     try:
         if not mapped:
             way_out = "Save fewer of its tensors with `torch.save`."

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar, final
 
+from dd import paths
 from dd._home import shipped
 from dd.errors import DamagedError, find_name
 
@@ -140,12 +140,5 @@ def checked_card(kind: type[AnyCard], values: dict[str, Any], file: Path) -> Any
 
 @lru_cache
 def read_toml(file: Path) -> dict[str, Any]:
-    """The values of a TOML file, read once.
-
-    Raises:
-        DamagedError: not TOML.
-    """
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise DamagedError(f"card {file}: not TOML ({error}). Restore it from the library.") from error
+    """The values of a TOML file, read once; raises as `dd.paths.read_toml`."""
+    return paths.read_toml(file, "card")

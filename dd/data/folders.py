@@ -23,6 +23,7 @@ from dd.data.resize import fit, rule
 from dd.data.splits import LazySplit, Split, TensorSplit, read_rows
 from dd.data.walk import LeftOut, Samples, class_folders, other_splits, pictures_in
 from dd.errors import DamagedError, DDError, MissingError, refuse
+from dd.paths import is_file, is_folder, names_in, need_file, need_folder, read_text
 
 TREE: Final = (
     "PATH/train/<class>/*.jpg (or png, …), PATH/test/<class>/*, PATH/val/<class>/* (or valid, validation; "
@@ -80,13 +81,13 @@ def index_imagefolder(path: Path) -> Tree:
         MissingError: no `train`, or no class folder in it.
         InputError: several validation folders, a class folder without images, or other class folders than in train.
     """
-    if not (path / "train").is_dir():
-        raise MissingError(f"no folder {path / 'train'}. Expected layout: {TREE}.{_flat(path)}")
+    if not is_folder(path / "train"):
+        need_folder(path / "train", way_out=f"Expected layout: {TREE}.{_flat(path)}")
     left = LeftOut()
     other_splits(path, ("train", "test", *VAL), left)
     classes = _class_folders(path, "train", left)
     label = {name: k for k, name in enumerate(classes)}
-    given = [name for name in VAL if (path / name).is_dir()]
+    given = [name for name in VAL if is_folder(path / name)]
     if len(given) > 1:
         way_out = (
             "Rename or remove the others; the one of them is the validation split, or without `test` the test split."
@@ -97,7 +98,7 @@ def index_imagefolder(path: Path) -> Tree:
     train = pictures_in(path, "train", label, left)
     for name in ("test", *given):
         _check_classes(path, name, classes, left)
-    test = pictures_in(path, "test", label, left) if (path / "test").is_dir() else None
+    test = pictures_in(path, "test", label, left) if is_folder(path / "test") else None
     val = pictures_in(path, given[0], label, left) if given else None
     return Tree(path, classes, train, test, left, val) if test is not None else Tree(path, classes, train, val, left)
 
@@ -117,9 +118,9 @@ def _flat(path: Path) -> str:
 
 def _check_classes(path: Path, folder: str, classes: tuple[str, ...], left: LeftOut) -> None:
     """Refuse a folder, where it is there, that has other class folders than train."""
-    if not (path / folder).is_dir():
+    if not is_folder(path / folder):
         return
-    if (path / folder / "val_annotations.txt").is_file():
+    if is_file(path / folder / "val_annotations.txt"):
         raise refuse(
             "data",
             f"an image tree ({TREE})",
@@ -153,15 +154,13 @@ def index_tiny(card: Card, base: Path) -> Tree:
     label = {name: k for k, name in enumerate(classes)}
     train = pictures_in(base, "train", label, left)
     annotations = base / "val/val_annotations.txt"
-    flat = sorted(file.name for file in (base / "val/images").glob("[!.]*.JPEG"))
+    flat = sorted(file.name for file in names_in(base / "val/images", "[!.]*.JPEG"))
     if not flat:
-        inner = "val/images" if (base / "val/images").is_dir() else "val"
-        if not (base / inner).is_dir():
-            raise MissingError(f"no folder {base / inner}. Expected layout:\n{card.layout}")
+        inner = "val/images" if is_folder(base / "val/images") else "val"
+        need_folder(base / inner, way_out=f"Expected layout:\n{card.layout}")
         return Tree(base, classes, train, pictures_in(base, inner, label, left), left)
-    if not annotations.is_file():
-        raise MissingError(f"no file {annotations}. Expected layout:\n{card.layout}")
-    rows = [line.split("\t") for line in annotations.read_text(encoding="utf-8").splitlines() if line]
+    need_file(annotations, way_out=f"Expected layout:\n{card.layout}")
+    rows = [line.split("\t") for line in read_text(annotations).splitlines() if line]
     if any(len(row) < 2 for row in rows):
         raise DamagedError(f"{annotations} must have a file name and a class on each line. Get it again.")
     wnid = {row[0]: row[1] for row in rows}
@@ -185,8 +184,7 @@ def index_ilsvrc(card: Card, base: Path) -> Tree:
         MissingError: class folders or `val` are not there.
     """
     for split in ("train", "val"):
-        if not (base / split).is_dir():
-            raise MissingError(f"no folder {base / split}. Expected layout:\n{card.layout}")
+        need_folder(base / split, way_out=f"Expected layout:\n{card.layout}")
     left = LeftOut()
     folders = _class_folders(base, "train", left)
     wanted, names = card.wnids, card.classes
@@ -196,7 +194,7 @@ def index_ilsvrc(card: Card, base: Path) -> Tree:
         wanted = tuple(folders[k] for k in card.ilsvrc)
     label = dict(sorted((wnid, k) for k, wnid in enumerate(wanted)))
     for split in ("train", "val"):
-        if lacking := [wnid for wnid in wanted if not (base / split / wnid).is_dir()]:
+        if lacking := [wnid for wnid in wanted if not is_folder(base / split / wnid)]:
             raise MissingError(
                 f"no folder {base / split / lacking[0]} ({len(lacking)} of {len(wanted)} classes of "
                 f"{card.name!r} have none). Expected layout:\n{card.layout}"

@@ -29,8 +29,9 @@ from dd.data.molecules import (
     scaffold_rows,
     unmapped,
 )
-from dd.errors import DamagedError, MissingError, WriteError, refuse, warn
+from dd.errors import DamagedError, DDError, MissingError, WriteError, refuse, warn
 from dd.files import load_tensors, read_foreign_json, save_tensors
+from dd.paths import is_file, reading
 
 SMILES_COLUMNS: Final = ("smiles", "SMILES", "mol")
 CACHE_FORMAT: Final = 2
@@ -49,12 +50,11 @@ def read_table(file: Path, column: str | None = None) -> tuple[list[str], list[i
         DamagedError: not text, or rows of another length than the header.
         InputError: columns that are not there or cannot be told, labels that are no integers.
     """
-    if not file.is_file():
-        raise MissingError(f"{file} is not there")
     try:
-        with file.open(encoding="utf-8-sig", newline="") as text:
-            header, *rows = [row for row in csv.reader(text) if row]
+        header, *rows = reading(file, _rows_of)
     except (ValueError, csv.Error) as error:
+        if isinstance(error, DDError):
+            raise
         raise DamagedError(f"{file} is not a CSV file with a header ({error})") from error
     if wrong := [i for i, row in enumerate(rows) if len(row) != len(header)]:
         raise DamagedError(f"{file}: rows of another length than the header: {some(wrong)} (counted from 0)")
@@ -69,6 +69,11 @@ def read_table(file: Path, column: str | None = None) -> tuple[list[str], list[i
         got = ", ".join(f"{rows[i][place]!r} in row {i}" for i in bad[:3])
         raise refuse("labels", "an integer in every row", got, "Leave the rows without a label out.")
     return [row[at] for row in rows], [label for label in labels if label is not None]
+
+
+def _rows_of(file: Path) -> list[list[str]]:
+    with file.open(encoding="utf-8-sig", newline="") as text:
+        return [row for row in csv.reader(text) if row]
 
 
 def table_source(file: Path, column: str | None, chirality: bool) -> Source:
@@ -121,7 +126,7 @@ def molecule_source(
     if y.shape != (len(smiles),) or y.is_floating_point() or y.dtype == torch.bool:
         raise refuse("labels", f"integers [{len(smiles)}], one a SMILES", f"{y.dtype} {list(y.shape)}")
     shipped = None if file is None else file.with_name(f"{file.stem}_scaffold_split.json")
-    given = shipped if shipped is not None and shipped.is_file() else None
+    given = shipped if shipped is not None and is_file(shipped) else None
     found = _read(smiles, scaffold and given is None, chirality, workers)
     _warn_left(smiles, set(range(len(smiles))) - set(found.rows.tolist()), "rdkit does not read")
     ptr = np.concatenate([[0], np.cumsum(found.atoms)])
@@ -181,7 +186,7 @@ def _read(smiles: Sequence[str], scaffolds: bool, chirality: bool, workers: int 
         [f"{CACHE_FORMAT} {rdkit_version()} {scaffolds} {scaffolds and chirality}", *map(unmapped, smiles)]
     )
     file = home("datasets") / "molecules" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
-    if file.is_file():
+    if is_file(file):
         with contextlib.suppress(DamagedError, MissingError, KeyError):
             tensors, _ = load_tensors(file, "any")
             return Molecules(*(tensors[name].to(torch.int64).numpy() for name in Molecules._fields))

@@ -18,7 +18,8 @@ from dd.data.absent import missing_files
 from dd.data.graph_card import GraphCard
 from dd.data.graph_splits import Rows
 from dd.data.graphs import Graphs, GraphSplit, graph_split
-from dd.errors import DamagedError, MissingError, refuse, warn
+from dd.errors import DamagedError, DDError, MissingError, refuse, warn
+from dd.paths import is_file, reading
 
 TU_FILES: Final = ("A", "graph_indicator", "graph_labels")
 """What every TU set has; node and edge labels are there or not."""
@@ -59,7 +60,7 @@ def find_graphs(card: GraphCard, root: str | None, download: bool) -> Path:
     """
     store = home("datasets", root)
     places = [store / folder for folder in card.folders]
-    found = next((place for place in places if (place / card.marker).is_file()), None)
+    found = next((place for place in places if is_file(place / card.marker)), None)
     if found is not None:
         return found
     if not download or not card.downloadable:
@@ -221,12 +222,14 @@ def _check_there(folder: Path, card: GraphCard) -> None:
 def _read(folder: Path, name: str, what: str, optional: int = 0) -> NDArray[np.int64]:
     """`[lines, columns]` of a file of integers; no columns for `optional` lines where the file is not there."""
     file = folder / f"{name}_{what}.txt"
-    if optional and not file.is_file():
+    if optional and not is_file(file):
         return np.zeros((optional, 0), np.int64)
     try:
         with warnings.catch_warnings(action="ignore"):  # of an empty file, which is refused
-            values = np.loadtxt(file, dtype=np.int64, delimiter=",", ndmin=2)
-    except (OSError, ValueError) as error:
+            values = reading(file, lambda path: np.loadtxt(path, dtype=np.int64, delimiter=",", ndmin=2))
+    except ValueError as error:
+        if isinstance(error, DDError):
+            raise
         raise _damaged(folder, name, f"{file.name} holds something else than integers ({error})") from error
     if not len(values):
         raise _damaged(folder, name, f"{file.name} is empty")

@@ -19,6 +19,7 @@ from dd.data.sources import load_splits
 from dd.data.splits import TensorSplit
 from dd.data.workers import usable_cpus
 from dd.errors import find_name, refuse
+from dd.paths import as_path
 from dd.process import under_own_settings
 
 FOLDER: Final = "imagefolder:"
@@ -130,9 +131,9 @@ def _from_card(
 
 
 def _from_folder(path: str, size: tuple[int, int] | None, aspect: str, limit: int, workers: int) -> Images:
-    base = Path(path).expanduser()
     if not path:
         raise refuse("data", f"`{FOLDER}PATH`", f"`{FOLDER}` without a path")
+    base = as_path(path, "data").expanduser()
     tree = index_imagefolder(base)
     if len(tree.classes) < 2:
         raise refuse("data", "at least two class folders", f"one, {tree.classes[0]!r}, in {base / 'train'}")

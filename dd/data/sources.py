@@ -20,6 +20,7 @@ from dd.data.folders import index_ilsvrc, index_tiny, split_files
 from dd.data.resize import fit_all
 from dd.data.splits import Split, TensorSplit
 from dd.errors import DamagedError, MissingError, refuse
+from dd.paths import is_there
 
 Pair = tuple[Tensor, Tensor]  # uint8 [N, C, H, W], int64 [N]
 
@@ -72,7 +73,7 @@ def find(card: Card, root: str | None, download: bool) -> Path:
     """
     store = home("datasets", root)
     places = [store / folder for folder in card.folders]
-    found = next((place for place in places if (place / card.marker).exists()), None)
+    found = next((place for place in places if is_there(place / card.marker)), None)
     if found is not None and not (download and card.kind == "torchvision"):
         return found
     if not download or not card.downloadable:

@@ -15,6 +15,7 @@ from dd.errors import MissingError, refuse
 from dd.experts.store import ExpertStore, Progress, _silent
 from dd.experts.train import make_student
 from dd.inner import Student
+from dd.paths import as_path, is_file, names_in, need_folder
 from dd.process import under_own_settings
 from dd.pt import read_pt
 from dd.shapes import check_finite
@@ -79,7 +80,7 @@ def import_buffer(
     student = make_student(recipe, real, seed=0)
     steps_per_epoch = -(-len(real.train) // recipe.batch_size)
     seeds = list[int]()
-    for file in _buffers(Path(path)):
+    for file in _buffers(as_path(path)):
         trajectories = _listed(read_pt(file, mapped=True), file.name, "trajectories")
         for i, trajectory in enumerate(trajectories):
             where = f"trajectory {i} of {file.name}"
@@ -95,14 +96,15 @@ def import_buffer(
 
 def _buffers(path: Path) -> list[Path]:
     """The buffer files, by their number."""
-    if path.is_file():
+    if is_file(path):
         return [path]
     numbered = {
         int(match[1]): file
-        for file in path.glob("replay_buffer_*.pt")
+        for file in names_in(path, "replay_buffer_*.pt")
         if (match := re.fullmatch(r"replay_buffer_(\d+)\.pt", file.name))
     }
     if not numbered:
+        need_folder(path, "file")
         raise MissingError(f"no file {path} and no replay_buffer_<n>.pt in it")
     return [numbered[n] for n in sorted(numbered)]
 

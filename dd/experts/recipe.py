@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import tomllib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from dd._home import shipped
 from dd.augment import DSA
-from dd.errors import DamagedError, InputError, MissingError, refuse, unknown
+from dd.errors import InputError, refuse, unknown
 from dd.experts.smooth import PENALTY_FORMS, PenaltyForm
 from dd.files import dump_json
 from dd.models import Model, ModelSpec, as_spec
 from dd.names import file_name
+from dd.paths import as_path, read_toml
 from dd.shapes import check_number, check_types, check_whole
 
 FORMAT = 1
@@ -161,15 +160,10 @@ def load_recipe(name: str) -> ExpertRecipe:
         InputError: unknown name, a field that no recipe has, or a value that it cannot have.
         MissingError, DamagedError: no such file, or one that is not TOML.
     """
-    path = Path(name) if name.endswith(".toml") else shipped("expert_trajectories") / f"{name}.toml"
-    if not path.is_file():
-        if name.endswith(".toml"):
-            raise MissingError(f"no recipe file {path}")
+    if not name.endswith(".toml") and name not in recipe_names():
         raise unknown("recipe", name, recipe_names(), "A path that ends in .toml works too.")
-    try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DamagedError(f"{path} is not TOML ({error}).") from error
+    path = as_path(name, "recipe") if name.endswith(".toml") else shipped("expert_trajectories") / f"{name}.toml"
+    fields = read_toml(path, "recipe file")
     known = {f.name for f in dataclasses.fields(ExpertRecipe)}
     for field in fields:
         if field not in known:

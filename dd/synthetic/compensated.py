@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from dd.data import Split
 from dd.errors import DamagedError, DDError, refuse
 from dd.files import packed_size, shapes_of
+from dd.paths import as_path
 from dd.process import under_own_settings
 from dd.shapes import check, check_finite, check_names, check_whole, plain
 from dd.synthetic.base import NBytes
@@ -278,7 +279,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         Raises:
             WriteError: the disk refuses; an earlier file is intact.
         """
-        return write_set(Path(path), *self.content(), self.store)
+        return write_set(as_path(path), *self.content(), self.store)
 
     @staticmethod
     @under_own_settings
@@ -288,7 +289,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         Raises:
             MissingError, DamagedError: not there, truncated, foreign, altered or of an unknown format version.
         """
-        content = read_set(Path(path), "compensated", "set of compensated images", FORMAT)
+        content = read_set(as_path(path), "compensated", "set of compensated images", FORMAT)
         try:
             return CompensatedImages.assemble(*content)
         except (DDError, KeyError, TypeError, ValueError, AttributeError) as error:

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from dd.data import Split
 from dd.errors import DamagedError, DDError, InputError, refuse
 from dd.files import packed_size, shapes_of
+from dd.paths import as_path
 from dd.process import under_own_settings
 from dd.shapes import check, check_finite, check_names, check_whole, plain
 from dd.synthetic.base import NBytes
@@ -243,7 +244,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         Raises:
             WriteError: the disk refuses; an earlier file is intact.
         """
-        return write_set(Path(path), *self.content(whitening_matrix), self.store)
+        return write_set(as_path(path), *self.content(whitening_matrix), self.store)
 
     @staticmethod
     @under_own_settings
@@ -253,7 +254,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         Raises:
             MissingError, DamagedError: not there, truncated, foreign, altered or of an unknown format version.
         """
-        content = read_set(Path(path), "images", "synthetic image set", FORMAT)
+        content = read_set(as_path(path), "images", "synthetic image set", FORMAT)
         try:
             return SyntheticImages.assemble(*content)
         except (DDError, KeyError, TypeError, ValueError, AttributeError) as error:

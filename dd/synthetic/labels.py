@@ -33,7 +33,7 @@ from dd.files import (
     sweep,
     write_text,
 )
-from dd.paths import is_there, names_in, read_bytes
+from dd.paths import as_path, is_there, names_in, read_bytes
 from dd.schema import conform
 from dd.seeding import child
 from dd.shapes import check_finite, check_whole
@@ -217,7 +217,7 @@ class LabelStore:
         Raises:
             WriteError: the disk refuses; an earlier store is intact.
         """
-        folder, manifest = Path(folder), self.manifest
+        folder, manifest = as_path(folder, "folder"), self.manifest
         names = [shard["file"] for shard in manifest["shards"]]
         for name, tensors in zip(names, self.parts(), strict=True):
             save_tensors(folder / name, tensors, self._meta)
@@ -240,7 +240,7 @@ class LabelStore:
             MissingError: no manifest, or a shard that it names is not there.
             DamagedError: an altered shard, a foreign manifest, or one of an unknown format version.
         """
-        folder = Path(folder)
+        folder = as_path(folder, "folder")
         if not is_there(folder / MANIFEST):
             raise MissingError(f"no label store in {folder}: it has no {MANIFEST}. Label the set anew.")
         if sha256 is not None and digest(read_bytes(folder / MANIFEST)) != sha256:

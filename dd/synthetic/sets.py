@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dd.errors import DamagedError, DDError
 from dd.files import read_meta
+from dd.paths import as_path
 from dd.synthetic.compensated import CompensatedImages
 from dd.synthetic.images import SyntheticImages
 from dd.synthetic.labels import LabelStore
@@ -31,7 +32,7 @@ def load_set(path: str | Path) -> AnySet:
     Raises:
         MissingError, DamagedError: see `SyntheticImages.load`.
     """
-    kind = str(read_meta(Path(path), "set").get("kind"))
+    kind = str(read_meta(as_path(path), "set").get("kind"))
     return _KINDS.get(kind, SyntheticImages).load(path)
 
 

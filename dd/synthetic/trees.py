@@ -15,6 +15,7 @@ from torch import Tensor
 from dd.data.codes import Codes
 from dd.errors import DamagedError, DDError, refuse
 from dd.files import packed_size, shapes_of
+from dd.paths import as_path
 from dd.process import under_own_settings
 from dd.shapes import check_names
 from dd.synthetic.base import TreeBytes
@@ -304,7 +305,7 @@ class TreeSummary:
         Raises:
             WriteError: the disk refuses; an earlier file is intact.
         """
-        return write_set(Path(path), *self.content())
+        return write_set(as_path(path), *self.content())
 
     @under_own_settings
     def content(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -319,7 +320,7 @@ class TreeSummary:
         Raises:
             MissingError, DamagedError: not there, truncated, foreign, altered or of an unknown format version.
         """
-        content = read_set(Path(path), KIND, "summary of trees", FORMAT)
+        content = read_set(as_path(path), KIND, "summary of trees", FORMAT)
         try:
             return cls.assemble(*content)
         except (KeyError, TypeError, ValueError, DDError) as error:
