@@ -94,7 +94,7 @@ def need_folder(path: Path, what: str = "folder", way_out: str = "") -> Path:
 def _need(path: Path, wanted: str, what: str, way_out: str) -> Path:
     found = kind_at(path)
     if found is None:
-        raise MissingError(_said(f"no {what} {path}{_why(path)}", way_out))
+        raise MissingError(_said(f"no {what} {path}{why_absent(path)}", way_out))
     if found != wanted:
         error = DamagedError if wanted == "a file" else MissingError
         raise error(_said(f"no {what} {path}: it is {found}, not {wanted}", way_out))
@@ -105,8 +105,8 @@ def _said(text: str, way_out: str) -> str:
     return f"{text}. {way_out}" if way_out else text
 
 
-def _why(path: Path) -> str:
-    """Why nothing is at a path, where that is more than that nothing is."""
+def why_absent(path: Path) -> str:
+    """Why nothing is at a path, to follow its name in a message; nothing where that is all there is to say."""
     try:
         path.stat()
     except OSError as error:
@@ -140,7 +140,7 @@ def unreadable(path: Path, error: Exception, what: str = "") -> DDError:
     if number is None:
         return refuse("path", "the name of a file or folder", f"{str(path)[:60]!r} ({error})")
     if number in _ABSENT:
-        return MissingError(f"no {what or 'file'} {path}{_why(path)}")
+        return MissingError(f"no {what or 'file'} {path}{why_absent(path)}")
     if number == errno.ELOOP:
         return DamagedError(f"{path} cannot be read: its links go in a circle. Remove the link, or name another file.")
     way_out = "Make it readable, or name another one." if number in (errno.EACCES, errno.EPERM) else ""
@@ -194,9 +194,9 @@ def read_toml(path: Path, what: str = "file") -> dict[str, Any]:
     Raises:
         MissingError, DamagedError, InputError: as `reading`; or it is not TOML.
     """
-    text = read_text(path, what)
+    data = reading(path, Path.read_bytes, what)
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
         why = "nested too deep" if isinstance(error, RecursionError) else error
         raise DamagedError(f"{path} is not TOML ({why}).") from error

@@ -97,7 +97,7 @@ def test_a_folder_for_a_file_and_a_file_for_a_folder(odd: Path) -> None:
 
 def test_texts_that_are_none(odd: Path) -> None:
     Path("x.toml").write_bytes(b"a = \xff")
-    with pytest.raises(DamagedError, match=r"x\.toml is not a text in UTF-8 \(invalid start byte at byte 4\)"):
+    with pytest.raises(DamagedError, match=r"x\.toml is not TOML \(.* invalid start byte"):
         load_recipe("x.toml")
     Path("x.toml").write_text("a = " + "[" * 100_000)
     with pytest.raises(DamagedError, match=r"x\.toml is not TOML \(nested too deep\)"):

@@ -15,7 +15,7 @@ from dd.errors import MissingError, refuse
 from dd.experts.store import ExpertStore, Progress, _silent
 from dd.experts.train import make_student
 from dd.inner import Student
-from dd.paths import as_path, is_file, names_in, need_folder
+from dd.paths import as_path, is_file, names_in, why_absent
 from dd.process import under_own_settings
 from dd.pt import read_pt
 from dd.shapes import check_finite
@@ -104,8 +104,7 @@ def _buffers(path: Path) -> list[Path]:
         if (match := re.fullmatch(r"replay_buffer_(\d+)\.pt", file.name))
     }
     if not numbered:
-        need_folder(path, "file")
-        raise MissingError(f"no file {path} and no replay_buffer_<n>.pt in it")
+        raise MissingError(f"no file {path} and no replay_buffer_<n>.pt in it{why_absent(path)}")
     return [numbered[n] for n in sorted(numbered)]
 
 
