@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from dd._progress import say
 from dd.errors import DDError
 
 PROJECT: Final = "https://pypi.org/project/dd-distillation/"
@@ -50,7 +51,7 @@ def short_warnings(verb: str) -> Iterator[None]:
     """Warnings as one line each, without the line of a program that nobody has written."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        print(f"ddistill {verb}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+        say(f"ddistill {verb}: warning: {' '.join(str(message).split())}", sys.stderr)
 
     with warnings.catch_warnings():
         warnings.showwarning = show
