@@ -287,9 +287,8 @@ def test_the_place_is_named(tmp_path: Path) -> None:
 
 def test_a_set_that_could_not_be_read_again_is_not_written(home: Path, tmp_path: Path) -> None:
     small = dd.load(home / "set.safetensors").hard()
-    for change, place in (({"classes": (0, 1, 2)}, r"classes\[0\]"), ({"method": {"name": 3}}, r"method\.name")):
-        with pytest.raises(InputError, match=rf"`{place} of the synthetic image set` must be a text; got"):
-            dataclasses.replace(small, **change).save(tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match=r"`method\.name of the synthetic image set` must be a text; got 3"):
+        dataclasses.replace(small, method={"name": 3}).save(tmp_path / "x.safetensors")
     assert not (tmp_path / "x.safetensors").exists()
 
 
