@@ -39,7 +39,7 @@ from scripts.campaigns.crash import inside
 
 TRIALS: Final = 400
 """Of each kind of file, in the whole campaign."""
-REQUEST: Final = {"data": "toy", "seed": 0}
+REQUEST: Final = {"data": {"name": "toy"}, "seed": 0}
 
 
 @dataclass(frozen=True)
