@@ -26,7 +26,6 @@ from dd.methods.mirage.baselines import graph_bytes, herding, random_graphs, ran
 from dd.methods.mirage.build import Entry, build, leaf_degrees, whole_graph
 from dd.methods.mirage.select import Costs, Pattern
 from dd.methods.mirage.transactions import Transactions, chunks, transactions
-from dd.paths import is_file
 from dd.seeding import child_seed
 from dd.shapes import as_list
 from dd.synthetic import TreeSummary
@@ -372,7 +371,7 @@ def evaluate_graphs(
         rows.append(row)
         run.progress(len(rows), len(rows) + 1, f"{row.set} {100 * row.mean:.1f} %")
     sizes = dict(small.nbytes._asdict())
-    if path is not None and is_file(path):
+    if path is not None and path.is_file():
         sizes["total"] = path.stat().st_size
     seen = standing(small.provenance, real, f"test graphs of split {real.split}, {real.rule}")
     support = support_of(real.classes, real.test.labels)
