@@ -1,7 +1,7 @@
 """The main jobs on data that come with scikit-learn, without a download or a GPU.
 
 Buffer, distil one image a class of the digits with FTD, evaluate: writes `runs/demo/`, the set, its log, a picture grid
-and a page. Then Mirage on the digits as graphs of pixels, in seconds: `runs/demo-graphs/`. The same call again only
+and a page. Then Mirage on the digits as graphs of pixels, in a minute: `runs/demo-graphs/`. The same call again only
 evaluates again.
 """
 

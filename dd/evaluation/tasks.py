@@ -14,7 +14,7 @@ from dd.errors import DivergedError
 from dd.evaluation.graphs import encode, encode_part, pool
 from dd.models import rooted, tree_dag
 from dd.seeding import child, isolated
-from dd.synthetic.tree_checks import check_supports
+from dd.synthetic.tree_bags import Bags
 from dd.synthetic.tree_recipe import TreeRecipe
 from dd.synthetic.trees import TreeSummary
 
@@ -72,9 +72,7 @@ class TreeTask:
 class BagTask:
     """A summary as bags of trees, drawn afresh for every step: pseudo-graphs of the size of real ones.
 
-    A bag of class k holds tree r with probability p_rk = n_rk / n_k, independently (the model of naive Bayes over the
-    presence of trees), m_rk times: n_rk of the n_k training graphs of the class hold r, m_rk times in the mean; see
-    `TreeSummary.multiplicities`. Its embedding pools those of the roots, its target is k.
+    Embeddings pool those of the roots of a bag's trees, targets are the classes that bags are drawn of; see `Bags`.
 
     Args:
         small: the summary. `balance="class"` lets classes weigh alike, any other by their training graphs; `sum` and
@@ -87,22 +85,16 @@ class BagTask:
     """
 
     def __init__(self, small: TreeSummary, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
-        check_supports(small, "reading='bags'")
         codes, recipe = small.codes, small.recipe
+        self._bags = Bags(small, weighted=recipe.pool in ("msum", "mmean"))
         self._dag = tree_dag(small.levels, small.leaf_degree, codes.table, codes.edge_table).to(device, dtype)
-        self._how, self._device = recipe.readout, device
-        graphs = small.graphs.double()
-        self._present = (small.tree_support / graphs.clamp(min=1)).t()
-        weighted = recipe.pool in ("msum", "mmean")
-        self._times = small.multiplicities() if weighted else torch.ones_like(self._present)
+        self._how, graphs = recipe.readout, small.graphs.double()
         share = (graphs > 0).double() if recipe.balance == "class" else graphs
         self.weights = (share / share.sum()).to(device, dtype)
 
     def bags(self, each: int, generator: torch.Generator) -> Tensor:
-        """`each` bags of every class, how often they hold each tree: float64 `[K, each, R]`, on the CPU."""
-        classes, trees = self._present.shape
-        chance = torch.rand(classes, each, trees, generator=generator, dtype=torch.float64)
-        return (chance < self._present[:, None]) * self._times[:, None]
+        """`each` bags of every class: float64 `[K, each, R]`, on the CPU."""
+        return self._bags.draw(each, generator)
 
     def loss_of(self, net: nn.Module, bags: Tensor) -> Tensor:
         """Σ_k w_k mean over the bags of class k of the cross-entropy, a scalar; `bags` as of `bags`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from dd.synthetic.trees import TreeSummary
 
 LIMIT: Final = 1_000_000
 """Nodes of explicit trees that are made at most."""
+_NONE: Final = torch.zeros(0, dtype=torch.int64)
 
 
 def tree_sizes(small: TreeSummary) -> list[int]:
@@ -65,32 +67,44 @@ def pattern_data(small: TreeSummary, pattern: int) -> Any:
     `x` are raw feature values `[n, F]`, `edge_attr` `[e, B]`, `root` bool `[n]`, `count` float32 `[n]` the mean
     multiplicity at roots (else 0), `y` its class, `support` the training graphs of the class that hold it.
     """
+    inside = slice(int(small.pattern_ptr[pattern]), int(small.pattern_ptr[pattern + 1]))
+    own = int(small.labels[pattern])
+    data = _trees_data(small, small.trees(pattern), small.pattern_count[inside], own)
+    data.support = int(small.support[pattern, own])
+    return data
+
+
+def bag_data(small: TreeSummary, bag: Tensor, label: int) -> Any:
+    """A bag, how often it holds each tree `[R]`, as PyG `Data` like that of a pattern; the empty one has no nodes."""
+    trees = bag.nonzero()[:, 0]
+    return _trees_data(small, trees.tolist(), bag[trees].float(), label)
+
+
+def _trees_data(small: TreeSummary, trees: Sequence[int], counts: Tensor, label: int) -> Any:
+    """Trees, as often as `counts` says, as PyG `Data`; see `pattern_data`."""
     from torch_geometric.data import Data
 
-    labels, ends, edges, roots = [], [], [], []
+    labels, ends, edges, roots = [_NONE], [_NONE.view(1, 0).expand(2, 0)], [_NONE], []
     offset = 0
-    for tree in small.trees(pattern):
+    for tree in trees:
         nodes, pair, kinds = expand(small, tree)
         roots.append(offset)
         labels.append(nodes)
         ends.append(pair + offset)
         edges.append(kinds)
         offset += len(nodes)
-    label, edge = torch.cat(labels), torch.cat(edges)
+    kind, edge = torch.cat(labels), torch.cat(edges)
     root = torch.zeros(offset, dtype=torch.bool)
     root[roots] = True
     count = torch.zeros(offset)
-    inside = slice(int(small.pattern_ptr[pattern]), int(small.pattern_ptr[pattern + 1]))
-    count[roots] = small.pattern_count[inside]
-    own = int(small.labels[pattern])
+    count[roots] = counts
     return Data(
-        x=_raw(small.codes.values, small.codes.table[label]),
+        x=_raw(small.codes.values, small.codes.table[kind]),
         edge_index=torch.cat(ends, dim=1),
         edge_attr=_raw(small.codes.edge_values, small.codes.edge_table[edge]),
         root=root,
         count=count,
-        y=torch.tensor([own]),
-        support=int(small.support[pattern, own]),
+        y=torch.tensor([label]),
     )
 
 

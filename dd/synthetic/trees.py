@@ -210,19 +210,17 @@ class TreeSummary:
 
     @under_own_settings
     def multiplicities(self) -> Tensor:
-        """How often a graph of each class that holds a tree holds it, in the mean, float64 `[K, R]`.
+        """How often a graph of each class that holds a tree holds it, in the mean, float64 `[K, R]`."""
+        from dd.synthetic.tree_bags import multiplicities
 
-        It is that of the class's pattern of most support among those with the tree (the tree alone, where it is one);
-        for a class without any, the mean over the others, weighted by the graphs that hold the tree.
-        """
-        own = self.support[torch.arange(len(self)), self.labels]
-        made = torch.zeros(self.num_classes, len(self.levels[-1]), dtype=torch.float64)
-        for entry in torch.argsort(own[self.pattern_of], stable=True).tolist():  # the last one is that of most support
-            made[self.labels[self.pattern_of[entry]], self.pattern_tree[entry]] = self.pattern_count[entry]
-        known = made > 0
-        weights = self.tree_support.t() * known
-        others = (weights * made).sum(0) / weights.sum(0).clamp(min=1)
-        return torch.where(known, made, others)
+        return multiplicities(self)
+
+    @under_own_settings
+    def bags(self, each: int, generator: torch.Generator, weighted: bool = True) -> Tensor:
+        """`each` bags of every class, how often they hold each tree, float64 `[K, each, R]`; see `tree_bags.Bags`."""
+        from dd.synthetic.tree_bags import Bags
+
+        return Bags(self, weighted).draw(each, generator)
 
     @under_own_settings
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
@@ -237,8 +235,16 @@ class TreeSummary:
         return report(self)
 
     @under_own_settings
-    def to_pyg(self) -> list[Any]:
-        """Each pattern as one PyG `Data`: its trees with edges from child to parent and a mask of the roots."""
+    def to_pyg(self, bags: Tensor | None = None) -> list[Any]:
+        """Each pattern as one PyG `Data`: its trees with edges from child to parent and a mask of the roots.
+
+        Args:
+            bags: those of `bags`, in place of the patterns: class after class, K · each of them.
+        """
+        from dd.synthetic.tree_views import bag_data
+
+        if bags is not None:
+            return [bag_data(self, bag, k) for k, own in enumerate(bags) for bag in own]
         return [self[i][0] for i in range(len(self))]
 
     @under_own_settings

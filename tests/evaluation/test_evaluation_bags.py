@@ -226,3 +226,32 @@ def test_refusals_and_their_ways_out(real: Graphs) -> None:
     dataclasses.replace(BAGS, targets="soft", reading="sets")
     with pytest.raises(InputError, match="`reading` must be `auto` or `sets` or `bags`; got 'trees'"):
         TreeRecipe(reading="trees")
+
+
+def test_bags_in_another_library_are_the_same_examples(small: TreeSummary) -> None:
+    """A PyG loop that pools the rows of `root` by `count` has the embeddings of the reading, empty bags included."""
+    bags, made = small.bags(3, child(3, "test")), net(small)
+    bags[1, 0] = 0
+    roots = made.roots(BagTask(small, CPU, DOUBLE)._dag)
+    given = small.to_pyg(bags)
+    assert [int(data.y) for data in given] == [0] * 3 + [1] * 3 + [2] * 3
+    for data, bag in zip(given, bags.flatten(0, 1), strict=True):
+        assert int(data.root.sum()) == int((bag > 0).sum())
+        expected_ = (bag[:, None] * roots).sum(0)
+        if not data.num_nodes:
+            assert not bool(bag.any())
+            continue
+        codes = small.codes
+        ones = torch.ones(data.num_nodes, codes.table.shape[1], dtype=torch.int64)
+        rows = made.nodes(
+            plain_graphs(ones[:, : codes.table.shape[1]], data.edge_index, _places(small, data.edge_attr))
+        )
+        pooled = (data.count[data.root].double()[:, None] * rows[data.root]).sum(0)
+        torch.testing.assert_close(pooled, expected_, rtol=1e-6, atol=1e-8)
+
+
+def _places(small: TreeSummary, values: Tensor) -> Tensor:
+    """Raw edge features as the places that the networks embed."""
+    known = small.codes.edge_values
+    columns = [torch.searchsorted(k, values[:, j].contiguous()) + 1 for j, k in enumerate(known)]
+    return torch.stack(columns, dim=1)
