@@ -34,6 +34,8 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
         found = torch.device(device)
     except RuntimeError as error:
         raise refuse("device", "a torch device such as 'cpu' or 'cuda:0'", repr(device)) from error
+    if found.type == "meta":
+        raise refuse("device", "a device that keeps numbers, such as 'cpu' or 'cuda:0'", repr(device))
     if found.type == "cuda" and not torch.cuda.is_available():
         raise refuse("device", "a device of this machine", repr(device), "No CUDA device is visible to torch.")
     return found

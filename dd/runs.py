@@ -77,7 +77,7 @@ class RunFolder:
         self._lock = path / ".run.lock"
         self._pending: list[Mapping[str, Any]] = []
         self._held = contextlib.ExitStack()
-        self.finished = False
+        self.finished = self._new = False
 
     def __enter__(self) -> RunFolder:
         with contextlib.ExitStack() as held:
@@ -97,8 +97,14 @@ class RunFolder:
             self._held = held.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._held.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """A new run that was refused before its first step leaves nothing that would stop the next one."""
+        try:
+            begun = any((self.path / name).exists() for name in OWN)
+            if self._new and kind is not None and issubclass(kind, InputError) and not begun and not self._pending:
+                remove(self.path / "run.json")
+        finally:
+            self._held.close()
 
     def _found(self) -> dict[str, Any] | None:
         """What the folder says of its run, or `None` where there is none yet; another one is refused."""
@@ -164,6 +170,7 @@ class RunFolder:
             if not self.finished:
                 self._write_run(finished=False)
             return
+        self._new = found is None
         if found is not None:  # what was measured was of the set that is replaced
             for name in (REPORT, "index.html", *(f"{measure}.json" for measure in MEASURES)):
                 remove(self.path / name)

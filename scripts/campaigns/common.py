@@ -5,7 +5,7 @@ less is evenly spaced trials of it, and `only` is what the names of its parts mu
 
     campaign  the module's name
     trials    how many were made
-    lost, bricked, silent, tracebacks, executed
+    lost, bricked, silent, tracebacks, executed, hangs, memory
               trials that ended so; see `FAULTS`
     parts     trials by part: a job, a kind of file, a kind of argument
     faults    the first few of them in words
@@ -39,6 +39,8 @@ FAULTS: Final = {
     "silent": "something loads with a value other than the one written",
     "tracebacks": "an error that is not the library's own",
     "executed": "code in a file was run",
+    "hangs": "no end within the time limit",
+    "memory": "more than a GiB over what there was before",
 }
 _TOLD: Final = 20
 """Faults that a record tells in words."""
