@@ -26,7 +26,7 @@ from safetensors.torch import save as _pack
 from torch import Tensor
 
 from dd.errors import DamagedError, WriteError
-from dd.paths import KINDS, is_there, json_at, need_file, read_bytes, unreadable
+from dd.paths import KINDS, MOST_LOG, is_there, json_at, need_file, read_bytes, unreadable
 from dd.schema import conform
 from dd.seals import (
     AGAIN,
@@ -303,7 +303,9 @@ def read_jsonl(path: Path, kind: str = "any") -> list[dict[str, Any]]:
     """
     if not is_there(path):
         return []
-    rows = [row_of(line) for line in read_bytes(path).split(b"\n")]  # not `splitlines`, which also splits in a text
+    rows = [
+        row_of(line) for line in read_bytes(path, MOST_LOG).split(b"\n")
+    ]  # not `splitlines`, which also splits in a text
     whole = [row for row in rows if row is not None]
     if rows[: len(whole)] != whole:
         raise DamagedError(

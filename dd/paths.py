@@ -23,6 +23,11 @@ T = TypeVar("T")
 KINDS: Final = {stat.S_IFDIR: "a folder", stat.S_IFREG: "a file", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 """What may be at a path, by its kind."""
 KINDS.update({stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"})
+MOST_TEXT: Final = 2**25
+"""Bytes of a JSON file that is read: parsed, they are up to 25 times as many."""
+MOST_LOG: Final = 2**27
+"""Of a log, whose lines are parsed one at a time."""
+MOST_TOML: Final = 2**20
 _ABSENT: Final = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
@@ -165,9 +170,17 @@ def reading(path: Path, read: Callable[[Path], T], what: str = "file", way_out: 
         raise unreadable(path, error, what) from error
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a file; raises as `reading`."""
-    return reading(path, Path.read_bytes)
+def read_bytes(path: Path, most: int = MOST_TEXT, what: str = "file") -> bytes:
+    """The bytes of a text file, of `most` at most; raises as `reading`, and `DamagedError` where there are more."""
+
+    def read(file: Path) -> bytes:
+        with file.open("rb") as stream:
+            data = stream.read(most + 1)
+        if len(data) > most:
+            raise DamagedError(f"{file} has more than the {most:,} bytes that such a file can have. Name another one.")
+        return data
+
+    return reading(path, read, what)
 
 
 def read_text(path: Path, what: str = "file") -> str:
@@ -194,7 +207,7 @@ def read_toml(path: Path, what: str = "file") -> dict[str, Any]:
     Raises:
         MissingError, DamagedError, InputError: as `reading`; or it is not TOML.
     """
-    data = reading(path, Path.read_bytes, what)
+    data = read_bytes(path, MOST_TOML, what)
     try:
         return tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:

@@ -160,8 +160,14 @@ def jsonl_text(rows: Iterable[Mapping[str, Any]]) -> str:
     return "".join(dump_json({**json_value(row), SEAL: seal(row)[:_ROW_DIGITS]}) + "\n" for row in rows)
 
 
+_LINE: Final = 2**22
+"""Bytes of a row."""
+
+
 def row_of(line: bytes) -> dict[str, Any] | None:
-    """The row of a line, `None` where it is not whole."""
+    """The row of a line, `None` where it is not whole, or longer than any that is written."""
+    if len(line) > _LINE:
+        return None
     try:
         row = parse_json(line)
     except ValueError:

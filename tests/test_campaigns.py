@@ -84,7 +84,7 @@ def lines() -> list[dict[str, Any]]:
 
 
 def faults(line: dict[str, Any]) -> dict[str, int]:
-    return {name: line[name] for name in FAULTS if line[name]}
+    return {name: line[name] for name in FAULTS if line.get(name)}
 
 
 def test_ends_at_events_lose_nothing(lines: list[dict[str, Any]]) -> None:

@@ -116,7 +116,7 @@ def attempt(trial: Trial, folder: Path, tally: Tally) -> None:
     inner.mkdir()
     canary.write_text("mine", encoding="utf-8")
     child = start(_inside(inner, trial.before), told)
-    status, _ = _ended(child, SECONDS)
+    status, _ = _ended(child, 10 * SECONDS)
     if status:
         raise RuntimeError(f"{trial.name} could not be prepared: {child.text()}")
     began = time.monotonic()
