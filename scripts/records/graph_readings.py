@@ -33,6 +33,7 @@ from dd.synthetic import TreeSummary
 HERE: Final = Path(__file__).resolve().parent
 SPLITS: Final = 5
 PATTERNS: Final = {"closed sets": "closed", "single trees": "single"}
+DEFAULT: Final = ("closed sets",)
 READINGS: Final[dict[str, dict[str, Any]]] = {
     "sets": {"reading": "sets", "filtered": False},
     "sets, filtered": {"reading": "sets", "filtered": True},
@@ -126,8 +127,10 @@ def reading_records(folder: Path = HERE) -> dict[str, list[Mapping[str, Any]]]:
     return found
 
 
-def readings_table(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """Validation and test figures of each reading, by data set."""
+def readings_table(
+    found: Mapping[str, Sequence[Mapping[str, Any]]], patterns: Sequence[str] = tuple(PATTERNS)
+) -> list[str]:
+    """Validation and test figures of each reading, by data set and kind of summary."""
     if not found:
         return []
     names = [*READINGS, "naive bayes"]
@@ -141,7 +144,7 @@ def readings_table(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str
         "|---|---|---|---|" + "---|" * (len(head) + 1),
     ]
     for dataset, records in found.items():
-        for made_of in PATTERNS:
+        for made_of in patterns:
             cells = []
             for name in names:
                 for part in ("val", "test"):

@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from decoupled import decoupled_table, percent  # noqa: E402
-from graph_readings import reading_records, readings_table  # noqa: E402
+from graph_readings import DEFAULT, reading_records, readings_table  # noqa: E402
 from graph_table import graph_records, short_table, whole_text  # noqa: E402
 from run import records  # noqa: E402
 from settings import found, settings_table  # noqa: E402
@@ -103,7 +103,7 @@ def table() -> str:
         decoupled_table(records()),
         settings_table(found()),
         short_table(graph_records()),
-        readings_table(reading_records()),
+        readings_table(reading_records(), DEFAULT),
         leaderboards(),
     )
     return "\n".join([*lines, "", *notes, *(line for part in parts for line in part)])
@@ -124,7 +124,7 @@ def generated() -> dict[Path, str]:
     graphs = graph_records()
     made = {README: readme_with(table())}
     if graphs:
-        made[GRAPHS] = whole_text(graphs)
+        made[GRAPHS] = whole_text(graphs) + "\n".join(["", "## Readings", *readings_table(reading_records())]) + "\n"
     for path in sorted(HERE.glob("leaderboard-*.json")):
         made[path.with_suffix(".md")] = Benchmark.from_json(read_foreign_json(path)).to_markdown()
     return made
