@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ import graph_bars  # noqa: E402
 import graph_readings  # noqa: E402
 import graph_table  # noqa: E402
 import graphs  # noqa: E402
+import table  # noqa: E402
 
 KEPT = sorted(RECORDS.glob("graphs-*-split*.json"))
 
@@ -165,7 +167,24 @@ def test_what_is_committed_is_what_the_tables_say() -> None:
     found = graph_table.graph_records()
     if not found:
         pytest.skip("no record of graphs yet")
-    assert (RECORDS / "GRAPHS.md").read_text(encoding="utf-8") == graph_table.whole_text(found)
+    assert (RECORDS / "GRAPHS.md").read_text(encoding="utf-8") == table.graphs_text()
+
+
+def test_records_of_two_rules_of_bytes_are_told_apart(tmp_path: Path) -> None:
+    """A choice by validation graphs is made among networks of one rule; a table says which rows are of the earlier."""
+    plain = record(0, "random", [("a", "gin", 0.7)])
+    for name, more in (("d", {"bytes": "one"}), (f"d{graph_table.UNIT}", {})):
+        told = {**plain, **more, "job": {**plain["job"], "dataset": name}}
+        (tmp_path / f"graphs-{name}-split0.json").write_text(json.dumps(told))
+    found = graph_table.graph_records(tmp_path)
+    assert set(found) == {"d", f"d{graph_table.UNIT}"}
+    (line,) = graph_table._rules(found)
+    assert line.startswith(f"d{graph_table.UNIT} measured under the earlier rule of bytes")
+    (tmp_path / "graphs-d-split0.json").write_text(json.dumps({**plain, "job": {**plain["job"], "dataset": "d"}}))
+    found = graph_table.graph_records(tmp_path)
+    assert f"d{graph_table.CHOSEN}" in found
+    assert graph_table._rules(found)[0].startswith("All measured under the earlier rule")
+    assert graph_table._rules({"d": [{**plain, "bytes": "one"}]}) == []
 
 
 # ------------------------------------------------------------------------------------------------------ readings

@@ -44,9 +44,14 @@ def graph_records(folder: Path = HERE) -> dict[str, list[dict[str, Any]]]:
         record = read_foreign_json(path)
         found[record["job"]["dataset"]].append(record)
     kept = {name: sorted(held, key=lambda r: r["job"]["split"]) for name, held in found.items()}
-    for name in [name for name in kept if name + UNIT in kept]:
+    for name in [name for name in kept if name + UNIT in kept and rule(kept[name]) == rule(kept[name + UNIT])]:
         kept[name + CHOSEN] = by_validation(kept[name], kept[name + UNIT])
     return dict(sorted(kept.items()))
+
+
+def rule(records: Sequence[Mapping[str, Any]]) -> set[str]:
+    """By which rules the bytes of these records were spent: the present one is named in them."""
+    return {str(record.get("bytes", "earlier")) for record in records}
 
 
 def by_validation(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -113,9 +118,9 @@ def whole_table(name: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
     last, early = values(records), values(records, "early")
     sizes = [s for s in SIZES if any(key[0] == s for key in last)]
     pairs = list(dict.fromkeys((key[1], key[2]) for key in last if key[0]))
-    count, rule = len(records), records[0]["job"]["rule"]
-    what = f"split{'s' * (count > 1)} ({rule})"
-    if rule in ONE_SPLIT:
+    count, drawn = len(records), records[0]["job"]["rule"]
+    what = f"split{'s' * (count > 1)} ({drawn})"
+    if drawn in ONE_SPLIT:
         what = f"seed{'s' * (count > 1)} on the one scaffold split"
     head = " | ".join(f"{s} | − random graphs" for s in sizes)
     lines = [
@@ -244,14 +249,14 @@ def short_table(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
 
 def _rules(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     """Under which rule bytes were spent, where it is not the present one in all records."""
-    before = [name for name, records in found.items() if any("bytes" not in record for record in records)]
+    before = [name for name, records in found.items() if "earlier" in rule(records)]
     if not before:
         return []
     which = "All" if len(before) == len(found) else ", ".join(before)
     return [
         f"{which} measured under the earlier rule of bytes: every class had a share of its own, a tree that several "
-        "have was charged to each, supports of trees were not counted, random graphs had the bytes asked. All networks "
-        "on summaries read sets.",
+        "have was charged to each, supports of trees were not counted, random graphs had the bytes asked, and all "
+        "networks on summaries read sets.",
     ]
 
 
@@ -275,7 +280,7 @@ def whole_text(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     ]
     from graph_bars import bar_lines
 
-    lines += bar_lines(found)
+    lines += [*_rules(found), "", *bar_lines(found)]
     for name, records in found.items():
         lines += whole_table(name, records)
     return "\n".join(lines).rstrip() + "\n"

@@ -109,6 +109,10 @@ def table() -> str:
     return "\n".join([*lines, "", *notes, *(line for part in parts for line in part)])
 
 
+WITHOUT = "keep_supports"
+"""A field of graph methods whose leaderboards are of the present rule of bytes."""
+
+
 def leaderboards(folder: Path = HERE) -> list[str]:
     """Where the leaderboards are: their Markdown beside this file."""
     paths = sorted(folder.glob("leaderboard-*.json"))
@@ -116,6 +120,12 @@ def leaderboards(folder: Path = HERE) -> list[str]:
         return []
     links = ", ".join(f"[{p.stem.removeprefix('leaderboard-')}](scripts/records/{p.stem}.md)" for p in paths)
     told = f"Leaderboards, every method under one protocol (`dd.benchmark`, one set a method): {links}."
+    texts = {p: p.read_text(encoding="utf-8") for p in paths}
+    before = [p.stem.removeprefix("leaderboard-") for p, t in texts.items() if "min_support" in t and WITHOUT not in t]
+    if before:
+        told += (
+            f" {' and '.join(before)} were measured under the earlier rule of bytes (see above), networks read sets."
+        )
     return ["", told]
 
 
@@ -124,10 +134,15 @@ def generated() -> dict[Path, str]:
     graphs = graph_records()
     made = {README: readme_with(table())}
     if graphs:
-        made[GRAPHS] = whole_text(graphs) + "\n".join(["", "## Readings", *readings_table(reading_records())]) + "\n"
+        made[GRAPHS] = graphs_text()
     for path in sorted(HERE.glob("leaderboard-*.json")):
         made[path.with_suffix(".md")] = Benchmark.from_json(read_foreign_json(path)).to_markdown()
     return made
+
+
+def graphs_text() -> str:
+    """`GRAPHS.md`."""
+    return whole_text(graph_records()) + "\n".join(["", "## Readings", *readings_table(reading_records())]) + "\n"
 
 
 def readme_with(text: str) -> str:
