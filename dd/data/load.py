@@ -114,7 +114,10 @@ def _from_card(
     limit: int,
     workers: int,
 ) -> Images:
-    forms = f"Graphs: {', '.join(list_cards('graphs'))}. Or give `{FOLDER}PATH`, {FORMS}, or `dd.Images(train=…)`."
+    graphs = (
+        f"Graphs: {', '.join(list_cards('graphs'))}, or the NAME of raw TU text, NAME_A.txt and so on, under `root=`"
+    )
+    forms = f"{graphs}. Or give `{FOLDER}PATH`, {FORMS}, or `dd.Images(train=…)`."
     card = load_card(find_name("data set", name, list_cards(), forms))
     train, test, classes = load_splits(
         card,

@@ -115,6 +115,10 @@ def test_an_unknown_name_says_how_such_a_set_is_given(tmp_path: Path) -> None:
     for name, root in ((NAME, tmp_path), (NAME, None), (NAME.lower(), tmp_path), ("../FRAGMENTS", tmp_path / "x")):
         with pytest.raises(InputError, match=r"unknown graph data set .* or the NAME of a TU set with .* as `root=`"):
             load_graphs(name, root=root)
+    with pytest.raises(
+        InputError, match=r"unknown data set 'FRAGMENTS'.* the NAME of raw TU text, NAME_A.txt and so on"
+    ):
+        dd.distill(NAME, "mirage", root=tmp_path, progress=False)
     write(tmp_path / "elsewhere")
     assert load_graphs(NAME, root=tmp_path / "elsewhere").name == NAME
     shutil.rmtree(tmp_path / "elsewhere")
