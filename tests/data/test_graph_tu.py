@@ -137,7 +137,6 @@ def test_an_unknown_name_says_how_such_a_set_is_given(tmp_path: Path) -> None:
         ("graph_indicator", "\n".join(["2"] * 30 + ["1"] * 90), "not listed graph by graph"),
         ("node_labels", "1\n2\n", "2 node labels of 120"),
         ("edge_labels", "a\n", "FRAGMENTS_edge_labels.txt holds something else than integers"),
-        ("A", "\udcff", "FRAGMENTS_A.txt holds something else than integers"),
     ],
 )
 def test_damaged_text_is_named(tmp_path: Path, what: str, text: str, message: str) -> None:
@@ -147,6 +146,12 @@ def test_damaged_text_is_named(tmp_path: Path, what: str, text: str, message: st
         warnings.simplefilter("error")
         with pytest.raises(DamagedError, match=rf"the files of 'FRAGMENTS' in .* are damaged: .*{message}"):
             load_graphs(NAME, root=tmp_path)
+
+
+def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
+    (write(tmp_path / NAME) / f"{NAME}_A.txt").write_bytes(b"\xff\xfe1, 2\n")
+    with pytest.raises(DamagedError, match=r"FRAGMENTS_A\.txt is not a text in UTF-8"):
+        load_graphs(NAME, root=tmp_path)
 
 
 def test_one_class_alone_is_refused(tmp_path: Path) -> None:
