@@ -47,7 +47,14 @@ def summary(real: GraphSplit | None = None, **options: Any) -> TreeSummary:
         method={"name": "mirage", "budget_bytes": 512, "min_support": None},
         provenance={"dataset": "toy", "split": 0, "rule": "random", "seed": 1},
         published=512,
-        figures={"coverage": 1.0},
+        figures={
+            "coverage": 1.0,
+            "coverage_by_class": [1.0, 1.0],
+            "uncovered_graphs": [0, 0],
+            "distinct_trees": [1, 2, 3],
+            "thresholds": [1, None],
+            "patterns_by_class": [4, 4],
+        },
     )
 
 
@@ -175,7 +182,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         ({"format": None}, "has format version None"),
         ({"kind": "clouds"}, "is not a summary of trees but 'clouds'"),
         ({"kind": None}, "is not a synthetic set: its metadata names no kind"),
-        ({"classes": None}, "is not a whole summary of trees: 'classes'"),
+        ({"classes": None}, "is no summary of trees: `classes` must be a list of at least one; got nothing"),
         ({"recipe": {"steps": 3, "warmup": 2}}, "is not a whole summary of trees: .*warmup"),
         ({"recipe": {"steps": 0}}, "is not a whole summary of trees: `steps` must be a whole number"),
         ({"recipe": {"model": "gon"}}, "is not a whole summary of trees: unknown graph network 'gon'"),
