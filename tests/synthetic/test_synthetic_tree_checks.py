@@ -91,5 +91,5 @@ def test_the_summary_itself_is_read(saved: Path) -> None:
 def test_an_unknown_kind_of_labels_is_refused(saved: Path, tmp_path: Path, kind: str | None) -> None:
     tensors, meta = load_tensors(saved)
     save_tensors(tmp_path / "x", tensors, {**meta, "node_label": kind})
-    with pytest.raises(DamagedError, match="`node_label` must be (`features` or `degree` or `constant`|a text)"):
+    with pytest.raises(DamagedError, match=r"`node_label` must be (`features` or `degree` or `constant`|a text)"):
         TreeSummary.load(tmp_path / "x")
