@@ -28,6 +28,8 @@ MOST_TEXT: Final = 2**25
 MOST_LOG: Final = 2**27
 """Of a log, whose lines are parsed one at a time."""
 MOST_TOML: Final = 2**20
+_DOTS: Final = 200
+"""In a line of TOML: the parser's time grows with the square of the parts of a key."""
 _ABSENT: Final = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
@@ -209,6 +211,8 @@ def read_toml(path: Path, what: str = "file") -> dict[str, Any]:
     """
     data = read_bytes(path, MOST_TOML, what)
     try:
+        if any(line.count(b".") > _DOTS for line in data.split(b"\n")):
+            raise RecursionError
         return tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
         why = "nested too deep" if isinstance(error, RecursionError) else error

@@ -31,6 +31,13 @@ def test_json_and_toml_have_bounds(tmp_path: Path) -> None:
         load_recipe(str(recipe))
 
 
+def test_a_key_of_many_parts_is_not_parsed(tmp_path: Path) -> None:
+    recipe = tmp_path / "x.toml"
+    recipe.write_bytes(b"a" + b".a" * 50_000 + b" = 1\n")
+    with pytest.raises(dd.DamagedError, match="nested too deep"):
+        load_recipe(str(recipe))
+
+
 def test_a_line_longer_than_any_row_ends_a_log(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     append_jsonl(path, [{"a": 1}])

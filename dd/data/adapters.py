@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from dd.data.pictures import UNREADABLE, extensions, open_picture, unreadable
-from dd.errors import DamagedError, DDError, MissingError, refuse
+from dd.errors import DamagedError, DDError, refuse
+from dd.paths import need_file
 from dd.process import under_own_settings
 
 
@@ -117,6 +118,7 @@ def from_webdataset(shards: str | Path | Iterable[str | Path], label: str = "cls
 
 def _read(path: Path, label: str) -> list[tuple[str, bytes, int]]:
     parts: dict[str, dict[str, bytes]] = {}
+    need_file(path)
     try:
         with tarfile.open(path) as tar:
             for member in tar:
@@ -130,8 +132,6 @@ def _read(path: Path, label: str) -> list[tuple[str, bytes, int]]:
                     )
                 if file is not None and not name.startswith("."):
                     parts.setdefault(f"{folder}/{stem}", {})[extension.lower()] = file.read()
-    except FileNotFoundError as error:
-        raise MissingError(f"no file {path}") from error
     except DDError:
         raise
     except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import gzip
 import io
 import json
 import os
 import pickle
+import shutil
 import socket
 import struct
 import tarfile
+import tempfile
 import warnings
 import zipfile
 import zlib
@@ -68,15 +71,28 @@ def texts() -> dict[str, bytes]:
     }
 
 
+_MADE: Final = Path(tempfile.mkdtemp(prefix="campaign-made-"))
+atexit.register(shutil.rmtree, _MADE, ignore_errors=True)
+
+
+def _once(make: Callable[[], object], name: str) -> None:
+    """What `make` leaves in the current folder, with `OUT` under this name; made by the first trial that asks."""
+    kept = _MADE / name
+    if not kept.exists():
+        make()
+        jobs.OUT.rename(name)
+        shutil.copytree(".", kept)
+    else:
+        shutil.copytree(kept, ".", dirs_exist_ok=True)
+
+
 def _run() -> None:
-    """A finished run with its report and a benchmark."""
-    jobs._reported()
-    jobs.OUT.rename("run")
+    """A finished run with its report."""
+    _once(jobs._reported, "run")
 
 
 def _bench() -> None:
-    jobs.benchmarked()
-    jobs.OUT.rename("board")
+    _once(jobs.benchmarked, "board")
 
 
 def _of_run() -> None:

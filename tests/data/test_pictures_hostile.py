@@ -85,6 +85,12 @@ def test_pictures_in_tar_shards_have_the_same_bound(tmp_path: Path) -> None:
         from_webdataset(tmp_path / "x.tar")[0]
 
 
+def test_a_shard_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.tar")
+    with pytest.raises(dd.DamagedError, match="it is a FIFO, not a file"):
+        from_webdataset(tmp_path / "x.tar")
+
+
 def test_a_shard_that_expands_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dd.data.adapters.MOST_MEMBER", 1000)
     with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as tar:
