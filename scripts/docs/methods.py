@@ -220,6 +220,7 @@ def _measured(name: str) -> str:
     if not cells:
         return ""
     lines = ["| data | set | images a class | accuracy % | sets × networks | bytes | distil s |", "|" + "---|" * 7]
+    changed = []
     for (data, row, ipc), records in sorted(cells.items(), key=lambda item: tuple(map(str, item[0]))):
         first = [record["report"]["rows"][0] for record in records]
         values = [r["mean"] for r in first] if len(first) > 1 else first[0]["values"]
@@ -228,24 +229,32 @@ def _measured(name: str) -> str:
         seconds = sum(record["distill_seconds"] for record in records) / len(records)
         size = records[0]["report"]["bytes"]["total"]
         counts = f"{len(records)} × {first[0]['n']}"
+        if text := _records().earlier(records[0]):
+            changed.append(f"† An earlier preset ({row}, {ipc} a class): {text}.")
+            row += " †"
         lines.append(f"| {data} | {row} | {ipc} | {100 * mean:.1f}{spread} | {counts} | {size:,} | {seconds:.0f} |")
     earlier = any(r.get("method", {}).get("lr_mode") == "log" for records in cells.values() for r in records)
-    return (
-        "\n".join(lines)
-        + "\n\n± is over sets where there are several, else over networks; two cores, `cpu` presets."
-        + (f" {EARLIER}" if earlier else "")
-    )
+    told = "± is over sets where there are several, else over networks; two cores, `cpu` presets."
+    told += f" {EARLIER}" if earlier else ""
+    return "\n".join(lines) + f"\n\n{told}" + "".join(f"\n{text}" for text in changed)
+
+
+def _records() -> Any:
+    """What the second table says of records: `scripts/records/decoupled.py`."""
+    if str(RECORDS) not in sys.path:
+        sys.path.insert(0, str(RECORDS))
+    import decoupled
+
+    return decoupled
 
 
 def _committee(name: str) -> str:
     """On CV-DD's page: whether the committee pays, for the student of the rows and for one outside all committees."""
     if name != "cvdd":
         return ""
-    sys.path.insert(0, str(RECORDS))
-    import decoupled
-    from run import records
-
-    found = decoupled.pair_lines(records())
+    found = _records().pair_lines(
+        [json.loads(path.read_text("utf-8")) for path in sorted(RECORDS.glob("*-seed*.json"))]
+    )
     text = (
         "Does the committee pay? SRe2L++ has the first of its members for its only teacher and starts from equal images"
     )

@@ -99,7 +99,7 @@ def pair_lines(records: Sequence[dict[str, Any]]) -> list[str]:
 def earlier(record: dict[str, Any]) -> str:
     """How the preset was when the record was measured, where it has changed since; empty where it has not."""
     job = record["job"]
-    made = rebuild(record["method"])
+    made = rebuild(record["method"]) if "method" in record else None
     if made is None or job["dataset"] not in ("cifar10", "digits"):
         return ""  # teachers or budgets of its own
     name = job["method"].partition(" ")[0]
