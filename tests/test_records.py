@@ -137,7 +137,8 @@ def test_a_committee_is_judged_by_two_students() -> None:
     others = [cell_of("cvdd", seed, (0.50 + 0.01 * seed, 0.33 + 0.001 * seed)) for seed in range(4)]
     stale = cell_of("cvdd", 9, (0.9, 0.9), iterations=200)  # no SRe2L++ of that preset to be compared with
     first, second = decoupled.pair_lines([*own, *others, stale])
-    assert "student `convnet`, 3 seed(s), paired: +0.0 ± 0.0 points: no difference can be told." in first
+    assert "real images, 50 iterations, student `convnet`, 3 seed(s), paired: +0.0 ± 0.0 points" in first
+    assert first.endswith("no difference can be told.")
     half = 4.3027 * 0.1 / 3**0.5  # Student's t with two degrees of freedom; gaps of 3.0, 3.1 and 3.2 points
     assert f"student `lenet`, 3 seed(s), paired: +3.1 ± {half:.1f} points: a committee pays." in second
     assert decoupled.verdict((-0.02, 0.01)) == "a committee does not pay"

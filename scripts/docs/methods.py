@@ -216,7 +216,8 @@ def _measured(name: str) -> str:
         record = json.loads(path.read_text(encoding="utf-8"))
         job = record.get("job", {})
         if str(job.get("method", "")).split(" ")[0] == name and "report" in record:
-            cells[job["dataset"], job["method"], job["ipc"]].append(record)
+            mark = _records().EARLIER if _records().earlier(record) else ""
+            cells[job["dataset"], job["method"] + mark, job["ipc"]].append(record)
     if not cells:
         return ""
     lines = ["| data | set | images a class | accuracy % | sets × networks | bytes | distil s |", "|" + "---|" * 7]
@@ -230,8 +231,7 @@ def _measured(name: str) -> str:
         size = records[0]["report"]["bytes"]["total"]
         counts = f"{len(records)} × {first[0]['n']}"
         if text := _records().earlier(records[0]):
-            changed.append(f"† An earlier preset ({row}, {ipc} a class): {text}.")
-            row += " †"
+            changed.append(f"{row}, {ipc} a class: an earlier preset: {text}.")
         lines.append(f"| {data} | {row} | {ipc} | {100 * mean:.1f}{spread} | {counts} | {size:,} | {seconds:.0f} |")
     earlier = any(r.get("method", {}).get("lr_mode") == "log" for records in cells.values() for r in records)
     told = "± is over sets where there are several, else over networks; two cores, `cpu` presets."

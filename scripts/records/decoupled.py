@@ -14,6 +14,7 @@ from dd.methods import METHODS, rebuild
 from dd.presets import preset
 
 Cells = dict[tuple[str, int, str], list[dict[str, Any]]]
+EARLIER = " †"  # a row of its own for sets of an earlier preset
 
 
 def interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
@@ -58,12 +59,10 @@ def decoupled_table(records: Sequence[dict[str, Any]]) -> list[str]:
     changed: dict[str, str] = {}
     for cell in sorted({*cells, *refused}):
         row = _row(cells[cell]) if cell in cells else ["n/a"] * 14
-        mark = ""
         if cell in cells and (text := earlier(cells[cell][0])):
-            mark = " †"
             changed.setdefault(text, "")
-            changed[text] += f", {cell[2]} at {cell[1]}"
-        lines.append(f"| {' | '.join(map(str, cell))}{mark} | {' | '.join(row)} |")
+            changed[text] += f", {cell[2].removesuffix(EARLIER)} at {cell[1]}"
+        lines.append(f"| {' | '.join(map(str, cell))} | {' | '.join(row)} |")
     lines += [
         "",
         "Differences are in points with their 95 % interval (Welch's t over sets where there are several, else over "
@@ -87,7 +86,7 @@ def _gathered(records: Sequence[dict[str, Any]]) -> tuple[Cells, dict[tuple[str,
         if "refused" in record:
             refused[cell] = record["refused"]
         elif "class" in record.get("method", {}):
-            cells[cell].append(record)
+            cells[(*cell[:2], cell[2] + (EARLIER if earlier(record) else ""))].append(record)
     return cells, refused
 
 
@@ -152,13 +151,13 @@ def _ratios(cells: Cells) -> list[str]:
     """What INFER's static labels take of those of the stored-label methods."""
     told = []
     for (dataset, ipc, name), held in sorted(cells.items()):
-        if name != "infer":
+        if name.removesuffix(EARLIER) != "infer":
             continue
         own = held[0]["report"]["bytes"]["labels"]
         others = {
-            other: own / records[0]["report"]["bytes"]["labels"]
+            other.removesuffix(EARLIER): own / records[0]["report"]["bytes"]["labels"]
             for (data, count, other), records in sorted(cells.items())
-            if (data, count) == (dataset, ipc) and other not in ("infer", "infer dynamic")
+            if (data, count) == (dataset, ipc) and not other.startswith("infer")
         }
         if others:
             each = ", ".join(f"{other} 1/{1 / ratio:.0f}" for other, ratio in others.items())
@@ -166,32 +165,29 @@ def _ratios(cells: Cells) -> list[str]:
     return told
 
 
-def committee(cells: Cells) -> list[tuple[int, str, int, tuple[float, float]]]:
-    """CV-DD minus SRe2L++ seed by seed, where both were made from equal first images in equal iterations.
+def committee(cells: Cells) -> list[tuple[int, str, str, int, tuple[float, float]]]:
+    """CV-DD minus SRe2L++ seed by seed, where both started alike and had equal iterations.
 
     Returns:
-        (images a class, student, seeds, (mean difference, half of its 95 % interval by Student's t)).
+        (images a class, start, student, seeds, (mean difference, half of its 95 % interval by Student's t)).
     """
+    kept: dict[tuple[int, str, str], dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for (_, ipc, _), held in sorted(cells.items()):
+        for record in held:
+            made, job = record["method"], record["job"]
+            if job["method"] in ("cvdd", "sre2l++"):
+                start = f"{made['init']} images, {made['iterations']} iterations"
+                for row in (record[key]["rows"][0] for key in ("report", "report_outside") if key in record):
+                    kept[ipc, start, row["model"]][job["method"]][job["seed"]] = row["mean"]
     told = []
-    for (dataset, ipc, name), held in sorted(cells.items()):
-        other = cells.get((dataset, ipc, "sre2l++"))
-        if name != "cvdd" or other is None:
-            continue
-        for report in ("report", "report_outside"):
-            rows = [{_key(r): r[report]["rows"][0] for r in group if report in r} for group in (held, other)]
-            seeds = sorted(rows[0].keys() & rows[1].keys())
-            if not seeds:
-                continue
-            gaps = [rows[0][seed]["mean"] - rows[1][seed]["mean"] for seed in seeds]
+    for (ipc, start, student), means in kept.items():
+        seeds = sorted(means["cvdd"].keys() & means["sre2l++"].keys())
+        if seeds:
+            gaps = [means["cvdd"][seed] - means["sre2l++"][seed] for seed in seeds]
             mean, std = mean_std(gaps)
             half = math.nan if std is None else float(stats.t.ppf(0.975, len(gaps) - 1)) * std / math.sqrt(len(gaps))
-            told.append((ipc, rows[0][seeds[0]]["model"], len(seeds), (mean, half)))
+            told.append((ipc, start, student, len(seeds), (mean, half)))
     return told
-
-
-def _key(record: dict[str, Any]) -> tuple[Any, ...]:
-    made = record["method"]
-    return record["job"]["seed"], made["init"], made["iterations"]
 
 
 def verdict(pair: tuple[float, float]) -> str:
@@ -203,9 +199,9 @@ def verdict(pair: tuple[float, float]) -> str:
 
 
 def _pair(cells: Cells) -> list[str]:
-    """CV-DD against SRe2L++, a line a student."""
+    """CV-DD against SRe2L++, a line a start and a student."""
     return [
-        f"CV-DD minus SRe2L++ at {ipc} images a class, student `{student}`, {count} seed(s), paired: {points(pair)} "
-        f"points: {verdict(pair)}."
-        for ipc, student, count, pair in committee(cells)
+        f"CV-DD minus SRe2L++ at {ipc} images a class, {start}, student `{student}`, {count} seed(s), paired: "
+        f"{points(pair)} points: {verdict(pair)}."
+        for ipc, start, student, count, pair in committee(cells)
     ]
