@@ -213,7 +213,8 @@ def _provenance(real: Images | Graphs, seed: int, protocol: Protocol, selector: 
 
 def _announcement(method: Method, row: Preset, real: Images | Graphs, device: torch.device) -> str:
     text = f"{method.name} on {real.name}: preset `{row.tier}` ({row.source or 'no source'}"
-    text += ")" if row.verified else ", not verified)"
+    text += "" if row.settings else ", settings not verified"
+    text += ")" if row.run else ", never run here)"
     if isinstance(method, TrajectoryMatching) and isinstance(real, Images):
         text += f"; {estimate_matching(method, real, device, calibrate=False)}"
     return text

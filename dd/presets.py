@@ -25,8 +25,12 @@ Tier = Literal["paper", "cpu", "none"]
 Choice = Literal["auto", "paper", "cpu"]
 
 DEFAULT: Final = "default"
+NEVER: Final = "no"
+"""What `run` says of a row that has no record."""
 _FOLDER: Final = Path(__file__).parent / "_presets"
-_ABOUT: Final = frozenset({"dataset", "tier", "verified", "source", "note", "published", "expert_fields", "aspect"})
+_ABOUT: Final = frozenset(
+    {"dataset", "tier", "settings", "run", "source", "note", "published", "expert_fields", "aspect"}
+)
 """What a row says about itself, as opposed to the fields of the method."""
 
 
@@ -41,7 +45,9 @@ class Preset:
         ipc: images a class that was asked for.
         tier: `paper` (as published), `cpu` (two cores), or `none` (the method has no rows: fields have their defaults).
         source: where the settings were read.
-        verified: `paper`: whether the sources agree and were read; `cpu`: whether it was measured here.
+        settings: `paper`: whether they were transcribed from sources that agree; `cpu`: true, since they are this
+            library's own.
+        run: the record that shows the row, a path in the repository; `None` where it was never run.
         note: what a user should know before a run; may be empty.
         published: `mean` and perhaps `std` (fractions), their `source`, and `verified`; `None` where none was seen.
         aspect: how the published run brought pictures to one size (`load_images`); `None` where it had no need to.
@@ -53,7 +59,8 @@ class Preset:
     ipc: int | None
     tier: Tier
     source: str = ""
-    verified: bool = False
+    settings: bool = False
+    run: str | None = None
     note: str = ""
     published: Mapping[str, Any] | None = None
     aspect: str | None = None
@@ -148,7 +155,8 @@ def _built(method: str, row: Mapping[str, Any], ipc: int | None) -> Preset:
         ipc=ipc,
         tier=row["tier"],
         source=row["source"],
-        verified=row["verified"],
+        settings=row["settings"],
+        run=None if row["run"] == NEVER else row["run"],
         note=row.get("note", ""),
         published=row.get("published"),
         aspect=row.get("aspect"),
@@ -159,8 +167,8 @@ def _built(method: str, row: Mapping[str, Any], ipc: int | None) -> Preset:
 def rows(method: str) -> list[dict[str, Any]]:
     """The rows of a method, each with what its tier has in common; coresets and plain baselines have none.
 
-    A row has `dataset, tier, verified, source`, perhaps `ipc, note, published`, either `expert` (name of a recipe) and
-    perhaps `expert_fields` or `teacher`, then `train` and fields of the method.
+    A row has `dataset, tier, settings, run, source`, perhaps `ipc, note, published`, either `expert` (name of a recipe)
+    and perhaps `expert_fields` or `teacher`, then `train` and fields of the method.
 
     Raises:
         InputError: unknown method.
@@ -219,7 +227,8 @@ _HEAD: Final = ("data set", "ipc", "tier", "verified", "published %", "source", 
 _IPC: Final = "ipc: images a class."
 _LEGEND: Final = (
     "paper: as published; cpu: this library's, for two cores; default: for other data.\n"
-    "verified: paper: the sources agree; cpu: measured. A question mark: that published figure is not verified."
+    "verified: settings: transcribed from sources that agree; run: a record shows it. A question mark: that published "
+    "figure is not verified."
 )
 
 
@@ -235,8 +244,14 @@ def _line(row: Mapping[str, Any], sources: list[str]) -> tuple[str, ...]:
         texts.append(row["note"])
     sources += [text for text in texts if text not in sources]
     marks = "".join(f"[{sources.index(text) + 1}]" for text in texts)
-    ok = "yes" if row["verified"] else "no"
-    return (row["dataset"], str(row.get("ipc", "any")), row["tier"], ok, cell, marks, _settings(row))
+    return (row["dataset"], str(row.get("ipc", "any")), row["tier"], verified(row), cell, marks, _settings(row))
+
+
+def verified(row: Mapping[str, Any]) -> str:
+    """What of a row is verified: `settings` and `run`, or `no`; settings of a row of this library's own are not."""
+    ran = "" if row["run"] == NEVER else "run"
+    read = "settings" if row["settings"] and row["tier"] == "paper" else ""
+    return " + ".join(filter(None, (read, ran))) or "no"
 
 
 def _settings(row: Mapping[str, Any]) -> str:

@@ -337,7 +337,7 @@ def test_evaluate_refuses_what_does_not_fit(store: Path) -> None:
         (lambda: dd.distill("digits", "random", ipc=1, progress=False), "'random', 10 images, 10 classes, 1x8x8"),
         (
             lambda: dd.distill("digits-graphs", "mirage", patterns="single", depth=1, progress=False),
-            "'mirage', 61 patterns, 16 trees of depth 1, 10 classes",
+            "'mirage', 178 patterns, 29 trees of depth 1, 10 classes",
         ),
         (lambda: dd.load_graphs("digits-graphs"), "'digits-graphs', 10 classes, 1292 train"),
         (lambda: dd.load_graphs("digits-graphs").train, "1292 graphs, "),

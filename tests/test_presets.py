@@ -12,7 +12,7 @@ import dd.presets
 from dd.errors import InputError
 from dd.experts import load_recipe, recipe_names
 from dd.methods import BASELINE_METHODS, METHODS, MTT, TrajectoryMatching
-from dd.presets import bibtex, cite, describe, preset, rows
+from dd.presets import NEVER, bibtex, cite, describe, preset, rows
 
 ROOT = Path(__file__).parent.parent
 SUBSETS = ("imagenette", "imagewoof", "imagefruit", "imageyellow", "imagemeow", "imagesquawk")
@@ -120,7 +120,7 @@ def test_mtt_rows_are_the_published_ones(cell: tuple[str, int]) -> None:
     assert (made.name, made.expert.step, made.expert.whiten, made.ema) == ("mtt", "sgd", zca, 0.0)
     got = (made.student_steps, made.expert_epochs, made.max_start_epoch, made.batch_syn)
     assert got == (steps, epochs, last, batch)
-    assert (made.lr_img, made.lr_lr, made.lr_init, found.verified) == (lr_img, lr_lr, beta, verified)
+    assert (made.lr_img, made.lr_lr, made.lr_init, found.settings) == (lr_img, lr_lr, beta, verified)
     check_accuracy(found, mean, std)
     assert found.published is not None
     assert found.published["verified"] == (cell not in MTT_RECALLED)
@@ -135,7 +135,7 @@ def test_ftd_rows_are_the_published_ones(cell: tuple[str, int]) -> None:
     assert (made.expert.rho, made.expert.alpha, made.expert.adaptive) == (0.01, alpha, True)
     got = (made.student_steps, made.expert_epochs, made.max_start_epoch, made.batch_syn)
     assert got == (steps, epochs, last, batch)
-    assert (made.lr_img, made.lr_lr, made.lr_init, found.verified) == (lr_img, lr_lr, beta, verified)
+    assert (made.lr_img, made.lr_lr, made.lr_init, found.settings) == (lr_img, lr_lr, beta, verified)
     check_accuracy(found, mean, std)
     assert found.published is None or found.published["verified"] == (cell[0] not in SUBSETS)
     check_shared(made, cell)
@@ -152,7 +152,8 @@ def test_every_row_builds_a_method_and_says_where_it_comes_from(method: str) -> 
         "dataset",
         "ipc",
         "tier",
-        "verified",
+        "settings",
+        "run",
         "source",
         "note",
         "published",
@@ -165,7 +166,9 @@ def test_every_row_builds_a_method_and_says_where_it_comes_from(method: str) -> 
     for row in rows(method):
         assert row.keys() <= known
         assert row["source"]
-        assert isinstance(row["verified"], bool)
+        assert isinstance(row["settings"], bool)
+        assert row["run"] == NEVER or (ROOT / row["run"]).exists()
+        assert row["tier"] == "paper" or row["settings"]
         made = METHODS[method](**preset(method, row["dataset"], row.get("ipc", 7), row["tier"]).fields)
         assert made.ipc == row.get("ipc", 7)
         if "published" in row:
@@ -322,7 +325,7 @@ def test_describe_shows_every_row_its_source_and_its_marks() -> None:
         assert part in text
     assert "[1] " in text
     line = next(line for line in text.splitlines() if line.startswith("cifar10        10   paper"))
-    assert line.split()[3] == "yes"
+    assert line.split()[3] == "settings"
 
 
 @pytest.mark.parametrize(("method", "key"), [("mtt", "cazenavette2022"), ("ftd", "du2023")])

@@ -36,7 +36,7 @@ def test_rows_are_the_published_ones(name: str) -> None:
     found = preset("mirage", name, None, "paper")
     made = METHODS["mirage"](**found.fields)
     assert isinstance(made, Mirage)
-    assert (found.dataset, found.ipc, found.tier, found.verified) == (name, None, "paper", verified)
+    assert (found.dataset, found.ipc, found.tier, found.settings) == (name, None, "paper", verified)
     assert (made.depth, made.min_support, made.budget_bytes) == (depth, least, None)
     assert (made.drop_shared, made.node_label) == (drop, label)
     assert (made.patterns, made.storage, made.keep_counts, made.keep_supports) == ("all", "repeated", False, False)
@@ -65,10 +65,9 @@ def test_no_row_is_missing_or_added_and_each_is_one_line() -> None:
     assert sorted(row["dataset"] for row in told if row["tier"] == "paper") == sorted(TABLE)
     assert [row["dataset"] for row in told if row["tier"] == "cpu"] == ["default"]
     (measured,) = [row for row in told if row["tier"] == "cpu"]
-    assert measured["verified"]
-    assert "measured: scripts/records/" in measured["source"]
+    assert measured["run"] == "scripts/records/graphs-*.json"
     assert list((ROOT / "scripts" / "records").glob("graphs-*-split*.json"))
-    known = {f.name for f in dataclasses.fields(Mirage)} | {"dataset", "tier", "verified", "source", "note"}
+    known = {f.name for f in dataclasses.fields(Mirage)} | {"dataset", "tier", "settings", "run", "source", "note"}
     for row in told:
         assert row.keys() <= known | {"published"}
         assert row["train"].keys() <= {f.name for f in dataclasses.fields(TreeRecipe)}
@@ -134,7 +133,9 @@ def test_describe_has_no_images_a_class() -> None:
     for name in (*TABLE, "default"):
         (line,) = [line for line in lines if line.startswith(f"{name} ")]
         assert line[head.index("tier") :].split()[0] == ("cpu" if name == "default" else "paper")
-        assert ("yes" if name == "default" or TABLE[name][9] else "no") == line[head.index("verified") :].split()[0]
+        assert ("run" if name == "default" else "settings" if TABLE[name][9] else "no") == line[
+            head.index("verified") :
+        ].split()[0]
     assert "76.1 ± 0.6?" in text
     assert "min_support=[440, 570]" in text
     assert "Every paper row, unless it says otherwise: patterns=all" in text

@@ -91,7 +91,7 @@ def test_ast_rows_are_the_published_ones(cell: tuple[str, int]) -> None:
     assert (made.init, made.perturb, made.intermediate, made.balance) == (init, perturb, middle, balance)
     assert (made.labels, made.gradient) == ("hard", "exact")
     # No accuracy was seen, and no script says which buffer it needs.
-    assert (found.published, found.verified) == (None, False)
+    assert (found.published, found.settings) == (None, False)
     check_shared(made, cell)
 
 
@@ -106,7 +106,7 @@ def test_tesla_rows_are_the_published_ones_at_half_the_pixel_step(cell: tuple[st
     assert got == (steps, epochs, last, batch)
     assert (made.lr_img, made.lr_lr, made.lr_init, made.labels) == (lr_img / 2, lr_lr, beta, labels)
     assert "half" in found.note
-    assert found.verified == verified == ("README" in found.source)
+    assert found.settings == verified == ("README" in found.source)
     check_accuracy(found, mean, std)
     check_shared(made, cell)
 
@@ -125,7 +125,7 @@ def test_datm_rows_are_the_published_ones(cell: tuple[str, int]) -> None:
     assert got == (low, current, high, window)
     assert (made.lr_img, made.lr_lr, made.lr_init, made.skip_above) == (lr_img, lr_lr, 0.01, above)
     assert (made.labels, made.lr_label, made.momentum_label, made.init) == ("learned", lr_y, 0.9, init)
-    assert found.verified
+    assert found.settings
     check_accuracy(found, mean, std)
     check_shared(made, cell, batch=128)
 
@@ -162,7 +162,7 @@ def test_rows_for_two_cores_mirror_those_of_mtt(method: str, ipc: int) -> None:
         assert isinstance(made, TrajectoryMatching)
         assert isinstance(plain, TrajectoryMatching)
         assert (found.dataset, found.tier, found.published) == (name, "cpu", None)
-        assert found.verified == ("measured: scripts/records/" in found.source) == ("untested" not in found.source)
+        assert (found.run is not None) == ("untested" not in found.source)
         for field in ("ipc", "iterations", "student_steps", "expert_epochs", "max_start_epoch", "batch_syn"):
             assert getattr(made, field) == getattr(plain, field)
         assert (made.pixel_optimizer, made.lr_mode, made.lr_img, made.train) == (

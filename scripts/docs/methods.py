@@ -19,7 +19,7 @@ from dd.evaluation import mean_std
 from dd.leaderboard import Benchmark
 from dd.methods import BASELINE_METHODS, GRAPH_METHODS, METHODS
 from dd.methods.trajectory import TrajectoryMatching
-from dd.presets import _file, cite, preset, rows
+from dd.presets import _file, cite, preset, rows, verified
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "docs" / "methods"
@@ -120,9 +120,12 @@ def _presets(found: list[dict[str, Any]]) -> str:
         spread = f" ± {100 * told['std']:.1f}" if "std" in told else ""
         mark = "" if told.get("verified", True) else "?"
         mean = f"{100 * told['mean']:.1f}{spread}{mark}" if told else ""
-        cells = (row["dataset"], row.get("ipc", "any"), row["tier"], "yes" if row["verified"] else "no", mean)
+        cells = (row["dataset"], row.get("ipc", "any"), row["tier"], verified(row), mean)
         lines.append("| " + " | ".join(map(str, cells)) + f" | {_cell(row['source'])} |")
-    return "\n".join(lines) + "\n\nA question mark: that accuracy was not verified. `default` is for other data."
+    return (
+        "\n".join(lines) + "\n\n`settings`: transcribed from sources that agree; `run`: a record shows it. A "
+        "question mark: that accuracy was not verified. `default` is for other data."
+    )
 
 
 def _cost(name: str) -> str:
