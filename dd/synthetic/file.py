@@ -7,6 +7,7 @@ set's file replaces both: before it the old set has its old labels, after it the
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -63,10 +64,11 @@ def mark_kept(small: _Set, kept: Kept | None) -> _Set:
 
 
 def labels_folder(path: Path) -> Path:
-    """Where the label stores of the set in file `path` lie: `labels/` in a run folder, else `<stem>.labels/`."""
-    if path.name == SET:
-        return path.with_name("labels")
-    return path.with_name(f"{path.stem if path.suffix == '.safetensors' else path.name}.labels")
+    """Where the label stores of the set in file `path` lie: `labels/` in a run folder, else `<name>.labels/`.
+
+    The whole name: no two sets share a folder, as the one would remove the other's labels.
+    """
+    return path.with_name("labels" if path.name == SET else f"{path.name}.labels")
 
 
 def about_labels(store: LabelStore) -> dict[str, Any]:
@@ -89,32 +91,32 @@ def write_set(
         WriteError: the disk refuses; an earlier set and its labels are intact.
     """
     check_form(json_value(meta), str(meta["kind"]))
+    target = target_of(path)  # of a link: the labels lie beside the set that they belong to
     if store is None:
-        save_tensors(path, tensors, meta)
-        if is_folder(labels_folder(path)):
-            with _alone(path):
-                _tidy(path)
+        save_tensors(target, tensors, meta)
+        if is_folder(labels_folder(target)):
+            with _alone(target):
+                _tidy(target)
         return path
-    place = labels_folder(path) / store.sha256[:16]
-    with _alone(path):
+    place = labels_folder(target) / store.sha256[:16]
+    with _alone(target):
         is_new = not is_there(place / MANIFEST)
         try:
             store.save(place)
-            save_tensors(path, tensors, meta)
+            save_tensors(target, tensors, meta)
         except BaseException:
-            if is_new and _named(path) != place.name:
+            if is_new and _named(target) != place.name:
                 remove_store(place)
             raise
-        _tidy(path)
+        _tidy(target)
     return path
 
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """One process at a time writes a set with labels."""
-    target = target_of(path)
-    with locked(beside(target, "lock"), wait=True, keep=False):
-        sweep(target.parent, re.escape(target.name))
+    with locked(beside(path, "lock"), wait=True, keep=False):
+        sweep(path.parent, re.escape(path.name))
         yield
 
 
@@ -171,7 +173,9 @@ def only(tensors: Mapping[str, Tensor], *needed: str, more: Collection[str] = ()
 
 
 def _read_labels(path: Path, sha256: str) -> LabelStore:
-    return LabelStore.load(labels_folder(path) / sha256[:16], sha256)
+    """The labels beside the set; of a link beside it, as in a tree of links, else beside what it leads to."""
+    places = [labels_folder(one) / sha256[:16] for one in (path, Path(os.path.realpath(path)))]
+    return LabelStore.load(places[is_there(places[1]) and not is_there(places[0])], sha256)
 
 
 def _read_checked(path: Path, kind: str, what: str, version: int) -> tuple[dict[str, Tensor], dict[str, Any]]:

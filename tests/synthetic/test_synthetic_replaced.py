@@ -86,7 +86,7 @@ def test_the_same_set_over_itself_and_a_damaged_shard_is_written_anew(tmp_path: 
 @pytest.mark.parametrize("name", ["set.safetensors", "synthetic.safetensors", "set.bin"])
 def test_a_set_without_labels_removes_the_old_ones_and_no_more(tmp_path: Path, name: str) -> None:
     path = OLD.save(tmp_path / name)
-    folder = {"set.safetensors": "set.labels", "synthetic.safetensors": "labels", "set.bin": "set.bin.labels"}[name]
+    folder = "labels" if name == "synthetic.safetensors" else f"{name}.labels"
     assert {p.relative_to(tmp_path).parts[0] for p in tmp_path.rglob("*.json")} == {folder}
     OLD.hard().save(path)
     assert set(tree(tmp_path)) == {name}
@@ -100,11 +100,41 @@ def test_a_set_without_labels_removes_the_old_ones_and_no_more(tmp_path: Path, n
     assert set(tree(tmp_path)) == {name, *own}
 
 
-def test_two_sets_of_one_stem_do_not_share_labels(tmp_path: Path) -> None:
-    for name, small in (("a.safetensors", OLD), ("a.bin", NEW)):
+@pytest.mark.parametrize("other", ["a.bin", "a"])
+def test_two_sets_of_one_stem_do_not_share_labels(tmp_path: Path, other: str) -> None:
+    for name, small in (("a.safetensors", OLD), (other, NEW)):
         small.save(tmp_path / name)
-    NEW.hard().save(tmp_path / "a.bin")
+    for name, small in (("a.safetensors", OLD), (other, NEW)):
+        assert content(dd.load(tmp_path / name)) == content(small)
+    NEW.hard().save(tmp_path / other)
     assert content(dd.load(tmp_path / "a.safetensors")) == content(OLD)
+
+
+@pytest.mark.parametrize("name", ["set.safetensors", "synthetic.safetensors"])
+def test_the_labels_of_a_set_behind_a_link_lie_beside_what_it_leads_to(tmp_path: Path, name: str) -> None:
+    (tmp_path / "disk").mkdir()
+    path, link = tmp_path / "disk" / name, tmp_path / "link.safetensors"
+    link.symlink_to(path)
+    OLD.save(path)
+    assert content(dd.load(link)) == content(OLD)
+    NEW.save(link)
+    assert link.is_symlink()
+    for place in (link, path):
+        assert content(dd.load(place)) == content(NEW)
+        assert "every checksum matches" in dd.verify(place)
+    NEW.hard().save(link)
+    assert set(tree(tmp_path)) == {f"disk/{name}", "link.safetensors"}
+
+
+def test_a_set_and_its_labels_in_a_tree_of_links(tmp_path: Path) -> None:
+    """As a cache of the hub keeps them: each file is a link to one that is named by its content."""
+    OLD.save(tmp_path / "real" / "synthetic.safetensors")
+    (tmp_path / "blobs").mkdir()
+    for number, file in enumerate(sorted(p for p in (tmp_path / "real").rglob("*") if p.is_file())):
+        link = tmp_path / "snapshot" / file.relative_to(tmp_path / "real")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file.rename(tmp_path / "blobs" / f"{number}"))
+    assert content(dd.load(tmp_path / "snapshot")) == content(OLD)
 
 
 def test_labels_of_another_set_are_refused(tmp_path: Path) -> None:
