@@ -29,7 +29,7 @@ from dd.paths import as_path, is_folder
 from dd.presets import Preset
 from dd.process import under_own_settings
 from dd.resolve import Tier, load_real, only_images, published_aspect, resolve_device, resolve_method
-from dd.runs import RunFolder, split_state, to_device
+from dd.runs import RunFolder, check_run, split_state, to_device
 from dd.schema import conform
 from dd.selection import Protocol, Selector
 from dd.synthetic import AnySet, ImageSet, TreeSummary, load_set
@@ -99,6 +99,7 @@ def distill(
 
     Raises:
         InputError, MissingError, DivergedError, WriteError: each with argument, expected, got and the way out.
+        DamagedError: what is in `out` is damaged, or its finished set is of another run.
     """
     target = resolve_device(device)
     shown = aspect or published_aspect(data, method, preset, target, fields)
@@ -124,6 +125,7 @@ def distill(
     with RunFolder(as_path(out, "out"), _request(value, real, run, protocol), origin(seed, target), resume) as folder:
         if folder.finished:
             made = load(folder.path)
+            check_run(folder.path, made)
             return made.attach(real.train) if isinstance(made, ImageSet) else made
         return _run(value, real, run, protocol, folder)
 

@@ -20,7 +20,7 @@ from dd.errors import DDError, MissingError, refuse
 from dd.files import read_json
 from dd.leaderboard import Benchmark
 from dd.pages import read_report, run_commands, write_report
-from dd.paths import as_path, is_there
+from dd.paths import as_path, is_there, kind_at, reading
 from dd.process import under_own_settings
 from dd.repeat import benchmark_command
 from dd.resolve import load_real
@@ -60,7 +60,7 @@ def report(
         **source: `root`, `download`, `size`, `aspect` of the data.
 
     Raises:
-        InputError: no folder, or several benchmarks.
+        InputError: no folder, several benchmarks, or a file at `out` that is no page.
         MissingError: a run that was not evaluated.
     """
     given = [as_path(run, "runs") for run in ([runs] if isinstance(runs, str | Path) else runs)]
@@ -68,6 +68,7 @@ def report(
     folders = [folder for folder in given if folder not in boards]
     if not given or len(boards) > 1:
         raise refuse("runs", "run folders, one of a benchmark at most", ", ".join(map(str, given)) or "none")
+    path = _page(as_path(out, "out") if out is not None else given[0] / "index.html")
     board = Benchmark.from_json(read_json(boards[0] / "leaderboard.json", "leaderboard")).to_json() if boards else None
     told = read_report(folders[0]) if folders else None
     commands = run_commands(folders[0], told) if told is not None else []
@@ -80,11 +81,25 @@ def report(
     if isinstance(small, ImageSet) and real is not None:
         small = small.attach(real.train)
     sets = sets_of(boards[0], board, small.ipc, real) if board is not None and isinstance(small, ImageSet) else None
-    path = as_path(out, "out") if out is not None else given[0] / "index.html"
     if board is not None and (again := benchmark_command(board, str(boards[0]))) is not None:
         commands.append(again)
     beside: dict[str, Any] = {"others": folders[1:], "board": board, "sets": sets}
     return write_report(folders[0], small, told, path, commands=commands, real=real, **beside)
+
+
+def _page(path: Path) -> Path:
+    """Where the page goes, or refuse what it would replace."""
+    kind = kind_at(path)
+    if kind == "a folder":
+        raise refuse("out", "a file", f"{path}, which is a folder", f"Give {path / 'index.html'}.")
+    if kind == "a file" and (head := reading(path, _head)) and not head.lower().startswith(b"<!doctype html"):
+        raise refuse("out", "a new file or an HTML page", f"{path}, which is neither", "Name another one.")
+    return path
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(100).lstrip()
 
 
 def sets_of(folder: Path, board: dict[str, Any], ipc: int, real: Images | None) -> dict[str, ImageSet]:

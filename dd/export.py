@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ def to_imagefolder(small: ImageSet, path: str | Path, split: str = "train") -> P
         The folder PATH.
 
     Raises:
-        InputError: images of another number of channels than 1 or 3, a split with a slash, canvases.
+        InputError: images of another number of channels than 1 or 3, a split with a slash, canvases, or files in
+            `PATH/SPLIT` that are not of this set: a reader would take them for its pictures.
         WriteError: the disk refuses.
     """
     if small.channels not in (1, 3):
@@ -44,11 +45,22 @@ def to_imagefolder(small: ImageSet, path: str | Path, split: str = "train") -> P
         raise refuse("split", "a name without slashes", repr(split))
     digits = len(str(len(small.classes) - 1))
     folders = [f"{k:0{digits}}-{file_name(name, '_', 'class')}" for k, name in enumerate(small.classes)]
-    for i, (picture, label) in enumerate(zip(_pictures(small), small.hard().labels.tolist(), strict=True)):
+    base = as_path(path) / split
+    files = [base / folders[label] / f"{i:05}.png" for i, label in enumerate(small.hard().labels.tolist())]
+    _refuse_others(base, files)
+    for picture, file in zip(_pictures(small), files, strict=True):
         buffer = io.BytesIO()
         picture.save(buffer, format="PNG", optimize=True)
-        write_bytes(Path(path) / split / folders[label] / f"{i:05}.png", buffer.getvalue())
-    return Path(path)
+        write_bytes(file, buffer.getvalue())
+    return as_path(path)
+
+
+def _refuse_others(base: Path, own: Sequence[Path]) -> None:
+    """Refuse a folder with other files than these, hidden ones aside."""
+    others = {p for p in base.rglob("*") if p.is_file() and not p.name.startswith(".")} - set(own)
+    if others:
+        got = f"{base}, which has {len(others)} other file(s), such as {min(others).relative_to(base)}"
+        raise refuse("path", "a folder without pictures of another set", got, "Name another one, or remove these.")
 
 
 @under_own_settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Mapping
@@ -9,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, cast, final
 
-from dd.errors import WriteError, refuse, warn
-from dd.files import check_writable, write_json
+from dd.errors import DDError, WriteError, refuse, warn
+from dd.files import check_writable, read_json, write_json
 from dd.paths import as_path, is_folder, is_there, kind_at
 from dd.runs import REPORT
 from dd.synthetic.file import SET, Kept
@@ -65,7 +66,7 @@ def place_of(small: object, out: Out, name: str) -> Place:
         name: of the file in a folder.
 
     Raises:
-        InputError: `out` is something else, or the run folder of another set.
+        InputError: `out` is something else, the run folder of another set, or a file that is no such answer.
         WriteError: `out` cannot be written. A run folder that nobody named only warns: it may be another one's.
     """
     own = _own_folder(small)
@@ -85,10 +86,24 @@ def place_of(small: object, out: Out, name: str) -> Place:
             raise
         warn(f"The answer is not kept: {error} Give `out=`.")
         return Place()
-    ours = own is not None and path.parent.absolute() == own.absolute()
+    ours = own is not None and os.path.realpath(path.parent) == os.path.realpath(own)
     if not ours and path.name == name and is_there(path.parent / SET):
         raise refuse("out", "a folder of its own, or this set's run folder", f"{path.parent}, which has another set")
+    if not (ours and path.name == name) and not _may_be_replaced(path):
+        way_out = "Name another one, or move that file away."
+        raise refuse("out", "a new file, or an answer that a later one replaces", f"{path}, which is neither", way_out)
     return Place(path, path.parent if ours else None)
+
+
+def _may_be_replaced(path: Path) -> bool:
+    """Whether nothing is lost by a new answer at `path`: nothing is there, or an answer that nobody has changed."""
+    if not is_there(path) or not path.stat().st_size:
+        return True
+    for kind in ("report", "measures"):
+        with contextlib.suppress(DDError):
+            read_json(path, kind)
+            return True
+    return False
 
 
 def _own_folder(small: object) -> Path | None:
@@ -98,8 +113,10 @@ def _own_folder(small: object) -> Path | None:
     kept = getattr(small, "kept", None)
     if not isinstance(kept, Kept) or not kept.current:
         return None
-    here = Path.cwd()
-    return kept.folder.relative_to(here) if kept.folder.is_relative_to(here) else kept.folder
+    with contextlib.suppress(FileNotFoundError):  # the current folder was removed
+        here = Path.cwd()
+        return kept.folder.relative_to(here) if kept.folder.is_relative_to(here) else kept.folder
+    return kept.folder
 
 
 def write_measures(path: Path, measures: Mapping[str, Any]) -> None:

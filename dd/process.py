@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, ParamSpec, TypeVar, cast
 
 import numpy as np
 import torch
+from PIL import ImageFile
 
 from dd.errors import refuse
 from dd.shapes import check_options, check_whole
@@ -62,8 +63,9 @@ def own_settings(threads: int | None = None) -> Iterator[None]:
 
     Of this thread: gradients on, inference mode and autocast off, tensors on the CPU where no device is told, denormal
     numbers kept, numpy's errors as warnings. Of the process: float32 as the default type and as the precision of
-    products, oneDNN on, no choice of convolutions by the clock; where several threads compute, the last one to end
-    gives these back. What else differs is the caller's road: threads, deterministic algorithms, anomaly detection.
+    products, oneDNN on, no choice of convolutions by the clock, pictures that are cut off refused; where several
+    threads compute, the last one to end gives these back. What else differs is the caller's road: threads,
+    deterministic algorithms, anomaly detection.
 
     A block inside another finds all as it should be, and takes microseconds.
 
@@ -198,6 +200,7 @@ _SETTINGS: Final = (
     _of(torch.backends.cudnn.rnn, "fp32_precision", "ieee"),
     _of(torch.backends.mkldnn, "enabled", True),
     _of(torch.backends.cudnn, "benchmark", False),
+    _of(ImageFile, "LOAD_TRUNCATED_IMAGES", False),  # or else what a cut-off picture lacks is believed to be grey
 )
 
 

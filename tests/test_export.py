@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import io
 import sys
@@ -51,6 +52,20 @@ def test_an_image_folder_reads_back_in_label_order(tmp_path: Path, channels: int
     order = torch.tensor([1, 3, 0, 2])
     shown = real.train.pixels()
     assert torch.equal(shown[:, :channels], made.pixels()[order].expand(-1, channels, -1, -1))
+
+
+def test_a_folder_is_of_one_set(tmp_path: Path) -> None:
+    made = small(3)
+    few = dataclasses.replace(made, images=made.images[:2], labels=made.labels[:2])
+    to_imagefolder(made, tmp_path)
+    (tmp_path / "train" / ".hidden").touch()
+    to_imagefolder(made, tmp_path)  # again
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    with pytest.raises(InputError, match=r"`path` must be .*train, which has 2 other file\(s\), such as .-.*\.png"):
+        to_imagefolder(few, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
+    to_imagefolder(few, tmp_path, "few")
+    assert len(list((tmp_path / "few").rglob("*.png"))) == 2
 
 
 def test_folder_refusals(tmp_path: Path) -> None:

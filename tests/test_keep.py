@@ -227,6 +227,60 @@ def test_what_out_cannot_be(run: Any, out: Any, got: str) -> None:
     assert Path("note.txt").read_text() == "mine"
 
 
+def test_an_answer_replaces_answers_alone(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine").mkdir()
+    for name in ("mine/report.json", "package.json"):
+        Path(name).write_text('{"my": "own"}')
+    text = r"`out` must be a new file, or an answer that a later one replaces; got {}, which is neither"
+    for out, name in (
+        ("mine", "mine/report.json"),
+        ("package.json", "package.json"),
+        ("run/run.json", "run/run.json"),
+    ):
+        before = Path(name).read_bytes()
+        with pytest.raises(InputError, match=text.format(name)):
+            dd.evaluate(run, "digits", out=out, **FAST)
+        with pytest.raises(InputError, match=text.format(name)):
+            dd.neighbours(run, "digits", out=name, progress=False)
+        assert Path(name).read_bytes() == before
+    assert main(["measure", "run", "digits", "--metrics", "neighbours", "--out", "package.json"]) == 2
+    assert "which is neither" in capsys.readouterr().err
+    Path("empty.json").touch()
+    for out in ("empty.json", "empty.json", "run"):
+        dd.evaluate(run, "digits", out=out, **FAST)
+    dd.neighbours(run, "digits", out="empty.json", progress=False)
+    Path("run/report.json").write_text("{")  # the run's own, damaged: made anew
+    dd.evaluate(run, "digits", **FAST)
+    assert dd.verify("run")
+
+
+@pytest.mark.parametrize("name", ["run/synthetic.safetensors", "run/report.json", "run/log.jsonl", "run"])
+def test_a_page_replaces_pages_alone(run: Any, name: str) -> None:
+    dd.evaluate(run, "digits", **FAST)
+    Path("run/log.jsonl").write_text("mine")
+    before = {path: path.read_bytes() for path in Path("run").iterdir()}
+    with pytest.raises(InputError, match=rf"`out` must be a .*; got {name}, which is"):
+        dd.report("run", out=name)
+    assert {path: path.read_bytes() for path in Path("run").iterdir()} == before
+
+
+def test_a_link_to_the_run_folder_is_the_run_folder(run: Any) -> None:
+    Path("link").symlink_to("run")
+    dd.evaluate(run, "digits", out="link", **FAST)
+    assert {"report.json", "index.html"} <= names("run")
+
+
+def test_a_run_is_evaluated_from_a_folder_that_was_removed(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    dd.evaluate(run, "digits", **FAST)
+    monkeypatch.chdir(tmp_path)
+    assert "report.json" in names("run")
+
+
 def test_report_of_a_run_that_was_not_evaluated_says_how(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(MissingError, match=r"Run `dd.evaluate\(\"run\", data\)`, or `ddistill evaluate run DATA`"):
         dd.report("run")

@@ -161,6 +161,15 @@ def test_a_damaged_run_json_of_a_finished_run_costs_no_set(tmp_path: Path) -> No
     assert dd.load(tmp_path / "out").provenance["seed"] == 1
 
 
+def test_the_set_of_another_run_is_not_taken_for_ones_own(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        run(tmp_path / f"{seed}", seed=seed)
+    (tmp_path / "1" / "synthetic.safetensors").replace(tmp_path / "0" / "synthetic.safetensors")
+    with pytest.raises(DamagedError, match=r"run.json is not of the set beside it \(seed: 0 there, 1 in the set\)"):
+        run(tmp_path / "0", seed=0)
+    assert run(tmp_path / "0", seed=0, resume=False).provenance["seed"] == 0  # the way out
+
+
 @pytest.mark.parametrize("resume", [True, False])
 def test_a_run_json_of_nobody_is_kept(tmp_path: Path, resume: bool) -> None:
     for text in ("{", '{"name": "my own"}'):

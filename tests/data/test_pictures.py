@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps, features
+from PIL import Image, ImageFile, ImageOps, features
 from reference.folders import folder
 from reference.pictures import Items
 from torch import Tensor
@@ -205,6 +205,20 @@ def test_extensions_are_those_that_this_pillow_reads(monkeypatch: pytest.MonkeyP
     assert not {".avif", ".webp", ".jp2"} & extensions()
     monkeypatch.setitem(Image.EXTENSION, ".heic", "PNG")  # what a plugin does
     assert ".heic" in extensions()
+
+
+def test_half_a_picture_is_none_whatever_the_caller_lets_pillow_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / part).mkdir(parents=True)
+        Image.effect_noise((64, 64), 50).convert("RGB").save(tmp_path / part / "0.png")
+    whole = (tmp_path / "train/a/0.png").read_bytes()
+    (tmp_path / "train/a/0.png").write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(DamagedError, match=r"0\.png"):
+        load_images(f"imagefolder:{tmp_path}", size=8)
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
 
 
 def test_a_truncated_picture_of_a_dataset_is_named() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import ImageFile
 
 Host = Callable[[], AbstractContextManager[object]]
 
@@ -53,6 +54,7 @@ OTHERS: dict[str, Host] = {
     "fp32_precision": with_setting(precision, "bf16", "none"),
     "numpy": lambda: np.errstate(all="raise"),
     "mkldnn": with_setting(lambda on: setattr(torch.backends.mkldnn, "enabled", on), False, True),
+    "truncated pictures": with_setting(lambda on: setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", on), True, False),
     "cudnn": with_setting(lambda on: setattr(torch.backends.cudnn, "benchmark", on), True, False),
 }
 TOGETHER = ("inference_mode", "autocast", "float16", "device", "mkldnn", "matmul precision")
@@ -99,6 +101,7 @@ def settings() -> tuple[object, ...]:
     modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")
     defaults = torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads(), products
     backends = torch.backends.mkldnn.enabled, torch.backends.cudnn.benchmark, torch.backends.fp32_precision
+    pictures = ImageFile.LOAD_TRUNCATED_IMAGES
     newer = torch.backends.mkldnn.matmul.fp32_precision, torch.backends.mkldnn.conv.fp32_precision
     streams = torch.get_rng_state().numpy().tobytes(), str(np.random.get_state()), random.getstate()
-    return modes, defaults, backends, newer, streams, tuple(np.geterr().items()), 2.0**-1022 / 2 == 0.0
+    return modes, defaults, backends, newer, pictures, streams, tuple(np.geterr().items()), 2.0**-1022 / 2 == 0.0
