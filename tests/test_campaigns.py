@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 from scripts.campaigns.__main__ import NAMES, RECORDS  # noqa: E402
 from scripts.campaigns.common import FAULTS, Tally, evenly, table  # noqa: E402
 
-LEAST = {"crash": 500, "concurrent": 50, "corrupt": 2000, "disk": 20}
+LEAST = {"crash": 500, "concurrent": 50, "corrupt": 2000, "disk": 20, "hostile": 250}
 
 CODE = """
 import json, os, sys

@@ -222,9 +222,8 @@ def _flat(image: Any) -> Any:
     mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
     if image.has_transparency_data:
         image = image.convert("LA") if image.mode == "La" else image
-        page = Image.new("RGBA", image.size, "white")
-        page.alpha_composite(image.convert("RGBA"))
-        image = page
+        image = image if image.mode == "RGBA" else image.convert("RGBA")  # no copy: it may be 250 MB
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image if image.mode == mode else image.convert(mode)
 
 

@@ -17,7 +17,7 @@ from typing import Final
 from dd.files import write_text
 from scripts.campaigns.common import table
 
-NAMES: Final = ("crash", "concurrent", "corrupt", "disk")
+NAMES: Final = ("crash", "concurrent", "corrupt", "disk", "hostile")
 RECORDS: Final = Path(__file__).resolve().parents[1] / "records" / "campaigns"
 
 
