@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-from dd.errors import MissingError, unknown
-from dd.paths import as_path
+from dd.errors import MissingError, refuse, unknown
+from dd.paths import as_path, expanded
 
 # Kind of thing -> the folder of that name inside an installed package. In site-packages a sibling folder
 # `datasets/` would be Hugging Face's, so the shipped copy is always looked at first.
@@ -27,16 +27,20 @@ def home(kind: str, explicit: str | os.PathLike[str] | None = None) -> Path:
         explicit: what the caller asked for (`root=`, `store=`), used as it is.
 
     Raises:
-        InputError: another kind.
+        InputError: another kind; nothing of these, as there is no home folder.
     """
     _check(kind)
     if explicit is not None:
-        return as_path(explicit, "root or store").expanduser()
+        return expanded(as_path(explicit, "root or store"))
     if base := os.environ.get("DD_HOME"):
-        return Path(base).expanduser() / kind
+        return expanded(Path(base)) / kind
     if (checkout := _checkout(kind)) is not None:
         return checkout / "store"
-    return Path.home() / ".cache" / "dd" / kind
+    own = expanded(Path("~"))
+    if not own.is_absolute():
+        way_out = "Name a folder for what is kept, such as DD_HOME=/tmp/dd."
+        raise refuse("DD_HOME", "set where there is no home folder", "neither it nor HOME", way_out)
+    return own / ".cache" / "dd" / kind
 
 
 def shipped(kind: str) -> Path:

@@ -32,7 +32,7 @@ from dd.resolve import Tier, load_real, only_images, published_aspect, resolve_d
 from dd.runs import RunFolder, check_run, split_state, to_device
 from dd.schema import conform
 from dd.selection import Protocol, Selector
-from dd.synthetic import AnySet, ImageSet, TreeSummary, load_set
+from dd.synthetic import AnySet, ImageSet, TreeSummary, load_set, need_set
 from dd.synthetic.file import SET, Kept, mark_kept
 from dd.verifying import verify
 from dd.whiten import make_transform
@@ -254,7 +254,7 @@ def buffer(
     if isinstance(recipe, TrajectoryMatching):
         snapshots = recipe.snapshots_read if snapshots is None else snapshots
         recipe = recipe.expert
-    value = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    value = recipe if isinstance(recipe, ExpertRecipe) else load_recipe(recipe)
     made = ExpertStore(home("expert_trajectories", store), value, real)
     made.ensure(
         make_transform(real, value.whiten),
@@ -306,10 +306,9 @@ def train(
     """
     if isinstance(small, str | Path):
         small = load(small)
-    target = resolve_device(device)
+    small, target = need_set(small), resolve_device(device)
     if isinstance(small, TreeSummary):
         return TreeLearner(model=model, steps=steps, lr=lr, device=target).fit(small, seed).net
-    assert isinstance(small, ImageSet)
     learner = NetworkLearner(steps=steps, lr=lr)
     recipe = learner.recipe(small)
     if isinstance(model, nn.Module):

@@ -118,7 +118,7 @@ def benchmark(
     )
     if settings.out is not None:
         _check_folder(settings.out)
-    asked = [methods] if isinstance(methods, str | Method) else list(methods)
+    asked = as_list(methods)
     given: dict[str, Any] = {"root": root, "download": download, "size": size, "split": 0 if split is None else split}
     given["aspect"] = aspect or _shared_aspect(data, asked, preset, settings.device, ipc)
     real = load_real(data, protocol, "evaluate", **given)

@@ -39,7 +39,7 @@ from dd._options import (
 )
 from dd._progress import say
 from dd.cli_benchmark import run_benchmark
-from dd.cli_faults import said, short_warnings
+from dd.cli_faults import open_streams, said, short_warnings
 from dd.cli_measure import run_measure
 from dd.cli_report import run_report
 from dd.compare import evaluate
@@ -324,16 +324,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     _speak_to_any_terminal()
-    if argv[:1] == ["--version"]:
-        print(f"ddistill {dd.__version__}")
-        return 0
     if argv[:1] == ["help"]:
         argv = [*argv[1:2], "--help"]
-    if not argv or argv[0] in HELP:
-        verbs = "\n".join(f"  {name:<10}{text}" for name, (_, text) in VERBS.items())
-        print(f"usage: ddistill VERB …\n\n{verbs}\n\n`ddistill VERB --help` shows its options; --version the version.")
-        return 0 if argv else 2
-    with own_settings(), _stopped_by_sigterm(), short_warnings(argv[0]):
+    argv = argv or [""]
+    with open_streams(), own_settings(), _stopped_by_sigterm(), short_warnings(argv[0]):
         return _run(argv)
 
 
@@ -344,8 +338,21 @@ def _speak_to_any_terminal() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _without_verb(word: str) -> str | None:
+    """What is answered where the first word is no verb."""
+    if word == "--version":
+        return f"ddistill {dd.__version__}"
+    if word and word not in HELP:
+        return None
+    verbs = "\n".join(f"  {name:<10}{text}" for name, (_, text) in VERBS.items())
+    return f"usage: ddistill VERB …\n\n{verbs}\n\n`ddistill VERB --help` shows its options; --version the version."
+
+
 def _run(argv: Sequence[str]) -> int:
     try:
+        if (told := _without_verb(argv[0])) is not None:
+            print(told, flush=True)
+            return 0 if argv[0] else 2
         verb = find_name("verb", argv[0], VERBS, "The verb comes first." if argv[0].startswith("-") else "")
         answer = VERBS[verb][0](argv[1:])
         if answer.pop("json"):

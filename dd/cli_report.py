@@ -24,6 +24,7 @@ from dd.paths import as_path, is_there, kind_at, reading
 from dd.process import under_own_settings
 from dd.repeat import benchmark_command
 from dd.resolve import load_real
+from dd.shapes import as_list
 from dd.synthetic import ImageSet
 from dd.synthetic.file import SET
 
@@ -63,7 +64,7 @@ def report(
         InputError: no folder, several benchmarks, or a file at `out` that is no page.
         MissingError: a run that was not evaluated.
     """
-    given = [as_path(run, "runs") for run in ([runs] if isinstance(runs, str | Path) else runs)]
+    given = [as_path(run, "runs") for run in as_list(runs)]
     boards = [folder for folder in given if is_there(folder / "leaderboard.json")]
     folders = [folder for folder in given if folder not in boards]
     if not given or len(boards) > 1:

@@ -34,7 +34,7 @@ from dd.resolve import load_real, only_images, resolve_device
 from dd.runs import REPORT
 from dd.seeding import child_seed
 from dd.shapes import as_list, check_whole
-from dd.synthetic import AnySet, ImageSet, SyntheticImages, TreeSummary
+from dd.synthetic import AnySet, ImageSet, SyntheticImages, TreeSummary, need_set
 from dd.unseen import standing, warn_trained
 
 BASELINES = ("random", "random_tuned", "class_mean", "random_labels", "hard")
@@ -121,10 +121,11 @@ def evaluate(
         raise refuse("lr", "`recipe`, `tuned` or a number", repr(lr))
     place = place_of(small, out, REPORT)
     path = as_path(small, "small") if isinstance(small, str | Path) else None
-    loaded: Any = load(path) if path is not None else small
+    loaded: Any = load(path) if path is not None else need_set(small)
     source: dict[str, Any] = {"root": root, "download": download, "size": size}
     source["aspect"] = aspect or loaded.provenance.get("aspect")
-    wanted = as_list(models)
+    if not (wanted := as_list(models)):
+        raise refuse("models", "at least one network, or None for the one of the set", "none")
     asked: dict[str, Any] = {
         "store": store,
         "baselines": baselines,

@@ -19,7 +19,7 @@ from dd.names import file_name
 from dd.paths import as_path
 from dd.plot import grid_png
 from dd.process import under_own_settings
-from dd.synthetic import ImageSet
+from dd.synthetic import ImageSet, need_images
 
 
 @under_own_settings
@@ -37,6 +37,7 @@ def to_imagefolder(small: ImageSet, path: str | Path, split: str = "train") -> P
             `PATH/SPLIT` that are not of this set: a reader would take them for its pictures.
         WriteError: the disk refuses.
     """
+    small = need_images(small)
     if small.channels not in (1, 3):
         raise refuse("small", "of 1 or 3 channels for PNG", small.channels)
     if small.canvas > 1:
@@ -70,7 +71,7 @@ def to_hf(small: ImageSet) -> Any:
     Raises:
         MissingError: the extra `hub` is not installed.
     """
-    hf = _datasets()
+    small, hf = need_images(small), _datasets()
     labels = small.hard().labels.tolist()
     columns: dict[str, Any] = {"image": _pictures(small), "label": labels}
     features: dict[str, Any] = {"image": hf.Image(), "label": hf.ClassLabel(names=list(small.classes))}
@@ -131,6 +132,7 @@ def dataset_card(small: ImageSet, report: EvalReport | Mapping[str, Any] | None 
         report: `dd.evaluate`'s answer or the content of `report.json`.
         repo: `user/name`, for the title.
     """
+    small = need_images(small)
     told = small.provenance
     source = str(told.get("dataset", "unknown data"))
     card = load_card(source) if source in list_cards() else None

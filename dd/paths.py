@@ -47,6 +47,11 @@ def as_path(value: object, argument: str = "path") -> Path:
     return Path(value)
 
 
+def expanded(path: Path) -> Path:
+    """A path with `~` as the home folder, as a shell reads it: that of a user who is not known stays as it is."""
+    return Path(os.path.expanduser(path))
+
+
 def kind_at(path: Path) -> str | None:
     """`a file`, `a folder`, … : what is at a path, links followed; `None` where nothing is.
 

@@ -193,7 +193,7 @@ def bibtex(method: str) -> str:
 
 def cite(method: str) -> str:
     """The reference of the method's paper in one line, and its BibTeX entry; of a baseline, that there is none."""
-    file = _file(method)
+    file = _file(find_name("method", method, METHODS))
     if not file:
         return f"{find_name('method', method, METHODS)} is a plain baseline: there is no paper to cite."
     return f"{file['paper']}\n\n{bibtex(method)}"

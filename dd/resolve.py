@@ -32,7 +32,7 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise refuse("device", "a torch device such as 'cpu' or 'cuda:0'", repr(device)) from error
     if found.type == "meta":
         raise refuse("device", "a device that keeps numbers, such as 'cpu' or 'cuda:0'", repr(device))

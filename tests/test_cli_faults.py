@@ -79,15 +79,36 @@ def test_a_warning_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: 
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_a_full_disk_behind_stdout_is_told() -> None:
+@pytest.mark.parametrize("word", ["list", "--version", "--help"])
+def test_a_full_disk_behind_stdout_is_told(word: str) -> None:
     with open("/dev/full", "wb") as full:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(
-            [sys.executable, "-m", "dd", "list"], stdout=full, stderr=subprocess.PIPE, text=True, env=environment
+            [sys.executable, "-m", "dd", word], stdout=full, stderr=subprocess.PIPE, text=True, env=environment
         )
     assert done.returncode == 1
-    assert done.stderr.startswith("ddistill list: the answer could not be written (No space left on device)")
+    assert done.stderr.startswith(f"ddistill {word}: the answer could not be written (No space left on device)")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_closed_stream_is_no_fault_and_the_other_one_is_not_written_instead(
+    closed: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Python has it after `>&-`, and on Windows without a console."""
+    monkeypatch.setattr(sys, closed, None)
+    for words, code in ((["list", "--json"], 0), (["list", "mtt"], 0), (["list", "nothing"], 2)):
+        assert cli.main(words) == code
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["list", "-h"])
+    assert getattr(sys, closed) is None
+    told = capsys.readouterr()
+    if closed == "stdout":
+        assert told.out == ""
+        assert told.err.startswith("ddistill list: unknown method 'nothing'")
+    else:
+        assert told.err == ""
+        assert "unknown method" not in told.out
 
 
 def test_the_address_is_that_of_the_package() -> None:

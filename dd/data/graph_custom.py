@@ -71,6 +71,7 @@ def graphs_of(lists: Sequence[Any]) -> tuple[GraphSplit, list[int]]:
         if not is_graph(item):
             got = type(item).__name__
             raise refuse(f"data[{i}]", "a graph with `edge_index` [2, E] and `y`", got, f"Give {GRAPH_FORMS}.")
+        _check_dense(item, i)
     labels = torch.tensor([_label(getattr(item, "y", None), i) for i, item in enumerate(items)], dtype=torch.int64)
     nodes = [_nodes(item, i) for i, item in enumerate(items)]
     ptr = torch.cat([torch.zeros(1, dtype=torch.int64), torch.tensor(nodes).cumsum(0)])
@@ -84,6 +85,14 @@ def graphs_of(lists: Sequence[Any]) -> tuple[GraphSplit, list[int]]:
 def _is_sequence(data: object) -> bool:
     read = hasattr(data, "__len__") and hasattr(data, "__getitem__")
     return read and not isinstance(data, str | bytes | Mapping | Tensor | np.ndarray)
+
+
+def _check_dense(item: Any, i: int) -> None:
+    for name in ("x", "edge_index", "edge_attr", "y"):
+        value = getattr(item, name, None)
+        if isinstance(value, Tensor) and (value.is_nested or value.is_meta or value.layout != torch.strided):
+            kind = "nested" if value.is_nested else "without its numbers" if value.is_meta else str(value.layout)
+            raise refuse(f"data[{i}].{name}", "a dense tensor", f"one that is {kind}", "Give `.to_dense()` of it.")
 
 
 def _label(y: object, i: int) -> int:

@@ -23,7 +23,7 @@ from dd.data.items import warn_twins
 from dd.data.kinds import SMILES
 from dd.data.load import ROLES
 from dd.errors import InputError, refuse
-from dd.paths import as_path
+from dd.paths import as_path, expanded
 from dd.process import under_own_settings
 from dd.shapes import check_names
 
@@ -159,7 +159,7 @@ def _from_name(name: str, split: int | str | None, root: str | None, download: b
         raise refuse("root", "left out unless `data` is the name of a card", repr(root))
     if not isinstance(split, int):
         raise refuse("split", "a whole number from 0 on, for molecules of your own", repr(split))
-    file = as_path(path, "data").expanduser()
+    file = expanded(as_path(path, "data"))
     source = table_source(file, column or None, chirality=False)
     assert source.rows is not None
     return source.graphs_in(source.rows, _class_names(None, source.graphs), file.stem, split, "scaffold")

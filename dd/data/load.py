@@ -19,7 +19,7 @@ from dd.data.sources import load_splits
 from dd.data.splits import TensorSplit
 from dd.data.workers import usable_cpus
 from dd.errors import find_name, refuse
-from dd.paths import as_path
+from dd.paths import as_path, expanded
 from dd.process import under_own_settings
 
 FOLDER: Final = "imagefolder:"
@@ -122,7 +122,7 @@ def _from_card(
     train, test, classes = load_splits(
         card,
         size=size,
-        root=None if root is None else os.fspath(root),
+        root=None if root is None else os.fspath(as_path(root, "root")),
         download=download,
         aspect=aspect,
         limit=limit,
@@ -136,7 +136,7 @@ def _from_card(
 def _from_folder(path: str, size: tuple[int, int] | None, aspect: str, limit: int, workers: int) -> Images:
     if not path:
         raise refuse("data", f"`{FOLDER}PATH`", f"`{FOLDER}` without a path")
-    base = as_path(path, "data").expanduser()
+    base = expanded(as_path(path, "data"))
     tree = index_imagefolder(base)
     if len(tree.classes) < 2:
         raise refuse("data", "at least two class folders", f"one, {tree.classes[0]!r}, in {base / 'train'}")

@@ -65,6 +65,13 @@ def import_buffer(
         InputError: another model, repeated snapshots, another cadence, a store with a validation split, or a
             number that another expert has. What was imported before is kept.
     """
+    if not isinstance(store, ExpertStore):
+        raise refuse(
+            "store",
+            "an ExpertStore",
+            f"a {type(store).__name__}",
+            "It is made by `ExpertStore(root, recipe, real)` of `dd.experts`.",
+        )
     recipe, real = store.recipe, store.real
     if (recipe.snapshot_every, recipe.snapshot_unit) != (1, "epoch"):
         got = f"one every {recipe.snapshot_every} {recipe.snapshot_unit}s"

@@ -160,6 +160,8 @@ def load_recipe(name: str) -> ExpertRecipe:
         InputError: unknown name, a field that no recipe has, or a value that it cannot have.
         MissingError, DamagedError: no such file, or one that is not TOML.
     """
+    if not isinstance(name, str):
+        raise refuse("recipe", "a name, a path that ends in .toml, or a recipe", f"a {type(name).__name__}")
     if not name.endswith(".toml") and name not in recipe_names():
         raise unknown("recipe", name, recipe_names(), "A path that ends in .toml works too.")
     path = as_path(name, "recipe") if name.endswith(".toml") else shipped("expert_trajectories") / f"{name}.toml"

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from dd.errors import DamagedError, DDError
+from dd.errors import DamagedError, DDError, refuse
 from dd.files import read_meta
 from dd.paths import as_path
 from dd.synthetic.compensated import CompensatedImages
@@ -24,6 +24,29 @@ AnySet = SyntheticImages | CompensatedImages | TreeSummary
 
 _PART: Final = "labels/"
 _KINDS: Final[dict[str, type[AnySet]]] = {"compensated": CompensatedImages, "trees": TreeSummary}
+
+
+def need_set(small: object) -> AnySet:
+    """The set that a user gave.
+
+    Raises:
+        InputError: something else.
+    """
+    if not isinstance(small, AnySet):
+        raise refuse("small", "a set, its file or its run folder", f"a {type(small).__name__}")
+    return small
+
+
+def need_images(small: object) -> ImageSet:
+    """The set of images that a user gave; of what `need_set` refuses here a path too.
+
+    Raises:
+        InputError: something else.
+    """
+    if not isinstance(small, ImageSet):
+        way_out = "Of a path: `dd.load(path)`." if isinstance(small, str | Path) else ""
+        raise refuse("small", "a set of images", f"a {type(small).__name__}", way_out)
+    return small
 
 
 def load_set(path: str | Path) -> AnySet:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dd.errors import refuse
 from dd.files import write_bytes
+from dd.paths import as_path
 from dd.synthetic.trees import TreeSummary
 
 LIMIT: Final = 1_000_000
@@ -161,7 +162,7 @@ def draw(small: TreeSummary, path: str | Path | None, per_class: int) -> bytes:
 
     if per_class < 1:
         raise refuse("per_class", "at least 1", per_class)
-    if path is not None and Path(path).suffix.lower() != ".png":
+    if path is not None and as_path(path).suffix.lower() != ".png":
         raise refuse("path", "a file NAME.png", repr(str(path)), "For NAME.svg give it to `plot`.")
     share = 100 * _known_support(small).double() / small.graphs.clamp(min=1)
     shown: list[list[int]] = []

@@ -185,3 +185,17 @@ def test_graphs_are_checked() -> None:
         load_graphs(real, classes=2)
     assert isinstance(real, Graphs)
     assert int(real.graphs_per_class.sum()) == len(real.train)
+
+
+@pytest.mark.parametrize("name", ["x", "edge_index", "edge_attr", "y"])
+def test_sparse_tensors_and_those_without_numbers_are_refused(name: str) -> None:
+    from torch_geometric.data import Data
+
+    for change, got in ((torch.Tensor.to_sparse, "torch.sparse_coo"), (lambda t: t.to("meta"), "without its numbers")):
+        graphs = []
+        for i in range(4):
+            own = {"x": torch.eye(4), "edge_index": torch.tensor([[0, 1], [1, 0]]), "edge_attr": torch.eye(2)}
+            own["y"] = torch.tensor([i % 2])
+            graphs.append(Data(**{**own, name: change(own[name])}))
+        with pytest.raises(InputError, match=rf"`data\[0\]\.{name}` must be a dense tensor; got one that is {got}"):
+            load_graphs(graphs)
