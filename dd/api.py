@@ -33,7 +33,7 @@ from dd.runs import RunFolder, check_run, split_state, to_device
 from dd.schema import conform
 from dd.selection import Protocol, Selector
 from dd.synthetic import AnySet, ImageSet, TreeSummary, load_set, need_set
-from dd.synthetic.file import SET, Kept, mark_kept
+from dd.synthetic.file import Kept, mark_kept, set_in
 from dd.verifying import verify
 from dd.whiten import make_transform
 
@@ -277,7 +277,7 @@ def load(path: str | Path) -> Any:
     if not is_folder(path):
         return load_set(path)
     kept = Kept.of(path)
-    return mark_kept(load_set(path / SET), kept)
+    return mark_kept(load_set(set_in(path)), kept)
 
 
 @under_own_settings

@@ -29,7 +29,7 @@ class BenchmarkOptions(Common):
 
     Attributes:
         data: a card's name or `imagefolder:PATH`; of graphs a graph card's name.
-        methods: `all`, or names.
+        methods: `all`, or names, by spaces or commas.
         ipc: images a class: one or several, by commas.
         budget_bytes: of graphs, by the published count: one or several, by commas.
         models: the first one is compared, the others are columns.
@@ -77,7 +77,7 @@ def run_benchmark(argv: Sequence[str]) -> dict[str, Any]:
     with _helpers(argv, out, workers - 1):
         made = benchmark(
             options.data,
-            options.methods,
+            [name for told in options.methods for name in told.split(",") if name],
             ipc=_numbers(options.ipc, "ipc"),
             budget_bytes=_numbers(options.budget_bytes, "budget_bytes"),
             models=list(options.models) or None,

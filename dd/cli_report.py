@@ -23,7 +23,7 @@ from dd.pages import read_report, run_commands, write_report
 from dd.paths import as_path, is_there, kind_at, reading
 from dd.process import under_own_settings
 from dd.repeat import benchmark_command
-from dd.resolve import load_real
+from dd.resolve import load_real, source_like
 from dd.shapes import as_list
 from dd.synthetic import ImageSet
 from dd.synthetic.file import SET
@@ -170,7 +170,7 @@ def _real(small: Any, data: object, source: dict[str, Any]) -> Any:
     if not isinstance(small, ImageSet):
         return None
     if data is not None:
-        return load_real(data, **source)
+        return load_real(data, **{**source, **source_like(small, data, source.get("size"), source.get("aspect"))})
     try:
         name, aspect = str(small.provenance.get("dataset")), source.get("aspect") or small.provenance.get("aspect")
         real = None if is_graph_data(name, source.get("root")) else load_real(name, **{**source, "aspect": aspect})

@@ -30,7 +30,7 @@ from dd.pages import write_run_page
 from dd.paths import as_path, is_file
 from dd.process import under_own_settings
 from dd.repeat import evaluate_command
-from dd.resolve import load_real, only_images, resolve_device
+from dd.resolve import load_real, only_images, resolve_device, source_like
 from dd.runs import REPORT
 from dd.seeding import child_seed
 from dd.shapes import as_list, check_whole
@@ -91,7 +91,8 @@ def evaluate(
         committee: of `random_labels`: the set's teachers, where they are the user's own modules.
         store: as in `dd.distill`: where the teachers of `random_labels` are.
         seed: of all networks and draws.
-        device, threads, progress, root, download, size, aspect: as in `dd.distill`.
+        device, threads, progress, root, download, size, aspect: as in `dd.distill`; pictures of `imagefolder:PATH` are
+            brought to the set's size by default.
         split: of graphs: `None` is the one of the summary; another one of the same data is refused. Of a summary whose
             test graphs were given, a bare list is all test graphs.
         metric: of the rows, and of tuning: `accuracy`, `balanced_accuracy` (mean recall over classes) or `auroc` (of
@@ -122,8 +123,7 @@ def evaluate(
     place = place_of(small, out, REPORT)
     path = as_path(small, "small") if isinstance(small, str | Path) else None
     loaded: Any = load(path) if path is not None else need_set(small)
-    source: dict[str, Any] = {"root": root, "download": download, "size": size}
-    source["aspect"] = aspect or loaded.provenance.get("aspect")
+    source: dict[str, Any] = {"root": root, "download": download, **source_like(loaded, data, size, aspect)}
     if not (wanted := as_list(models)):
         raise refuse("models", "at least one network, or None for the one of the set", "none")
     asked: dict[str, Any] = {

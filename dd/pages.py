@@ -14,7 +14,7 @@ from dd.figures import accuracy_by_bytes, as_png, figures, gallery, heat_map, sc
 from dd.files import read_json, read_jsonl
 from dd.paths import kind_at
 from dd.repeat import distill_command
-from dd.runs import REPORT
+from dd.runs import REPORT, read_run
 from dd.synthetic import AnySet, ImageSet, TreeSummary
 
 _ALTS: Final = {
@@ -168,7 +168,7 @@ def _board(reports: Sequence[Mapping[str, Any]], board: Mapping[str, Any] | None
 def run_commands(folder: Path, report: Mapping[str, Any]) -> list[str]:
     """How the set was made and how it was evaluated, where a shell can say it."""
     try:
-        made = distill_command(read_json(folder / "run.json", "run"), str(folder))
+        made = distill_command(read_run(folder), str(folder))
     except (MissingError, InputError):
         made = None
     return [command for command in (made, report.get("command")) if command]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from dd.errors import DamagedError, DDError, MissingError, refuse
-from dd.seals import parse_json
+from dd.seals import AGAIN, parse_json
 
 T = TypeVar("T")
 
@@ -205,7 +205,7 @@ def json_at(path: Path) -> Any:
     try:
         return parse_json(data.decode())
     except ValueError as error:
-        raise DamagedError(f"{path} is not JSON ({error}). Remove it and run again.") from error
+        raise DamagedError(f"{path} is not JSON ({error}). {AGAIN}") from error
 
 
 def read_toml(path: Path, what: str = "file") -> dict[str, Any]:

@@ -13,12 +13,14 @@ from dd.data import Images, list_cards, load_images
 from dd.data.graph_load import load_graphs
 from dd.data.graphs import Graphs
 from dd.data.kinds import is_graph_data
+from dd.data.load import FOLDER
 from dd.errors import InputError, find_name, refuse
 from dd.experts import make_student
 from dd.methods import GRAPH_METHODS, METHODS, Method, TrajectoryMatching
 from dd.presets import Preset, preset, replace_fields
 from dd.selection import Protocol
 from dd.shapes import check_name
+from dd.synthetic import ImageSet
 
 _FEW: Final = 1000
 """Student steps that no network makes too large."""
@@ -141,6 +143,13 @@ def only_images(real: Images | Graphs, what: str) -> Images:
     if isinstance(real, Graphs):
         raise refuse("data", f"images for {what}", "graphs")
     return real
+
+
+def source_like(small: Any, data: object, size: Any, aspect: str | None) -> dict[str, Any]:
+    """`size` and `aspect` of `load_real` for data that a set is judged on; pictures of a folder come at its size."""
+    if size is None and isinstance(small, ImageSet) and isinstance(data, str) and data.startswith(FOLDER):
+        size = small.size
+    return {"size": size, "aspect": aspect or small.provenance.get("aspect")}
 
 
 def load_real(

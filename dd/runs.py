@@ -28,6 +28,7 @@ from dd.files import (
 from dd.locks import holder, locked
 from dd.methods import METHODS, Step
 from dd.paths import is_there
+from dd.seals import AGAIN
 from dd.synthetic import AnySet
 from dd.synthetic.file import SET
 
@@ -130,7 +131,7 @@ class RunFolder:
         except MissingError:
             pass
         except DamagedError as error:
-            damage = str(error)
+            damage = str(error).replace(AGAIN, "").rstrip(". ")
         with contextlib.suppress(DDError):
             kept = read_meta(self._checkpoint, "checkpoint")
             return {"request": kept["request"], "origin": kept.get("origin", {}), "finished": False}
@@ -218,6 +219,20 @@ class RunFolder:
         remove(self._checkpoint)
 
 
+def read_run(folder: Path) -> dict[str, Any]:
+    """The content of a folder's `run.json`; without it the run cannot be made again, so nobody is told to remove it.
+
+    Raises:
+        MissingError: no `run.json`.
+        DamagedError: it cannot be read.
+    """
+    try:
+        return read_json(folder / "run.json", "run")
+    except DamagedError as error:
+        way_out = "Restore it, or distil again with resume=False (`--restart`)."
+        raise DamagedError(str(error).replace(AGAIN, way_out)) from error
+
+
 def check_run(folder: Path, small: AnySet) -> None:
     """Compare the `run.json` of a folder with what its set says of itself.
 
@@ -225,7 +240,7 @@ def check_run(folder: Path, small: AnySet) -> None:
         MissingError: no `run.json`.
         DamagedError: it cannot be read, or is of another run than the set.
     """
-    request = read_json(folder / "run.json", "run")["request"]
+    request = read_run(folder)["request"]
     data, method = request.get("data") or {}, request.get("method") or {}
     wanted: dict[str, Any] = {"dataset": data.get("name"), "data_sha256": data.get("sha256")}
     wanted |= {name: request.get(name) for name in ("protocol", "seed")}
@@ -246,11 +261,11 @@ def _json_row(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _difference(found: Any, wanted: Mapping[str, Any], prefix: str = "", got: str = "asked for") -> str:
-    """The first few fields that differ, in words."""
+    """The first few fields that differ, in words; names first, since other fields follow from them."""
     if not isinstance(found, dict):
         return "unreadable"
     parts = []
-    for key in sorted(set(found) | set(wanted)):
+    for key in sorted(set(found) | set(wanted), key=lambda key: (key != "name", key)):
         a, b = found.get(key, ABSENT), wanted.get(key, ABSENT)
         if isinstance(a, dict) and isinstance(b, dict):
             if dump_json(a) != dump_json(b):

@@ -10,7 +10,7 @@ from dd.paths import as_path, is_folder, is_there, names_in, need_file
 from dd.process import under_own_settings
 from dd.runs import MEASURES, REPORT, check_run
 from dd.synthetic import AnySet, ImageSet, LabelStore, load_set
-from dd.synthetic.file import SET
+from dd.synthetic.file import SET, set_in
 
 _SETS = ("images", "compensated", "trees")
 _TENSORS = ("expert", "teacher")
@@ -46,7 +46,7 @@ def _folder(path: Path) -> str:
 
 
 def _run(path: Path) -> str:
-    small = load_set(path / SET)
+    small = load_set(set_in(path))
     check_run(path, small)
     for name in (REPORT, *(f"{name}.json" for name in MEASURES), "log.jsonl", "checkpoint.safetensors"):
         if is_there(path / name):

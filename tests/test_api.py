@@ -89,6 +89,24 @@ def test_image_folder_goes_through(tmp_path: Path) -> None:
     assert [row.set for row in report.rows] == ["mtt", "random"]
 
 
+def test_pictures_of_many_sizes_are_judged_at_the_size_of_the_set(tmp_path: Path) -> None:
+    pixels = torch.rand(2, 6, 3, 14, 14, generator=torch.Generator().manual_seed(0))
+    for split, part in (("train", pixels[:, :4]), ("test", pixels[:, 4:])):
+        for k, images in enumerate(part):
+            folder = tmp_path / "pets" / split / f"class{k}"
+            folder.mkdir(parents=True)
+            for i, image in enumerate(images):
+                to_pil_image(image[:, : 10 + i]).save(folder / f"{i}.png")
+    name = f"imagefolder:{tmp_path / 'pets'}"
+    small = dd.distill(name, "random", ipc=1, size=8, progress=False)
+    kwargs: dict[str, Any] = {"models": "mlp", "steps": 2, "repeats": 1, "progress": False}
+    plain, sized = dd.evaluate(small, name, **kwargs), dd.evaluate(small, name, size=8, **kwargs)
+    assert [row.values for row in plain.rows] == [row.values for row in sized.rows]
+    assert dd.neighbours(small, name) is not None
+    with pytest.raises(dd.InputError, match="Give `size=`"):
+        dd.evaluate(small, name, size=9, **kwargs)
+
+
 def test_whitened_set_is_saved_without_its_matrix_and_evaluated_all_the_same(store: Path, tmp_path: Path) -> None:
     recipe = dataclasses.replace(method().expert, whiten=True)
     small = run(tmp_path / "a", store, method(expert=recipe))

@@ -84,7 +84,7 @@ def test_json_file_round_trip_and_damage(tmp_path: Path) -> None:
     files.write_json(path, {"θ": 1.5})
     assert files.read_json(path) == {"θ": 1.5}
     path.write_bytes(b'{"a": 1')
-    with pytest.raises(DamagedError, match=r"a.json is not JSON .*Remove it and run again"):
+    with pytest.raises(DamagedError, match=r"a.json is not JSON .*Restore it, or remove it and run again"):
         files.read_json(path)
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(DamagedError, match=r"a.json is not JSON"):

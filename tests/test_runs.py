@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import dd
-from dd.errors import DamagedError, InputError
+from dd.errors import DamagedError, InputError, MissingError
 from dd.files import append_jsonl, read_json, read_jsonl, write_json
 from dd.locks import locked
 from dd.methods import Step
@@ -67,6 +67,10 @@ def entered(folder: Path, request: dict[str, Any] = OWN_REQUEST, resume: bool = 
         ({"seed": 0, "method": {"ipc": 2}}, r"method.ipc: 1 there, 2 asked for"),
         ({"seed": 0, "method": {"ipc": 1, "label_bytes": None}}, r"method.label_bytes: nothing there, None asked for"),
         ({"method": {"ipc": 1}}, r"seed: 0 there, nothing asked for"),
+        (
+            {"seed": 0, "method": {"batch": 1, "ipc": 2, "name": "mtt"}},
+            r"method.name: nothing there, 'mtt' asked for; method.batch: .*",
+        ),
     ],
 )
 def test_another_run_is_refused_with_what_differs(tmp_path: Path, asked: dict[str, object], text: str) -> None:
@@ -168,6 +172,31 @@ def test_the_set_of_another_run_is_not_taken_for_ones_own(tmp_path: Path) -> Non
     with pytest.raises(DamagedError, match=r"run.json is not of the set beside it \(seed: 0 there, 1 in the set\)"):
         run(tmp_path / "0", seed=0)
     assert run(tmp_path / "0", seed=0, resume=False).provenance["seed"] == 0  # the way out
+
+
+def test_the_way_out_of_a_damaged_run_json_leads_out(tmp_path: Path) -> None:
+    small = run(tmp_path)
+    told = (tmp_path / "run.json").read_text()
+    for damage in ("{", told.replace('"seed": 0', '"seed": 1'), "{}"):
+        (tmp_path / "run.json").write_text(damage)
+        for read in (dd.verify, lambda path: dd.evaluate(path, "digits", progress=False)):
+            with pytest.raises(DamagedError, match=r"Restore it, or distil again with resume=False") as caught:
+                read(tmp_path)
+            assert "emove it" not in str(caught.value)
+        with pytest.raises(DamagedError, match="give resume=False") as caught:
+            run(tmp_path)
+        assert "emove it" not in str(caught.value)
+        assert torch.equal(run(tmp_path, resume=False).images, small.images)
+        assert dd.verify(tmp_path)
+
+
+def test_a_run_without_a_set_says_how_to_go_on(tmp_path: Path) -> None:
+    out = interrupted(tmp_path)
+    for read in (dd.verify, dd.load, lambda path: dd.evaluate(path, "digits", progress=False)):
+        with pytest.raises(MissingError, match=r"no set in .*: its run was not finished.* The same `distill` goes on"):
+            read(out)
+    run(out)
+    assert dd.verify(out)
 
 
 @pytest.mark.parametrize("resume", [True, False])

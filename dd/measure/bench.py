@@ -19,7 +19,7 @@ from dd.evaluation import NetworkLearner, NetworkPredictor, RealImages, enough_s
 from dd.evaluation.subset import Equipped
 from dd.keep import Out
 from dd.methods.start import pick_real
-from dd.resolve import load_real, resolve_device
+from dd.resolve import load_real, resolve_device, source_like
 from dd.seeding import child, child_seed
 from dd.selection import Protocol
 from dd.shapes import check_whole
@@ -193,9 +193,8 @@ def open_bench(small: AnyImageSet, data: object, test: bool = True, **options: U
     if not isinstance(loaded, ImageSet):
         raise refuse("small", "a set of images", type(loaded).__name__, "Summaries of graphs have no such measure.")
     protocol: Protocol = "paper" if loaded.provenance.get("protocol") == "paper" else "clean"
-    source: dict[str, Any] = {name: options.get(name) for name in ("root", "size")}
-    source["download"] = options.get("download", False)
-    source["aspect"] = options.get("aspect") or loaded.provenance.get("aspect")
+    source: dict[str, Any] = {"root": options.get("root"), "download": options.get("download", False)}
+    source |= source_like(loaded, data, options.get("size"), options.get("aspect"))
     real = load_real(data, protocol, "evaluate" if test else "distill", **source)
     if not isinstance(real, Images):
         raise refuse("data", "images", "graphs")

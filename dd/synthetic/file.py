@@ -46,7 +46,7 @@ class Kept(NamedTuple):
         Raises:
             MissingError, DamagedError: no set in it that can be read.
         """
-        return cls(folder.absolute(), read_digest(folder / SET))
+        return cls(folder.absolute(), read_digest(set_in(folder)))
 
     @property
     def current(self) -> bool:
@@ -74,6 +74,20 @@ def labels_folder(path: Path) -> Path:
 def about_labels(store: LabelStore) -> dict[str, Any]:
     """What the metadata of a set says of its label store."""
     return {"records": len(store), "bytes": store.nbytes, "sha256": store.sha256}
+
+
+def set_in(folder: Path) -> Path:
+    """The file of the set in the folder of a run.
+
+    Raises:
+        MissingError: there is a run without a set.
+    """
+    if is_there(folder / "run.json") and not is_there(folder / SET):
+        raise MissingError(
+            f"no set in {folder} yet: its run was not finished, or the set was removed. The same `distill` goes on "
+            "where it stopped."
+        )
+    return folder / SET
 
 
 def write_set(

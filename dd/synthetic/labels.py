@@ -242,7 +242,10 @@ class LabelStore:
         """
         folder = as_path(folder, "folder")
         if not is_there(folder / MANIFEST):
-            raise MissingError(f"no label store in {folder}: it has no {MANIFEST}. Label the set anew.")
+            raise MissingError(
+                f"no label store in {folder}: it has no {MANIFEST}. Copy the folder of labels that lies "
+                "beside the set where it was made, or distil again."
+            )
         if sha256 is not None and digest(read_bytes(folder / MANIFEST)) != sha256:
             raise DamagedError(f"{folder / MANIFEST} does not match its checksum; restore it, or label the set anew.")
         manifest = read_json(folder / MANIFEST, "any")  # its kind and version are told first

@@ -125,7 +125,7 @@ def test_a_missing_image_or_shard_or_byte_is_loud(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=rf"shard {shard.name} .* is missing"):
         LabelStore.load(folder)
     (folder / "manifest.json").unlink()
-    with pytest.raises(MissingError, match=r"no manifest.json. Label the set anew"):
+    with pytest.raises(MissingError, match=r"no manifest.json. Copy the folder of labels that lies beside the set"):
         LabelStore.load(folder)
 
 
