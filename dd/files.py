@@ -285,7 +285,7 @@ def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             while rest:
                 rest = rest[file.write(rest) :]
             os.fsync(file.fileno())
-        except OSError:
+        except BaseException:  # a full disk, or Ctrl-C while the disk syncs
             file.truncate(start)
             raise
 

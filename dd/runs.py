@@ -190,8 +190,11 @@ class RunFolder:
             remove(self._checkpoint)
             remove(self.log_file)
             return None, {}
-        rows = [row for row in read_jsonl(self.log_file, "log") if row["iteration"] <= kept["iteration"]]
-        write_jsonl(self.log_file, rows)
+        rows: dict[int, dict[str, Any]] = {}
+        for row in read_jsonl(self.log_file, "log"):
+            if row["iteration"] <= kept["iteration"]:
+                rows.setdefault(row["iteration"], row)  # one that an interruption has had written twice is there once
+        write_jsonl(self.log_file, list(rows.values()))
         return state, kept["kept"]
 
     def log(self, step: Step) -> None:
@@ -202,8 +205,16 @@ class RunFolder:
 
     def _flush(self) -> None:
         if self._pending:
-            append_jsonl(self.log_file, self._pending)
-            self._pending = []
+            before = self._logged()
+            try:
+                append_jsonl(self.log_file, self._pending)
+            finally:  # an interruption comes while they are written, or just after it
+                if self._logged() != before:
+                    self._pending = []
+
+    def _logged(self) -> int:
+        """Bytes of the log."""
+        return self.log_file.stat().st_size if self.log_file.exists() else 0
 
     def checkpoint(self, step: Step, kept: Mapping[str, Any], extra: Mapping[str, Tensor]) -> None:
         """Write the state after `step`, with the caller's own values (`kept`) and tensors (`extra`)."""

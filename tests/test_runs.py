@@ -14,6 +14,8 @@ import torch
 
 import dd
 from dd.errors import DamagedError, InputError, MissingError
+from dd import runs
+from dd.errors import DamagedError, InputError
 from dd.files import append_jsonl, read_json, read_jsonl, write_json
 from dd.locks import locked
 from dd.methods import Step
@@ -288,3 +290,46 @@ def test_verify_compares_the_run_with_its_set(tmp_path: Path) -> None:
         with pytest.raises(DamagedError, match=message):
             dd.verify(tmp_path / "1")
     assert len(read_jsonl(tmp_path / "1" / "log.jsonl")) == 4
+
+
+@pytest.mark.parametrize("when", ["while it is synced", "after it was written"])
+def test_ctrl_c_while_the_log_is_written_leaves_each_row_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    run(tmp_path / "whole")
+    struck = []
+
+    def strike() -> None:
+        if not struck:
+            struck.append(True)
+            raise KeyboardInterrupt
+
+    def written(path: Path, rows: Any) -> None:
+        append_jsonl(path, rows)
+        strike()
+
+    def synced(descriptor: int) -> None:
+        log = tmp_path / "cut" / "log.jsonl"
+        if log.exists() and os.path.samestat(os.fstat(descriptor), log.stat()):
+            strike()
+
+    if when == "after it was written":
+        monkeypatch.setattr(runs, "append_jsonl", written)
+    else:
+        monkeypatch.setattr(os, "fsync", synced)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut")
+    assert struck
+    told = [row["iteration"] for row in read_jsonl(tmp_path / "cut" / "log.jsonl")]
+    assert told == list(range(1, len(told) + 1))
+    run(tmp_path / "cut")
+    for name in ("log.jsonl", "synthetic.safetensors"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_rows_that_were_written_twice_are_there_once_after_going_on(tmp_path: Path) -> None:
+    run(tmp_path / "whole")
+    log = interrupted(tmp_path / "cut") / "log.jsonl"
+    log.write_bytes(log.read_bytes() * 2)
+    run(tmp_path / "cut")
+    assert log.read_bytes() == (tmp_path / "whole" / "log.jsonl").read_bytes()
