@@ -13,9 +13,8 @@ import pytest
 import torch
 
 import dd
-from dd.errors import DamagedError, InputError, MissingError
 from dd import runs
-from dd.errors import DamagedError, InputError
+from dd.errors import DamagedError, InputError, MissingError
 from dd.files import append_jsonl, read_json, read_jsonl, write_json
 from dd.locks import locked
 from dd.methods import Step

@@ -3,9 +3,9 @@
     python -m scripts.campaigns.crash [--share 1] [--seed 0]
 
 Each job (`jobs.py`) is run whole once, which counts its events (`events.py`). Then, in a fresh copy of what was there
-before, it is ended at one event, by a signal and by a power cut, `intact` is asked, and it is run again. Of a share of
-the trials, one is by the one and the next by the other. Lost: other bytes than those of the unbroken
-job, or `intact` refuses. Bricked: the second run does not finish.
+before, it is ended at one event, by a signal, by a power cut and by Ctrl-C (`HOW`), `intact` is asked, and it is run
+again. Of a share of the trials, each is by the next of these. Lost: other bytes than those of the unbroken job, or
+`intact` refuses. Bricked: the second run does not finish.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from scripts.campaigns.events import ENDED, Events, Unsynced
 from scripts.campaigns.jobs import Job
 
 _NOT_INTACT: Final = 71
+HOW: Final = ("ended", "power cut", "Ctrl-C")
+"""How a process ends at an event."""
 
 
 def state(folder: Path) -> dict[str, bytes]:
@@ -75,18 +77,20 @@ def _again(job: Job) -> None:
     job.run()
 
 
-def end(job: Job, folder: Path, event: int, whole: dict[str, bytes], power: bool) -> tuple[str | None, str]:
+def end(job: Job, folder: Path, event: int, whole: dict[str, bytes], how: str) -> tuple[str | None, str]:
     """End a job at one event, in a copy of what was there before, and run it again: (fault or `None`, in words)."""
     aside = folder.with_suffix(".aside")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
 
     def work() -> None:
-        Events(folder, event, Unsynced(aside) if power else None).watch()
+        Events(folder, event, Unsynced(aside) if how == "power cut" else None, ctrl_c=how == "Ctrl-C").watch()
         job.run()
 
     child = start(inside(folder, work), folder.with_suffix(".told"))
-    if (status := child.wait()) != ENDED:
+    status = child.wait()
+    stopped = how == "Ctrl-C" and (status == 0 or child.text().rstrip().endswith("KeyboardInterrupt"))
+    if status != ENDED and not stopped:
         return "lost", f"not the same events twice: status {status}\n{child.text()}"
     return run_again(job, folder, whole)
 
@@ -121,18 +125,18 @@ def try_ends(job: Job, tally: Tally, share: float) -> None:
         whole = state(root / "whole")
         for place, event in enumerate(evenly(len(events), share)):
             kind, path = events[event]
-            for power in (False, True) if share == 1 else (place % 2 == 0,):
+            for how in HOW if share == 1 else (HOW[place % len(HOW)],):
                 shutil.rmtree(root / "trial", ignore_errors=True)
                 shutil.copytree(first, root / "trial")
-                fault, text = end(job, root / "trial", event, whole, power)
-                how = "power cut" if power else "ended"
-                tally.more["power cuts"] += power
+                fault, text = end(job, root / "trial", event, whole, how)
+                for told in ("power cut", "Ctrl-C"):
+                    tally.more[f"{told}s"] += how == told
                 tally.trial(job.name, fault, f"{how} at event {event} ({kind} {path}): {text}")
 
 
 def run(share: float, seed: int, only: str = "", chosen: Sequence[Job] | None = None) -> Tally:
     """The campaign; every trial is a point that all seeds share."""
-    tally = Tally("crash", seed, more={"power cuts": 0})
+    tally = Tally("crash", seed, more={"power cuts": 0, "Ctrl-Cs": 0})
     for job in jobs.every() if chosen is None else chosen:
         if only in job.name:
             try_ends(job, tally, share)

@@ -89,13 +89,16 @@ class Events:
         folder: events elsewhere do not count.
         end_at: number of the event at which the process ends, from 0; `None` for none.
         unsynced: for an end by a power cut, and not by a signal.
+        ctrl_c: `KeyboardInterrupt` is raised at the event, once, and the process does what it does then.
 
     Attributes:
         seen: (kind, path below the folder) of each event.
     """
 
-    def __init__(self, folder: Path, end_at: int | None = None, unsynced: Unsynced | None = None) -> None:
-        self._folder, self._end_at, self._unsynced = str(folder), end_at, unsynced
+    def __init__(
+        self, folder: Path, end_at: int | None = None, unsynced: Unsynced | None = None, ctrl_c: bool = False
+    ) -> None:
+        self._folder, self._end_at, self._unsynced, self._ctrl_c = str(folder), end_at, unsynced, ctrl_c
         self.seen: list[tuple[str, str]] = []
 
     def __call__(self, kind: str, where: Any) -> None:
@@ -103,6 +106,9 @@ class Events:
         path = self._path(where)
         if path is None:
             return
+        if len(self.seen) == self._end_at and self._ctrl_c:
+            self._end_at = None
+            raise KeyboardInterrupt
         if len(self.seen) == self._end_at:
             if self._unsynced is not None:
                 self._end_at = None
