@@ -61,14 +61,14 @@ def wordless():
 
 kept = ["distill mtt", "user's method with labels", "save with labels over with"]
 tallies = [
-    crash.run(0.05, 0, chosen=[job for job in jobs.every() if any(name in job.name for name in kept)]),
+    crash.run(0.04, 0, chosen=[job for job in jobs.every() if any(name in job.name for name in kept)]),
     crash.run(1, 0, chosen=[Job("in place", in_place, old, old_or_new)]),
     crash.run(1, 0, chosen=[Job("half", half)]),
-    concurrent.run(0.3, 0, "distill mtt"),
-    concurrent.run(0.3, 0, "save"),
+    concurrent.run(0.2, 0, "distill mtt"),
+    concurrent.run(0.2, 0, "save"),
     concurrent.run(0.3, 0, chosen=[Shared("counts", [counts] * 2)]),
     crash.run(1, 0, chosen=[Job("not synced", not_synced, old, old_or_new)]),
-    disk.run(0.2, 0, chosen=[job for job in jobs.every() if job.name in (*kept[1:], "distill mtt")]),
+    disk.run(0.14, 0, chosen=[job for job in jobs.every() if job.name in (*kept[1:], "distill mtt")]),
     *(disk.run(0.9, 0, chosen=[Job("x", job, old, old_or_new)]) for job in (in_place, not_atomic, wordless)),
 ]
 print(json.dumps([tally.to_json() for tally in tallies]))

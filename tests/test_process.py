@@ -264,7 +264,7 @@ READ = ("size", "ipc", "channels", "canvas", "members", "num_classes", "depth", 
 EXCUSED = {
     "SyntheticImages": {"__getitem__", "ready_transform"},  # rows; what is there
     "CompensatedImages": {"attach", "ready_transform"},  # the set itself; what is there
-    "TreeSummary": {"__post_init__", "trees", "with_recipe"},  # shapes; rows; another recipe
+    "TreeSummary": {"__post_init__", "trees", "with_recipe", "reading", "filtered"},  # shapes; rows; recipes
     "Teacher": {"__call__"},  # differentiable, in the modes of the caller's own loop
     "DSA": {"__post_init__"},  # words
 }

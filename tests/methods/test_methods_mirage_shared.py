@@ -20,7 +20,8 @@ from dd.methods.mirage.transactions import Transactions, chunks, transactions
 from dd.synthetic import TreeSummary
 
 pytestmark = pytest.mark.shared
-PUBLISHED: dict[str, Any] = {"patterns": "all", "storage": "repeated", "keep_counts": False, "max_patterns": 10**6}
+PUBLISHED: dict[str, Any] = {"patterns": "all", "storage": "repeated", "keep_counts": False, "keep_supports": False}
+PUBLISHED["max_patterns"] = 10**6
 
 
 def distil(real: Graphs, **fields: Any) -> TreeSummary:
