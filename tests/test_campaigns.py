@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import subprocess
 import sys
@@ -85,6 +87,14 @@ def lines() -> list[dict[str, Any]]:
 
 def faults(line: dict[str, Any]) -> dict[str, int]:
     return {name: line[name] for name in FAULTS if line.get(name)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_command_of_a_campaign_asks_for_trials(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All have the parameters that it gives by position; one that tries nothing has not found that all is well."""
+    run = importlib.import_module(f"scripts.campaigns.{name}").run
+    assert list(inspect.signature(run).parameters)[:3] == ["share", "seed", "only"]
+    assert not Tally(name, 0).clean
 
 
 def test_ends_at_events_lose_nothing(lines: list[dict[str, Any]]) -> None:

@@ -69,8 +69,8 @@ class Tally:
 
     @property
     def clean(self) -> bool:
-        """Whether no trial had a fault."""
-        return not self.faults
+        """Whether there were trials, and none had a fault."""
+        return bool(self.parts) and not self.faults
 
     def to_json(self) -> dict[str, Any]:
         """The object of its line."""

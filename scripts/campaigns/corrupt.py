@@ -243,7 +243,9 @@ def try_kind(kind: Kind, tally: Tally, share: float, draw: np.random.Generator) 
     assert kind.read() == written
 
 
-def run(share: float, seed: int, chosen: Sequence[Callable[[Path], list[Kind]]] = (sets, stores, runs)) -> Tally:
+def run(
+    share: float, seed: int, only: str = "", chosen: Sequence[Callable[[Path], list[Kind]]] = (sets, stores, runs)
+) -> Tally:
     """The campaign; the draws of a kind of file depend on its name and the seed alone."""
     tally = Tally("corrupt", seed)
     for part in chosen:
@@ -252,7 +254,7 @@ def run(share: float, seed: int, chosen: Sequence[Callable[[Path], list[Kind]]] 
             def work(part: Any = part, folder: Path = folder) -> None:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    for kind in part(folder):
+                    for kind in (kind for kind in part(folder) if only in kind.name):
                         stream = int(digest(f"{seed} {kind.name}".encode())[:12], 16)
                         try_kind(kind, tally, share, np.random.default_rng(stream))
 
