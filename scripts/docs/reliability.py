@@ -58,8 +58,8 @@ def page(records: Sequence[Mapping[str, Any]]) -> str:
         "## What came of it",
         _table(["campaign", "trials", *FAULTS, "seconds"], [_row(record) for record in records]),
         "\n".join(f"- *{name}*: {meaning}." for name, meaning in FAULTS.items()),
-        "Only `hostile` tries to have code run. Each record is of the commit that it names; where that is not the present "
-        "one, code has moved since, and the tests' share of the campaign is what was run on it.",
+        "Only `hostile` tries to have code run. Each record is of the commit that it names; where that is not the "
+        "present one, code has moved since, and the tests' share of the campaign is what was run on it.",
         "## How it is attacked",
         *(_campaign(record) for record in records),
         "## What is stated and not measured",
