@@ -154,11 +154,12 @@ def _run(method: Method, real: Images | Graphs, run: Run, protocol: Protocol, fo
     try:
         for step in method.distill(real, run, state):
             run.progress(step.iteration, step.total, _text(step.metrics))
-            selector.offer(step)
             if folder is not None:
                 folder.log(step)
+            selector.offer(step)
+            scored = step  # at once: an interruption while the picture is written must not have it offered again
+            if folder is not None:
                 _preview(step, real, folder)
-            scored = step
             every = max(1, min(50, step.total // 20))
             if step.iteration % every == 0 or step.iteration == step.total - 1:
                 save_point(step)

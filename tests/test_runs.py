@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import socket
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 import dd
-from dd import runs
+from dd import api, runs
 from dd.errors import DamagedError, InputError, MissingError
 from dd.files import append_jsonl, read_json, read_jsonl, write_json
 from dd.locks import locked
@@ -332,3 +333,26 @@ def test_rows_that_were_written_twice_are_there_once_after_going_on(tmp_path: Pa
     log.write_bytes(log.read_bytes() * 2)
     run(tmp_path / "cut")
     assert log.read_bytes() == (tmp_path / "whole" / "log.jsonl").read_bytes()
+
+
+def test_ctrl_c_while_a_preview_is_written_offers_no_candidate_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = dataclasses.replace(METHOD, candidate_every=1)
+    given: dict[str, Any] = {"store": tmp_path / "store", "progress": False, "device": "cpu"}
+    dd.distill(REAL, value, out=tmp_path / "whole", **given)
+    seen = []
+
+    def preview(step: Step, *_: object) -> None:
+        seen.append(step.iteration)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "_preview", preview)
+    with pytest.raises(KeyboardInterrupt):
+        dd.distill(REAL, value, out=tmp_path / "cut", **given)
+    dd.distill(REAL, value, out=tmp_path / "cut", **given)
+    selections = [read_json(tmp_path / name / "run.json", "run")["selection"] for name in ("cut", "whole")]
+    assert selections[0] == selections[1]
+    for name in ("log.jsonl", "synthetic.safetensors"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
