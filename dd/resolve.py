@@ -120,12 +120,10 @@ def published_aspect(
     """
     if not isinstance(data, str) or not isinstance(method, str):
         return None
-    card = next((name for name in list_cards("images") if name.casefold() == data.casefold()), None)
-    if card is None or method.casefold() in GRAPH_METHODS:
-        return None
     with contextlib.suppress(InputError):
-        ipc = fields.get("ipc", default_ipc(method.casefold()))
-        return preset(method, card, ipc, tier, gpu=device.type == "cuda").aspect
+        card, name = find_name("data set", data, list_cards("images")), find_name("method", method, METHODS)
+        if name not in GRAPH_METHODS:
+            return preset(name, card, fields.get("ipc", default_ipc(name)), tier, gpu=device.type == "cuda").aspect
     return None
 
 

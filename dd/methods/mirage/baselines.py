@@ -14,7 +14,7 @@ from dd.data.graphs import GraphSplit
 from dd.data.refine import Ints
 from dd.methods.mirage.account import Account
 from dd.methods.mirage.build import Entry, entry
-from dd.methods.mirage.select import Costs, Pattern
+from dd.methods.mirage.select import Costs, Pattern, in_turns
 from dd.methods.mirage.transactions import Transactions
 from dd.seeding import child
 
@@ -92,21 +92,13 @@ def herding(found: Transactions, bytes_: Tensor, account: Account) -> Tensor:
 
 def random_trees(found: Transactions, costs: Costs, account: Account, seed: int, draw: int) -> list[Entry]:
     """Single trees of each class, those of random nodes of its graphs, in turns, until the next does not fit."""
-    orders = [_node_trees(found, label, child(seed, "random trees", draw, label)) for label in range(found.classes)]
-    kept: list[list[Pattern]] = [[] for _ in orders]
-    stored: set[int] = set()
-    for label in account.turns():
-        tree = next(orders[label], None)
-        if tree is None:
-            account.close(label)
-        elif account.pay(label, costs.of((tree,), stored)):
-            kept[label].append(Pattern((tree,), label, int(found.support[tree, label])))
-            stored.add(tree)
+    draws = [child(seed, "random trees", draw, label) for label in range(found.classes)]
+    kept = in_turns(costs, account, [_node_trees(found, label, draws[label]) for label in range(found.classes)])
     return [entry(found, pattern, costs.counts) for patterns in kept for pattern in patterns]
 
 
-def _node_trees(found: Transactions, label: int, generator: torch.Generator) -> Iterator[int]:
-    """Trees of random nodes of a class's graphs, each tree once."""
+def _node_trees(found: Transactions, label: int, generator: torch.Generator) -> Iterator[Pattern]:
+    """Single trees of random nodes of a class's graphs, each tree once."""
     own = np.flatnonzero(found.labels[found.graph] == label)
     if not len(own):
         return
@@ -116,4 +108,4 @@ def _node_trees(found: Transactions, label: int, generator: torch.Generator) -> 
         tree = int(found.tree[own[at]])
         if tree not in given:
             given.add(tree)
-            yield tree
+            yield Pattern((tree,), label, int(found.support[tree, label]))

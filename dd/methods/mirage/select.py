@@ -204,11 +204,12 @@ def by_budget(
     if kind == "maximal":
         kept = _maximal(found, costs, account, drop_shared)
     else:
-        kept = _in_turns(costs, account, [_stream(found, k, kind, rank, drop_shared) for k in range(found.classes)])
+        kept = in_turns(costs, account, [_stream(found, k, kind, rank, drop_shared) for k in range(found.classes)])
     return [pattern for patterns in kept for pattern in patterns]
 
 
-def _in_turns(costs: Costs, account: Account, streams: Sequence[Iterator[Pattern]]) -> list[list[Pattern]]:
+def in_turns(costs: Costs, account: Account, streams: Sequence[Iterator[Pattern]]) -> list[list[Pattern]]:
+    """Patterns of each class's stream, in the account's turns, until the next does not fit; a tree is paid once."""
     kept: list[list[Pattern]] = [[] for _ in streams]
     stored: set[int] = set()
     for label in account.turns():
