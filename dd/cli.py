@@ -53,7 +53,7 @@ from dd.methods import GRAPH_METHODS, METHODS, TRAJECTORY_METHODS, Method
 from dd.models import GNNS, MODELS
 from dd.presets import cite, describe, preset
 from dd.process import own_settings, tune_process
-from dd.resolve import resolve_device
+from dd.resolve import default_ipc, resolve_device
 from dd.runs import REPORT
 from dd.synthetic import AnySet, TreeSummary
 from dd.synthetic.file import SET
@@ -76,15 +76,8 @@ def _with_method(verb: str, options: type[Common], argv: Sequence[str]) -> tuple
     cards = list_cards("graphs" if for_graphs else "images")
     card = next((c for c in cards if c.lower() == data.lower()), None)
     text = _early(rest, "--ipc") or ""
-    ipc = (
-        None
-        if for_graphs
-        else int(text)
-        if text.isdecimal() and len(text) < 1000
-        else 1
-        if name == "class_mean"
-        else 10
-    )
+    count = int(text) if text.isdecimal() and len(text) < 1000 else default_ipc(name)
+    ipc = None if for_graphs else count
     budget = {} if for_graphs else {"ipc": ipc}
     row = preset(name, card, ipc, cast(Any, _early(rest, "--preset") or "auto"), gpu=device.type == "cuda")
     value: Method = METHODS[name](**{**row.fields, **budget})
