@@ -16,7 +16,7 @@ from dd.data.kinds import is_graph_data
 from dd.data.load import FOLDER
 from dd.errors import InputError, find_name, refuse
 from dd.experts import make_student
-from dd.methods import GRAPH_METHODS, METHODS, Method, TrajectoryMatching
+from dd.methods import GRAPH_METHODS, METHODS, Method, TrajectoryMatching, kind_of, names_of, need_method
 from dd.presets import Preset, preset, replace_fields
 from dd.selection import Protocol
 from dd.shapes import check_name
@@ -58,19 +58,16 @@ def resolve_method(
                 f"fields ({', '.join(sorted(fields))}) go with a method's name; got a {type(method).__name__} "
                 "value. Put them into the value."
             )
-        if not isinstance(method, Method):
-            raise refuse("method", "a name or a Method value", type(method).__name__)
-        check_name(method.name, "name")
+        check_name(need_method(method).name, "name")
         if tier != "auto":
             raise refuse(
                 "preset", "left out beside a Method value, whose fields are set", repr(tier), "Or give a name."
             )
-        if method.name in METHODS:  # else it is the user's own, which knows
-            _check_kind(method.name, real)
+        _check_kind(method.name, method.kind, real)
         _check_fits(method, real, device)
         return method, None
     method = find_name("method", method, METHODS)
-    _check_kind(method, real)
+    _check_kind(method, kind_of(method), real)
     for_graphs = method in GRAPH_METHODS
     dataset = real.card.name if isinstance(real, Images) and real.card is not None else real.name
     given = dict(fields)
@@ -127,12 +124,10 @@ def published_aspect(
     return None
 
 
-def _check_kind(method: str, real: Images | Graphs) -> None:
+def _check_kind(method: str, kind: str, real: Images | Graphs) -> None:
     """Refuse graphs for a method for images, and the other way round."""
-    for_graphs = method in GRAPH_METHODS
-    if for_graphs != isinstance(real, Graphs):
-        kind = "graphs" if for_graphs else "images"
-        known = ", ".join(m for m in METHODS if (m in GRAPH_METHODS) != for_graphs)
+    if kind != real.kind:
+        known = ", ".join(names_of(real.kind))
         raise refuse("data", f"{kind} for the method {method!r}", repr(real.name), f"For this data there are: {known}.")
 
 

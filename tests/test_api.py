@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -299,6 +299,8 @@ def test_protocol_paper_uses_another_store_and_all_of_train(store: Path) -> None
 def test_users_method_value(store: Path) -> None:
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class FirstImages:
+        kind: ClassVar[str] = "images"
+        budget: ClassVar[str] = ""
         name: str = "first"
 
         def distill(self, real: dd.Images, run: dd.Run, state: Any = None) -> Iterator[Step]:

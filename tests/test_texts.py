@@ -8,7 +8,7 @@ import io
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -155,6 +155,8 @@ class Wild:
 class Named:
     """A user's own method of a wild name."""
 
+    kind: ClassVar[str] = "images"
+    budget: ClassVar[str] = "ipc"
     ipc: int = 1
     name: str = "=m|<script>alert(2)</script>"
 

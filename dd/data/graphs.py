@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -164,6 +164,7 @@ class Graphs:
     """A graph data set: training, validation and test graphs, disjoint.
 
     Attributes:
+        kind: `graphs`, of the class: which methods and which judge it is for.
         train, val, test: the splits; `None` where there is none.
         classes: class names in label order.
         name: of the data set.
@@ -174,6 +175,7 @@ class Graphs:
         bins: thresholds of features that were continuous; `None` where there were none or they were left alone.
     """
 
+    kind: ClassVar[Literal["graphs"]] = "graphs"
     train: GraphSplit
     val: GraphSplit | None = None
     test: GraphSplit | None = None

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, final
+from typing import Any, ClassVar, Final, Literal, final
 
 import torch
 from torch import Tensor
@@ -45,6 +45,8 @@ class Images:
     Give it to `distill` or `evaluate` as it is; `load_images` completes it (a validation split is held out
     of train).
 
+    Its `kind`, of the class, says which methods and which judge it is for: `images`.
+
     Args:
         train: a map-style Dataset of (image, label), a pair (images, labels) of tensors or numpy arrays, or a Split;
             see `as_split` for every form.
@@ -72,6 +74,7 @@ class Images:
             not where the splits are `Split`s already.
     """
 
+    kind: ClassVar[Literal["images"]] = "images"
     name: str
     classes: tuple[str, ...]
     train: Split

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Final, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -97,7 +97,16 @@ class Method(Protocol):
     """A way to distil. Frozen and keyword-only; `repr(method)` is enough to run it again.
 
     A method yields candidates and never scores them; the caller does, on held-out data.
+
+    Attributes:
+        kind: of the data that it is for, and of the set that it gives: `images` or `graphs`; a word of one's own is
+            for data of one's own that says the same `kind`. Of the class, and no field.
+        budget: the field that says how much it may keep: `ipc`, images a class, or `budget_bytes`; empty where nobody
+            can say, since the size is fixed. Of the class, and no field.
     """
+
+    kind: ClassVar[str]
+    budget: ClassVar[str]
 
     @property
     def name(self) -> str:
@@ -114,3 +123,25 @@ class Method(Protocol):
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""
         ...
+
+
+_SAYS: Final = {
+    "kind": '`kind: ClassVar[str] = "images"`, or "graphs"',
+    "budget": '`budget: ClassVar[str] = "ipc"`, the field that is its budget, or "" where it has none',
+}
+"""How the class of a method says what the method is."""
+
+
+def need_method(value: object) -> Method:
+    """The method value that a user gave.
+
+    Raises:
+        InputError: something else, or a method whose class does not say its `kind` and `budget`.
+    """
+    got = f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+    if isinstance(value, type) or not all(hasattr(value, name) for name in ("name", "distill", "describe")):
+        raise refuse("method", "a name or a Method value", got)
+    if missing := [name for name in _SAYS if not hasattr(value, name)]:
+        way_out = f"Write into its class: {'; '.join(_SAYS[name] for name in missing)}."
+        raise refuse("method", "a Method, which says what it is", f"{got} without {' and '.join(missing)}", way_out)
+    return cast(Method, value)

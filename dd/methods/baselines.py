@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, final
+from typing import Any, ClassVar, Protocol, final
 
 import torch
 from torch import Tensor
@@ -31,6 +31,8 @@ class RandomReal:
         train: how fresh networks are trained on them.
     """
 
+    kind: ClassVar[str] = "images"
+    budget: ClassVar[str] = "ipc"
     name: str = "random"
     ipc: int = 10
     whiten: bool = False
@@ -63,6 +65,8 @@ class ClassMean:
         train: how fresh networks are trained on them.
     """
 
+    kind: ClassVar[str] = "images"
+    budget: ClassVar[str] = "ipc"
     name: str = "class_mean"
     ipc: int = 1
     whiten: bool = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, final
+from typing import Any, ClassVar, Final, final
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +107,8 @@ class Coreset:
         train: how fresh networks are trained on it.
     """
 
+    kind: ClassVar[str] = "images"
+    budget: ClassVar[str] = "ipc"
     name: str = "herding"
     choose: str = "herding"
     ipc: int = 10

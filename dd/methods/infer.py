@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, final
+from typing import Any, ClassVar, Literal, Self, final
 
 import torch
 from torch import Tensor
@@ -59,6 +59,8 @@ class Infer:
         InputError: a field out of range.
     """
 
+    kind: ClassVar[str] = "images"
+    budget: ClassVar[str] = "ipc"
     name: str = "infer"
     ipc: int = 10
     committee: tuple[Member, ...] = ("convnet(norm=batch)",)

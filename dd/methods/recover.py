@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, final
+from typing import Any, ClassVar, Literal, Self, final
 
 import torch
 from torch import Tensor
@@ -76,6 +76,8 @@ class Recover:
         InputError: a field out of range.
     """
 
+    kind: ClassVar[str] = "images"
+    budget: ClassVar[str] = "ipc"
     name: str = "recover"
     ipc: int = 10
     committee: tuple[Member, ...] = ("convnet(norm=batch)",)

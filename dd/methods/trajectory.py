@@ -9,7 +9,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 from torch import Tensor
 
@@ -84,6 +84,8 @@ class TrajectoryMatching:
         InputError: a field out of range, or t + M beyond the buffer's snapshots.
     """
 
+    kind: ClassVar[str] = "images"
+    budget: ClassVar[str] = "ipc"
     name: str = "mtt"
     ipc: int = 10
     expert: ExpertRecipe = field(default_factory=ExpertRecipe)

@@ -36,6 +36,11 @@ class SyntheticSet(Protocol):
     """A distilled set: a map-style Dataset that knows how to be trained on and what it weighs."""
 
     @property
+    def kind(self) -> str:
+        """Of the real data that it stands for, `images` or `graphs`, and so which judge it needs; of the class."""
+        ...
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Class names in label order."""
         ...

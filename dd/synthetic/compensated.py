@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -95,6 +95,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         kept: as in `SyntheticImages`.
     """
 
+    kind: ClassVar[Literal["images"]] = "images"
     base: Tensor
     compensators: Tensor
     logits: Tensor | None

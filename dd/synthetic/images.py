@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -54,6 +54,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
             (`dataclasses.replace`, `hard`) has none: it is another set.
     """
 
+    kind: ClassVar[Literal["images"]] = "images"
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]

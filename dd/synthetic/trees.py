@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, ClassVar, Final, Literal, final
 
 import torch
 from torch import Tensor
@@ -96,6 +96,7 @@ class TreeSummary:
         kept: as in `SyntheticImages`.
     """
 
+    kind: ClassVar[Literal["graphs"]] = "graphs"
     levels: tuple[Level, ...]
     leaf_degree: Tensor
     pattern_ptr: Tensor

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import torch
 
@@ -115,6 +115,8 @@ class Users:
     From the state after its last step it yields nothing. With `soft` its sets have stored labels.
     """
 
+    kind: ClassVar[str] = "images"
+    budget: ClassVar[str] = ""
     name: str = "users"
     soft: bool = False
 

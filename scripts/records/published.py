@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -47,6 +47,8 @@ class Watched:
         until: `time.monotonic()` at which the run is interrupted, as by Ctrl-C.
     """
 
+    kind: ClassVar[str] = "images"
+    budget: ClassVar[str] = "ipc"
     inner: dd.TrajectoryMatching
     log: Path
     until: float

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, final
+from typing import Any, ClassVar, Final, final
 
 import numpy as np
 import torch
@@ -86,6 +86,8 @@ class Mirage:
         InputError: a field outside its range, both or none of `budget_bytes` and `min_support`.
     """
 
+    kind: ClassVar[str] = "graphs"
+    budget: ClassVar[str] = "budget_bytes"
     name: str = "mirage"
     depth: int | None = None
     budget_bytes: int | None = 2048

@@ -1,0 +1,79 @@
+"""A method, a set and a data set say what they are; a method that does not is told how."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import pytest
+from reference.jobs import DATA, SMALL, TREES
+from torch import Tensor
+
+import dd
+from dd.data.graphs import Graphs
+from dd.errors import InputError
+from dd.methods import METHODS, RandomReal, Step, class_of, kind_of, names_of, need_method
+from dd.synthetic import CompensatedImages, SyntheticImages, SyntheticSet, TreeSummary
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_class_of_a_name_is_that_of_its_values_and_says_kind_and_budget(name: str) -> None:
+    value = METHODS[name]()
+    assert type(value) is class_of(name)
+    assert need_method(value) is value
+    fields = {field.name for field in dataclasses.fields(value)}  # type: ignore[arg-type]
+    assert value.budget in fields
+    assert not fields & {"kind", "budget"}  # else they would be in every record, and in the bytes of every set
+    assert not value.describe().keys() & {"kind", "budget"}
+    assert name in names_of(kind_of(name))
+
+
+def test_a_set_has_the_kind_of_its_data() -> None:
+    assert {one.kind for one in (dd.Images, SyntheticImages, CompensatedImages)} == {"images"}
+    assert {one.kind for one in (Graphs, TreeSummary)} == {"graphs"}
+    assert SMALL.kind == DATA.kind == "images"
+    assert TREES.kind == "graphs"
+    assert isinstance(SMALL, SyntheticSet)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Silent:
+    """A method that does not say what it is."""
+
+    name: str = "silent"
+
+    def distill(self, real: Any, run: dd.Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
+        yield from RandomReal(ipc=1).distill(real, run, state)
+
+    def describe(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+class Told(Silent):
+    """The same, after what the refusal says was written into its class."""
+
+    kind: ClassVar[str] = "images"
+    budget: ClassVar[str] = ""
+
+
+class OfGraphs(Told):
+    kind: ClassVar[str] = "graphs"
+
+
+def test_a_method_that_does_not_say_what_it_is_is_told_how() -> None:
+    with pytest.raises(InputError, match=r"got a Silent without kind and budget.*`kind: ClassVar\[str\] = .images"):
+        dd.distill(DATA, Silent(), progress=False)  # type: ignore[arg-type]
+    assert len(dd.distill(DATA, Told(), progress=False)) == len(DATA.classes)
+
+
+def test_a_class_is_no_method() -> None:
+    with pytest.raises(InputError, match=r"`method` must be a name or a Method value; got the class Told"):
+        dd.distill(DATA, Told, progress=False)  # type: ignore[arg-type]
+
+
+def test_a_users_method_is_refused_data_of_another_kind() -> None:
+    with pytest.raises(
+        InputError, match=r"`data` must be graphs for the method 'silent'.*For this data there are: mtt"
+    ):
+        dd.distill(DATA, OfGraphs(), progress=False)
