@@ -44,16 +44,17 @@ bench: .venv/installed  ## side-by-side timings
 	$(BIN)/python scripts/bench/matching_step.py
 
 records: .venv/installed  ## the measured tables; resumes where it stopped (hours)
-	$(BIN)/python scripts/records/run.py --root $(or $(ROOT),data)
-	$(BIN)/python scripts/records/settings.py --root $(or $(ROOT),data)
-	$(BIN)/python scripts/records/graphs.py --root $(or $(ROOT),data)
-	$(BIN)/python scripts/records/graph_readings.py --root $(or $(ROOT),data)
-	$(BIN)/python scripts/records/leaderboards.py --root $(or $(ROOT),data)
+	$(BIN)/python -m scripts.records.make.run --root $(or $(ROOT),data)
+	$(BIN)/python -m scripts.records.make.settings --root $(or $(ROOT),data)
+	$(BIN)/python -m scripts.records.make.graphs --root $(or $(ROOT),data)
+	$(BIN)/python -m scripts.records.make.readings --root $(or $(ROOT),data)
+	$(BIN)/python -m scripts.records.make.leaderboards --root $(or $(ROOT),data)
 
 campaigns: .venv/installed  ## what can go wrong, tried many times; writes scripts/records/campaigns/
 	$(BIN)/python -W ignore -m scripts.campaigns
 
-docs: .venv/installed  ## rewrite docs/methods/ and docs/reliability.md from docstrings, presets and records
+docs: .venv/installed  ## rewrite the pages made from docstrings, presets and records: methods, results, reliability
+	$(BIN)/python -m scripts.records.tables
 	$(BIN)/python scripts/docs/methods.py
 	$(BIN)/python scripts/docs/reliability.py
 

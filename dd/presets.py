@@ -47,7 +47,7 @@ class Preset:
         source: where the settings were read.
         settings: `paper`: whether they were transcribed from sources that agree; `cpu`: true, since they are this
             library's own.
-        run: the record that shows the row, a path in the repository; `None` where it was never run.
+        run: the record that shows the row, a name in `scripts/records/results/`; `None` where it was never run.
         note: what a user should know before a run; may be empty.
         published: `mean` and perhaps `std` (fractions), their `source`, and `verified`; `None` where none was seen.
         aspect: how the published run brought pictures to one size (`load_images`); `None` where it had no need to.

@@ -13,6 +13,7 @@ from dd.errors import InputError
 from dd.experts import load_recipe, recipe_names
 from dd.methods import BASELINE_METHODS, METHODS, MTT, TrajectoryMatching
 from dd.presets import NEVER, bibtex, cite, describe, preset, rows
+from scripts.records import kept
 
 ROOT = Path(__file__).parent.parent
 SUBSETS = ("imagenette", "imagewoof", "imagefruit", "imageyellow", "imagemeow", "imagesquawk")
@@ -167,7 +168,7 @@ def test_every_row_builds_a_method_and_says_where_it_comes_from(method: str) -> 
         assert row.keys() <= known
         assert row["source"]
         assert isinstance(row["settings"], bool)
-        assert row["run"] == NEVER or (ROOT / row["run"]).exists()
+        assert row["run"] == NEVER or kept.named(row["run"])
         assert row["tier"] == "paper" or row["settings"]
         made = METHODS[method](**preset(method, row["dataset"], row.get("ipc", 7), row["tier"]).fields)
         assert made.ipc == row.get("ipc", 7)

@@ -1,10 +1,11 @@
-"""The README's table is the one that the records give, and every record has its birth certificate."""
+"""The tables are those that the records give, and every record has its birth certificate."""
 
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
+import hashlib
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +15,126 @@ from scipy import stats
 from dd import presets
 from dd.data import Split
 from dd.evaluation.learners import NetworkPredictor
-from dd.files import read_foreign_json
 from dd.methods import METHODS, rebuild
 from dd.models import as_spec
+from scripts.records import kept
+from scripts.records.make import leaderboards, run, settings
+from scripts.records.tables import __main__ as tables
+from scripts.records.tables import boards, decoupled, published
+from scripts.records.tables import settings as settings_tables
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "scripts" / "records"))
-
-import decoupled  # noqa: E402
-import leaderboards  # noqa: E402
-import run  # noqa: E402
-import settings  # noqa: E402
-import table  # noqa: E402
-
-RECORDS = sorted((ROOT / "scripts" / "records").glob("*-seed*.json"))
+RECORDS = kept.named("*-seed*")
+GOLDEN = json.loads((ROOT / "tests" / "reference" / "tables.json").read_text(encoding="utf-8"))
+"""SHA-256 (16 digits) of the lines of every table, without the targets of links: its first words."""
 
 
-def test_readme_table_comes_from_the_records() -> None:
-    words = [sys.executable, str(ROOT / "scripts" / "records" / "table.py"), "--check"]
-    assert subprocess.run(words, check=False).returncode == 0, "run scripts/records/table.py --write"
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of records of its own."""
+    named, keep = kept.named, kept.keep
+    monkeypatch.setattr(kept, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(kept, "named", lambda pattern="*": named(pattern, tmp_path / "results"))
+    monkeypatch.setattr(kept, "keep", lambda name, record: keep(name, record, tmp_path / "results"))
+    return tmp_path / "results"
+
+
+def tables_of(text: str) -> list[str]:
+    blocks = re.findall(r"(?:^\|.*\n)+", text + "\n", re.MULTILINE)
+    return [re.sub(r"\]\([^)]*\)", "]", block).rstrip("\n") for block in blocks]
+
+
+def test_pages_come_from_the_records(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["tables", "--check"])
+    made = tables.generated()
+    monkeypatch.setattr(tables, "generated", lambda: made)
+    assert tables.main() == 0, "run `make docs`"
+    monkeypatch.setattr(tables, "generated", lambda: {ROOT / "README.md": "another"})
+    assert tables.main() == 1
+    assert capsys.readouterr().out == "README.md is not current\n"
+
+
+def test_no_digit_of_a_table_changes_unseen() -> None:
+    """A table that is measured anew gets its new hash here by hand, in the commit that has its record."""
+    pages = [ROOT / "docs" / "results.md", *(ROOT / "docs" / "results").glob("*.md")]
+    found = [block for page in pages for block in tables_of(page.read_text(encoding="utf-8"))]
+    there = {hashlib.sha256(block.encode()).hexdigest()[:16] for block in found}
+    assert {digest: words for digest, words in GOLDEN.items() if digest not in there} == {}
+    assert len(GOLDEN) > 20
+
+
+def test_records_are_told_once_and_read_back_whole(empty: Path) -> None:
+    recipe = {"steps": 3, "lr": 0.1, "train": {"model": "a", "lr": 1e-7}}
+    job = {"dataset": "d", "ipc": 1}
+    first = {"job": job, "method": recipe, "rows": [{"train": recipe["train"], "values": [0.1, 1 / 3]}]}
+    second = {"job": job, "method": {**recipe, "lr": 0.2}, "rows": []}
+    for name, record in (("b", second), ("a", first)):
+        assert kept.keep(name, record) == empty / "d-ipc1.jsonl"
+    assert kept.named() == {"a": first, "b": second}
+    assert kept.named("b*") == {"b": second}
+    lines = [json.loads(line) for line in (empty / "d-ipc1.jsonl").read_text().splitlines()]
+    assert [sorted(line)[0] for line in lines] == ["key", "key", "key", "job", "job"]
+    assert sum(line.get("told") == recipe["train"] for line in lines) == 1
+    text = (empty / "d-ipc1.jsonl").read_text()
+    kept.keep("a", first)  # again: the same bytes
+    assert (empty / "d-ipc1.jsonl").read_text() == text
+    (empty / "d-ipc1.jsonl").write_text("\n".join(text.splitlines()[1:]))
+    with pytest.raises(ValueError, match="no line before it tells"):
+        kept.named()
+    (empty / "d-ipc1.jsonl").write_text(text)
+    (empty / "e.jsonl").write_text(text)
+    with pytest.raises(ValueError, match="stands twice"):
+        kept.named()
+    with pytest.raises(ValueError, match="word of the form"):
+        kept.keep("c", {"job": job, "rows": [{"told": 1}]})
+
+
+def test_a_record_stands_in_the_file_of_its_data_and_budget() -> None:
+    for path in kept.RESULTS.glob("*.jsonl"):
+        records = dict(kept.read(path))
+        assert {kept._stem(record) for record in records.values()} == {path.stem}
+        assert kept.text(records) == path.read_text(encoding="utf-8")
+        assert "/work/" not in path.read_text(encoding="utf-8")
+
+
+def test_records_of_another_checkout_are_added(empty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = {"row": {"method": "mtt", "dataset": "d", "ipc": 1}, "seconds": 1.5}
+    path = tmp_path / "published-d-ipc1-mtt.json"
+    path.write_text(json.dumps(record))
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patch:
+        patch.setattr(kept, "HERE", tmp_path)
+        assert kept.main([str(path)]) == 0
+    assert kept.named() == {"published-d-ipc1-mtt": record}
+    assert capsys.readouterr().out == "published-d-ipc1-mtt → results/d-ipc1.jsonl\n"
+
+
+def test_table_of_published_rows_by_hand() -> None:
+    record = {
+        "row": {"method": "mtt", "dataset": "cifar10", "ipc": 1, "published": {"mean": 0.463, "std": 0.008}},
+        "departures": {"experts": [100, 20], "protocol": ["paper", "clean"], "candidate_every": [100, 100]},
+        "report": {"rows": [{"values": [0.41, 0.43], "n": 2}]},
+        "maximum_on_test": {"mean": 0.445, "iteration": 1500},
+        "distill_seconds": 7200.0,
+    }
+    lines = published.published_table([record])
+    assert (
+        "| cifar10 | 1 | mtt | 46.3 ± 0.8 | 42.0 ± 1.4 | 2 | 44.5 at 1500 | 7200 | experts 100 → 20, "
+        "protocol paper → clean |"
+    ) in lines
+    assert published.published_table([]) == []
+
+
+def test_the_tables_of_a_page_stand_between_its_marks() -> None:
+    text = "a\n<!-- records: leaderboards -->\nold\n<!-- records: end -->\nb"
+    made = tables.filled(text)
+    assert made.startswith("a\n<!-- records: leaderboards -->\nLeaderboards, every")
+    assert made.endswith("\n<!-- records: end -->\nb")
+    assert tables.filled(made) == made
+    marks = re.findall(
+        r"<!-- records: (\w+) -->", "".join(map(Path.read_text, (tables.DOCS / "results.md", ROOT / "README.md")))
+    )
+    assert sorted(set(marks) - {"end"}) == sorted(tables.TABLES)
 
 
 def check_origin(origin: dict[str, Any]) -> None:
@@ -41,12 +143,12 @@ def check_origin(origin: dict[str, Any]) -> None:
     assert {"seed", "versions", "machine", "threads"} <= set(origin)
 
 
-SETTINGS = sorted((ROOT / "scripts" / "records").glob("settings-*.json"))
+SETTINGS = kept.named("settings-*")
 
 
-@pytest.mark.parametrize("path", SETTINGS, ids=lambda p: p.stem)
-def test_setting_was_chosen_on_validation_data(path: Path) -> None:
-    record = read_foreign_json(path)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_setting_was_chosen_on_validation_data(name: str) -> None:
+    record = SETTINGS[name]
     report, told = record["report"], record["setting"]
     assert (report["split"], report["protocol"]) == ("val", "clean")
     check_origin(report["origin"])
@@ -55,15 +157,15 @@ def test_setting_was_chosen_on_validation_data(path: Path) -> None:
     assert row["std"] is not None
     assert row["seconds"] > 0
     assert report["bytes"]["total"] > 0
-    listed = {s.name: s for s in settings.SETTINGS}[path.stem]
+    listed = {s.name: s for s in settings.SETTINGS}[name]
     assert (told["factor"], told["value"], told["images"]) == (listed.factor, listed.value, listed.images)
     assert told["changes"] == listed.changes
     assert record["method"]["name"] == ("random_labels" if told["images"] == "random" else settings.METHOD)
 
 
-@pytest.mark.parametrize("path", RECORDS, ids=lambda p: p.stem)
-def test_record_has_its_birth_certificate(path: Path) -> None:
-    record = read_foreign_json(path)
+@pytest.mark.parametrize("name", RECORDS)
+def test_record_has_its_birth_certificate(name: str) -> None:
+    record = RECORDS[name]
     if "refused" in record:
         check_origin(record["origin"])
         assert record["refused"].startswith("`")  # the library's own words
@@ -83,8 +185,8 @@ def test_record_has_its_birth_certificate(path: Path) -> None:
 
 
 def test_the_method_of_a_record_is_built_again_as_it_says() -> None:
-    told = [read_foreign_json(path).get("method") for path in (*RECORDS, *SETTINGS)]
-    cells = read_foreign_json(ROOT / "scripts" / "records" / "leaderboard-cifar10.json")["cells"]
+    told = [record.get("method") for record in (*RECORDS.values(), *SETTINGS.values())]
+    cells = BOARDS["leaderboard-cifar10"]["cells"]
     told += [cell["request"].get("method") for cell in cells]
     made = [(method, value) for method in told if method and (value := rebuild(method)) is not None]
     assert len(made) > 50
@@ -92,18 +194,16 @@ def test_the_method_of_a_record_is_built_again_as_it_says() -> None:
         assert method.items() <= {**value.describe(), "train": method["train"], "teacher": method["teacher"]}.items()
 
 
-def test_a_refusal_is_a_record_and_a_row_of_na(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_is_a_record_and_a_row_of_na(tmp_path: Path, empty: Path) -> None:
     job = run.Job("digits", "infer", 1)
-    monkeypatch.setattr(run, "HERE", tmp_path / "records")
-    monkeypatch.setattr(run, "RUNS", tmp_path / "runs")
     run.do(job, tmp_path)
-    (record,) = run.records()
+    (record,) = kept.named().values()
     assert record["refused"].startswith("`ipc` must be at least 2 for 1 compensator over 10 classes; got 1")
     assert record["job"] == {"dataset": "digits", "method": "infer", "ipc": 1, "seed": 0}
     assert not (tmp_path / "runs" / job.name / "synthetic.safetensors").exists()
-    made = (run.HERE / f"{job.name}.json").read_bytes()
+    made = (empty / "digits-ipc1.jsonl").read_bytes()
     run.do(job, tmp_path)  # what has its record is not tried again
-    assert (run.HERE / f"{job.name}.json").read_bytes() == made
+    assert (empty / "digits-ipc1.jsonl").read_bytes() == made
     lines = decoupled.decoupled_table([record])
     (row,) = [line for line in lines if line.startswith("| digits")]
     head = next(line for line in lines if line.startswith("| data"))
@@ -164,10 +264,8 @@ TINY_TRAIN = {"steps": 2, "temperature": 4.0}
 
 
 def test_a_settings_search_resumes_and_never_reads_the_test_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, empty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "HERE", tmp_path / "records")
-    monkeypatch.setattr(run, "RUNS", tmp_path / "runs")
     base = settings.Setting("preset", "cpu", {**TINY, "train": TINY_TRAIN}, dataset="digits")
     none = settings.Setting("iterations", "0", {**base.changes, "iterations": 0}, dataset="digits")
     real = settings.data("digits", tmp_path)
@@ -178,16 +276,16 @@ def test_a_settings_search_resumes_and_never_reads_the_test_set(
         run.once(setting.name, lambda setting=setting: settings.measure(setting, tmp_path, tmp_path / "store"))
     assert len(seen) == 3 * settings.NETWORKS
     assert all(split is real.val for split in seen)
-    made = settings.found()
+    made = settings_tables.found()
     assert [r["report"]["split"] for r in made] == ["val"] * 3
     assert [r["report"]["rows"][0]["n"] for r in made] == [settings.NETWORKS] * 3
-    assert run.records() == []  # not the other tables'
+    assert kept.named("*-seed*") == {}  # not the other tables'
     run.once(base.name, lambda: pytest.fail("measured twice"))
     methods = {r["setting"]["images"] + r["setting"]["value"]: r["method"] for r in made}
     assert methods["randomcpu"]["committee"] == methods["recoveredcpu"]["committee"]
     assert methods["randomcpu"]["train"] == methods["recoveredcpu"]["train"]
     assert (methods["recoveredcpu"]["iterations"], methods["recovered0"]["iterations"]) == (1, 0)
-    lines = settings.settings_table(made)
+    lines = settings_tables.settings_table(made)
     rows = [line for line in lines if line.startswith("| ")]
     assert len(rows) == 3  # head, preset, iterations
     assert all(line.count("|") == rows[0].count("|") for line in rows)
@@ -209,8 +307,8 @@ def test_settings_table_by_hand() -> None:
         record_of("temperature", "1", "random", [0.61, 0.65]),
     ]
     # variances in points²: four of 2 and one of 8, five degrees of freedom: 16 / 5
-    assert settings.pooled(records) == (pytest.approx(0.01 * (16 / 5) ** 0.5), 5)
-    lines = settings.settings_table(records)
+    assert settings_tables.pooled(records) == (pytest.approx(0.01 * (16 / 5) ** 0.5), 5)
+    lines = settings_tables.settings_table(records)
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][1:]
     half = 2.5706 * (16 / 5) ** 0.5  # Student's t with five degrees of freedom; √(1/2 + 1/2) = 1
     assert rows == [
@@ -219,8 +317,8 @@ def test_settings_table_by_hand() -> None:
         ["**temperature**", "**1**", "61.0 ± 1.4", "63.0 ± 2.8", f"-2.0 ± {half:.1f}", "7"],
     ]
     assert any(line.startswith("Best setting on validation data: temperature 1, 61.0 %") for line in lines)
-    assert settings.settings_table([]) == []
-    alone = settings.settings_table(records[:1])
+    assert settings_tables.settings_table([]) == []
+    alone = settings_tables.settings_table(records[:1])
     assert [line for line in alone if line.startswith("| **preset")] == [
         "| **preset** | **cpu** | 51.0 ± 1.4 |  |  | 7 |"
     ]
@@ -252,7 +350,7 @@ def test_what_presets_call_measured_has_records(method: str) -> None:
             continue
         if row["run"] != presets.NEVER:
             cell = f"{row['dataset']}-ipc{row['ipc']}-{method}-seed"
-            told = [read_foreign_json(path)["method"] for path in RECORDS if path.name.startswith(cell)]
+            told = [record["method"] for name, record in RECORDS.items() if name.startswith(cell)]
             now = METHODS[method](**presets.preset(method, row["dataset"], row["ipc"], "cpu").fields).describe()
             same = ("iterations", "init", "compensators", "bn_weight", "lr", "label_epochs", "labels")
             assert told, cell
@@ -260,35 +358,35 @@ def test_what_presets_call_measured_has_records(method: str) -> None:
             assert all(one["train"]["steps"] == now["train"]["steps"] for one in told)
 
 
-BOARDS = sorted((ROOT / "scripts" / "records").glob("leaderboard-*.json"))
+BOARDS = kept.named("leaderboard-*")
 
 
-@pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
-def test_leaderboards_are_complete(path: Path) -> None:
-    told = read_foreign_json(path)
+@pytest.mark.parametrize("name", BOARDS)
+def test_leaderboards_are_complete(name: str) -> None:
+    told = BOARDS[name]
     for cell in told["cells"]:
         check_origin(cell["origin"])
         assert cell.get("refused") or cell["values"]
-    asked = leaderboards.BOARDS[path.stem.removeprefix("leaderboard-")]
+    asked = leaderboards.BOARDS[name.removeprefix("leaderboard-")]
     assert {row["model"] for row in told["rows"]} >= set(asked.get("models", ()))
     assert {row["set"] for row in told["rows"]} > {"random", "herding", "full"}
 
 
-def test_readme_points_to_every_leaderboard(tmp_path: Path) -> None:
-    assert table.leaderboards(tmp_path) == []
+def test_the_page_points_to_every_leaderboard(empty: Path) -> None:
+    assert boards.board_lines() == []
     for name in ("b", "a"):
-        (tmp_path / f"leaderboard-{name}.json").write_text("{}")
-    (line,) = table.leaderboards(tmp_path)[1:]
-    links = "[a](scripts/records/leaderboard-a.md), [b](scripts/records/leaderboard-b.md)"
+        kept.keep(f"leaderboard-{name}", {"dataset": name})
+    (line,) = boards.board_lines()[1:]
+    links = "[a](results/leaderboard-a.md), [b](results/leaderboard-b.md)"
     assert line.endswith(f"(`dd.benchmark`, one set a method): {links}.")
 
 
-def test_a_leaderboard_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_leaderboard_is_written_once(tmp_path: Path, empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = {"data": "digits-graphs", "budget_bytes": 2048, "repeats": 1, "steps": 2, "baselines": ("random",)}
     monkeypatch.setattr(leaderboards, "BOARDS", {"few": few})
     monkeypatch.setattr(leaderboards, "RUNS", tmp_path / "runs")
-    assert leaderboards.board("few", tmp_path, None, tmp_path)
-    told = read_foreign_json(tmp_path / "leaderboard-few.json")
+    assert leaderboards.board("few", tmp_path, None)
+    told = kept.named()["leaderboard-few"]
     assert {row["set"] for row in told["rows"]} == {"random", "mirage"}
-    assert "| mirage |" in (tmp_path / "leaderboard-few.md").read_text()
-    assert not leaderboards.board("few", tmp_path, None, tmp_path)
+    assert "| mirage |" in boards.boards()["few"].to_markdown()
+    assert not leaderboards.board("few", tmp_path, None)

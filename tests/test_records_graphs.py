@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,23 +10,19 @@ import torch
 from reference.trees import random_graphs
 
 from dd.data.graphs import Graphs
-from dd.files import read_foreign_json
+from scripts.records import kept
+from scripts.records.make import graphs
+from scripts.records.make import readings as graph_readings
+from scripts.records.tables import bars as graph_bars
+from scripts.records.tables import graphs as graph_table
+from scripts.records.tables.readings import readings_table
 
-RECORDS = Path(__file__).resolve().parents[1] / "scripts" / "records"
-sys.path.insert(0, str(RECORDS))
-
-import graph_bars  # noqa: E402
-import graph_readings  # noqa: E402
-import graph_table  # noqa: E402
-import graphs  # noqa: E402
-import table  # noqa: E402
-
-KEPT = sorted(RECORDS.glob("graphs-*-split*.json"))
+KEPT = kept.named("graphs-*-split*")
 
 
-@pytest.mark.parametrize("path", KEPT, ids=lambda p: p.stem)
-def test_record_has_its_birth_certificate(path: Path) -> None:
-    record = read_foreign_json(path)
+@pytest.mark.parametrize("name", KEPT)
+def test_record_has_its_birth_certificate(name: str) -> None:
+    record = KEPT[name]
     origin = record["origin"]
     assert origin["commit"]
     assert not origin["commit"].endswith("+")
@@ -163,25 +156,19 @@ def test_of_two_starts_validation_graphs_choose_network_by_network() -> None:
     assert small[0]["rows"][0]["last"] == 0.7
 
 
-def test_what_is_committed_is_what_the_tables_say() -> None:
-    found = graph_table.graph_records()
-    if not found:
-        pytest.skip("no record of graphs yet")
-    assert (RECORDS / "GRAPHS.md").read_text(encoding="utf-8") == table.graphs_text()
-
-
-def test_records_of_two_rules_of_bytes_are_told_apart(tmp_path: Path) -> None:
+def test_records_of_two_rules_of_bytes_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """A choice by validation graphs is made among networks of one rule; a table says which rows are of the earlier."""
     plain = record(0, "random", [("a", "gin", 0.7)])
+    held: dict[str, Any] = {}
+    monkeypatch.setattr(kept, "named", lambda pattern: held)
     for name, more in (("d", {"bytes": "one"}), (f"d{graph_table.UNIT}", {})):
-        told = {**plain, **more, "job": {**plain["job"], "dataset": name}}
-        (tmp_path / f"graphs-{name}-split0.json").write_text(json.dumps(told))
-    found = graph_table.graph_records(tmp_path)
+        held[f"graphs-{name}-split0"] = {**plain, **more, "job": {**plain["job"], "dataset": name}}
+    found = graph_table.graph_records()
     assert set(found) == {"d", f"d{graph_table.UNIT}"}
     (line,) = graph_table._rules(found)
     assert line.startswith(f"d{graph_table.UNIT} measured under the earlier rule of bytes")
-    (tmp_path / "graphs-d-split0.json").write_text(json.dumps({**plain, "job": {**plain["job"], "dataset": "d"}}))
-    found = graph_table.graph_records(tmp_path)
+    held["graphs-d-split0"] = {**plain, "job": {**plain["job"], "dataset": "d"}}
+    found = graph_table.graph_records()
     assert f"d{graph_table.CHOSEN}" in found
     assert graph_table._rules(found)[0].startswith("All measured under the earlier rule")
     assert graph_table._rules({"d": [{**plain, "bytes": "one"}]}) == []
@@ -189,12 +176,12 @@ def test_records_of_two_rules_of_bytes_are_told_apart(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------------------------------------------ readings
 
-READINGS = sorted(RECORDS.glob("readings-*-split*.json"))
+READINGS = kept.named("readings-*-split*")
 
 
-@pytest.mark.parametrize("path", READINGS, ids=lambda p: p.stem)
-def test_a_record_of_readings_has_its_birth_certificate(path: Path) -> None:
-    record = read_foreign_json(path)
+@pytest.mark.parametrize("name", READINGS)
+def test_a_record_of_readings_has_its_birth_certificate(name: str) -> None:
+    record = READINGS[name]
     assert record["origin"]["commit"]
     assert not record["origin"]["commit"].endswith("+")
     assert all(0 <= row["val"] <= 1 and 0 <= row["test"] <= 1 for row in record["rows"])
@@ -212,7 +199,7 @@ def test_a_cell_of_readings_and_its_table(real: Graphs, monkeypatch: pytest.Monk
     figures = [[(row["val"], row["test"]) for row in one["rows"]] for one in (made, again)]
     assert figures[0] == figures[1]
     held = [{**made, "rows": [{**row, "val": v, "test": v / 2} for row in made["rows"]]} for v in (0.5, 0.7)]
-    lines = graph_readings.readings_table({"small": held})
+    lines = readings_table({"small": held})
     (line,) = [text for text in lines if text.startswith("| small | closed sets |")]
     assert line.split("|")[5:7] == [" 60.0 ± 14.1 ", " 30.0 ± 7.1 "]
-    assert graph_readings.readings_table({}) == []
+    assert readings_table({}) == []

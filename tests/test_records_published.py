@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,8 @@ import dd
 from dd.files import read_jsonl
 from dd.methods import Run
 from dd.presets import Preset
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts" / "records"))
-
-import published
+from scripts.records import kept
+from scripts.records.make import published
 
 EXPERT = dd.ExpertRecipe(model="convnet(width=4)", augment="", experts=3, snapshots=3, batch_size=64)
 ROW = Preset(
@@ -43,13 +39,16 @@ ROW = Preset(
 @pytest.fixture
 def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(published, "preset", lambda *_: ROW)
+    monkeypatch.setattr(kept, "RUNS", tmp_path / "runs")
+    keep = kept.keep
+    monkeypatch.setattr(kept, "keep", lambda name, record: keep(name, record, tmp_path / "results"))
     words = ["mtt", "digits", "1", "--experts", "2", "--iterations", "6", "--every", "2", "--threads", "1"]
     return published.parsed([*words, "--work", str(tmp_path / "work")])
 
 
 def test_record_tells_departures_curve_and_maximum(options: Any, tmp_path: Path) -> None:
-    assert published.main(options, tmp_path) == 0
-    told = json.loads((tmp_path / "published-digits-ipc1-mtt.json").read_text())
+    assert published.main(options) == 0
+    told = kept.named(folder=tmp_path / "results")["published-digits-ipc1-mtt"]
     assert told["departures"]["experts"] == [3, 2]
     assert told["departures"]["iterations"] == [50, 6]
     assert told["row"]["published"]["mean"] == 0.5
@@ -58,7 +57,7 @@ def test_record_tells_departures_curve_and_maximum(options: Any, tmp_path: Path)
     assert told["report"]["protocol"] == "clean"
     assert "validation split" in told["report"]["selection"]
     assert "random" in str([row["set"] for row in told["report"]["rows"]][1:])
-    assert published.main(options, tmp_path) == 0  # all is there: nothing is tested twice
+    assert published.main(options) == 0  # all is there: nothing is tested twice
     assert len(read_jsonl(options.work / "candidates.jsonl")) == 3
 
 
@@ -80,7 +79,7 @@ def test_it_stops_in_time_and_goes_on_to_the_same_set(options: Any, tmp_path: Pa
     assert [row["iteration"] for row in read_jsonl(log)] == [2, 4, 6]
     options.hours = 0.0
     options.work = tmp_path / "other"
-    assert published.main(options, tmp_path) == 1
+    assert published.main(options) == 1
 
 
 def test_watching_changes_no_set(options: Any, tmp_path: Path) -> None:

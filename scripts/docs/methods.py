@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import json
 import re
 import sys
 from collections import defaultdict
@@ -16,15 +15,19 @@ from typing import Any
 
 from dd.errors import InputError
 from dd.evaluation import mean_std
-from dd.leaderboard import Benchmark
 from dd.methods import BASELINE_METHODS, GRAPH_METHODS, METHODS
 from dd.methods.trajectory import TrajectoryMatching
 from dd.presets import _file, cite, preset, rows, verified
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from scripts.records import kept  # noqa: E402
+from scripts.records.tables import decoupled  # noqa: E402
+from scripts.records.tables.boards import boards  # noqa: E402
+
 PAGES = ROOT / "docs" / "methods"
-RECORDS = ROOT / "scripts" / "records"
-SPLITS = "../../scripts/records/GRAPHS.md"
+SPLITS = "../results/graphs.md"
 WHEN = {
     "mtt": "The plain baseline of trajectory matching: few images a class, experts at hand or cheap to train.",
     "ftd": "As `mtt`, where experts can be trained twice as long: flat trajectories are easier to follow.",
@@ -185,11 +188,10 @@ def _boards(name: str) -> str:
     """Rows of the leaderboards: under one protocol with every other method."""
     heads = ["data", "budget", "model", "metric", "%", "sets × networks", "minus random", "minus random, same labels"]
     rows = []
-    for path in sorted(RECORDS.glob("leaderboard-*.json")):
-        board = Benchmark.from_json(json.loads(path.read_text(encoding="utf-8")))
+    for board_name, board in boards().items():
         for entry in board.entries:
             if entry.set == name and entry.values:
-                row = [f"[{board.dataset}](../../scripts/records/{path.stem}.md)"]
+                row = [f"[{board.dataset}](../results/leaderboard-{board_name}.md)"]
                 row += [f"{entry.budget:,} {'a class' if board.unit == 'ipc' else 'bytes'}", entry.model or "none"]
                 row += [board.metric, entry.score, entry.counts]
                 gaps = (board.against(entry), board.against_labels(entry))
@@ -202,7 +204,7 @@ def _boards(name: str) -> str:
         "Leaderboards, under one protocol with every other method:\n\n"
         + "\n".join(lines)
         + "\n\nDifferences are in points with their 95 % interval; ± is over the networks of one set."
-        + (f" Ten splits and more data: [GRAPHS.md]({SPLITS})." if name in GRAPH_METHODS else "")
+        + (f" Ten splits and more data: [all measured rows]({SPLITS})." if name in GRAPH_METHODS else "")
     )
 
 
@@ -215,11 +217,10 @@ EARLIER = (
 def _measured(name: str) -> str:
     """Cells of the records: mean over sets where there are several."""
     cells: dict[tuple[str, str, Any], list[dict[str, Any]]] = defaultdict(list)
-    for path in sorted(RECORDS.glob("*-seed*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
+    for record in kept.named("*-seed*").values():
         job = record.get("job", {})
         if str(job.get("method", "")).split(" ")[0] == name and "report" in record:
-            mark = _records().EARLIER if _records().earlier(record) else ""
+            mark = decoupled.EARLIER if decoupled.earlier(record) else ""
             cells[job["dataset"], job["method"] + mark, job["ipc"]].append(record)
     if not cells:
         return ""
@@ -233,7 +234,7 @@ def _measured(name: str) -> str:
         seconds = sum(record["distill_seconds"] for record in records) / len(records)
         size = records[0]["report"]["bytes"]["total"]
         counts = f"{len(records)} × {first[0]['n']}"
-        if text := _records().earlier(records[0]):
+        if text := decoupled.earlier(records[0]):
             changed.append(f"{row}, {ipc} a class: an earlier preset: {text}.")
         lines.append(f"| {data} | {row} | {ipc} | {100 * mean:.1f}{spread} | {counts} | {size:,} | {seconds:.0f} |")
     earlier = any(r.get("method", {}).get("lr_mode") == "log" for records in cells.values() for r in records)
@@ -242,22 +243,11 @@ def _measured(name: str) -> str:
     return "\n".join(lines) + f"\n\n{told}" + "".join(f"\n{text}" for text in changed)
 
 
-def _records() -> Any:
-    """What the second table says of records: `scripts/records/decoupled.py`."""
-    if str(RECORDS) not in sys.path:
-        sys.path.insert(0, str(RECORDS))
-    import decoupled
-
-    return decoupled
-
-
 def _committee(name: str) -> str:
     """On CV-DD's page: whether the committee pays, for the student of the rows and for one outside all committees."""
     if name != "cvdd":
         return ""
-    found = _records().pair_lines(
-        [json.loads(path.read_text("utf-8")) for path in sorted(RECORDS.glob("*-seed*.json"))]
-    )
+    found = decoupled.pair_lines(list(kept.named("*-seed*").values()))
     text = (
         "Does the committee pay? SRe2L++ has the first of its members for its only teacher and starts from equal images"
     )

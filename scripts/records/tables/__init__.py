@@ -1,0 +1,1 @@
+"""The tables of `docs/results.md`, `docs/results/` and the README, from the records."""

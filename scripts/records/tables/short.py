@@ -1,0 +1,72 @@
+"""The small table of the README: a few rows of the others."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from dd.evaluation import mean_std
+from scripts.records.tables.accuracy import gather, records
+from scripts.records.tables.decoupled import percent
+from scripts.records.tables.readings import reading_records
+
+MATCHED: Final = (("cifar10", 1, "mtt"), ("cifar10", 10, "ftd"), ("cifar10", 10, "datm"))
+LABELLED: Final = (("cifar10", 10, "rded"), ("cifar10", 10, "sre2l++"), ("cifar10", 50, "rded"))
+GRAPHS: Final = ("NCI1", "MUTAG")
+
+
+def short_lines() -> list[str]:
+    """The table; a row whose record is missing is left out."""
+    rows = [*_matched(), *_labelled(), *_graphs()]
+    heads = ("data", "budget", "method", "test %", "random data of this size %", "sets × networks")
+    return ["| " + " | ".join(line) + " |" for line in (heads, ("---",) * len(heads), *rows)]
+
+
+def _matched() -> list[tuple[str, ...]]:
+    """Beside the better of random images with the set's step size and with a tuned one."""
+    cells, _ = gather()
+    rows = []
+    for dataset, ipc, name in MATCHED:
+        sets = cells.get((dataset, ipc), {})
+        if name in sets:
+            held = sets[name]
+            several = len(held["values"]) > 1
+            named = [sets[b]["values"] for b in ("random", "random_tuned") if b in sets]
+            beside = percent(max(named, key=lambda values: mean_std(values)[0])) if named else ""
+            counts = f"{len(held['values'])} × {held['networks'] // len(held['values'])}"
+            own = percent(held["values"] if several else held["all"])
+            rows.append((dataset, f"{ipc} a class", f"`{name}`", own, beside, counts))
+    return rows
+
+
+def _labelled() -> list[tuple[str, ...]]:
+    """Beside random images under the same teachers and labels."""
+    rows = []
+    for dataset, ipc, name in LABELLED:
+        job = {"dataset": dataset, "ipc": ipc, "method": name}
+        held = [r for r in records() if job.items() <= r["job"].items() and "report" in r]
+        if held:
+            own = [record["report"]["rows"][0] for record in held]
+            values = [row["mean"] for row in own] if len(own) > 1 else own[0]["values"]
+            beside = [
+                v for r in held for row in r["report"]["rows"] if row["set"] == "random_labels" for v in row["values"]
+            ]
+            counts = f"{len(own)} × {own[0]['n']}"
+            told = f"{percent(beside)} (same labels)" if beside else ""
+            rows.append((dataset, f"{ipc} a class, soft labels", f"`{name}`", percent(values), told, counts))
+    return rows
+
+
+def _graphs() -> list[tuple[str, ...]]:
+    """AUROC of bags and of naive Bayes on closed sets."""
+    rows = []
+    for dataset in GRAPHS:
+        held = reading_records().get(dataset, [])
+        if held:
+            cells: dict[str, list[Any]] = {"bags": [], "random graphs": []}
+            for row in (row for record in held for row in record["rows"]):
+                if row["reading"] in cells and row["summary"] != "single trees":
+                    cells[row["reading"]].append(row["test"])
+            own, beside = (percent(values) for values in cells.values())
+            budget = f"{held[0]['budget']:,} bytes"
+            rows.append((dataset, budget, "`mirage`", f"{own} (AUROC)", beside, f"{len(held)} × 1"))
+    return rows
