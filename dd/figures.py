@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from dd.data import Images, Split
+from dd.data.nearest import nearest
 from dd.errors import refuse
-from dd.evaluation.neighbours import nearest
 from dd.files import read_jsonl, write_bytes
 from dd.paths import as_path, is_folder
 from dd.plot import INK, KINDS, figure_bytes, grid, loss_curve, paste_rows

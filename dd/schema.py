@@ -15,6 +15,8 @@ from dd.errors import DamagedError, refuse
 from dd.forms import LARGEST, Also, ByKind, Many, Map, Maybe, Real, Text, Whole, Word, misfit
 from dd.seals import AGAIN
 
+SET_FORMAT: Final = 2
+"""Version of the files of every set and of its label store. Version 1 left out fields that had their default."""
 _SHA: Final = Text("[0-9a-f]{64}", "a sha256 of 64 hex digits")
 _SHARE: Final = Real(0, 1)
 _SECONDS: Final = Real(0, 1e15)
@@ -98,7 +100,7 @@ _BOARD: Final = {
 }
 _MANIFEST: Final = {
     "kind": Word("labels"),
-    "format": Word(1, 2),
+    "format": Word(SET_FORMAT),
     "images": _SHA,
     "made": dict,
     "shards": Many(
@@ -114,7 +116,7 @@ _ZCA: Final = {"eps": Real(0), "shape": Many(Whole(1)), "hash": str, "fitted_on"
 _SKETCH: Final = {"low": str, "limit": Maybe(Whole(-LARGEST - 1))}
 _SET: Final = {
     "kind": str,
-    "format": Word(1),
+    "format": Word(SET_FORMAT),
     "classes": Many(str),
     "recipe": dict,
     "method": {"name?": str},
@@ -184,7 +186,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "leaderboard": Kind("leaderboard", _BOARD, "Run the benchmark again; its cells are kept."),
     "measures": Kind("file of measures", {"format": Word(1), "measures": Map(dict)}, "Measure the set again."),
     "labels": Kind("label store's manifest", _MANIFEST, "Restore it, or label the set anew."),
-    "shard": Kind("shard of a label store", {"kind": Word("labels"), "format": Word(1, 2)}),
+    "shard": Kind("shard of a label store", {"kind": Word("labels"), "format": Word(SET_FORMAT)}),
     "images": Kind("synthetic image set", _IMAGES, _ANEW),
     "compensated": Kind("set of compensated images", _COMPENSATED, _ANEW),
     "labelled": Kind("set", {"labels?": _STORE}, _ANEW),

@@ -9,12 +9,14 @@ from typing import Any, Unpack, final
 import torch
 from torch import Tensor, nn
 
+from dd.data.nearest import Embed, flat, nearest
 from dd.errors import DDError, refuse
-from dd.evaluation.neighbours import features_of, flat, nearest
 from dd.evaluation.values import table
 from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Options, open_bench, some_rows
+from dd.models.features import features
 from dd.process import under_own_settings
+from dd.whiten import Transform
 
 _USUAL = 200
 
@@ -85,6 +87,17 @@ class Neighbours:
         if self.closer is not None:
             lines.append(f"{100 * self.closer:.1f} % are nearer than all but 5 % of real images")
         return "\n".join(lines)
+
+
+def features_of(net: nn.Module, transform: Transform, device: torch.device | None = None) -> Embed:
+    """What goes into the last linear layer of `net`, in eval mode, as an embedding of pixels."""
+    where = torch.device("cpu") if device is None else device
+
+    def embed(pixels: Tensor) -> Tensor:
+        net.eval()
+        return features(net, lambda: net(transform.forward(pixels.to(where)))).cpu()
+
+    return embed
 
 
 def _quartiles(values: Tensor) -> dict[str, float]:

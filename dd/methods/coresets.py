@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dd.data import Images, check_ipc
 from dd.errors import refuse
 from dd.methods.base import Run, Step
 from dd.methods.baselines import only_step
 from dd.methods.panel import seat
+from dd.models.features import features
 from dd.process import under_own_settings
 from dd.shapes import check_types, check_whole
 from dd.synthetic import TrainRecipe
@@ -71,26 +72,12 @@ def cover(points: Tensor, count: int) -> Tensor:
     return torch.tensor(chosen)
 
 
+def _features(teacher: Teacher, pixels: Tensor) -> Tensor:
+    """What the teacher's last linear layer sees of pixels `[n, C, H, W]` in [0, 1], `[n, D]`."""
+    return features(teacher.module, lambda: teacher(pixels), "teacher").cpu()
+
+
 CHOOSE: Final[dict[str, Callable[[Tensor, int], Tensor]]] = {"herding": herd, "k_center": cover}
-
-
-@torch.no_grad()
-def features(teacher: Teacher, pixels: Tensor) -> Tensor:
-    """What goes into the teacher's last linear layer `[n, D]`, for pixels `[n, C, H, W]` in [0, 1].
-
-    Raises:
-        InputError: a network without a linear layer.
-    """
-    linear = [layer for layer in teacher.module.modules() if isinstance(layer, nn.Linear)]
-    if not linear:
-        raise refuse("teacher", "a network with a linear layer at its end", teacher.name)
-    seen: list[Tensor] = []
-    hook = linear[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0].flatten(1)))
-    try:
-        teacher(pixels)
-    finally:
-        hook.remove()
-    return seen[-1]
 
 
 @final
@@ -131,7 +118,7 @@ class Coreset:
         rows = []
         for k in range(real.num_classes):
             own = real.class_index(k)
-            parts = [features(teacher, real.train.pixels(part).to(run.device)).cpu() for part in own.split(_BATCH)]
+            parts = [_features(teacher, real.train.pixels(part).to(run.device)) for part in own.split(_BATCH)]
             rows.append(own[CHOOSE[self.choose](torch.cat(parts), self.ipc)])
         yield only_step(self, real, real.train.pixels(torch.cat(rows)))
 

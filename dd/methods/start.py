@@ -8,10 +8,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dd.data import Images
 from dd.inner import Student
+from dd.models.features import features
 from dd.seeding import child, child_seed
 from dd.whiten import Transform
 
@@ -41,17 +42,18 @@ def scores(student: Student, theta: Tensor, real: Images, transform: Transform, 
     return torch.cat(parts)
 
 
-@torch.no_grad()
-def features(student: Student, theta: Tensor, real: Images, transform: Transform, rows: Tensor) -> Tensor:
-    """What goes into the last linear layer `[n, D]`."""
-    last = [layer for layer in student.module.modules() if isinstance(layer, nn.Linear)][-1]
-    seen: list[Tensor] = []
-    hook = last.register_forward_pre_hook(lambda _, given: seen.append(given[0].flatten(1)))
-    try:
-        scores(student, theta, real, transform, rows)
-    finally:
-        hook.remove()
-    return torch.cat(seen)
+def points_of(
+    student: Student,
+    theta: Tensor,
+    real: Images,
+    transform: Transform,
+    rows: Tensor,
+    space: Literal["logit", "feature"],
+) -> Tensor:
+    """Training images as points of the k-means: logits `[n, K]`, or features `[n, D]`."""
+    if space == "logit":
+        return scores(student, theta, real, transform, rows)
+    return features(student.module, lambda: scores(student, theta, real, transform, rows))
 
 
 def representative(
@@ -70,10 +72,10 @@ def representative(
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    embed, chosen = scores if space == "logit" else features, []
+    chosen = []
     for k in range(real.num_classes):
         rows = real.class_index(k)
-        points = embed(student, theta, real, transform, rows).double().cpu().numpy()
+        points = points_of(student, theta, real, transform, rows, space).double().cpu().numpy()
         means = KMeans(n_clusters=ipc, n_init=1, random_state=child_seed(seed, "k-means", k) % 2**32)
         with warnings.catch_warnings():
             warnings.simplefilter(

@@ -8,8 +8,23 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
+from dd.errors import DamagedError
+from dd.schema import SET_FORMAT
 from dd.synthetic.recipe import TrainRecipe
 from dd.synthetic.tree_recipe import TreeRecipe
+
+
+def check_format(found: object, path: Path) -> None:
+    """Refuse what another version has written.
+
+    Raises:
+        DamagedError: with both versions, and what to do.
+    """
+    if found == SET_FORMAT and type(found) is int:
+        return
+    older = type(found) is int and found < SET_FORMAT
+    way_out = "It is older than the first release: distil again." if older else "Upgrade dd."
+    raise DamagedError(f"{path} has format version {found}; this version reads {SET_FORMAT}. {way_out}")
 
 
 class NBytes(NamedTuple):

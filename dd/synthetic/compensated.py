@@ -17,14 +17,13 @@ from dd.errors import DamagedError, DDError, refuse
 from dd.files import packed_size, shapes_of
 from dd.paths import as_path
 from dd.process import under_own_settings
+from dd.schema import SET_FORMAT
 from dd.shapes import check, check_finite, check_names, check_whole, plain
 from dd.synthetic.base import NBytes
 from dd.synthetic.file import Kept, about_labels, only, read_set, write_set
 from dd.synthetic.labels import LabelStore
 from dd.synthetic.recipe import TrainRecipe
 from dd.whiten import Normalise, transform_from
-
-FORMAT = 1
 
 
 def base_sets(ipc: int, classes: int, members: int) -> int:
@@ -250,7 +249,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
             tensors["logits"] = self.logits
         meta = {
             "kind": "compensated",
-            "format": FORMAT,
+            "format": SET_FORMAT,
             "classes": list(self.classes),
             "recipe": self.recipe.to_json(),
             "transform": self.transform.describe(),
@@ -290,7 +289,7 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
         Raises:
             MissingError, DamagedError: not there, truncated, foreign, altered or of an unknown format version.
         """
-        content = read_set(as_path(path), "compensated", "set of compensated images", FORMAT)
+        content = read_set(as_path(path), "compensated", "set of compensated images")
         try:
             return CompensatedImages.assemble(*content)
         except (DDError, KeyError, TypeError, ValueError, AttributeError) as error:

@@ -20,6 +20,7 @@ from dd.files import beside, json_value, load_tensors, read_digest, read_meta, s
 from dd.locks import locked
 from dd.paths import is_folder, is_there, names_in
 from dd.schema import check_form, conform
+from dd.synthetic.base import check_format
 from dd.synthetic.labels import MANIFEST, LabelStore, remove_store
 
 SET: Final = "synthetic.safetensors"
@@ -151,22 +152,19 @@ def _tidy(path: Path) -> None:
         folder.rmdir()
 
 
-def read_set(
-    path: Path, kind: str, what: str, version: int
-) -> tuple[dict[str, Tensor], dict[str, Any], LabelStore | None]:
+def read_set(path: Path, kind: str, what: str) -> tuple[dict[str, Tensor], dict[str, Any], LabelStore | None]:
     """Tensors, metadata and label store of a set's file; every checksum is compared.
 
     Args:
         path: the file.
         kind: what its metadata must name.
         what: that kind for people.
-        version: the format version that is read.
 
     Raises:
         MissingError, DamagedError: not there, truncated, foreign, altered or of an unknown format version.
     """
     while True:
-        tensors, meta = _read_checked(path, kind, what, version)
+        tensors, meta = _read_checked(path, kind, what)
         try:
             return tensors, meta, _read_labels(path, meta["labels"]["sha256"]) if "labels" in meta else None
         except MissingError:
@@ -192,12 +190,11 @@ def _read_labels(path: Path, sha256: str) -> LabelStore:
     return LabelStore.load(places[is_there(places[1]) and not is_there(places[0])], sha256)
 
 
-def _read_checked(path: Path, kind: str, what: str, version: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read_checked(path: Path, kind: str, what: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors, meta = load_tensors(path, "any")  # its kind and version are told first
     if "kind" not in meta:
         raise DamagedError(f"{path} is not a synthetic set: its metadata names no kind.")
     if meta["kind"] != kind:
         raise DamagedError(f"{path} is not a {what} but {meta['kind']!r}.")
-    if meta.get("format") != version:
-        raise DamagedError(f"{path} has format version {meta.get('format')}; this version reads {version}. Upgrade dd.")
+    check_format(meta.get("format"), path)
     return tensors, conform(meta, kind, path)

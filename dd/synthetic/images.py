@@ -16,6 +16,7 @@ from dd.errors import DamagedError, DDError, InputError, refuse
 from dd.files import packed_size, shapes_of
 from dd.paths import as_path
 from dd.process import under_own_settings
+from dd.schema import SET_FORMAT
 from dd.shapes import check, check_finite, check_names, check_whole, plain
 from dd.synthetic.base import NBytes
 from dd.synthetic.canvas import draw_crops
@@ -24,7 +25,6 @@ from dd.synthetic.labels import LabelStore
 from dd.synthetic.recipe import TrainRecipe
 from dd.whiten import ZCA, Transform, transform_from
 
-FORMAT = 1
 _SUM_TOLERANCE = 1e-3  # rows of 1,000 rounded probabilities
 
 
@@ -210,7 +210,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         tensors.update(kept or {})
         meta = {
             "kind": "images",
-            "format": FORMAT,
+            "format": SET_FORMAT,
             "classes": list(self.classes),
             "recipe": self.recipe.to_json(),
             "transform": record,
@@ -255,7 +255,7 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         Raises:
             MissingError, DamagedError: not there, truncated, foreign, altered or of an unknown format version.
         """
-        content = read_set(as_path(path), "images", "synthetic image set", FORMAT)
+        content = read_set(as_path(path), "images", "synthetic image set")
         try:
             return SyntheticImages.assemble(*content)
         except (DDError, KeyError, TypeError, ValueError, AttributeError) as error:

@@ -34,14 +34,13 @@ from dd.files import (
     write_text,
 )
 from dd.paths import as_path, is_there, names_in, read_bytes
-from dd.schema import conform
+from dd.schema import SET_FORMAT, conform
 from dd.seeding import child
 from dd.shapes import check_finite, check_whole
+from dd.synthetic.base import check_format
 from dd.synthetic.label_checks import BY_IMAGE, check_shard, check_sizes
 from dd.views import MIX_KINDS, Mix, Shuffle, Views
 
-FORMAT = 1
-_SHUFFLED = 2  # the format of a store with shuffled patches, which the first readers would replay unshuffled
 _SHARD_BYTES: Final = 64 * 2**20
 _SHARD: Final = r"\d{5}-[0-9a-f]{16}\.safetensors"
 MANIFEST: Final = "manifest.json"
@@ -131,7 +130,7 @@ class LabelStore:
     @property
     def _meta(self) -> dict[str, Any]:
         """What each shard says of itself."""
-        return {"kind": "labels", "format": _SHUFFLED if self.records[0].strips else FORMAT}
+        return {"kind": "labels", "format": SET_FORMAT}
 
     def parts(self) -> Iterator[dict[str, Tensor]]:
         """The tensors of each shard."""
@@ -251,9 +250,7 @@ class LabelStore:
         manifest = read_json(folder / MANIFEST, "any")  # its kind and version are told first
         if manifest.get("kind") != "labels":
             raise DamagedError(f"{folder / MANIFEST} is not a label store's manifest.")
-        if manifest.get("format") not in (FORMAT, _SHUFFLED):
-            reads = f"{FORMAT} and {_SHUFFLED}"
-            raise DamagedError(f"{folder} has format version {manifest.get('format')}; this version reads {reads}.")
+        check_format(manifest.get("format"), folder)
         conform(manifest, "labels", folder / MANIFEST)
         about = {name: manifest[name] for name in ("kind", "format")}
         try:

@@ -21,7 +21,6 @@ _CHOICES = {
 }
 PUBLISHED_LR: Final = 0.01
 """Step size of the published evaluation of DC, DSA and DM, and where that of trajectory matching starts."""
-_LATER_FIELDS = ("optimizer", "decay", "schedule", "eta", "loss", "temperature", "accumulate", "mix", "mix_space")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,9 +157,8 @@ class TrainRecipe:
         return dataclasses.replace(self, loss="ce", mix="none", augment=augment, augment_mode=mode)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON-able values; those that came later only where they say something."""
-        later = {f.name: f.default for f in dataclasses.fields(self) if f.name in _LATER_FIELDS}
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in later or v != later[k]}
+        """The fields as JSON-able values."""
+        return dataclasses.asdict(self)
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> TrainRecipe:

@@ -17,6 +17,7 @@ from dd.errors import DamagedError, DDError, refuse
 from dd.files import packed_size, shapes_of
 from dd.paths import as_path
 from dd.process import under_own_settings
+from dd.schema import SET_FORMAT
 from dd.shapes import check_names
 from dd.synthetic.base import TreeBytes
 from dd.synthetic.file import Kept, only, read_set, write_set
@@ -24,7 +25,6 @@ from dd.synthetic.labels import LabelStore
 from dd.synthetic.tree_checks import check_summary
 from dd.synthetic.tree_recipe import TreeRecipe
 
-FORMAT: Final = 1
 KIND: Final = "trees"
 _PLAIN: Final = ("leaf_degree", "pattern_ptr", "pattern_tree", "pattern_count", "support", "labels")
 _LEVELS: Final = tuple(f"level.{name}" for name in ("sizes", "label", "trunc", "ptr", "child", "edge", "count"))
@@ -283,7 +283,7 @@ class TreeSummary:
     def _meta(self) -> dict[str, Any]:
         return {
             "kind": KIND,
-            "format": FORMAT,
+            "format": SET_FORMAT,
             "classes": list(self.classes),
             "recipe": dataclasses.asdict(self.recipe),
             "directed": self.directed,
@@ -327,7 +327,7 @@ class TreeSummary:
         Raises:
             MissingError, DamagedError: not there, truncated, foreign, altered or of an unknown format version.
         """
-        content = read_set(as_path(path), KIND, "summary of trees", FORMAT)
+        content = read_set(as_path(path), KIND, "summary of trees")
         try:
             return cls.assemble(*content)
         except (KeyError, TypeError, ValueError, DDError) as error:

@@ -10,13 +10,14 @@ import torch
 from test_measure_robust import SHIFT, data, small
 
 from dd.data import Images
+from dd.data.nearest import nearest
 from dd.errors import InputError
 from dd.evaluation.adversarial import attacked_accuracy
 from dd.evaluation.calibration import calibration_figures
-from dd.evaluation.neighbours import features_of, nearest
 from dd.files import dump_json
 from dd.measure import adversarial, calibration, neighbours
 from dd.measure.bench import open_bench
+from dd.measure.neighbours import features_of
 from dd.models import build
 from dd.synthetic import tile
 

@@ -11,10 +11,8 @@ import torch
 import dd
 from dd.errors import InputError
 from dd.methods import Herding, KCenter, Run
-from dd.methods.coresets import cover, features, herd
-from dd.models import build
-from dd.teachers import Teacher, TeacherRecipe
-from dd.whiten import Normalise
+from dd.methods.coresets import cover, herd
+from dd.teachers import TeacherRecipe
 
 LINE = torch.tensor([[0.0], [1.0], [2.0], [9.0]])  # mean 3
 TEACHER = TeacherRecipe(model="convnet(width=8, norm=batch)", epochs=2)
@@ -43,14 +41,6 @@ def test_herding_goes_to_the_mean_and_k_center_covers() -> None:
 
     least = min(radius(list(rows)) for rows in combinations(range(14), 3))
     assert radius(cover(points, 3).tolist()) <= 2 * least + 1e-9  # the greedy bound
-
-
-def test_features_are_what_the_last_layer_sees() -> None:
-    net = build("convnet(width=4, depth=1)", channels=1, classes=3, size=(4, 4), seed=0)
-    teacher = Teacher("t", net, Normalise((0.5,), (0.5,)))
-    pixels = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    found = features(teacher, pixels)
-    assert torch.allclose(net.classifier(found), teacher(pixels))
 
 
 @pytest.mark.parametrize("make", [Herding, KCenter])
@@ -84,7 +74,3 @@ def test_refusals() -> None:
         KCenter(ipc=0)
     with pytest.raises(InputError, match="`ipc` must be at most"):
         next(iter(KCenter(ipc=10_000).distill(dd.load_images("digits"), Run())))
-    net = torch.nn.Flatten()
-    net.bias = torch.nn.Parameter(torch.zeros(1))
-    with pytest.raises(InputError, match="a linear layer at its end"):
-        features(Teacher("flat", net, Normalise((0.0,), (1.0,))), torch.zeros(1, 1, 2, 2))

@@ -14,7 +14,7 @@ from dd.inner import cross_entropy
 from dd.methods import Run, Step
 from dd.methods import trajectory as module
 from dd.methods.loop import Loop
-from dd.methods.start import committee_logits, correct, features, representative, scores
+from dd.methods.start import committee_logits, correct, points_of, representative, scores
 from dd.methods.terms import balance, matching_points, perturb, softmax_pull, window_end
 from dd.seeding import child
 
@@ -113,7 +113,7 @@ def test_representative_images_are_distinct_right_and_repeatable(real: dd.Images
     assert torch.equal(rows, representative(*args, 0))
     one = representative(*args[:4], 1, space, 0)  # one cluster: the image nearest to the class mean
     of_class = real.class_index(4)
-    points = (scores if space == "logit" else features)(made.student, theta, real, made.transform, of_class).double()
+    points = points_of(made.student, theta, real, made.transform, of_class, space).double()
     assert int(one[4]) == int(of_class[(points - points.mean(0)).square().sum(1).argmin()])
 
 

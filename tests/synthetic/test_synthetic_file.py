@@ -83,9 +83,9 @@ def test_whitened_set_with_its_matrix_is_ready(tmp_path: Path) -> None:
     assert back.save(tmp_path / "y").read_bytes() == value.save(tmp_path / "z").read_bytes()
 
 
-def test_version_1_is_read_for_ever() -> None:
-    """`tests/data/synthetic_v1.safetensors` is of format 1; its values have formulas."""
-    back = dd.load(GOLDEN / "synthetic_v1.safetensors")
+def test_version_2_is_read_for_ever() -> None:
+    """`tests/data/synthetic_v2.safetensors` is of format 2; its values have formulas."""
+    back = dd.load(GOLDEN / "synthetic_v2.safetensors")
     assert torch.equal(back.images, ((torch.arange(4 * 2 * 3 * 4) - 48) / 16).view(4, 2, 3, 4))
     assert back.images.dtype == torch.float32
     assert back.labels.tolist() == [0, 0, 1, 1]
@@ -108,9 +108,9 @@ def test_version_1_is_read_for_ever() -> None:
     torch.testing.assert_close(back.pixels()[0, 0, 0, 0], torch.tensor(0.0))  # −3 · 0.25 + 0.5, clipped
 
 
-def test_version_1_whitened_is_read_for_ever() -> None:
+def test_version_2_whitened_is_read_for_ever() -> None:
     """The same with probabilities as labels, ZCA (q = 4) and its matrix."""
-    back = dd.load(GOLDEN / "synthetic_v1_whitened.safetensors")
+    back = dd.load(GOLDEN / "synthetic_v2_whitened.safetensors")
     assert torch.equal(back.images, ((torch.arange(3 * 4) - 6) / 8).view(3, 1, 2, 2))
     assert torch.equal(back.labels, torch.tensor([[1.0, 0.0], [0.25, 0.75], [0.5, 0.5]]))
     assert back.transform is not None
@@ -131,7 +131,8 @@ def edited(path: Path, **meta: Any) -> Path:
 @pytest.mark.parametrize(
     ("meta", "text"),
     [
-        ({"format": 2}, r"x\.safetensors has format version 2; this version reads 1\. Upgrade dd"),
+        ({"format": 3}, r"x\.safetensors has format version 3; this version reads 2\. Upgrade dd"),
+        ({"format": 1}, r"x\.safetensors has format version 1; this version reads 2\. It is older .* distil again"),
         ({"format": None}, r"x\.safetensors has format version None"),
         ({"kind": "trees"}, r"x\.safetensors is no summary of trees: `directed` must be true or false; got nothing"),
         ({"kind": "voxels"}, r"x\.safetensors is not a synthetic image set but 'voxels'"),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dd.errors import DamagedError
 from dd.files import digest, file_digest, read_json, save_tensors, write_json
+from dd.schema import SET_FORMAT
 from dd.seeding import child
 from dd.synthetic.labels import LabelRecord, LabelStore
 from dd.views import draw_mix, draw_shifts, draw_shuffle, draw_views
@@ -32,16 +33,17 @@ def store(shuffle: int = 2) -> LabelStore:
     return LabelStore(tuple(record(i, 1 + i % 4, shuffle) for i in range(9)), digest(PICTURES))
 
 
-def edited(folder: Path, change: Callable[[dict[str, Tensor]], Any]) -> Path:
-    """A saved store with other tensors, and the names and checksums of these."""
+def edited(folder: Path, change: Callable[[dict[str, Tensor]], Any], **more: Any) -> Path:
+    """A saved store with other tensors, `more` that its shard says of itself, and the names and checksums of these."""
     made = store()
     made.save(folder)
     (tensors,) = made.parts()
     change(tensors)
     manifest = read_json(folder / "manifest.json")
-    sha256 = file_digest(tensors, {"kind": "labels", "format": 2})
+    about = {"kind": "labels", "format": SET_FORMAT, **more}
+    sha256 = file_digest(tensors, about)
     shard = {**manifest["shards"][0], "file": f"00000-{sha256[:16]}.safetensors", "sha256": sha256}
-    save_tensors(folder / shard["file"], tensors, {"kind": "labels", "format": 2})
+    save_tensors(folder / shard["file"], tensors, about)
     write_json(folder / "manifest.json", {**manifest, "shards": [shard]})
     return folder
 
@@ -151,11 +153,10 @@ def test_a_shard_is_the_one_that_the_manifest_names(tmp_path: Path, sha256: Any)
 
 
 def test_shards_of_another_store_and_odd_manifests_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DamagedError, match="is no shard of this store"):
+        LabelStore.load(edited(tmp_path / "other", lambda _: None, of="another"))
     folder = store().save(tmp_path / "labels")
     manifest = read_json(folder / "manifest.json")
-    write_json(folder / "manifest.json", {**manifest, "format": 1})
-    with pytest.raises(DamagedError, match="is no shard of this store"):
-        LabelStore.load(folder)
     for change in ({"shards": 3}, {"shards": []}, {"shards": ["x"]}, {"images": None}, {"made": []}):
         write_json(folder / "manifest.json", {**manifest, **change})
         with pytest.raises(DamagedError, match=r"manifest\.json is no label store's manifest: `.*` must be .*; got"):

@@ -178,7 +178,8 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("meta", "text"),
     [
-        ({"format": 2}, "has format version 2; this version reads 1. Upgrade dd"),
+        ({"format": 3}, "has format version 3; this version reads 2. Upgrade dd"),
+        ({"format": 1}, "has format version 1; this version reads 2. It is older .* distil again"),
         ({"format": None}, "has format version None"),
         ({"kind": "clouds"}, "is not a summary of trees but 'clouds'"),
         ({"kind": None}, "is not a synthetic set: its metadata names no kind"),

@@ -1,4 +1,4 @@
-"""The real image nearest to each synthetic one, in pixels or in the features of a network; memory is bounded."""
+"""The real image nearest to each of some images, in pixels or in any embedding; memory is bounded."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dd.data import Split
+from dd.data.splits import Split
 from dd.errors import refuse
 from dd.shapes import check
-from dd.whiten import Transform
 
 CHUNK: Final = 1000
 """Real images that are held at once."""
@@ -23,31 +22,6 @@ Embed = Callable[[Tensor], Tensor]
 def flat(pixels: Tensor) -> Tensor:
     """Pixels as points `[n, C·H·W]`."""
     return pixels.flatten(1)
-
-
-def features_of(net: nn.Module, transform: Transform, device: torch.device | None = None) -> Embed:
-    """What goes into the last linear layer of `net`, in eval mode, as an embedding of pixels.
-
-    Raises:
-        InputError: a network without a linear layer.
-    """
-    layers = [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
-    if not layers:
-        raise refuse("net", "a network with a linear layer", type(net).__name__, "Give a function of pixels instead.")
-    where = torch.device("cpu") if device is None else device
-
-    @torch.no_grad()
-    def embed(pixels: Tensor) -> Tensor:
-        net.eval()
-        seen: list[Tensor] = []
-        hook = layers[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0].flatten(1)))
-        try:
-            net(transform.forward(pixels.to(where)))
-        finally:
-            hook.remove()
-        return seen[-1].cpu()
-
-    return embed
 
 
 def nearest(

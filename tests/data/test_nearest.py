@@ -8,8 +8,9 @@ from torch import nn
 
 import dd
 from dd.data import Split
+from dd.data.nearest import nearest
 from dd.errors import InputError
-from dd.evaluation.neighbours import features_of, nearest
+from dd.measure.neighbours import features_of
 from dd.models import build
 from dd.whiten import Normalise
 
@@ -63,4 +64,4 @@ def test_refusals() -> None:
     with pytest.raises(InputError, match="images of every class"):
         nearest(some(1), split(), within=torch.tensor([9]))
     with pytest.raises(InputError, match="with a linear layer"):
-        features_of(nn.Flatten(), Normalise((0.5,), (1.0,)))
+        features_of(nn.Flatten(), Normalise((0.5,), (1.0,)))(some(1))

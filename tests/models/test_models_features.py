@@ -1,0 +1,25 @@
+"""Features are what the last linear layer sees, in as many batches as the call takes; a network without one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from dd.errors import InputError
+from dd.models import build
+from dd.models.features import features
+
+
+def test_features_are_what_the_last_layer_sees() -> None:
+    net = build("convnet(width=4, depth=1)", channels=1, classes=3, size=(4, 4), seed=0)
+    pixels = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    found = features(net, lambda: net(pixels))
+    assert torch.allclose(net.classifier(found), net(pixels))
+    assert torch.equal(features(net, lambda: [net(part) for part in pixels.split(2)]), found)
+    assert not net.classifier._forward_pre_hooks  # left as it was
+
+
+def test_a_network_without_a_linear_layer_is_refused() -> None:
+    with pytest.raises(InputError, match="`teacher` must be a network with a linear layer; got Flatten"):
+        features(nn.Flatten(), lambda: None, "teacher")
