@@ -124,7 +124,7 @@ class ExpertRecipe:
         if self.step == "sgd":
             for name in ("rho", "alpha", "adaptive"):
                 del kept[name]
-        # fields that came later are left out where they change nothing: older keys stay as they are
+        # fields are left out where nothing reads them: the trajectories are the same
         timed = self.ramp or self.drop_epochs > 0
         used = {
             "ramp": self.ramp,
@@ -143,8 +143,6 @@ class ExpertRecipe:
     def describe(self) -> dict[str, Any]:
         """A JSON-able copy of the fields."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        if self.autocast == "none":  # older runs have no such field
-            del fields["autocast"]
         return {**fields, "model": str(as_spec(self.model))}
 
 

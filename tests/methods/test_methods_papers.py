@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -215,10 +216,11 @@ def test_learned_labels_resume_to_the_bit(real: dd.Images, store: Path) -> None:
     assert not torch.equal(first, whole[-1].state["logits"])
 
 
-def test_older_sets_keep_their_description() -> None:
-    told = module.TrajectoryMatching(**BASE).describe()
-    assert not {"balance", "labels", "gradient", "truncate"} & told.keys()
-    assert dd.AST(**BASE).describe()["balance"] is True
+def test_every_field_is_described() -> None:
+    value = module.TrajectoryMatching(**BASE)
+    for one in (value, value.expert):
+        assert one.describe().keys() == {f.name for f in dataclasses.fields(one)}
+    assert value.train.to_json().keys() == {f.name for f in dataclasses.fields(value.train)}
 
 
 @pytest.mark.parametrize(
