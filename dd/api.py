@@ -179,7 +179,7 @@ def _run(method: Method, real: Images | Graphs, run: Run, protocol: Protocol, fo
 def _preview(step: Step, real: Images | Graphs, folder: RunFolder) -> None:
     """The images so far as `preview.png`, where a method shows them."""
     if step.preview is not None:
-        from dd.plot import preview_png
+        from dd.base.raster import preview_png
 
         write_bytes(folder.path / "preview.png", preview_png(step.preview, real.classes))
 

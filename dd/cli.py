@@ -161,7 +161,7 @@ def _distill(argv: Sequence[str]) -> dict[str, Any]:
 
 def _told(small: AnySet, folder: Path, silent: bool) -> dict[str, Any]:
     """The picture beside a set that was made, a line on it, and what `--json` says of it."""
-    from dd.plot import save_grid
+    from dd.synthetic.figures import save_grid
 
     path = folder / SET
     if isinstance(small, TreeSummary):

@@ -17,9 +17,9 @@ from dd.evaluation import EvalReport
 from dd.files import read_jsonl, refused, write_bytes, write_text
 from dd.names import file_name
 from dd.paths import as_path
-from dd.plot import grid_png
 from dd.process import under_own_settings
 from dd.synthetic import ImageSet, need_images
+from dd.synthetic.figures import grid_png
 
 
 @under_own_settings

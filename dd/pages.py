@@ -6,16 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from dd.base.curves import accuracy_by_bytes, heat_map, scores_of
+from dd.base.raster import as_png
 from dd.data import Images
 from dd.errors import InputError, MissingError
 from dd.evaluation import EvalReport, origin_lines
 from dd.evaluation.page import Board, Picture, write_page
-from dd.figures import accuracy_by_bytes, as_png, figures, gallery, heat_map, scores_of
 from dd.files import read_json, read_jsonl
 from dd.paths import kind_at
 from dd.repeat import distill_command
 from dd.runs import REPORT, read_run
 from dd.synthetic import AnySet, ImageSet, TreeSummary
+from dd.synthetic.figures import figures, gallery
 
 _ALTS: Final = {
     "neighbours": (

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 import dd
+from dd.base.curves import accuracy_by_bytes, heat_map, loss_curve, scores_of
 from dd.errors import InputError
-from dd.figures import accuracy_by_bytes, figures, gallery, heat_map, neighbours, scores_of
-from dd.plot import loss_curve
 from dd.synthetic import SyntheticImages, TrainRecipe
+from dd.synthetic.figures import figures, gallery, neighbours
 from dd.whiten import Normalise
 
 PLAIN = Normalise((0.0,), (1.0,))

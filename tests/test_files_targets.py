@@ -21,8 +21,8 @@ from dd import files, locks
 from dd.errors import WriteError
 from dd.export import to_imagefolder, to_tensorboard
 from dd.files import digest
-from dd.plot import save_grid
 from dd.seeding import child
+from dd.synthetic.figures import save_grid
 from dd.synthetic.labels import LabelRecord, LabelStore
 from dd.views import draw_mix, draw_views
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from dd.base.curves import loss_curve
 from dd.errors import InputError, WriteError
-from dd.plot import PIXELS, grid, grid_png, loss_curve, save_grid
 from dd.synthetic import SyntheticImages, TrainRecipe
+from dd.synthetic.figures import PIXELS, grid, grid_png, save_grid
 from dd.whiten import Normalise
 
 

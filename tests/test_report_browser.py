@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dd.base.curves import loss_curve
 from dd.evaluation.page import Board, Picture, write_page
-from dd.plot import loss_curve
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "

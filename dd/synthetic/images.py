@@ -155,8 +155,8 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
 
     @under_own_settings
     def plot(self, path: str | Path | None = None, **options: Any) -> dict[str, bytes]:
-        """The report's figures by name, and to a file NAME.png or NAME.svg or a folder; see `dd.figures.plot`."""
-        from dd.figures import plot
+        """Figures by name, also to NAME.png, NAME.svg or a folder; see `dd.synthetic.figures.plot`."""
+        from dd.synthetic.figures import plot
 
         return plot(self, path, **options)
 

@@ -15,9 +15,9 @@ import dd
 from dd.errors import DamagedError, InputError
 from dd.evaluation import fit, fresh
 from dd.files import load_tensors, save_tensors
-from dd.plot import grid
 from dd.seeding import child
 from dd.synthetic import Crops, SyntheticImages, TrainRecipe, draw_crops, tile
+from dd.synthetic.figures import grid
 from dd.whiten import Normalise, fit_zca
 
 SIZE = (3, 4)

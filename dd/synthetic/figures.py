@@ -1,12 +1,8 @@
-"""Figures of a set and of a report: neighbours, accuracy against bytes, models beside models; PNG or SVG, equal bytes.
-
-Backgrounds are transparent and text is a middle grey, as in `dd.plot`.
-"""
+"""Figures of a set: its grid, each image beside its nearest real one, sets beside sets; PNG or SVG, equal bytes."""
 
 from __future__ import annotations
 
-import base64
-import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,19 +10,79 @@ from typing import Any, Final
 import torch
 from PIL import Image
 
+from dd.base.curves import KINDS, heat_map, loss_curve, scores_of
+from dd.base.raster import as_png, as_svg, default_scale, paste, paste_rows, picture
 from dd.data import Images, Split
 from dd.data.nearest import nearest
 from dd.errors import refuse
 from dd.files import read_jsonl, write_bytes
 from dd.paths import as_path, is_folder
-from dd.plot import INK, KINDS, figure_bytes, grid, loss_curve, paste_rows
-from dd.synthetic import AnySet, ImageSet, TreeSummary
+from dd.synthetic.sets import AnySet, ImageSet
+from dd.synthetic.trees import TreeSummary
 
+PIXELS: Final = 600_000
+"""Of a set, in a grid whose number of columns is not given; keeps a PNG of noise below 3 MB."""
 PAIRS: Final = 5
 """Synthetic images of a class that are shown beside their nearest real ones."""
 CLASSES: Final = 20
 _OTHER_KINDS: Final = ("pdf", "jpg", "jpeg", "gif", "webp", "eps", "tif", "tiff")
-COLOURS: Final = ("#3b82f6", "#d97706", "#16a34a", "#9333ea", "#dc2626", "#0891b2", "#be185d", "#65a30d", "#7f848c")
+
+
+def grid(small: ImageSet, columns: int | None = None, *, scale: float | None = None, classes: int = 100) -> Image.Image:
+    """The images of a set as one picture: a row for each class with its name, clipped to [0, 1].
+
+    A tall grid is folded into blocks side by side. Three channels are colour, any other number is shown as
+    its mean. What is left out is said in the last line.
+
+    Args:
+        small: the set; of soft labels the largest counts.
+        columns: images of a class at most; by default 10, or less so that `PIXELS` are not exceeded.
+        scale: size on the picture in units of the image's own; by default see `SIDE`.
+        classes: rows at most.
+
+    Returns:
+        RGBA, transparent between the images.
+
+    Raises:
+        InputError: a number below its range, or a whitened set without its matrix.
+    """
+    for name, value in (("columns", columns), ("classes", classes)):
+        if value is not None and value < 1:
+            raise refuse(name, "at least 1", value)
+    pixels = small.pixels()
+    height, width = pixels.shape[2:]  # of a canvas where there are canvases
+    scale = default_scale(max(height, width)) if scale is None else scale
+    if not 0 < scale < math.inf:
+        raise refuse("scale", "positive and finite", scale)
+    labels = small.hard().labels
+    names = small.classes[:classes]
+    largest = max(1, int(torch.bincount(labels, minlength=len(names))[: len(names)].max()))
+    if columns is None:
+        columns = max(1, min(10, PIXELS // (len(names) * height * width)))
+    shown = [(labels == k).nonzero().flatten()[:columns] for k in range(len(names))]
+    cell = (max(1, round(width * scale)), max(1, round(height * scale)))
+    rows = [[picture(pixels[i], cell) for i in index.tolist()] for index in shown]
+    left_out = []
+    if largest > columns:
+        left_out.append(f"{columns} of up to {largest} images a class")
+    if len(names) < len(small.classes):
+        left_out.append(f"{len(names)} of {len(small.classes)} classes")
+    return paste(rows, names, cell, min(columns, largest), ", ".join(left_out))
+
+
+def grid_png(small: ImageSet, columns: int | None = None, *, scale: float | None = None) -> bytes:
+    """`grid` as the bytes of a PNG file without time or software."""
+    return as_png(grid(small, columns, scale=scale))
+
+
+def save_grid(small: ImageSet, path: str | Path, columns: int | None = None, *, scale: float | None = None) -> Path:
+    """Write `grid` as a PNG file, whole or not at all.
+
+    Raises:
+        WriteError: the disk refuses; an earlier file is intact.
+    """
+    write_bytes(as_path(path), grid_png(small, columns, scale=scale))
+    return Path(path)
 
 
 def neighbours(small: ImageSet, train: Split) -> Image.Image:
@@ -56,7 +112,7 @@ def neighbours(small: ImageSet, train: Split) -> Image.Image:
     most = int(torch.bincount(labels, minlength=len(names)).max())
     if most > PAIRS:
         left_out.append(f"{PAIRS} of up to {most} images a class")
-    pairs = [[picture for i in part.tolist() for picture in (pixels[i], beside[i])] for part in shown]
+    pairs = [[x for i in part.tolist() for x in (pixels[i], beside[i])] for part in shown]
     return paste_rows(pairs, names, ", ".join(left_out), together=2)
 
 
@@ -81,78 +137,6 @@ def gallery(sets: Mapping[str, ImageSet]) -> Image.Image:
         rows.append([pixels[i[0]] if len(i) else torch.zeros_like(pixels[0]) for i in first])
     classes = len(next(iter(sets.values())).classes)
     return paste_rows(rows, list(sets), f"{CLASSES} of {classes} classes" if classes > CLASSES else "")
-
-
-def accuracy_by_bytes(points: Sequence[tuple[str, int, float, float | None]], kind: str = "png") -> bytes | None:
-    """Accuracy in per cent over bytes on disk, both with their spread.
-
-    Args:
-        points: (label, bytes, mean as a fraction, sample std or `None`); sets with one label are joined by a line.
-        kind: `png` or `svg`.
-
-    Returns:
-        `None` where fewer than two points have different bytes.
-    """
-    if len({size for _, size, _, _ in points}) < 2:
-        return None
-    names = list(dict.fromkeys(point[0] for point in points))
-    figure, axis = _axes(4.8, 3.2 + 0.18 * -(-len(names) // 3))
-    for place, name in enumerate(names):
-        own = sorted((size, mean, std or 0.0) for label, size, mean, std in points if label == name)
-        colour, x = COLOURS[place % len(COLOURS)], [size for size, _, _ in own]
-        y, error = [100 * mean for _, mean, _ in own], [100 * std for _, _, std in own]
-        marker = "osD^v"[place // len(COLOURS) % 5]
-        axis.errorbar(x, y, error, color=colour, marker=marker, markersize=4.5, linewidth=1.1, capsize=2, label=name)
-    axis.set_xscale("log")
-    axis.set_xlabel("bytes on disk", color=INK, fontsize=11)
-    axis.set_ylabel("score %", color=INK, fontsize=11)
-    figure.legend(loc="outside lower center", fontsize=8, frameon=False, labelcolor=INK, ncols=3)
-    return figure_bytes(figure, kind)
-
-
-def heat_map(scores: Mapping[str, Mapping[str, float]], kind: str = "png") -> bytes | None:
-    """Scores of sets (rows) under models (columns) in per cent, each cell with its number.
-
-    Args:
-        scores: set → model → fraction; what is missing stays empty.
-        kind: `png` or `svg`.
-
-    Returns:
-        `None` with fewer than two models: there is nothing to compare across.
-    """
-    models = list(dict.fromkeys(model for row in scores.values() for model in row))
-    if len(models) < 2:
-        return None
-    import numpy as np
-    from matplotlib import colormaps
-
-    figure, axis = _axes(1.6 + 0.95 * len(models), 1.1 + 0.32 * len(scores))
-    table = np.array([[100 * row.get(model, np.nan) for model in models] for row in scores.values()])
-    low, high = np.nanmin(table), np.nanmax(table)
-    place = (table - low) / (high - low) if high > low else np.full_like(table, 0.5)
-    axis.imshow(table, cmap="viridis", aspect="auto", vmin=low, vmax=high if high > low else low + 1)
-    for (i, j), value in np.ndenumerate(table):
-        if np.isnan(value):
-            continue
-        red, green, blue, _ = colormaps["viridis"](place[i, j])
-        ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
-        axis.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=9, color=ink)
-    axis.grid(visible=False)
-    axis.set_xticks(range(len(models)), models, rotation=25, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(len(scores)), list(scores))
-    return figure_bytes(figure, kind)
-
-
-def as_svg(picture: Image.Image | bytes) -> bytes:
-    """A raster picture (or the bytes of its PNG) inside an SVG file of its size, its pixels kept sharp."""
-    if isinstance(picture, Image.Image):
-        picture = as_png(picture)
-    width, height = Image.open(io.BytesIO(picture)).size
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
-        f'<image width="{width}" height="{height}" style="image-rendering:pixelated" '
-        f'href="data:image/png;base64,{base64.b64encode(picture).decode()}"/></svg>\n'
-    ).encode()
 
 
 def figures(
@@ -187,7 +171,7 @@ def figures(
         made.update({k: as_svg(p) if kind == "svg" else as_png(p) for k, p in pictures.items()})
     made["loss"] = loss_curve(read_jsonl(as_path(log, "log"), "log") if isinstance(log, str | Path) else log, kind)
     made["models"] = heat_map(scores_of((report or {}).get("rows") or ()), kind)
-    return {name: picture for name, picture in made.items() if picture is not None}
+    return {name: content for name, content in made.items() if content is not None}
 
 
 def plot(small: AnySet, path: str | Path | None = None, **options: Any) -> dict[str, bytes]:
@@ -210,40 +194,9 @@ def plot(small: AnySet, path: str | Path | None = None, **options: Any) -> dict[
         raise refuse("path", "a folder, or a file NAME.png or NAME.svg of the `kind` given", repr(str(path)))
     if suffix not in KINDS:
         made = figures(small, **options)
-        for name, picture in made.items():
-            write_bytes(place / f"{name}.{options.get('kind', 'png')}", picture)
+        for name, content in made.items():
+            write_bytes(place / f"{name}.{options.get('kind', 'png')}", content)
         return made
     made = figures(small, **{**options, "kind": suffix})
     write_bytes(place, made["trees" if isinstance(small, TreeSummary) else "grid"])
     return made
-
-
-def scores_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Set → model → mean, of the rows of a report or of a leaderboard that have one."""
-    found: dict[str, dict[str, float]] = {}
-    for row in rows:
-        if row.get("mean") is not None and row.get("model"):
-            found.setdefault(str(row["set"]), {})[str(row["model"])] = float(row["mean"])
-    return found
-
-
-def as_png(picture: Image.Image) -> bytes:
-    """A picture as the bytes of a PNG file without time or software."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def _axes(width: float, height: float) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=160, layout="constrained")
-    figure.patch.set_alpha(0)
-    axis = figure.subplots()
-    axis.patch.set_alpha(0)
-    axis.tick_params(which="both", colors=INK, labelsize=9)
-    axis.grid(visible=True, color=INK, alpha=0.2, linewidth=0.5)
-    for name, spine in axis.spines.items():
-        spine.set_visible(name in ("left", "bottom"))
-        spine.set_color(INK)
-    return figure, axis

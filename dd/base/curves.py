@@ -1,0 +1,193 @@
+"""Curves and tables of numbers as PNG or SVG: losses, accuracy against bytes, sets under models; equal bytes.
+
+Backgrounds are transparent and text is a middle grey, as in `dd.base.raster`.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from dd.base.raster import INK
+from dd.errors import refuse
+
+LOSS: Final = "#3b82f6"
+STEP: Final = "#d97706"
+SKIPPED: Final = "#dc2626"
+COLOURS: Final = ("#3b82f6", "#d97706", "#16a34a", "#9333ea", "#dc2626", "#0891b2", "#be185d", "#65a30d", "#7f848c")
+
+POINTS: Final = 400
+"""Of a curve; more rows are averaged in bins and their range is shaded."""
+
+KINDS: Final = ("png", "svg")
+
+
+def loss_curve(rows: Sequence[Mapping[str, Any]], kind: str = "png") -> bytes | None:
+    """The rows of `log.jsonl` as a PNG or SVG (`kind`): matching loss, step size below it, skipped iterations as ticks.
+
+    The loss of a skipped iteration is not drawn. Rows without `iteration`, such as scores, are passed over.
+
+    Args:
+        rows: with `iteration` and, where they are known, `loss`, `lr` and `skipped`.
+
+    Returns:
+        `None` where no row has a loss (a baseline).
+    """
+    kept = [row for row in rows if _number(row.get("iteration"))]
+    losses = [row for row in kept if _number(row.get("loss")) and not row.get("skipped")]
+    if not losses:
+        return None
+    steps = [row for row in kept if _number(row.get("lr"))]
+    skipped = [row["iteration"] for row in kept if row.get("skipped")]
+
+    from matplotlib.figure import Figure  # half a second that only a figure should pay
+
+    figure = Figure(figsize=(4.8, 3.6 if steps else 2.7), dpi=200, layout="constrained")
+    figure.patch.set_alpha(0)
+    ratios = [3, 1] if steps else [1]
+    axes = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
+    _line(axes[0], losses, "loss", LOSS, "matching loss")
+    if skipped:
+        bottom = axes[0].get_xaxis_transform()
+        axes[0].plot(skipped, [0.02] * len(skipped), "|", color=SKIPPED, transform=bottom, markersize=6, clip_on=False)
+        axes[0].set_title(f"{len(skipped)} skipped", color=SKIPPED, fontsize=10, loc="right", pad=2)
+    if steps:
+        _line(axes[1], steps, "lr", STEP, "step size")
+    axes[-1].set_xlabel("iteration", color=INK, fontsize=11)
+    return figure_bytes(figure, kind)
+
+
+def accuracy_by_bytes(points: Sequence[tuple[str, int, float, float | None]], kind: str = "png") -> bytes | None:
+    """Accuracy in per cent over bytes on disk, both with their spread.
+
+    Args:
+        points: (label, bytes, mean as a fraction, sample std or `None`); sets with one label are joined by a line.
+        kind: `png` or `svg`.
+
+    Returns:
+        `None` where fewer than two points have different bytes.
+    """
+    if len({size for _, size, _, _ in points}) < 2:
+        return None
+    names = list(dict.fromkeys(point[0] for point in points))
+    figure, axis = _axes(4.8, 3.2 + 0.18 * -(-len(names) // 3))
+    for place, name in enumerate(names):
+        own = sorted((size, mean, std or 0.0) for label, size, mean, std in points if label == name)
+        colour, x = COLOURS[place % len(COLOURS)], [size for size, _, _ in own]
+        y, error = [100 * mean for _, mean, _ in own], [100 * std for _, _, std in own]
+        marker = "osD^v"[place // len(COLOURS) % 5]
+        axis.errorbar(x, y, error, color=colour, marker=marker, markersize=4.5, linewidth=1.1, capsize=2, label=name)
+    axis.set_xscale("log")
+    axis.set_xlabel("bytes on disk", color=INK, fontsize=11)
+    axis.set_ylabel("score %", color=INK, fontsize=11)
+    figure.legend(loc="outside lower center", fontsize=8, frameon=False, labelcolor=INK, ncols=3)
+    return figure_bytes(figure, kind)
+
+
+def heat_map(scores: Mapping[str, Mapping[str, float]], kind: str = "png") -> bytes | None:
+    """Scores of sets (rows) under models (columns) in per cent, each cell with its number.
+
+    Args:
+        scores: set → model → fraction; what is missing stays empty.
+        kind: `png` or `svg`.
+
+    Returns:
+        `None` with fewer than two models: there is nothing to compare across.
+    """
+    models = list(dict.fromkeys(model for row in scores.values() for model in row))
+    if len(models) < 2:
+        return None
+    from matplotlib import colormaps
+
+    figure, axis = _axes(1.6 + 0.95 * len(models), 1.1 + 0.32 * len(scores))
+    table = np.array([[100 * row.get(model, np.nan) for model in models] for row in scores.values()])
+    low, high = np.nanmin(table), np.nanmax(table)
+    place = (table - low) / (high - low) if high > low else np.full_like(table, 0.5)
+    axis.imshow(table, cmap="viridis", aspect="auto", vmin=low, vmax=high if high > low else low + 1)
+    for (i, j), value in np.ndenumerate(table):
+        if np.isnan(value):
+            continue
+        red, green, blue, _ = colormaps["viridis"](place[i, j])
+        ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+        axis.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=9, color=ink)
+    axis.grid(visible=False)
+    axis.set_xticks(range(len(models)), models, rotation=25, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(scores)), list(scores))
+    return figure_bytes(figure, kind)
+
+
+def scores_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Set → model → mean, of the rows of a report or of a leaderboard that have one."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row.get("mean") is not None and row.get("model"):
+            found.setdefault(str(row["set"]), {})[str(row["model"])] = float(row["mean"])
+    return found
+
+
+def figure_bytes(figure: Any, kind: str) -> bytes:
+    """A figure of matplotlib as PNG or SVG, without time, software or random names.
+
+    Raises:
+        InputError: another kind.
+    """
+    if kind not in KINDS:
+        raise refuse("kind", " or ".join(f"`{k}`" for k in KINDS), repr(kind))
+    import matplotlib
+
+    buffer = io.BytesIO()
+    if kind == "png":
+        options: dict[str, Any] = {"metadata": {"Software": None}, "pil_kwargs": {"optimize": True}}
+        figure.savefig(buffer, format="png", transparent=True, **options)
+        return buffer.getvalue()
+    with matplotlib.rc_context({"svg.hashsalt": "dd"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _line(axis: Any, rows: Sequence[Mapping[str, Any]], key: str, colour: str, label: str) -> None:
+    """One curve; above `POINTS` rows as means of bins, with their range."""
+    x, y = (np.array([float(row[name]) for row in rows]) for name in ("iteration", key))
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
+    if y.min() > 0 and y.max() > 3 * y.min():
+        axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if y.max() < 100 * y.min() else (1,)))
+        axis.yaxis.set_minor_formatter(NullFormatter())
+        axis.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    if len(rows) > POINTS:
+        bins = np.split(np.arange(len(rows)), np.arange(0, len(rows), -(-len(rows) // POINTS))[1:])
+        low, high = (np.array([f(y[part]) for part in bins]) for f in (np.min, np.max))
+        x, y = (np.array([values[part].mean() for part in bins]) for values in (x, y))
+        axis.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
+    axis.plot(x, y, color=colour, linewidth=1.2, marker="." if len(x) < 3 else None)
+    axis.set_ylabel(label, color=INK, fontsize=11)
+    axis.tick_params(which="both", colors=INK, labelsize=9.5)
+    axis.grid(visible=True, color=INK, alpha=0.2, linewidth=0.5)
+    axis.patch.set_alpha(0)
+    for name, spine in axis.spines.items():
+        spine.set_visible(name in ("left", "bottom"))
+        spine.set_color(INK)
+
+
+def _axes(width: float, height: float) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=160, layout="constrained")
+    figure.patch.set_alpha(0)
+    axis = figure.subplots()
+    axis.patch.set_alpha(0)
+    axis.tick_params(which="both", colors=INK, labelsize=9)
+    axis.grid(visible=True, color=INK, alpha=0.2, linewidth=0.5)
+    for name, spine in axis.spines.items():
+        spine.set_visible(name in ("left", "bottom"))
+        spine.set_color(INK)
+    return figure, axis
