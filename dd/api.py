@@ -106,7 +106,7 @@ def distill(
     real = load_real(data, protocol, split=split, root=root, download=download, size=size, aspect=shown)
     value, row = resolve_method(method, real, preset, target, fields)
     report = reporter(f"{value.name} on {real.name}", progress)
-    if row is not None and row.tier != "none":
+    if row is not None:
         announce(_announcement(value, row, real, target), progress)
     store_root = home("expert_trajectories", store)
     run = Run(

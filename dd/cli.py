@@ -76,8 +76,8 @@ def _with_method(verb: str, options: type[Common], argv: Sequence[str]) -> tuple
     cards = list_cards("graphs" if for_graphs else "images")
     card = next((c for c in cards if c.lower() == data.lower()), None)
     text = _early(rest, "--ipc") or ""
-    count = int(text) if text.isdecimal() and len(text) < 1000 else default_ipc(name)
-    ipc = None if for_graphs else count
+    told = int(text) if text.isdecimal() and len(text) < 1000 else None
+    ipc = None if for_graphs else told or default_ipc(name)
     budget = {} if for_graphs else {"ipc": ipc}
     row = preset(name, card, ipc, cast(Any, _early(rest, "--preset") or "auto"), gpu=device.type == "cuda")
     value: Method = METHODS[name](**{**row.fields, **budget})

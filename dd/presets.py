@@ -1,37 +1,30 @@
 """Published settings and two-core budgets as data: `preset("ftd", "cifar10", 10).fields` go into the method.
 
-The rows are in `_presets/<method>.toml`, one line of TOML each.
+The rows are in the cards of the methods (`dd.methods.cards`), one line of TOML each.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-import tomllib
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final, Literal, final
 
 from dd.errors import InputError, find_name, refuse, unknown
 from dd.experts import ExpertRecipe, load_recipe
 from dd.methods import GRAPH_METHODS, METHODS, Method
+from dd.methods.cards import ABOUT, card
 from dd.synthetic import TrainRecipe, TreeRecipe
 from dd.teachers import TeacherRecipe
 
-Tier = Literal["paper", "cpu", "none"]
+Tier = Literal["paper", "cpu"]
 Choice = Literal["auto", "paper", "cpu"]
 
 DEFAULT: Final = "default"
 NEVER: Final = "no"
 """What `run` says of a row that has no record."""
-_FOLDER: Final = Path(__file__).parent / "_presets"
-_ABOUT: Final = frozenset(
-    {"dataset", "tier", "settings", "run", "source", "note", "published", "expert_fields", "aspect"}
-)
-"""What a row says about itself, as opposed to the fields of the method."""
 
 
 @final
@@ -41,9 +34,9 @@ class Preset:
 
     Attributes:
         method: key of `METHODS`.
-        dataset: of the row; `default` where it serves data that has none, `None` without a row.
+        dataset: of the row; `default` where it serves data that has none.
         ipc: images a class that was asked for.
-        tier: `paper` (as published), `cpu` (two cores), or `none` (the method has no rows: fields have their defaults).
+        tier: `paper` (as published) or `cpu` (two cores).
         source: where the settings were read.
         settings: `paper`: whether they were transcribed from sources that agree; `cpu`: true, since they are this
             library's own.
@@ -55,7 +48,7 @@ class Preset:
     """
 
     method: str
-    dataset: str | None
+    dataset: str
     ipc: int | None
     tier: Tier
     source: str = ""
@@ -81,8 +74,8 @@ def preset(method: str, dataset: str | None, ipc: int | None, tier: Choice = "au
         gpu: whether a GPU is present.
 
     Raises:
-        InputError: unknown method or tier, or no such published row; the message lists those there are, or the methods
-            that have some.
+        InputError: unknown method or tier, no such published row (the message lists those there are, or the methods
+            that have some), or an `ipc` that the method cannot give.
     """
     method = find_name("method", method, METHODS)
     found = rows(method)
@@ -92,10 +85,6 @@ def preset(method: str, dataset: str | None, ipc: int | None, tier: Choice = "au
         raise refuse("ipc", "given for images, and left out for a method for graphs", repr(ipc))
     if ipc is not None and (isinstance(ipc, bool) or not isinstance(ipc, int) or ipc < 1):
         raise refuse("ipc", "a whole number of at least 1", repr(ipc))
-    if not found:
-        if tier == "paper":
-            raise _no_rows(method)
-        return Preset(method=method, dataset=None, ipc=ipc, tier="none")
     if tier == "paper" or (tier == "auto" and gpu):
         row = _exact(found, "paper", dataset, ipc)
         if row is not None:
@@ -106,7 +95,8 @@ def preset(method: str, dataset: str | None, ipc: int | None, tier: Choice = "au
         row = _exact(found, "cpu", name, images)
         if row is not None:
             return _built(method, row, ipc)
-    raise AssertionError(f"_presets/{method}.toml has no default row")  # a test builds every row
+    served = sorted({row["ipc"] for row in found if row["dataset"] == DEFAULT})
+    raise refuse("ipc", f"{' or '.join(map(str, served))} for {method}", ipc)
 
 
 def _exact(found: Iterable[dict[str, Any]], tier: str, dataset: str | None, ipc: int | None) -> dict[str, Any] | None:
@@ -115,17 +105,22 @@ def _exact(found: Iterable[dict[str, Any]], tier: str, dataset: str | None, ipc:
 
 
 def _no_rows(method: str) -> InputError:
-    known = ", ".join(name for name in METHODS if rows(name))
+    known = ", ".join(name for name in METHODS if _published(rows(name)))
     way_out = "Leave `preset` out: this method's fields have one set of defaults."
     asked = f"asked for a method with published rows ({known})"
     return refuse("preset='paper'", asked, f"{method}, which has none", way_out)
 
 
+def _published(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in found if row["tier"] == "paper"]
+
+
 def _no_published_row(method: str, found: Iterable[dict[str, Any]], dataset: str | None, ipc: int | None) -> InputError:
     known: dict[str, list[Any]] = {}
-    for row in found:
-        if row["tier"] == "paper":
-            known.setdefault(row["dataset"], []).append(row.get("ipc"))
+    for row in _published(found):
+        known.setdefault(row["dataset"], []).append(row.get("ipc"))
+    if not known:
+        return _no_rows(method)
     if ipc is None:
         listed, got, way_out = ", ".join(sorted(known)), "custom data" if dataset is None else dataset, ""
     else:
@@ -138,13 +133,14 @@ def _no_published_row(method: str, found: Iterable[dict[str, Any]], dataset: str
 
 def _built(method: str, row: Mapping[str, Any], ipc: int | None) -> Preset:
     """A row with its recipe read and its nested tables made into values."""
-    fields = {key: value for key, value in row.items() if key not in _ABOUT}
+    fields = {key: value for key, value in row.items() if key not in ABOUT}
     if "expert" in row:
         fields["expert"] = dataclasses.replace(load_recipe(row["expert"]), **row.get("expert_fields", {}))
     if "teacher" in row:
         fields["teacher"] = TeacherRecipe(**row["teacher"])
     fields.update({key: tuple(value) for key, value in fields.items() if isinstance(value, list)})
-    fields["train"] = (TreeRecipe if method in GRAPH_METHODS else TrainRecipe)(**row["train"])
+    if "train" in row:
+        fields["train"] = (TreeRecipe if method in GRAPH_METHODS else TrainRecipe)(**row["train"])
     if ipc is not None:
         fields["ipc"] = ipc
     if "min_support" in fields:
@@ -165,61 +161,55 @@ def _built(method: str, row: Mapping[str, Any], ipc: int | None) -> Preset:
 
 
 def rows(method: str) -> list[dict[str, Any]]:
-    """The rows of a method, each with what its tier has in common; coresets and plain baselines have none.
+    """The rows of a method, each with what its tier has in common.
 
-    A row has `dataset, tier, settings, run, source`, perhaps `ipc, note, published`, either `expert` (name of a recipe)
-    and perhaps `expert_fields` or `teacher`, then `train` and fields of the method.
+    A row has `dataset, tier, settings, run, source`, perhaps `ipc, note, published`, `expert` (name of a recipe) and
+    `expert_fields`, `teacher`, `train`, and fields of the method; what it leaves out is as the method has it.
 
     Raises:
         InputError: unknown method.
     """
-    file = _file(method)
+    known = card(method)
     merged = []
-    for row in deepcopy(file.get("rows", [])):
-        common = deepcopy(file["common"][row["tier"]])
-        common["train"] = {**common.get("train", {}), **row.get("train", {})}
-        if "teacher" in common:
-            common["teacher"] = {**common["teacher"], **row.pop("teacher", {})}
+    for row in map(deepcopy, known.rows):
+        common = deepcopy(dict(known.common.get(row["tier"], {})))
+        nested = {name: {**common.get(name, {}), **row.get(name, {})} for name in ("train", "teacher")}
         if "published" in row:
             row["published"].setdefault("verified", True)
-        merged.append({**common, **row, "train": common["train"]})
+        merged.append({**common, **row, **{name: value for name, value in nested.items() if value}})
     return merged
 
 
 def bibtex(method: str) -> str:
     """The BibTeX entry of the method's paper; empty for a baseline without one."""
-    return str(_file(method).get("bibtex", "")).strip()
+    return card(method).bibtex
 
 
 def cite(method: str) -> str:
     """The reference of the method's paper in one line, and its BibTeX entry; of a baseline, that there is none."""
-    file = _file(find_name("method", method, METHODS))
-    if not file:
-        return f"{find_name('method', method, METHODS)} is a plain baseline: there is no paper to cite."
-    return f"{file['paper']}\n\n{bibtex(method)}"
+    known = card(method)
+    if known.paper is None:
+        return f"{known.name} is a plain baseline: there is no paper to cite."
+    return f"{known.paper}\n\n{known.bibtex}"
 
 
 def describe(method: str) -> str:
-    """What the method is, its paper, and a table of its rows with their sources."""
-    method = find_name("method", method, METHODS)
-    file = _file(method)
-    parts = [f"{file['title']}\n{file['paper']}" if file else cite(method), inspect.getdoc(METHODS[method]) or method]
-    if not rows(method):
-        parts.append(
-            f"{method} has no rows of settings: `preset` is left out, and its fields have one set of defaults."
-        )
-    else:
-        sources: list[str] = []
-        graphs = method in GRAPH_METHODS
-        table = [_HEAD, *(_line(row, sources) for row in file["rows"])]
-        if graphs:
-            table = [(name, *cells) for name, _, *cells in table]
-            table[0] = tuple("AUROC × 100" if cell == "published %" else cell for cell in table[0])
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        parts.append("\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in table))
-        shared = (f"Every {tier} row, unless it says otherwise: {_settings(c)}" for tier, c in file["common"].items())
-        parts.append("\n".join([*([] if graphs else [_IPC]), _LEGEND, *shared]))
-        parts.append("\n".join(f"[{number}] {source}" for number, source in enumerate(sources, 1)))
+    """What the method is, its paper, when to take it, what it costs, and a table of its rows with their sources."""
+    known = card(method)
+    paper = known.paper or cite(method)
+    parts = [f"{known.title}\n{paper}", inspect.getdoc(METHODS[known.name]) or known.name]
+    parts.append(f"{known.when}\nCost: {known.needs}")
+    sources: list[str] = []
+    graphs = known.name in GRAPH_METHODS
+    table = [_HEAD, *(_line(row, sources) for row in known.rows)]
+    if graphs:
+        table = [(name, *cells) for name, _, *cells in table]
+        table[0] = tuple("AUROC × 100" if cell == "published %" else cell for cell in table[0])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    parts.append("\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in table))
+    shared = (f"Every {tier} row, unless it says otherwise: {_settings(c)}" for tier, c in known.common.items())
+    parts.append("\n".join([*([] if graphs else [_IPC]), _LEGEND, *shared]))
+    parts.append("\n".join(f"[{number}] {source}" for number, source in enumerate(sources, 1)))
     return "\n\n".join(parts)
 
 
@@ -255,7 +245,7 @@ def verified(row: Mapping[str, Any]) -> str:
 
 
 def _settings(row: Mapping[str, Any]) -> str:
-    hidden = (_ABOUT - {"expert_fields", "aspect"}) | {"ipc"}
+    hidden = ABOUT - {"expert_fields", "aspect"}
     return " ".join(f"{key}={_text(value)}" for key, value in row.items() if key not in hidden)
 
 
@@ -335,10 +325,3 @@ def _no_such_field(method: Method, name: str, own: Iterable[str], nest: str, ins
 def _names(value: object) -> tuple[str, ...]:
     """Names of a dataclass's fields; none for anything else."""
     return tuple(field.name for field in dataclasses.fields(value)) if dataclasses.is_dataclass(value) else ()
-
-
-@lru_cache
-def _file(method: str) -> dict[str, Any]:
-    """The method's file as read; empty where it has none. Treat as read-only."""
-    path = _FOLDER / f"{find_name('method', method, METHODS)}.toml"
-    return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

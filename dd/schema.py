@@ -164,6 +164,52 @@ _SELECTION: Final = {
         }
     ),
 }
+_PAPER: Final = {
+    "authors": str,
+    "title": str,
+    "venue": Text(r".+", "a text that is not empty"),
+    "year": Whole(1900, 2100),
+    "url": Text(r"https://\S+", "an address that begins with https://"),
+    "note?": str,
+}
+_FIELDS: Final = {"expert?": str, "teacher?": dict, "train?": dict}
+_SETTINGS: Final = {
+    "dataset": str,
+    "ipc?": Whole(1),
+    "tier": Word("paper", "cpu"),
+    "settings": bool,
+    "run": str,
+    "source": str,
+    "note?": str,
+    "published?": {"mean": _SHARE, "std?": _SHARE, "source": str, "verified?": bool},
+    "expert_fields?": dict,
+    "aspect?": Word("crop", "squash"),
+    **_FIELDS,
+}
+_METHOD: Final = {
+    "title": str,
+    "paper?": _PAPER,
+    "bibtex?": Text(r"\s*@\w+\{[\s\S]+\}\s*", "an entry of BibTeX"),
+    "when": Text(r"Take this when .+\.", "a sentence of the form `Take this when ….`"),
+    "cost": Word("nothing", "teachers", "experts"),
+    "cost_note?": str,
+    "role": Word("method", "baseline"),
+    "common?": {"paper?": _FIELDS, "cpu?": _FIELDS},
+    "rows": Many(_SETTINGS),
+}
+_CARD: Final = Also(
+    Also(
+        Also(
+            _METHOD,
+            lambda card: any((row.get("dataset"), row.get("tier")) == ("default", "cpu") for row in card["rows"]),
+            'a card whose `rows` have one for two cores and any data: dataset = "default", tier = "cpu"',
+        ),
+        lambda card: ("paper" in card) == ("bibtex" in card) and ("paper" in card or card["role"] == "baseline"),
+        "a card with `paper` and `bibtex`; only a baseline may have neither",
+    ),
+    lambda card: {name.removesuffix("?") for name in _METHOD} >= card.keys(),
+    f"a card with no other entries than {', '.join(name.removesuffix('?') for name in _METHOD)}",
+)
 
 
 class Kind(NamedTuple):
@@ -226,6 +272,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         },
         "Move it away; it will be made anew.",
     ),
+    "method": Kind("card of a method", _CARD, "CONTRIBUTING.md says what a card holds."),
     "split": Kind("split of a table", {"train": [Whole(0)], "valid": [Whole(0)], "test": [Whole(0)]}, "Remove it."),
 }
 """By name, as `dd.files` and its callers say it."""

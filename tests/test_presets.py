@@ -266,17 +266,22 @@ def test_refusals_of_preset() -> None:
 
 
 @pytest.mark.parametrize("method", BASELINE_METHODS)
-def test_a_baseline_has_no_rows_and_says_which_methods_have(method: str) -> None:
+def test_a_baseline_has_its_defaults_for_two_cores_and_says_which_methods_have_published_rows(method: str) -> None:
     for tier in ("auto", "cpu"):
         found = preset(method, "cifar10", 1, tier, gpu=True)  # type: ignore[arg-type]
-        assert (found.tier, found.dataset, dict(found.fields)) == ("none", None, {})
-    assert rows(method) == []
+        assert (found.tier, found.dataset, dict(found.fields)) == ("cpu", "default", {"ipc": 1})
+    assert len(rows(method)) == 1
     with pytest.raises(InputError, match=rf"published rows \((.*)\); got {method}, which has none\. Leave") as refused:
         preset(method, "cifar10", 1, "paper")
     named = str(refused.value).partition("(")[2].partition(")")[0].split(", ")
     assert named == [name for name in METHODS if cells(name, "paper")]
-    assert "has no rows of settings" in describe(method)
+    assert "the method's own defaults" in describe(method)
     assert (METHODS[method].__doc__ or "").splitlines()[0] in describe(method)
+
+
+def test_a_class_has_one_mean() -> None:
+    with pytest.raises(InputError, match="`ipc` must be 1 for class_mean; got 2"):
+        preset("class_mean", "cifar10", 2)
 
 
 @pytest.mark.parametrize(

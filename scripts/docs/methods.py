@@ -1,4 +1,4 @@
-"""A page a method in `docs/methods/`, from docstrings, presets and records: `python scripts/docs/methods.py [--check]`.
+"""A page a method in `docs/methods/`, from docstrings, cards and records: `python scripts/docs/methods.py [--check]`.
 
 `--check` writes nothing and exits with 1 where a page is not what it would write.
 """
@@ -15,9 +15,10 @@ from typing import Any
 
 from dd.errors import InputError
 from dd.evaluation import mean_std
-from dd.methods import BASELINE_METHODS, GRAPH_METHODS, METHODS
-from dd.methods.trajectory import TrajectoryMatching
-from dd.presets import _file, cite, preset, rows, verified
+from dd.methods import GRAPH_METHODS, METHODS, Infer, Recover, TrajectoryMatching
+from dd.methods.cards import card
+from dd.presets import preset, rows, verified
+from dd.resolve import default_ipc
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -28,54 +29,24 @@ from scripts.records.tables.boards import boards  # noqa: E402
 
 PAGES = ROOT / "docs" / "methods"
 SPLITS = "../results/graphs.md"
-WHEN = {
-    "mtt": "The plain baseline of trajectory matching: few images a class, experts at hand or cheap to train.",
-    "ftd": "As `mtt`, where experts can be trained twice as long: flat trajectories are easier to follow.",
-    "ast": "To study the parts: each of them is an option of its own.",
-    "tesla": "Where memory is short: its gradient needs no graph through the student. The default engine needs little "
-    "memory too, and is exact.",
-    "datm": "More images a class: the difficulty of the matched window grows, and labels are learned.",
-    "sre2l": "Large images and many classes: no bilevel loop. Labels are large.",
-    "sre2l++": "As `sre2l`, from real patches, labelled as the student's batches are normalised.",
-    "cvdd": "As `sre2l++` where several teachers can be trained. Whether their votes pay is measured below.",
-    "rded": "No optimisation at all: seconds after the teacher is there.",
-    "infer": "Where the bytes of labels count: one static label an image, compensators that all classes share.",
-    "mirage": "Graph classification within a few kilobytes; no network and no GPU is needed to distil.",
-    "random": "The line that every method has to beat.",
-    "class_mean": "The line to beat at one image a class.",
-    "herding": "The usual coreset beside a distilled set.",
-    "k_center": "A coreset that covers the class, outliers included.",
-}
-
-FREE = {
-    "random": "Nothing before training: images are drawn.",
-    "class_mean": "One pass over the training images.",
-    "herding": "One teacher (that of `rded`, from the same store), its features of all training images, then a greedy "
-    "choice in each class.",
-    "k_center": "As `herding`.",
-    "mirage": "No network. Computation trees are counted in one refinement a level, then frequent sets are mined until "
-    "the budget is full: seconds for thousands of graphs, minutes for a million (`scripts/bench/mirage.py`).",
-}
 
 
 def page(name: str) -> str:
     """The Markdown of a method."""
-    known = _file(name)
-    title = known.get("title", "Baseline" if name in BASELINE_METHODS else name)
-    parts = [f"# `{name}`: {title}", "*Made by `scripts/docs/methods.py`; do not edit.*", _about(name)]
-    parts.append(f"**When to use it.** {WHEN[name]}")
+    known = card(name)
+    parts = [f"# `{name}`: {known.title}", "*Made by `scripts/docs/methods.py`; do not edit.*", _about(name)]
+    parts.append(f"**When to use it.** {known.when}")
     data = "digits-graphs" if name in GRAPH_METHODS else "digits"
-    budget = "" if name in GRAPH_METHODS else f", ipc={1 if name == 'class_mean' else 10}"
+    budget = "" if name in GRAPH_METHODS else f", ipc={default_ipc(name)}"
     code = f'small = dd.distill("{data}", "{name}"{budget})\nprint(dd.evaluate(small, "{data}"))'
     parts.append(f"```python\nimport dd\n\n{code}\n```")
     parts.append("## Fields\n\nDefaults; a preset changes them as the tables below say.\n\n" + _fields(name))
-    if found := rows(name):
-        parts.append("## Presets\n\n" + _presets(found))
+    parts.append("## Presets\n\n" + _presets(rows(name)))
     parts.append("## Cost\n\n" + _cost(name))
     if measured := [text for text in (_measured(name), _committee(name), _boards(name)) if text]:
         parts.append("## Measured here\n\n" + "\n\n".join(measured))
-    if known:
-        parts.append("## Citation\n\n```bibtex\n" + cite(name).partition("\n\n")[2] + "\n```")
+    if known.paper:
+        parts.append(f"## Citation\n\n{known.paper}\n\n```bibtex\n{known.bibtex}\n```")
     return "\n\n".join(parts) + "\n"
 
 
@@ -88,7 +59,7 @@ def _value(name: str) -> Any:
     """The method as the default preset makes it."""
     if name in GRAPH_METHODS:
         return METHODS[name](**preset(name, None, None, "cpu").fields)
-    ipc = 1 if name == "class_mean" else 10
+    ipc = default_ipc(name)
     return METHODS[name](**{**preset(name, None, ipc, "cpu").fields, "ipc": ipc})
 
 
@@ -133,19 +104,20 @@ def _presets(found: list[dict[str, Any]]) -> str:
 
 def _cost(name: str) -> str:
     """What a run needs before it starts and how much it then does: counts of the CIFAR-10 rows at 10 images a class."""
-    if name in FREE:
-        return FREE[name]
+    text = card(name).needs
     found = {tier: row for tier in ("cpu", "paper") if (row := _row(name, tier)) is not None}
-    if isinstance(next(iter(found.values())), TrajectoryMatching):
+    value = next(iter(found.values()), None)
+    if isinstance(value, TrajectoryMatching):
         told = {tier: _trajectory_work(value) for tier, value in found.items()}
-        text = (
-            "A buffer of experts first, shared by all runs of one recipe; then outer iterations, each of them a "
-            "training of N steps that is differentiated. Disk, memory and time for a machine: "
-            f'`dd.estimate("cifar10", "{name}", ipc=10, preset="paper")`.'
+        text += (
+            " Then outer iterations, each of them a training of N steps that is differentiated. Disk, memory and time "
+            f'for a machine: `dd.estimate("cifar10", "{name}", ipc=10, preset="paper")`.'
         )
-    else:
+    elif isinstance(value, Recover | Infer):
         told = {tier: _teacher_work(value) for tier, value in found.items()}
-        text = "Teachers first, each trained once and shared by all methods that name it; then pictures, then labels."
+        text += " Then pictures, then labels."
+    else:
+        return text
     heads = list(next(iter(told.values())))
     lines = ["| row | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     lines += [f"| {tier} | " + " | ".join(str(row[head]) for head in heads) + " |" for tier, row in told.items()]
@@ -263,7 +235,7 @@ def pages() -> dict[Path, str]:
     made = {PAGES / f"{name.replace('++', 'pp')}.md": page(name) for name in METHODS}
     lines = ["# Methods", "", "*Made by `scripts/docs/methods.py`; do not edit.*", ""]
     for name in METHODS:
-        lines.append(f"- [`{name}`]({name.replace('++', 'pp')}.md): {WHEN[name]}")
+        lines.append(f"- [`{name}`]({name.replace('++', 'pp')}.md): {card(name).when}")
     return {**made, PAGES / "README.md": "\n".join(lines) + "\n"}
 
 
