@@ -13,7 +13,6 @@ from dd.cli_report import report
 from dd.compare import evaluate
 from dd.data import Graphs, Images, load_graphs, load_images
 from dd.data.adapters import from_hf, from_webdataset
-from dd.downstream import architectures, continual, rank_architectures
 from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, WriteError
 from dd.evaluation import EvalReport
 from dd.experts import ExpertRecipe, load_recipe
@@ -21,7 +20,13 @@ from dd.export import dataset_card, push_to_hub, to_hf, to_imagefolder, to_tenso
 from dd.importers import import_buffer, import_folder, import_pt
 from dd.leaderboard import Benchmark
 from dd.many import distill_many
-from dd.measure import adversarial, calibration, membership, neighbours, robustness
+from dd.measure.adversarial import adversarial
+from dd.measure.calibration import calibration
+from dd.measure.continual import continual
+from dd.measure.membership import membership
+from dd.measure.neighbours import neighbours
+from dd.measure.ranking import architectures, rank_architectures
+from dd.measure.robustness import robustness
 from dd.methods import (
     AST,
     CVDD,

@@ -11,10 +11,16 @@ import tyro
 
 from dd._options import Common, Data
 from dd._progress import say
-from dd.downstream import continual, rank_architectures
 from dd.errors import find_name
 from dd.keep import FORMAT, Place, place_of, write_measures
-from dd.measure import adversarial, calibration, membership, neighbours, open_bench, robustness
+from dd.measure.adversarial import adversarial
+from dd.measure.bench import open_bench
+from dd.measure.calibration import calibration
+from dd.measure.continual import continual
+from dd.measure.membership import membership
+from dd.measure.neighbours import neighbours
+from dd.measure.ranking import rank_architectures
+from dd.measure.robustness import robustness
 
 METRICS: Final[dict[str, Callable[..., Any]]] = {
     "robust": robustness,

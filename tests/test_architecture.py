@@ -19,11 +19,10 @@ FORBIDDEN = {
     "synthetic": {"experts", "methods", "evaluation", "api"},
     "experts": {"synthetic", "methods", "evaluation", "api"},
     "teachers": {"experts", "inner", "synthetic", "methods", "evaluation", "api"},
-    "methods": {"evaluation", "measure", "downstream", "api", "cli"},
-    "evaluation": {"experts", "methods", "measure", "downstream", "api", "cli"},
+    "methods": {"evaluation", "measure", "api", "cli"},
+    "evaluation": {"experts", "methods", "measure", "api", "cli"},
     "presets": {"api", "cli", "evaluation"},
-    "measure": {"cli", "downstream"},
-    "downstream": {"cli"},
+    "measure": {"cli"},
 }
 
 

@@ -14,7 +14,10 @@ import dd
 from dd.data import Images
 from dd.errors import InputError
 from dd.files import dump_json
-from dd.measure import adversarial, calibration, membership, neighbours
+from dd.measure.adversarial import adversarial
+from dd.measure.calibration import calibration
+from dd.measure.membership import membership
+from dd.measure.neighbours import neighbours
 
 FAST: dict[str, Any] = {"repeats": 1, "steps": 2, "progress": False, "device": "cpu"}
 TRAINED = "the test images are those that the set was made from"

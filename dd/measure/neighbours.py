@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from dd.data.nearest import Embed, flat, nearest
 from dd.errors import DDError, refuse
-from dd.evaluation.values import table
 from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Options, open_bench, some_rows
+from dd.measure.values import table
 from dd.models.features import features
 from dd.process import under_own_settings
 from dd.whiten import Transform
@@ -126,7 +126,7 @@ def neighbours(
         data: as in `dd.distill`, with the training images that the set was made from.
         net: compare what goes into its last linear layer (of images in the set's model space); `None`: pixels.
         same_class: look only among real images of the synthetic image's class.
-        **options: see `dd.measure.Options`; nothing is trained, so that model, repeats, steps and lr are not read.
+        **options: see `dd.measure.bench.Options`; nothing is trained: model, repeats, steps and lr are not read.
 
     Raises:
         InputError: no training images, or a network without a linear layer.

@@ -12,7 +12,7 @@ from dd.evaluation import subset
 from dd.evaluation.learners import NetworkLearner
 from dd.evaluation.loop import accuracy
 from dd.evaluation.subset import RealImages
-from dd.evaluation.values import Values, table
+from dd.measure.values import Values, table
 from dd.synthetic import SyntheticImages, TrainRecipe
 from dd.whiten import Normalise
 

@@ -14,9 +14,8 @@ import dd
 from dd.data import Images
 from dd.errors import InputError
 from dd.files import dump_json
-from dd.measure import membership, open_bench
-from dd.measure.bench import some_rows
-from dd.measure.membership import halves
+from dd.measure.bench import open_bench, some_rows
+from dd.measure.membership import halves, membership
 from dd.synthetic import SyntheticImages, TrainRecipe
 from dd.whiten import Normalise
 

@@ -12,12 +12,11 @@ from test_measure_robust import SHIFT, data, small
 from dd.data import Images
 from dd.data.nearest import nearest
 from dd.errors import InputError
-from dd.evaluation.adversarial import attacked_accuracy
-from dd.evaluation.calibration import calibration_figures
 from dd.files import dump_json
-from dd.measure import adversarial, calibration, neighbours
+from dd.measure.adversarial import adversarial, attacked_accuracy
 from dd.measure.bench import open_bench
-from dd.measure.neighbours import features_of
+from dd.measure.calibration import calibration, calibration_figures
+from dd.measure.neighbours import features_of, neighbours
 from dd.models import build
 from dd.synthetic import tile
 

@@ -15,10 +15,9 @@ import dd
 from dd.data import Images
 from dd.errors import InputError
 from dd.evaluation import LR_GRID, NetworkLearner, learners
-from dd.evaluation.robust import augmentation_robust_score, label_robust_score
 from dd.measure import bench as module
-from dd.measure import robustness
 from dd.measure.bench import open_bench
+from dd.measure.robustness import augmentation_robust_score, label_robust_score, robustness
 from dd.methods import Run
 from dd.methods.recover import Recover
 from dd.seeding import child_seed

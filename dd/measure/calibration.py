@@ -1,13 +1,19 @@
-"""Calibration: whether a network that says 80 % is right in 80 % of these cases."""
+"""`dd.calibration`: whether networks trained on the set that say 80 % are right in 80 % of these cases."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Unpack, final
 
 import torch
 from torch import Tensor
 
 from dd.errors import refuse
+from dd.keep import kept
+from dd.measure.bench import AnyImageSet, Options, open_bench
+from dd.measure.values import Values, table
+from dd.process import under_own_settings
 from dd.shapes import check, check_finite, check_whole
 
 BINS: Final = 15
@@ -97,3 +103,74 @@ def calibration_figures(logits: Tensor, labels: Tensor, bins: int = BINS) -> dic
         "nll": float(-log_p.gather(1, labels[:, None]).mean()),
         "brier": float((p - truth).square().sum(1).mean()),
     }
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What `dd.calibration` answers; `print` is a table.
+
+    Attributes:
+        figures: by name (see `calibration_figures`), one value a network.
+        bins: of the calibration errors.
+        images: test images.
+        dataset, method, model, origin: what was measured, and where.
+    """
+
+    figures: Mapping[str, Values]
+    bins: int
+    images: int
+    dataset: str
+    method: str
+    model: str
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every figure as JSON-able values."""
+        return {
+            "measure": "calibration",
+            "dataset": self.dataset,
+            "method": self.method,
+            "model": self.model,
+            "bins": self.bins,
+            "images": self.images,
+            "figures": {name: value.to_json() for name, value in self.figures.items()},
+            "origin": dict(self.origin),
+        }
+
+    def __str__(self) -> str:
+        rows = [(name.replace("_", " "), value.text(1, 4), str(value.n)) for name, value in self.figures.items()]
+        head = (
+            f"{self.method} on {self.dataset}, {self.model}: calibration on {self.images} test images, {self.bins} bins"
+        )
+        return "\n".join([head, *table(("figure", "value", "n"), rows)])
+
+
+@under_own_settings
+@kept("calibration")
+def calibration(small: AnyImageSet, data: object, *, bins: int = BINS, **options: Unpack[Options]) -> Calibration:
+    """Calibration of networks trained on the set, on test images: expected, adaptive and class-wise error.
+
+    Args:
+        small: an image set, its file or its run folder.
+        data: as in `dd.evaluate`.
+        bins: of confidence.
+        **options: see `dd.measure.bench.Options`.
+
+    Returns:
+        `accuracy`, `confidence`, `ece`, `adaptive_ece`, `class_ece` (fractions), `nll`, `brier`; each with mean, sample
+        std and n over networks.
+
+    Raises:
+        InputError: an argument out of range.
+        DivergedError: a training is not finite.
+    """
+    check_whole(bins, "bins")
+    bench = open_bench(small, data, **options)
+    found = [calibration_figures(net.logits(bench.test), bench.test.labels, bins) for net in bench.networks()]
+    return Calibration(
+        figures={name: Values(tuple(each[name] for each in found)) for name in found[0]},
+        bins=bins,
+        images=len(bench.test),
+        **bench.about,
+    )

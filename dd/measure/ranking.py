@@ -14,9 +14,9 @@ import torch
 from dd.errors import InputError, refuse, unknown
 from dd.evaluation import NetworkLearner, Scorer
 from dd.evaluation.subset import Equipped
-from dd.evaluation.values import Values, table
 from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Bench, Options, open_bench
+from dd.measure.values import Values, table
 from dd.models import ModelSpec, as_spec, build
 from dd.process import under_own_settings
 from dd.seeding import child
@@ -227,7 +227,7 @@ def rank_architectures(
         full_steps: optimiser steps on all images; `None`: doubled, with the set's own network, until the validation
             split gains nothing.
         baselines: `random` or none.
-        **options: see `dd.measure.Options`; `repeats` is 1 unless given, and `model` that of tuning.
+        **options: see `dd.measure.bench.Options`; `repeats` is 1 unless given, and `model` that of tuning.
 
     Returns:
         Accuracies, rank correlations with full data, the loss of the choice, and seconds.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import dd
 from dd.data import Split
 from dd.errors import InputError
-from dd.evaluation.adversarial import attacked_accuracy, fgsm, pgd
+from dd.measure.adversarial import attacked_accuracy, fgsm, pgd
 from dd.models import build
 from dd.seeding import isolated
 from dd.whiten import ZCA, Normalise, Transform, fit_zca

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from test_downstream_ranking import digits
+from test_measure_ranking import digits
 
-from dd.downstream import continual
-from dd.downstream.continual import Renumbered, growing, of_classes, only_classes, plain_set
 from dd.errors import InputError
 from dd.evaluation import NetworkLearner
 from dd.files import dump_json
 from dd.measure.bench import open_bench
+from dd.measure.continual import Renumbered, continual, growing, of_classes, only_classes, plain_set
 from dd.seeding import child
 from dd.synthetic import CompensatedImages, SyntheticImages
 

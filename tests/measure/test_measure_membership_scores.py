@@ -9,7 +9,7 @@ import scipy.stats
 import torch
 
 from dd.errors import InputError
-from dd.evaluation.membership import (
+from dd.measure.membership import (
     advantage,
     attack,
     chance_errors,

@@ -10,12 +10,11 @@ import torch
 
 import dd
 from dd.data import Images
-from dd.downstream import architectures, rank_architectures
-from dd.downstream.ranking import rank_correlation
 from dd.errors import InputError
 from dd.evaluation import NetworkLearner
 from dd.files import dump_json
 from dd.measure.bench import open_bench
+from dd.measure.ranking import architectures, rank_architectures, rank_correlation
 from dd.models import build
 from dd.synthetic import SyntheticImages, TrainRecipe
 from dd.whiten import Normalise

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dd.errors import InputError
-from dd.evaluation.calibration import calibration_error, calibration_figures, class_calibration_error
+from dd.measure.calibration import calibration_error, calibration_figures, class_calibration_error
 
 
 def twin(confidence: Tensor, right: Tensor, bins: int) -> float:

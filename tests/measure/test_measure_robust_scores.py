@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from dd.errors import InputError
-from dd.evaluation.robust import (
+from dd.measure.robustness import (
     Robustness,
     Training,
     augmentation_robust_score,
     label_robust_score,
     score_of,
 )
-from dd.evaluation.values import Values
+from dd.measure.values import Values
 
 GRID = (0.0, 0.1, 0.35, 0.8, 1.0)
 

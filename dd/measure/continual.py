@@ -16,9 +16,9 @@ from dd.data.splits import Index
 from dd.errors import refuse, unknown
 from dd.evaluation import RealImages, Scorer
 from dd.evaluation.subset import Equipped
-from dd.evaluation.values import Values, table
 from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Bench, Options, open_bench
+from dd.measure.values import Values, table
 from dd.process import under_own_settings
 from dd.seeding import child
 from dd.shapes import as_list, check_whole
@@ -125,7 +125,7 @@ def continual(
         data: as in `dd.evaluate`, with training images if there are baselines.
         tasks: groups of classes, as equal as they can be; the first has at least two classes.
         baselines: `random` or none.
-        **options: see `dd.measure.Options`; a repeat is one class order.
+        **options: see `dd.measure.bench.Options`; a repeat is one class order.
 
     Returns:
         Accuracy after each task with mean, sample std and n over class orders, and its average.
