@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -16,15 +16,14 @@ from dd._progress import Progress, announce, reporter
 from dd.data import Images
 from dd.data.graphs import Graphs
 from dd.data.items import Sketch
-from dd.data.resize import CROP
 from dd.errors import InputError, find_name, refuse
-from dd.estimate import Estimate, estimate_matching
+from dd.estimate import Estimate, estimated, estimator_of
 from dd.evaluation import NetworkLearner, check_own, fit, fresh, origin
 from dd.evaluation.trees import TreeLearner
 from dd.experts import ExpertRecipe, ExpertStore, load_recipe
 from dd.files import write_bytes
 from dd.inner import EngineName
-from dd.methods import METHODS, TRAJECTORY_METHODS, Method, Run, Step, TrajectoryMatching
+from dd.methods import METHODS, FromExperts, Method, Run, Step, class_of, need_method
 from dd.paths import as_path, is_folder
 from dd.presets import Preset
 from dd.process import under_own_settings
@@ -32,7 +31,7 @@ from dd.resolve import Tier, load_real, only_images, published_aspect, resolve_d
 from dd.runs import RunFolder, check_run, split_state, to_device
 from dd.schema import conform
 from dd.selection import Protocol, Selector
-from dd.synthetic import AnySet, ImageSet, TreeSummary, load_set, need_set
+from dd.synthetic import AnySet, load_set, need_set
 from dd.synthetic.file import Kept, mark_kept, set_in
 from dd.verifying import verify
 from dd.whiten import make_transform
@@ -63,7 +62,7 @@ def distill(
     aspect: Literal["crop", "squash"] | None = None,
     split: int | str = 0,
     **fields: Any,
-) -> Any:
+) -> AnySet:
     """Turn a data set into a few synthetic samples a class, or into a few kilobytes of computation trees.
 
     Args:
@@ -126,7 +125,7 @@ def distill(
         if folder.finished:
             made = load(folder.path)
             check_run(folder.path, made)
-            return made.attach(real.train) if isinstance(made, ImageSet) else made
+            return made.attach(cast(Any, real.train))
         return _run(value, real, run, protocol, folder)
 
 
@@ -200,11 +199,9 @@ def _request(method: Method, real: Images | Graphs, run: Run, protocol: Protocol
 
 
 def _provenance(real: Images | Graphs, seed: int, protocol: Protocol, selector: Selector) -> dict[str, Any]:
-    drawn = {"split": real.split, "rule": real.rule} if isinstance(real, Graphs) else {}
     seen = Sketch.of(real.train, real.val)
     return {
-        **drawn,
-        **({"aspect": real.aspect} if isinstance(real, Images) and real.aspect != CROP else {}),
+        **real.drawn,
         "dataset": real.name,
         "data_sha256": real.fingerprint,
         "training_items": None if seen is None else seen.to_json(),
@@ -218,15 +215,15 @@ def _announcement(method: Method, row: Preset, real: Images | Graphs, device: to
     text = f"{method.name} on {real.name}: preset `{row.tier}` ({row.source or 'no source'}"
     text += "" if row.settings else ", settings not verified"
     text += ")" if row.run else ", never run here)"
-    if isinstance(method, TrajectoryMatching) and isinstance(real, Images):
-        text += f"; {estimate_matching(method, real, device, calibrate=False)}"
+    if (predict := estimator_of(type(method))) is not None:
+        text += f"; {predict(method, real, device, calibrate=False)}"
     return text
 
 
 @under_own_settings
 def buffer(
     data: object,
-    recipe: str | ExpertRecipe | TrajectoryMatching,
+    recipe: str | ExpertRecipe | FromExperts,
     *,
     experts: int | None = None,
     snapshots: int | None = None,
@@ -244,15 +241,15 @@ def buffer(
 
     Args:
         data: as in `distill`.
-        recipe: a shipped recipe's name, a TOML path, an `ExpertRecipe`, or a trajectory-matching value: then the
-            snapshots stop at the last one that its matching reads.
+        recipe: a shipped recipe's name, a TOML path, an `ExpertRecipe`, or a method that reads experts, such as a
+            trajectory-matching value: then the snapshots stop at the last one that it reads.
         experts, snapshots: how many; the recipe's by default.
         protocol, store, device, threads, progress, root, download, size, aspect: as in `distill`;
             a recipe says nothing of `aspect`, so give that of the run that it is for.
     """
     target = resolve_device(device)
     real = only_images(load_real(data, protocol, root=root, download=download, size=size, aspect=aspect), "`buffer`")
-    if isinstance(recipe, TrajectoryMatching):
+    if isinstance(recipe, FromExperts):
         snapshots = recipe.snapshots_read if snapshots is None else snapshots
         recipe = recipe.expert
     value = recipe if isinstance(recipe, ExpertRecipe) else load_recipe(recipe)
@@ -268,7 +265,7 @@ def buffer(
 
 
 @under_own_settings
-def load(path: str | Path) -> Any:
+def load(path: str | Path) -> AnySet:
     """Read a saved set; a run folder means its `synthetic.safetensors`, and then what is measured is kept there.
 
     Raises:
@@ -308,7 +305,7 @@ def train(
     if isinstance(small, str | Path):
         small = load(small)
     small, target = need_set(small), resolve_device(device)
-    if isinstance(small, TreeSummary):
+    if small.kind == "graphs":
         return TreeLearner(model=model, steps=steps, lr=lr, device=target).fit(small, seed).net
     learner = NetworkLearner(steps=steps, lr=lr)
     recipe = learner.recipe(small)
@@ -339,22 +336,22 @@ def estimate(
 
     Args:
         calibrate: measure this machine for at most ten seconds, in place of assumed rates.
-        method: as in `distill`, of trajectory matching; others have no estimate.
+        method: as in `distill`, of trajectory matching, or a value of one's own with a method
+            `estimate(real, device, calibrate)`; others have no estimate.
         data, preset, protocol, device, root, download, size, aspect, **fields: as in `distill`.
 
     Raises:
         InputError: a method without an estimate; and as `distill`.
     """
-    named = isinstance(method, str)
-    name = find_name("method", method, METHODS) if named else str(getattr(method, "name", type(method).__name__))
-    if not (name in TRAJECTORY_METHODS if named else isinstance(method, TrajectoryMatching)):
-        known = f"one of trajectory matching ({', '.join(TRAJECTORY_METHODS)})"
+    name = find_name("method", method, METHODS) if isinstance(method, str) else need_method(method).name
+    predict = estimator_of(class_of(name) if isinstance(method, str) else type(method))
+    if predict is None:
+        known = f"one of trajectory matching ({', '.join(estimated())}), or one with a method `estimate`"
         raise refuse("method", known, name, "Others have no estimate.")
     target = resolve_device(device)
     shown = aspect or published_aspect(data, method, preset, target, fields)
     real = load_real(data, protocol, root=root, download=download, size=size, aspect=shown)
-    value: Any = resolve_method(method, real, preset, target, fields)[0]
-    return estimate_matching(value, real, target, calibrate)
+    return predict(resolve_method(method, real, preset, target, fields)[0], real, target, calibrate)
 
 
 def list_methods() -> list[str]:

@@ -14,12 +14,12 @@ from dd.errors import InputError, refuse
 from dd.evaluation.trees import given_lr
 from dd.files import read_json
 from dd.locks import locked
-from dd.methods import GRAPH_METHODS, Method, Run
+from dd.methods import Method, Run, names_of
 from dd.models import as_graph_spec
 from dd.presets import replace_fields
 from dd.resolve import resolve_method
 from dd.shapes import as_list
-from dd.synthetic import TreeSummary
+from dd.synthetic import TreeSummary, need_trees
 
 DEFAULTS: Final = ("random", "herding", "random_trees", "full", "naive_bayes", "node_count")
 NO_BUDGET: Final = ("full", "all_trees", "tree_counts", "node_count", "edges_per_node")
@@ -48,7 +48,7 @@ class GraphBench:
         self._real, self._budgets, self._settings = real, budgets, settings
         self._baselines = DEFAULTS if baselines is None else tuple(as_list(baselines))
         check_graph_baselines(self._baselines)
-        self._methods = named(asked, GRAPH_METHODS, "graphs")
+        self._methods = named(asked, names_of("graphs"), "graphs")
         self._lead = next(iter(self._methods))
         lead: Any = self._method(Unit(self._lead, budgets[0], 0))
         chosen = wanted_models(models) or [lead.train.model]
@@ -139,10 +139,10 @@ class GraphBench:
             given.update(device=settings.device, store=settings.store, **settings.distilling)
             if folder is None:
                 start = time.monotonic()
-                small = distill(self._real, self._method(unit), **given)
+                small = need_trees(distill(self._real, self._method(unit), **given))
                 self._made[unit] = (small, time.monotonic() - start)
             else:
                 with locked(folder.with_name(f".{folder.name}.summary.lock"), wait=True):
-                    small = distill(self._real, self._method(unit), **given)
+                    small = need_trees(distill(self._real, self._method(unit), **given))
                 self._made[unit] = (small, float(read_json(folder / "run.json", "finished run")["seconds"]))
         return self._made[unit]

@@ -14,20 +14,21 @@ from dd.data import Images
 from dd.errors import DDError, InputError, refuse, unknown
 from dd.evaluation import NetworkLearner, RealImages, Scorer, enough_steps, tune_lr
 from dd.files import read_json
-from dd.methods import BASELINE_METHODS, GRAPH_METHODS, METHODS, Infer, Method, Recover, TrajectoryMatching
+from dd.methods import METHODS, Infer, Method, Recover, TrajectoryMatching, names_of
+from dd.methods.cards import is_baseline
 from dd.models import as_spec
 from dd.presets import replace_fields
 from dd.resolve import resolve_method
 from dd.seeding import child_seed
 from dd.shapes import as_list
-from dd.synthetic import ImageSet, TrainRecipe
+from dd.synthetic import ImageSet, TrainRecipe, need_images
 from dd.teachers import TeacherRecipe
 from dd.whiten import Transform, make_transform
 
 CORESETS: Final = ("herding", "k_center")
 FULL: Final = ("full", "full_converged")
 LABELS: Final = "random_labels"
-IMAGE_BASELINES: Final = (*BASELINE_METHODS, LABELS, *FULL)
+IMAGE_BASELINES: Final = (*filter(is_baseline, METHODS), LABELS, *FULL)
 DEFAULTS: Final = ("random", "herding", "k_center", LABELS, "full", "full_converged")
 TINY, ALL = 1024, 1000
 """Numbers of a picture up to which all student steps keep what pass 1 computed: a quarter less time, little memory."""
@@ -65,7 +66,7 @@ class ImageBench:
         settings: Settings,
     ) -> None:
         self._real, self._budgets, self._settings = real, budgets, settings
-        known = [m for m in METHODS if m not in GRAPH_METHODS and m not in BASELINE_METHODS]
+        known = [m for m in names_of("images") if not is_baseline(m)]
         baselines = _defaults(budgets, real) if baselines is None else as_list(baselines)
         for name in baselines:
             if name not in IMAGE_BASELINES:
@@ -203,7 +204,7 @@ class ImageBench:
         if self._real.channels * self._real.size[0] * self._real.size[1] <= TINY:
             given.setdefault("reuse", ALL)
         try:
-            small = distill(self._real, self._method(unit), **given)
+            small = need_images(distill(self._real, self._method(unit), **given))
         except DDError as error:
             self._failed[unit] = error
             raise
@@ -216,7 +217,7 @@ class ImageBench:
     def _method(self, unit: Unit) -> Method:
         """The value of a unit at its budget."""
         assert unit.budget is not None
-        if unit.set in BASELINE_METHODS:
+        if unit.set in METHODS and is_baseline(unit.set):
             recipe, whiten = self._base(unit.budget)[:2]
             chosen = {"teacher": self._teacher(unit.budget)} if unit.set in CORESETS else {}
             return METHODS[unit.set](ipc=unit.budget, train=recipe, whiten=whiten, **chosen)

@@ -45,17 +45,18 @@ from dd.cli_report import run_report
 from dd.compare import evaluate
 from dd.data import list_cards
 from dd.errors import InputError, find_name, refuse
+from dd.estimate import estimated
 from dd.experts import load_recipe, recipe_names
 from dd.files import dump_json
 from dd.keep import place_of
 from dd.many import distill_many, seed_folder
-from dd.methods import GRAPH_METHODS, METHODS, TRAJECTORY_METHODS, Method
+from dd.methods import METHODS, class_of, kind_of, names_of
 from dd.models import GNNS, MODELS
-from dd.presets import cite, describe, preset
+from dd.presets import cite, describe
 from dd.process import own_settings, tune_process
-from dd.resolve import default_ipc, resolve_device
+from dd.resolve import default_ipc, preset_for, resolve_device
 from dd.runs import REPORT
-from dd.synthetic import AnySet, TreeSummary
+from dd.synthetic import AnySet
 from dd.synthetic.file import SET
 from dd.teach import teach
 
@@ -72,16 +73,13 @@ def _with_method(verb: str, options: type[Common], argv: Sequence[str]) -> tuple
     data, name, *rest = [*words, *asked]
     name = find_name("method", name, METHODS)
     device = resolve_device(_early(rest, "--device"))
-    for_graphs = name in GRAPH_METHODS
-    cards = list_cards("graphs" if for_graphs else "images")
-    card = next((c for c in cards if c.lower() == data.lower()), None)
+    card = next((c for c in list_cards(kind_of(name)) if c.lower() == data.lower()), None)
     text = _early(rest, "--ipc") or ""
     told = int(text) if text.isdecimal() and len(text) < 1000 else None
-    ipc = None if for_graphs else told or default_ipc(name)
-    budget = {} if for_graphs else {"ipc": ipc}
-    row = preset(name, card, ipc, cast(Any, _early(rest, "--preset") or "auto"), gpu=device.type == "cuda")
-    value: Method = METHODS[name](**{**row.fields, **budget})
-    defaults = twin(value)
+    budget = {"ipc": told or default_ipc(name)} if class_of(name).budget == "ipc" else {}
+    tier = cast(Any, _early(rest, "--preset") or "auto")
+    row = preset_for(name, card, tier, device, budget)
+    defaults = twin(METHODS[name](**row.fields))
     both = dataclasses.make_dataclass(
         f"{verb.title()}",
         [
@@ -94,9 +92,9 @@ def _with_method(verb: str, options: type[Common], argv: Sequence[str]) -> tuple
         ],
         kw_only=True,
     )
-    what = (inspect.getdoc(type(value)) or "").partition("\n\nAttributes")[0]
-    if verb == "estimate" and name not in TRAJECTORY_METHODS:
-        what = f"{name} has no estimate; these have: {', '.join(TRAJECTORY_METHODS)}."
+    what = (inspect.getdoc(class_of(name)) or "").partition("\n\nAttributes")[0]
+    if verb == "estimate" and name not in estimated():
+        what = f"{name} has no estimate; these have: {', '.join(estimated())}."
     parsed: Any = tyro.cli(both, args=rest, prog=f"ddistill {verb} {data} {name}", description=what)
     fields = {**budget, **changes(defaults, parsed.method)}
     return data, name, parsed.run, fields
@@ -115,12 +113,11 @@ def _early(words: Sequence[str], option: str) -> str | None:
 
 def _usage(verb: str) -> str:
     """What comes before the options, where it is missing or something else stands there."""
-    images = [name for name in METHODS if name not in GRAPH_METHODS]
-    methods = f"{', '.join(images)}; for graphs {', '.join(GRAPH_METHODS)}"
+    methods = f"{', '.join(names_of('images'))}; for graphs {', '.join(names_of('graphs'))}"
     return (
         f"usage: ddistill {verb} DATA METHOD [options], in this order\n\n"
         f"DATA: {', '.join(list_cards())} or imagefolder:PATH; of graphs {', '.join(list_cards('graphs'))}\n"
-        f"METHOD: {', '.join(TRAJECTORY_METHODS) if verb == 'estimate' else methods}\n\n"
+        f"METHOD: {', '.join(estimated()) if verb == 'estimate' else methods}\n\n"
         f"`ddistill {verb} DATA METHOD --help` shows the options of the run and of the method, with the preset's "
         "values as defaults."
     )
@@ -164,14 +161,14 @@ def _told(small: AnySet, folder: Path, silent: bool) -> dict[str, Any]:
     from dd.synthetic.figures import save_grid
 
     path = folder / SET
-    if isinstance(small, TreeSummary):
+    if small.kind == "graphs":
         small.draw(folder / "trees.png")
-        if not silent:
-            say(f"{small.report()}\nin {path}")
+        text = f"{small.report()}\nin {path}"
     else:
         save_grid(small, folder / "grid.png")
-    if not silent and not isinstance(small, TreeSummary):
-        say(f"{len(small)} images in {path} ({path.stat().st_size:,} bytes); {small.provenance['selection']}")
+        text = f"{len(small)} images in {path} ({path.stat().st_size:,} bytes); {small.provenance['selection']}"
+    if not silent:
+        say(text)
     return {
         "path": str(path),
         "bytes": small.nbytes._asdict(),

@@ -79,9 +79,9 @@ def report(
     assert told is not None
     small = api.load(folders[0])
     real = _real(small, data, source)
-    if isinstance(small, ImageSet) and real is not None:
+    if real is not None:
         small = small.attach(real.train)
-    sets = sets_of(boards[0], board, small.ipc, real) if board is not None and isinstance(small, ImageSet) else None
+    sets = sets_of(boards[0], board, small.ipc, real) if board is not None and small.kind == "images" else None
     if board is not None and (again := benchmark_command(board, str(boards[0]))) is not None:
         commands.append(again)
     beside: dict[str, Any] = {"others": folders[1:], "board": board, "sets": sets}
@@ -118,7 +118,7 @@ def sets_of(folder: Path, board: dict[str, Any], ipc: int, real: Images | None) 
         if row["budget"] != ipc or row["model"] != board["models"][0] or not is_there(run / SET):
             continue
         small = api.load(run)
-        if isinstance(small, ImageSet) and small.canvas == 1 and row["mean"] is not None:
+        if small.kind == "images" and small.canvas == 1 and row["mean"] is not None:
             ready = small if real is None else small.attach(real.train)
             if ready.transform is not None:
                 found[f"{row['set']} {100 * row['mean']:.1f} %"] = ready
@@ -167,7 +167,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 
 def _real(small: Any, data: object, source: dict[str, Any]) -> Any:
     """The data for neighbours, or `None` where it is not asked for and not there."""
-    if not isinstance(small, ImageSet):
+    if small.kind != "images":
         return None
     if data is not None:
         return load_real(data, **{**source, **source_like(small, data, source.get("size"), source.get("aspect"))})

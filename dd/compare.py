@@ -150,7 +150,8 @@ def evaluate(
             raise refuse(argument, "left out for images", repr(value))
     method = rebuild(loaded.method, committee)
     rows_beside = _baselines_of(loaded, method, None if baselines is None else as_list(baselines))
-    real = load_real(data, "paper" if loaded.provenance.get("protocol") == "paper" else "clean", "evaluate", **source)
+    protocol: Literal["clean", "paper"] = "paper" if loaded.provenance.get("protocol") == "paper" else "clean"
+    real = only_images(load_real(data, protocol, "evaluate", **source), "a set of images")
     run = Run(
         seed=seed,
         device=resolve_device(device),

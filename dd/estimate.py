@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from dd.experts.fast import can_compile, long_enough
 from dd.inner import Student
 from dd.inner.fast import FastNet, supported
 from dd.inner.fast.compile import Kernels
-from dd.methods import Run, TrajectoryMatching
+from dd.methods import METHODS, Run, TrajectoryMatching, class_of
 from dd.methods.loop import Loop
 from dd.selection import REPEATS
 from dd.whiten import Normalise
@@ -93,6 +94,20 @@ def duration(seconds: float) -> str:
         if seconds >= 1.5 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} seconds"
+
+
+def estimator_of(made: type) -> Callable[..., Estimate] | None:
+    """What predicts the cost of the methods of a class, `f(method, real, device, calibrate)`, where something does.
+
+    A method of one's own has it as a method, `estimate(real, device, calibrate)`.
+    """
+    own: Callable[..., Estimate] | None = getattr(made, "estimate", None)
+    return own or ESTIMATES.get(made)
+
+
+def estimated() -> tuple[str, ...]:
+    """The names of the methods whose cost can be predicted."""
+    return tuple(name for name in METHODS if estimator_of(class_of(name)) is not None)
 
 
 def estimate_matching(method: TrajectoryMatching, real: Images, device: torch.device, calibrate: bool) -> Estimate:
@@ -279,3 +294,7 @@ def _forward_cost(student: Student, real: Images) -> tuple[int, int, int]:
         for hook in hooks:
             hook.remove()
     return max(flops, 1), numbers, layers
+
+
+ESTIMATES: Final[dict[type, Callable[..., Estimate]]] = {TrajectoryMatching: estimate_matching}
+"""What predicts the cost of this library's methods, by their class; it knows their loops, which do not know it."""

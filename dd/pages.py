@@ -16,7 +16,7 @@ from dd.files import read_json, read_jsonl
 from dd.paths import kind_at
 from dd.repeat import distill_command
 from dd.runs import REPORT, read_run
-from dd.synthetic import AnySet, ImageSet, TreeSummary
+from dd.synthetic import AnySet, ImageSet
 from dd.synthetic.figures import figures, gallery
 
 _ALTS: Final = {
@@ -87,7 +87,7 @@ def write_report(
     if sets:
         data = as_png(gallery(sets))
         pictures.append(Picture("Every method", "One image a class of each set of the leaderboard", data, wide=True))
-    is_trees = isinstance(small, TreeSummary)
+    is_trees = small.kind == "graphs"
     if is_trees:
         shown = Picture("Most frequent trees", "The most frequent trees of each class", made["trees"], wide=True)
         pictures.insert(0, shown)

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, final
 
 from dd.errors import InputError, find_name, refuse, unknown
 from dd.experts import ExpertRecipe, load_recipe
-from dd.methods import GRAPH_METHODS, METHODS, Method
+from dd.methods import METHODS, Method, class_of, kind_of, one_of
 from dd.methods.cards import ABOUT, card
 from dd.synthetic import TrainRecipe, TreeRecipe
 from dd.teachers import TeacherRecipe
@@ -25,6 +25,8 @@ Choice = Literal["auto", "paper", "cpu"]
 DEFAULT: Final = "default"
 NEVER: Final = "no"
 """What `run` says of a row that has no record."""
+_RECIPES: Final = {"images": TrainRecipe, "graphs": TreeRecipe}
+"""How networks are trained on the sets of a kind."""
 
 
 @final
@@ -81,7 +83,7 @@ def preset(method: str, dataset: str | None, ipc: int | None, tier: Choice = "au
     found = rows(method)
     if tier not in ("auto", "paper", "cpu"):
         raise refuse("preset", "`auto`, `paper` or `cpu`", repr(tier))
-    if (ipc is None) != (method in GRAPH_METHODS):
+    if (ipc is not None) != (class_of(method).budget == "ipc"):
         raise refuse("ipc", "given for images, and left out for a method for graphs", repr(ipc))
     if ipc is not None and (isinstance(ipc, bool) or not isinstance(ipc, int) or ipc < 1):
         raise refuse("ipc", "a whole number of at least 1", repr(ipc))
@@ -140,11 +142,9 @@ def _built(method: str, row: Mapping[str, Any], ipc: int | None) -> Preset:
         fields["teacher"] = TeacherRecipe(**row["teacher"])
     fields.update({key: tuple(value) for key, value in fields.items() if isinstance(value, list)})
     if "train" in row:
-        fields["train"] = (TreeRecipe if method in GRAPH_METHODS else TrainRecipe)(**row["train"])
+        fields["train"] = _RECIPES[kind_of(method)](**row["train"])
     if ipc is not None:
         fields["ipc"] = ipc
-    if "min_support" in fields:
-        fields["budget_bytes"] = None
     return Preset(
         method=method,
         dataset=row["dataset"],
@@ -156,7 +156,7 @@ def _built(method: str, row: Mapping[str, Any], ipc: int | None) -> Preset:
         note=row.get("note", ""),
         published=row.get("published"),
         aspect=row.get("aspect"),
-        fields=fields,
+        fields=one_of(method, fields),
     )
 
 
@@ -200,7 +200,7 @@ def describe(method: str) -> str:
     parts = [f"{known.title}\n{paper}", inspect.getdoc(METHODS[known.name]) or known.name]
     parts.append(f"{known.when}\nCost: {known.needs}")
     sources: list[str] = []
-    graphs = known.name in GRAPH_METHODS
+    graphs = kind_of(known.name) == "graphs"
     table = [_HEAD, *(_line(row, sources) for row in known.rows)]
     if graphs:
         table = [(name, *cells) for name, _, *cells in table]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dd.data import list_cards
-from dd.methods import GRAPH_METHODS, METHODS
+from dd.methods import METHODS, class_of
 from dd.models import GraphModel, ModelSpec
 from dd.presets import preset
 
@@ -29,15 +29,12 @@ def distill_command(run: Mapping[str, Any], out: str) -> str | None:
     sayable = isinstance(members, list | tuple) and all(isinstance(member, str) for member in members)
     if name not in METHODS or card is None or not sayable:
         return None
-    if name not in GRAPH_METHODS and type(told.get("ipc")) is not int:
+    counted = class_of(name).budget == "ipc"
+    if counted and type(told.get("ipc")) is not int:
         return None
     words = ["ddistill", "distill", data, name, "--preset", "cpu", "--seed", str(request.get("seed", 0))]
-    if name in GRAPH_METHODS:
-        plain = METHODS[name](**preset(name, card, None, "cpu").fields)
-    else:
-        fields = preset(name, card, int(told["ipc"]), "cpu").fields
-        plain = METHODS[name](**{**fields, "ipc": told["ipc"]})
-        words += ["--ipc", str(told.pop("ipc"))]
+    plain = METHODS[name](**preset(name, card, told["ipc"] if counted else None, "cpu").fields)
+    words += ["--ipc", str(told.pop("ipc"))] if counted else []
     words += _changes(plain.describe(), told)
     if request.get("protocol") == "paper":
         words += ["--protocol", "paper"]

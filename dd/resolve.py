@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import torch
 
@@ -15,15 +15,11 @@ from dd.data.graphs import Graphs
 from dd.data.kinds import is_graph_data
 from dd.data.load import FOLDER
 from dd.errors import InputError, find_name, refuse
-from dd.experts import make_student
-from dd.methods import GRAPH_METHODS, METHODS, Method, TrajectoryMatching, kind_of, names_of, need_method
+from dd.methods import METHODS, Method, class_of, kind_of, names_of, need_method, one_of
 from dd.presets import Preset, preset, replace_fields
 from dd.selection import Protocol
 from dd.shapes import check_name
-from dd.synthetic import ImageSet
-
-_FEW: Final = 1000
-"""Student steps that no network makes too large."""
+from dd.synthetic import AnySet
 
 Tier = Literal["auto", "paper", "cpu"]
 
@@ -68,20 +64,18 @@ def resolve_method(
         return method, None
     method = find_name("method", method, METHODS)
     _check_kind(method, kind_of(method), real)
-    for_graphs = method in GRAPH_METHODS
-    dataset = real.card.name if isinstance(real, Images) and real.card is not None else real.name
-    given = dict(fields)
-    if for_graphs:
-        for one, other in (("min_support", "budget_bytes"), ("budget_bytes", "min_support")):
-            if given.get(one) is not None:
-                given.setdefault(other, None)
-        row = preset(method, dataset, None, tier, gpu=False)
-        return replace_fields(METHODS[method](**row.fields), given), row
-    ipc = given.pop("ipc", default_ipc(method))
-    row = preset(method, dataset, ipc, tier, gpu=device.type == "cuda")
-    value = replace_fields(METHODS[method](**{**row.fields, "ipc": ipc}), given)
+    dataset = real.card.name if real.kind == "images" and real.card is not None else real.name
+    row = preset_for(method, dataset, tier, device, fields)
+    value = replace_fields(METHODS[method](**row.fields), one_of(method, fields))
     _check_fits(value, real, device)
     return value, row
+
+
+def preset_for(name: str, dataset: str | None, tier: Tier, device: torch.device, fields: Mapping[str, Any]) -> Preset:
+    """The preset of a method; for images it depends on `ipc`, and on whether there is a GPU."""
+    if class_of(name).budget != "ipc":
+        return preset(name, dataset, None, tier, gpu=False)
+    return preset(name, dataset, fields.get("ipc", default_ipc(name)), tier, gpu=device.type == "cuda")
 
 
 def _check_fits(method: Method, real: Images | Graphs, device: torch.device) -> None:
@@ -91,22 +85,18 @@ def _check_fits(method: Method, real: Images | Graphs, device: torch.device) -> 
         InputError: with both figures.
     """
     ipc = getattr(method, "ipc", None)
-    if not isinstance(real, Images) or not isinstance(ipc, int):
+    if real.kind != "images" or not isinstance(ipc, int):
         return
     canvas = getattr(method, "canvas", 1)
     pixels = [real.num_classes, real.channels, real.size[0] * canvas, real.size[1] * canvas]
     check_memory(f"{ipc:,} images a class and their gradient", [2, ipc, *pixels], "Lower `ipc`.")
-    if isinstance(method, TrajectoryMatching) and device.type == "cpu":
-        steps = method.student_steps
-        if steps > _FEW:
-            numbers = [steps, make_student(method.expert, real, seed=0).size]
-            check_memory(f"the weights after each of {steps:,} student steps", numbers, "Lower `student_steps`.")
+    if (own := getattr(method, "check_fits", None)) is not None:
+        own(real, device)
 
 
 def default_ipc(method: str) -> int:
-    """Images a class where nobody says how many: as the method has it."""
-    value: Any = METHODS[method]()
-    return int(value.ipc)
+    """Images a class where nobody says how many: as the class of the method has it."""
+    return int(getattr(class_of(method), "ipc", 0))
 
 
 def published_aspect(
@@ -120,8 +110,7 @@ def published_aspect(
         return None
     with contextlib.suppress(InputError):
         card, name = find_name("data set", data, list_cards("images")), find_name("method", method, METHODS)
-        if name not in GRAPH_METHODS:
-            return preset(name, card, fields.get("ipc", default_ipc(name)), tier, gpu=device.type == "cuda").aspect
+        return preset_for(name, card, tier, device, fields).aspect
     return None
 
 
@@ -134,14 +123,14 @@ def _check_kind(method: str, kind: str, real: Images | Graphs) -> None:
 
 def only_images(real: Images | Graphs, what: str) -> Images:
     """The data, unless it is graphs."""
-    if isinstance(real, Graphs):
-        raise refuse("data", f"images for {what}", "graphs")
+    if real.kind != "images":
+        raise refuse("data", f"images for {what}", real.kind)
     return real
 
 
-def source_like(small: Any, data: object, size: Any, aspect: str | None) -> dict[str, Any]:
+def source_like(small: AnySet, data: object, size: Any, aspect: str | None) -> dict[str, Any]:
     """`size` and `aspect` of `load_real` for data that a set is judged on; pictures of a folder come at its size."""
-    if size is None and isinstance(small, ImageSet) and isinstance(data, str) and data.startswith(FOLDER):
+    if size is None and small.kind == "images" and isinstance(data, str) and data.startswith(FOLDER):
         size = small.size
     return {"size": size, "aspect": aspect or small.provenance.get("aspect")}
 
@@ -152,7 +141,7 @@ def load_real(
     role: Literal["distill", "evaluate"] = "distill",
     split: int | str | None = 0,
     **options: Any,
-) -> Any:
+) -> Images | Graphs:
     """The data argument as `Images` or `Graphs`; with protocol='paper' nothing is held out of train (of images).
 
     `split` is that of `load_graphs`, and 0 or `None` for images.

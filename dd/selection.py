@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from dd.data import Images, Split
-from dd.data.graphs import Graphs, GraphSplit
+from dd.data.graphs import Graphs
 from dd.errors import DivergedError, refuse
 from dd.evaluation import NetworkLearner
 from dd.methods import Candidate, Step
 from dd.seeding import child_seed
-from dd.synthetic import AnySet, ImageSet, SyntheticImages, TreeSummary, from_tensors, to_tensors
+from dd.synthetic import AnySet, SyntheticSet, from_tensors, need_set, to_tensors
 
 Protocol = Literal["clean", "paper"]
 REPEATS = 2
@@ -29,16 +29,8 @@ class Selector:
     """
 
     def __init__(self, real: Images | Graphs, protocol: Protocol, seed: int, device: torch.device) -> None:
-        split = real.test if protocol == "paper" else real.val
-        if split is None and isinstance(real, Images):
-            raise refuse(
-                "data",
-                "with a test split for protocol='paper'" if protocol == "paper" else "with a validation split",
-                "none",
-                "Use protocol='clean', or give dd.Images(train=…, test=…).",
-            )
-        self._real = real
-        self._split: Split | None = split if not isinstance(split, GraphSplit) else None
+        self._train: Any = real.train
+        self._split = None if real.kind == "graphs" else _scoring(real, protocol)
         self._protocol, self._seed, self._learner = protocol, seed, NetworkLearner(device=device)
         self._best: AnySet | None = None
         self._waiting: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None = None
@@ -52,8 +44,8 @@ class Selector:
         only = step.iteration == step.total and len(step.candidates) == 1 and held is None
         offers: list[tuple[Candidate, AnySet, float | None]] = []
         for candidate in step.candidates:
-            assert isinstance(candidate.set, AnySet)
-            offers.append((candidate, candidate.set, None if only else self._score(candidate.set)))
+            small = need_set(candidate.set)
+            offers.append((candidate, small, None if only else self._score(small)))
         for (
             candidate,
             small,
@@ -68,7 +60,7 @@ class Selector:
 
     def _score(self, small: AnySet) -> float:
         """Mean accuracy; a set on which training diverges scores 0."""
-        if isinstance(small, TreeSummary) or self._split is None:
+        if small.kind == "graphs" or self._split is None:
             raise refuse("method", "one that offers a single candidate for graphs", "several", "Choose it yourself.")
         total = 0.0
         for repeat in range(REPEATS):
@@ -104,13 +96,23 @@ class Selector:
         self.record = dict(kept["record"])
         self._waiting = None if kept["best"] is None else (tensors, kept["best"])
 
-    def _revived(self, like: object = None) -> AnySet | None:
+    def _revived(self, like: SyntheticSet | None = None) -> AnySet | None:
         """The best set; one of a checkpoint that is whitened takes the matrix of `like`, or it is fitted again."""
         if self._best is None and self._waiting is not None:
             made = from_tensors(*self._waiting)
-            if isinstance(made, SyntheticImages) and isinstance(like, SyntheticImages):
-                made = made.attach_as(like)
-            if isinstance(made, ImageSet) and isinstance(self._real, Images):
-                made = made.attach(self._real.train)
-            self._best, self._waiting = made, None
+            made = made if like is None else made.attach_as(like)
+            self._best, self._waiting = made.attach(self._train), None
         return self._best
+
+
+def _scoring(real: Images, protocol: Protocol) -> Split:
+    """The images that candidates are scored on."""
+    split = real.test if protocol == "paper" else real.val
+    if split is None:
+        raise refuse(
+            "data",
+            "with a test split for protocol='paper'" if protocol == "paper" else "with a validation split",
+            "none",
+            "Use protocol='clean', or give dd.Images(train=…, test=…).",
+        )
+    return split

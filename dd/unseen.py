@@ -14,8 +14,8 @@ from dd.data.items import Sample, Sketch
 from dd.errors import refuse, warn
 from dd.evaluation.page import TRAINING
 
-_WAY_OUT: Final = "Give test data that it was not made from, as a tuple (train, test)"
-_PAIRS: Final = "Give test data that it was not made from, as dd.Images(train=…, test=…)"
+_PAIRS: Final = {"images": "dd.Images(train=…, test=…)", "graphs": "a tuple (train, test)"}
+"""How test data is given beside training data."""
 _SURE: Final = {"images": 3, "graphs": 8}
 """Test items that must be among the sketched ones, unless the sketch is whole: small graphs repeat in honest data."""
 
@@ -49,8 +49,8 @@ def standing(told: Mapping[str, Any], real: Images | Graphs, split: str = "test"
         real: data with a test split.
         split: what to call the split where it is one.
     """
-    test, kind = real.test, _kind(real)
-    assert test is not None
+    kind = real.kind
+    assert real.test is not None
     protocol, found = str(told.get("protocol", "clean")), real.twins
     notes = [] if found is None else found.told(kind)
     sketch = Sketch.from_json(told.get("training_items"))
@@ -60,7 +60,7 @@ def standing(told: Mapping[str, Any], real: Images | Graphs, split: str = "test"
     if own or (found is not None and found.trained):
         notes.insert(0, f"scores are of {kind} that the set was made from, not of unseen ones")
         return Standing(True, TRAINING, "not clean", tuple(notes))
-    if isinstance(real, Images) and found is not None:  # graphs are alike by nature
+    if kind == "images" and found is not None:  # graphs are alike by nature
         if found.shared:
             split = f"{split}, {found.shared:,} of {found.test:,} also in training"
         elif seen is not None and enough and seen.shared:
@@ -83,8 +83,7 @@ def _sample(sketch: Sketch, real: Images | Graphs) -> Sample | None:
 def warn_trained(told: Mapping[str, Any], real: Images | Graphs) -> None:
     """Warn where the test split is the set's training data."""
     if standing(told, real).trained:
-        kind = _kind(real)
-        text = f"`data`: the test {kind} are those that the set was made from; scores say nothing of unseen ones."
+        text = f"`data`: the test {real.kind} are those that the set was made from; scores say nothing of unseen ones."
         warn(f"{text} {_way_out(real)}.")
 
 
@@ -96,13 +95,9 @@ def refuse_trained(real: Images | Graphs) -> None:
     """
     found = real.twins
     if found is not None and found.trained:
-        kind, way_out = _kind(real), f"{_way_out(real)}."
+        kind, way_out = real.kind, f"{_way_out(real)}."
         raise refuse("data", f"with test {kind} that are no training {kind}", "; ".join(found.told(kind)), way_out)
 
 
-def _kind(real: Images | Graphs) -> str:
-    return "graphs" if isinstance(real, Graphs) else "images"
-
-
 def _way_out(real: Images | Graphs) -> str:
-    return _WAY_OUT if isinstance(real, Graphs) else _PAIRS
+    return f"Give test data that it was not made from, as {_PAIRS[real.kind]}"

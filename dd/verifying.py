@@ -9,7 +9,7 @@ from dd.files import load_tensors, read_json, read_jsonl, read_meta
 from dd.paths import as_path, is_folder, is_there, names_in, need_file
 from dd.process import under_own_settings
 from dd.runs import MEASURES, REPORT, check_run
-from dd.synthetic import AnySet, ImageSet, LabelStore, load_set
+from dd.synthetic import AnySet, LabelStore, load_set
 from dd.synthetic.file import SET, set_in
 
 _SETS = ("images", "compensated", "trees")
@@ -77,5 +77,5 @@ def _file(path: Path) -> str:
 
 
 def _set(small: AnySet) -> str:
-    what = "images" if isinstance(small, ImageSet) else "patterns of trees"
+    what = "patterns of trees" if small.kind == "graphs" else "images"
     return f"{len(small)} {what}, {len(small.classes)} classes, {small.nbytes.total:,} bytes"

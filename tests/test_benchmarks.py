@@ -262,7 +262,11 @@ def test_baselines_of_a_published_row_do_not_have_its_first_step_size(
     real = dd.Images(train=pairs[0], test=pairs[1], name="cifar10")
     given: dict[str, Any] = {**FAST, "ipc": 10, "methods": ["mtt"], "baselines": ("random", "full"), "steps": 2}
     monkeypatch.setattr(benchmark_images.ImageBench, "_soft", lambda *_: False)
-    monkeypatch.setitem(benchmark_images.METHODS, "mtt", lambda **_: dataclasses.replace(METHOD, ipc=10))  # quick
+
+    def quick(**_: Any) -> dd.TrajectoryMatching:
+        return dataclasses.replace(METHOD, ipc=10)
+
+    monkeypatch.setitem(benchmark_images.METHODS, "mtt", quick)
     found = dd.benchmark(real, **given, preset="paper", protocol=protocol, lr="recipe")
     told = {row: found.row(row).first("lr") for row in ("random", "full")}
     base = dd.presets.preset("mtt", "cifar10", 10, "paper").fields

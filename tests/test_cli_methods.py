@@ -19,7 +19,9 @@ import pytest
 import dd
 from dd._options import BufferOptions, DistillOptions, EstimateOptions, EvaluateOptions, TeachOptions
 from dd.cli import VERBS, main
-from dd.methods import BASELINE_METHODS, GRAPH_METHODS, METHODS, TRAJECTORY_METHODS, TrajectoryMatching
+from dd.estimate import estimated
+from dd.methods import METHODS, TrajectoryMatching, kind_of
+from dd.methods.cards import is_baseline
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULE = [sys.executable, "-m", "dd"]
@@ -33,7 +35,7 @@ EXPERTS = [
 ]
 DECOUPLED = ["--committee", NET, *TEACHER, "--iterations", "1", "--label-epochs", "1", "--train.steps", "2"]
 TINY: dict[str, list[str]] = {
-    **dict.fromkeys(TRAJECTORY_METHODS, EXPERTS),
+    **dict.fromkeys(estimated(), EXPERTS),
     **{name: [*DECOUPLED, "--candidates", "10"] for name in ("sre2l", "sre2l++", "cvdd", "rded")},
     "datm": [*EXPERTS, "--current-start-epoch", "1"],
     "infer": [*DECOUPLED, "--ipc", "2"],
@@ -44,7 +46,7 @@ TINY: dict[str, list[str]] = {
 
 
 def data_of(method: str) -> str:
-    return "digits-graphs" if method in GRAPH_METHODS else "digits"
+    return "digits-graphs" if kind_of(method) == "graphs" else "digits"
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_runs(method: str, home: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ipc = [] if method in GRAPH_METHODS or "--ipc" in TINY[method] else ["--ipc", "1"]
+    ipc = [] if kind_of(method) == "graphs" or "--ipc" in TINY[method] else ["--ipc", "1"]
     words = ["distill", data_of(method), method, *ipc, *TINY[method], "--store", str(store), "--quiet", "--json"]
     assert main(words) == 0
     answer = json.loads(capsys.readouterr().out)
@@ -82,7 +84,7 @@ def test_help_of_every_method(verb: str, method: str, capsys: pytest.CaptureFixt
     (text,) = told
     assert text.startswith(f"usage: ddistill {verb} {data_of(method)} {method} ")
     assert all(option in text for option in ("--preset", "--size", "--train.steps"))
-    assert ("has no estimate" in text) == (verb == "estimate" and method not in TRAJECTORY_METHODS)
+    assert ("has no estimate" in text) == (verb == "estimate" and method not in estimated())
 
 
 def options_of(*places: Callable[..., Any] | type) -> set[str]:
@@ -125,7 +127,7 @@ def test_the_side_in_pixels_is_not_the_number_of_voters(home: Path, store: Path)
     assert made.method["voters"] == 3
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in TRAJECTORY_METHODS])
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in estimated()])
 def test_methods_without_an_estimate_say_which_have_one(
     method: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,22 +142,22 @@ def test_methods_without_an_estimate_say_which_have_one(
 
 def test_methods_with_an_estimate_are_those_of_trajectory_matching() -> None:
     made = {name for name, make in METHODS.items() if isinstance(make(), TrajectoryMatching)}
-    assert made == set(TRAJECTORY_METHODS)
+    assert made == set(estimated())
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_published_row_or_an_error_that_lists_those_there_are(
     method: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    listed = "mtt, ftd, ast" if method in BASELINE_METHODS else "NCI1" if method in GRAPH_METHODS else "cifar100 at "
-    for verb in ("distill", "estimate") if method in TRAJECTORY_METHODS else ("distill",):
+    listed = "mtt, ftd, ast" if is_baseline(method) else "NCI1" if kind_of(method) == "graphs" else "cifar100 at "
+    for verb in ("distill", "estimate") if method in estimated() else ("distill",):
         assert main([verb, data_of(method), method, "--preset", "paper"]) == 2
         error = capsys.readouterr().err
         assert "`preset='paper'` must be asked for a" in error
         assert listed in error
         with pytest.raises(dd.InputError, match="`preset='paper'` must be asked for a"):
             getattr(dd, verb)(data_of(method), method, preset="paper")
-    if method not in BASELINE_METHODS:
+    if not is_baseline(method):
         assert main(["benchmark", data_of(method), "--methods", method, "--preset", "paper", "--workers", "1"]) == 2
         assert "`preset='paper'` must be asked for a" in capsys.readouterr().err
     assert not list(home.rglob("*.safetensors"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -204,6 +204,11 @@ class Graphs:
     def num_classes(self) -> int:
         """K."""
         return len(self.classes)
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """What was chosen when it was read, as sets made of it remember: the split and its rule."""
+        return {"split": self.split, "rule": self.rule}
 
     @property
     @under_own_settings

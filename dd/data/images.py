@@ -17,7 +17,7 @@ from dd.data.card import Card
 from dd.data.checks import RENUMBER, every_class, label_range, name_of, some
 from dd.data.custom import as_split, is_pair
 from dd.data.items import Twins, twins, warn_twins
-from dd.data.resize import check_aspect, parse_size
+from dd.data.resize import CROP, check_aspect, parse_size
 from dd.data.splits import (
     JoinedSplit,
     LazySplit,
@@ -132,6 +132,11 @@ class Images:
         counts = ", ".join(f"{len(split)} {key}" for key, split in sizes.items() if split is not None)
         shape = "x".join(map(str, self.train.shape))
         return f"Images({self.name!r}, {self.num_classes} classes, {counts}, {shape})"
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """What was chosen when it was read, as sets made of it remember: the aspect, where it is not the default."""
+        return {} if self.aspect == CROP else {"aspect": self.aspect}
 
     @property
     def channels(self) -> int:

@@ -23,7 +23,7 @@ from dd.resolve import load_real, resolve_device, source_like
 from dd.seeding import child, child_seed
 from dd.selection import Protocol
 from dd.shapes import check_whole
-from dd.synthetic import ImageSet, TrainRecipe
+from dd.synthetic import ImageSet, TrainRecipe, need_set
 
 AnyImageSet = ImageSet | str | Path
 MOST: Final = 8
@@ -189,15 +189,15 @@ def open_bench(small: AnyImageSet, data: object, test: bool = True, **options: U
     repeats = len(trained) or check_whole(options.get("repeats", 5), "repeats")
     if isinstance(lr, bool) or not (isinstance(lr, float | int) or lr in ("recipe", "tuned")):
         raise refuse("lr", "`recipe`, `tuned` or a number", repr(lr))
-    loaded = load(small) if isinstance(small, str | Path) else small
-    if not isinstance(loaded, ImageSet):
+    loaded = load(small) if isinstance(small, str | Path) else need_set(small)
+    if loaded.kind != "images":
         raise refuse("small", "a set of images", type(loaded).__name__, "Summaries of graphs have no such measure.")
     protocol: Protocol = "paper" if loaded.provenance.get("protocol") == "paper" else "clean"
     source: dict[str, Any] = {"root": options.get("root"), "download": options.get("download", False)}
     source |= source_like(loaded, data, options.get("size"), options.get("aspect"))
     real = load_real(data, protocol, "evaluate" if test else "distill", **source)
-    if not isinstance(real, Images):
-        raise refuse("data", "images", "graphs")
+    if real.kind != "images":
+        raise refuse("data", "images", real.kind)
     where = resolve_device(options.get("device"))
     number = None if isinstance(lr, str) else float(lr)
     learner = NetworkLearner(

@@ -25,7 +25,7 @@ from dd.methods import Run, rebuild
 from dd.methods.panel import Member
 from dd.process import under_own_settings
 from dd.seeding import child_seed
-from dd.synthetic import ImageSet, TrainRecipe
+from dd.synthetic import ImageSet, TrainRecipe, need_images
 
 
 def score_of(gain: float) -> float:
@@ -365,9 +365,7 @@ def _labelled(bench: Bench, teachers: object, draw: int, store: str | Path | Non
         store=home("expert_trajectories", store),
     )
     last = list(teachers.of_random_images().distill(bench.real, run))[-1]  # type: ignore[attr-defined]
-    made = last.candidates[0].set
-    assert isinstance(made, ImageSet)
-    return made
+    return need_images(last.candidates[0].set)
 
 
 def _train(bench: Bench, name: str, draw: Draw) -> Training:

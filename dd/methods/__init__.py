@@ -1,9 +1,9 @@
 """The methods. To add one: a file (or a function over an existing one), a line in `METHODS`, a test."""
 
-from collections.abc import Callable
-from typing import Final, get_type_hints
+from collections.abc import Callable, Mapping
+from typing import Any, Final, get_type_hints
 
-from dd.methods.base import Candidate, Method, Run, Step, need_method
+from dd.methods.base import Candidate, FromExperts, Method, Run, Step, need_method
 from dd.methods.baselines import ClassMean, RandomReal
 from dd.methods.coresets import Coreset, Herding, KCenter
 from dd.methods.decoupled import CVDD, INFER, RDED, SRE2L, SRE2LPP, rebuild
@@ -33,9 +33,15 @@ METHODS: Final[dict[str, Callable[..., Method]]] = {
 
 
 def class_of(name: str) -> type[Method]:
-    """The class of the method of that name, which says what it is: the one in `METHODS`, or what its function gives."""
+    """The class of the method of that name, which says what it is.
+
+    It is the class in `METHODS`, or the one that the function there says it gives (`def FTD(…) -> TrajectoryMatching`).
+    """
     made = METHODS[name]
-    return made if isinstance(made, type) else get_type_hints(made)["return"]
+    found: type[Method] | None = made if isinstance(made, type) else get_type_hints(made).get("return")
+    if found is None:
+        raise TypeError(f"METHODS[{name!r}] does not say what it gives. Annotate it: `-> YourMethod`.")
+    return found
 
 
 def kind_of(name: str) -> str:
@@ -48,22 +54,21 @@ def names_of(kind: str) -> tuple[str, ...]:
     return tuple(name for name in METHODS if kind_of(name) == kind)
 
 
-GRAPH_METHODS: Final = ("mirage",)
-"""Methods for graphs; they have a budget in bytes and no `ipc`. All others are for images."""
+def one_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields for the method of that name; of those that exclude each other one that is given leaves out the others.
 
-TRAJECTORY_METHODS: Final = ("mtt", "ftd", "ast", "tesla", "datm")
-"""Methods of one loop over expert trajectories; `dd.estimate` knows what they cost."""
+    Which do says its class, by `either`.
+    """
+    either: tuple[str, ...] = getattr(class_of(name), "either", ())
+    left_out = dict.fromkeys(either) if any(given.get(field) is not None for field in either) else {}
+    return {**left_out, **given}
 
-BASELINE_METHODS: Final = ("random", "class_mean", "herding", "k_center")
-"""Sets of real images, or their means, that methods are compared with."""
 
 __all__ = [
-    "BASELINE_METHODS",
     "Coreset",
     "Herding",
     "KCenter",
     "CoverageWarning",
-    "GRAPH_METHODS",
     "Mirage",
     "AST",
     "DATM",
@@ -75,6 +80,7 @@ __all__ = [
     "CVDD",
     "Candidate",
     "ClassMean",
+    "FromExperts",
     "Method",
     "RDED",
     "RandomReal",
@@ -84,11 +90,11 @@ __all__ = [
     "SRE2LPP",
     "Step",
     "TESLA",
-    "TRAJECTORY_METHODS",
     "TrajectoryMatching",
     "class_of",
     "kind_of",
     "names_of",
     "need_method",
+    "one_of",
     "rebuild",
 ]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dd.errors import refuse
+from dd.experts import ExpertRecipe
 from dd.inner import ENGINES, EngineName
 from dd.shapes import check_types
 from dd.synthetic import SyntheticSet
@@ -122,6 +123,21 @@ class Method(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""
+        ...
+
+
+@runtime_checkable
+class FromExperts(Protocol):
+    """A method that reads expert trajectories."""
+
+    @property
+    def expert(self) -> ExpertRecipe:
+        """How its experts are trained."""
+        ...
+
+    @property
+    def snapshots_read(self) -> int:
+        """The last snapshot of an expert that it reads."""
         ...
 
 

@@ -108,6 +108,11 @@ def card(method: str) -> MethodCard:
     return _read(name, path)
 
 
+def is_baseline(method: str) -> bool:
+    """Whether others are compared with it, as its card says."""
+    return card(method).role == "baseline"
+
+
 @lru_cache
 def _read(name: str, path: Path) -> MethodCard:
     told = conform(read_toml(path, "card"), "method", path)
@@ -127,4 +132,4 @@ def _read(name: str, path: Path) -> MethodCard:
     return MethodCard(**{**told, **given, "name": name, "rows": tuple(told["rows"])})
 
 
-__all__ = ["COSTS", "FOLDERS", "MethodCard", "Paper", "card"]
+__all__ = ["COSTS", "FOLDERS", "MethodCard", "Paper", "card", "is_baseline"]

@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal, final
 
+import torch
 from torch import Tensor
 
+from dd.bounds import check_memory
 from dd.data import Images, check_ipc
 from dd.errors import refuse
-from dd.experts import ExpertRecipe, ExpertStore
+from dd.experts import ExpertRecipe, ExpertStore, make_student
 from dd.methods.base import Run, Step
 from dd.methods.loop import Loop
 from dd.process import under_own_settings
@@ -34,6 +36,9 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "labels": ("hard", "assigned", "learned"),
     "gradient": ("exact", "detached"),
 }
+
+_FEW: Final = 1000
+"""Student steps that no network makes too large."""
 
 
 @final
@@ -146,6 +151,16 @@ class TrajectoryMatching:
     def snapshots_matched(self) -> int:
         """The last snapshot that the matching reads: max_start_epoch − 1 + M."""
         return self.max_start_epoch - 1 + self.expert_epochs
+
+    def check_fits(self, real: Images, device: torch.device) -> None:
+        """Refuse more student steps than a CPU's memory has room for the weights of.
+
+        Raises:
+            InputError: with both figures.
+        """
+        if device.type == "cpu" and (steps := self.student_steps) > _FEW:
+            numbers = [steps, make_student(self.expert, real, seed=0).size]
+            check_memory(f"the weights after each of {steps:,} student steps", numbers, "Lower `student_steps`.")
 
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""

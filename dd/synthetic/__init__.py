@@ -6,7 +6,7 @@ from dd.synthetic.compensated import CompensatedImages, base_sets, compose, most
 from dd.synthetic.images import SyntheticImages
 from dd.synthetic.labels import LabelRecord, LabelStore, batch_ids
 from dd.synthetic.recipe import TrainRecipe
-from dd.synthetic.sets import AnySet, ImageSet, from_tensors, load_set, need_images, need_set, to_tensors
+from dd.synthetic.sets import AnySet, ImageSet, from_tensors, load_set, need_images, need_set, need_trees, to_tensors
 from dd.synthetic.tree_recipe import TreeRecipe
 from dd.synthetic.trees import Level, TreeSummary
 
@@ -18,6 +18,7 @@ __all__ = [
     "load_set",
     "need_images",
     "need_set",
+    "need_trees",
     "to_tensors",
     "Crops",
     "base_sets",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 
@@ -78,6 +78,28 @@ class SyntheticSet(Protocol):
         """One epoch of batches in an order drawn from `generator`."""
         ...
 
+    def attach(self, train: Any) -> SyntheticSet:
+        """It, with what its file leaves out made again of the training data that it was made of."""
+        ...
+
+    def attach_as(self, other: SyntheticSet) -> SyntheticSet:
+        """It, with what its file leaves out taken from a set of the same run, where that has it."""
+        ...
+
     def save(self, path: str | Path) -> Path:
         """Write one file."""
         ...
+
+
+class Whole:
+    """A set whose file leaves nothing out."""
+
+    def attach(self, train: Any) -> Self:
+        """This set: nothing is missing."""
+        del train
+        return self
+
+    def attach_as(self, other: SyntheticSet) -> Self:
+        """This set: nothing is missing."""
+        del other
+        return self

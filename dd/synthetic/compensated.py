@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dd.data import Split
 from dd.errors import DamagedError, DDError, refuse
 from dd.files import packed_size, shapes_of
 from dd.paths import as_path
 from dd.process import under_own_settings
 from dd.schema import SET_FORMAT
 from dd.shapes import check, check_finite, check_names, check_whole, plain
-from dd.synthetic.base import NBytes
+from dd.synthetic.base import NBytes, Whole
 from dd.synthetic.file import Kept, about_labels, only, read_set, write_set
 from dd.synthetic.labels import LabelStore
 from dd.synthetic.recipe import TrainRecipe
@@ -74,7 +73,7 @@ def compose(base: Tensor, compensators: Tensor, transform: Normalise) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CompensatedImages(Dataset[tuple[Tensor, Any]]):
+class CompensatedImages(Whole, Dataset[tuple[Tensor, Any]]):
     """k base sets of one image a class, M compensators for each, and static teacher logits: k (M + 1) images a class.
 
     `small[i]` is (float32 image `[C, H, W]` in model space, float32 `[K]` teacher logits, or the int label where no
@@ -190,11 +189,6 @@ class CompensatedImages(Dataset[tuple[Tensor, Any]]):
     def ready_transform(self) -> Normalise:
         """The transform."""
         return self.transform
-
-    def attach(self, train: Split) -> CompensatedImages:
-        """This set: its transform is complete."""
-        del train
-        return self
 
     @under_own_settings
     def hard(self) -> CompensatedImages:

@@ -18,7 +18,6 @@ from dd.errors import refuse
 from dd.files import read_jsonl, write_bytes
 from dd.paths import as_path, is_folder
 from dd.synthetic.sets import AnySet, ImageSet
-from dd.synthetic.trees import TreeSummary
 
 PIXELS: Final = 600_000
 """Of a set, in a grid whose number of columns is not given; keeps a PNG of noise below 3 MB."""
@@ -162,7 +161,7 @@ def figures(
     if kind not in KINDS:
         raise refuse("kind", " or ".join(f"`{k}`" for k in KINDS), repr(kind))
     made: dict[str, bytes | None] = {}
-    if isinstance(small, TreeSummary):
+    if small.kind == "graphs":
         made["trees"] = as_svg(small.draw()) if kind == "svg" else small.draw()
     else:
         pictures = {"grid": grid(small)}
@@ -198,5 +197,5 @@ def plot(small: AnySet, path: str | Path | None = None, **options: Any) -> dict[
             write_bytes(place / f"{name}.{options.get('kind', 'png')}", content)
         return made
     made = figures(small, **{**options, "kind": suffix})
-    write_bytes(place, made["trees" if isinstance(small, TreeSummary) else "grid"])
+    write_bytes(place, made["trees" if small.kind == "graphs" else "grid"])
     return made

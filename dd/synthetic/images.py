@@ -18,7 +18,7 @@ from dd.paths import as_path
 from dd.process import under_own_settings
 from dd.schema import SET_FORMAT
 from dd.shapes import check, check_finite, check_names, check_whole, plain
-from dd.synthetic.base import NBytes
+from dd.synthetic.base import NBytes, SyntheticSet
 from dd.synthetic.canvas import draw_crops
 from dd.synthetic.file import Kept, about_labels, mark_kept, only, read_set, write_set
 from dd.synthetic.labels import LabelStore
@@ -179,10 +179,11 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         return mark_kept(replace(self, transform=transform_from(record, tensors, train)), self.kept)
 
     @under_own_settings
-    def attach_as(self, other: SyntheticImages) -> SyntheticImages:
+    def attach_as(self, other: SyntheticSet) -> SyntheticImages:
         """This set with the whitening of `other`, where that is the one it was made with; else as it is."""
-        same = isinstance(other.transform, ZCA) and other.transform.hash == self.transform_record.get("hash")
-        return replace(self, transform=other.transform) if self.transform is None and same else self
+        transform = getattr(other, "transform", None)
+        same = isinstance(transform, ZCA) and transform.hash == self.transform_record.get("hash")
+        return replace(self, transform=transform) if self.transform is None and same else self
 
     @under_own_settings
     def hard(self) -> SyntheticImages:

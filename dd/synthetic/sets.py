@@ -49,6 +49,17 @@ def need_images(small: object) -> ImageSet:
     return small
 
 
+def need_trees(small: object) -> TreeSummary:
+    """The summary of graphs that a user gave.
+
+    Raises:
+        InputError: something else.
+    """
+    if not isinstance(small, TreeSummary):
+        raise refuse("small", "a summary of graphs", f"a {type(small).__name__}")
+    return small
+
+
 def load_set(path: str | Path) -> AnySet:
     """Read a set of whatever kind; every checksum is compared.
 
@@ -62,7 +73,7 @@ def load_set(path: str | Path) -> AnySet:
 def to_tensors(small: AnySet) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """A whole set, its label store included, as tensors and JSON-able values, to be kept in another file."""
     tensors, meta = small.content()
-    store = None if isinstance(small, TreeSummary) else small.store
+    store: LabelStore | None = small.store
     if store is None:
         return tensors, {"set": meta}
     for number, part in enumerate(store.parts()):

@@ -19,7 +19,7 @@ from dd.paths import as_path
 from dd.process import under_own_settings
 from dd.schema import SET_FORMAT
 from dd.shapes import check_names
-from dd.synthetic.base import TreeBytes
+from dd.synthetic.base import TreeBytes, Whole
 from dd.synthetic.file import Kept, only, read_set, write_set
 from dd.synthetic.labels import LabelStore
 from dd.synthetic.tree_checks import check_summary
@@ -72,7 +72,7 @@ class Level:
 
 @final
 @dataclass(frozen=True, eq=False, kw_only=True)
-class TreeSummary:
+class TreeSummary(Whole):
     """Patterns over the trees of depth L of a DAG: P patterns, K classes, R trees of depth L.
 
     Attributes:
@@ -97,6 +97,7 @@ class TreeSummary:
     """
 
     kind: ClassVar[Literal["graphs"]] = "graphs"
+    store: ClassVar[LabelStore | None] = None
     levels: tuple[Level, ...]
     leaf_degree: Tensor
     pattern_ptr: Tensor

@@ -15,7 +15,7 @@ from typing import Any
 
 from dd.errors import InputError
 from dd.evaluation import mean_std
-from dd.methods import GRAPH_METHODS, METHODS, Infer, Recover, TrajectoryMatching
+from dd.methods import METHODS, Infer, Recover, TrajectoryMatching, kind_of
 from dd.methods.cards import card
 from dd.presets import preset, rows, verified
 from dd.resolve import default_ipc
@@ -36,8 +36,8 @@ def page(name: str) -> str:
     known = card(name)
     parts = [f"# `{name}`: {known.title}", "*Made by `scripts/docs/methods.py`; do not edit.*", _about(name)]
     parts.append(f"**When to use it.** {known.when}")
-    data = "digits-graphs" if name in GRAPH_METHODS else "digits"
-    budget = "" if name in GRAPH_METHODS else f", ipc={default_ipc(name)}"
+    data = "digits-graphs" if kind_of(name) == "graphs" else "digits"
+    budget = "" if kind_of(name) == "graphs" else f", ipc={default_ipc(name)}"
     code = f'small = dd.distill("{data}", "{name}"{budget})\nprint(dd.evaluate(small, "{data}"))'
     parts.append(f"```python\nimport dd\n\n{code}\n```")
     parts.append("## Fields\n\nDefaults; a preset changes them as the tables below say.\n\n" + _fields(name))
@@ -57,7 +57,7 @@ def _about(name: str) -> str:
 
 def _value(name: str) -> Any:
     """The method as the default preset makes it."""
-    if name in GRAPH_METHODS:
+    if kind_of(name) == "graphs":
         return METHODS[name](**preset(name, None, None, "cpu").fields)
     ipc = default_ipc(name)
     return METHODS[name](**{**preset(name, None, ipc, "cpu").fields, "ipc": ipc})
@@ -176,7 +176,7 @@ def _boards(name: str) -> str:
         "Leaderboards, under one protocol with every other method:\n\n"
         + "\n".join(lines)
         + "\n\nDifferences are in points with their 95 % interval; ± is over the networks of one set."
-        + (f" Ten splits and more data: [all measured rows]({SPLITS})." if name in GRAPH_METHODS else "")
+        + (f" Ten splits and more data: [all measured rows]({SPLITS})." if kind_of(name) == "graphs" else "")
     )
 
 

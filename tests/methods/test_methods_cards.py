@@ -65,7 +65,11 @@ def test_who_are_the_baselines() -> None:
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The place of the card of a method `own`, in a folder of its own."""
-    monkeypatch.setitem(METHODS, "own", lambda **fields: RandomReal(**{"name": "own", **fields}))
+
+    def make(**fields: Any) -> RandomReal:
+        return RandomReal(**{"name": "own", **fields})
+
+    monkeypatch.setitem(METHODS, "own", make)
     monkeypatch.setattr(cards, "FOLDERS", [*cards.FOLDERS, tmp_path])
     cards._read.cache_clear()
     return tmp_path / "own.toml"

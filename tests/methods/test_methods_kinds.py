@@ -13,7 +13,8 @@ from torch import Tensor
 import dd
 from dd.data.graphs import Graphs
 from dd.errors import InputError
-from dd.methods import METHODS, RandomReal, Step, class_of, kind_of, names_of, need_method
+from dd.estimate import Estimate
+from dd.methods import METHODS, RandomReal, Step, class_of, kind_of, names_of, need_method, one_of
 from dd.synthetic import CompensatedImages, SyntheticImages, SyntheticSet, TreeSummary
 
 
@@ -27,6 +28,12 @@ def test_the_class_of_a_name_is_that_of_its_values_and_says_kind_and_budget(name
     assert not fields & {"kind", "budget"}  # else they would be in every record, and in the bytes of every set
     assert not value.describe().keys() & {"kind", "budget"}
     assert name in names_of(kind_of(name))
+
+
+def test_a_function_that_does_not_say_what_it_gives_is_told_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "own", lambda **fields: RandomReal(**fields))
+    with pytest.raises(TypeError, match=r"METHODS\['own'\] does not say what it gives. Annotate it: `-> YourMethod`"):
+        kind_of("own")
 
 
 def test_a_set_has_the_kind_of_its_data() -> None:
@@ -77,3 +84,36 @@ def test_a_users_method_is_refused_data_of_another_kind() -> None:
         InputError, match=r"`data` must be graphs for the method 'silent'.*For this data there are: mtt"
     ):
         dd.distill(DATA, OfGraphs(), progress=False)
+
+
+def test_fields_that_exclude_each_other_are_said_by_the_class() -> None:
+    assert one_of("mirage", {"min_support": 3}) == {"min_support": 3, "budget_bytes": None}
+    assert one_of("mirage", {"budget_bytes": 99})["min_support"] is None
+    assert one_of("mirage", {"min_support": None}) == {"min_support": None}  # which `Mirage` itself decides on
+    both = {"min_support": 3, "budget_bytes": 99}
+    assert one_of("mirage", both) == both  # `Mirage` refuses it
+    assert one_of("mtt", {"ipc": 1}) == {"ipc": 1}
+
+
+class Costed(Told):
+    """A method that knows what it costs."""
+
+    def estimate(self, real: dd.Images, device: Any, calibrate: bool) -> Estimate:
+        size = real.num_classes if calibrate else 0
+        return Estimate(
+            disk_bytes=size,
+            peak_bytes=1,
+            expert_seconds=0,
+            matching_seconds=2,
+            flops_per_image=3,
+            rate=4,
+            measured=True,
+        )
+
+
+def test_a_users_method_is_asked_what_it_costs() -> None:
+    assert dd.estimate(DATA, Costed(), calibrate=True).disk_bytes == DATA.num_classes
+    with pytest.raises(InputError, match=r"one of trajectory matching \(mtt, .*\), or one with a method `estimate`"):
+        dd.estimate(DATA, Told())
+    with pytest.raises(InputError, match="images for the method 'mtt'"):
+        dd.estimate("digits-graphs", "mtt")

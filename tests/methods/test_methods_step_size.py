@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 import dd
-from dd.methods import METHODS, TRAJECTORY_METHODS, Run
+from dd.estimate import estimated
+from dd.methods import METHODS, Run
 from dd.presets import preset, rows
 from dd.process import own_settings
 
 ITERATIONS = 30
-CELLS = [(m, r["dataset"], r["ipc"]) for m in TRAJECTORY_METHODS for r in rows(m) if r["tier"] == "paper"]
+CELLS = [(m, r["dataset"], r["ipc"]) for m in estimated() for r in rows(m) if r["tier"] == "paper"]
 
 
 def published(cell: tuple[str, str, int]) -> dd.TrajectoryMatching:

@@ -88,6 +88,7 @@ class Mirage:
 
     kind: ClassVar[str] = "graphs"
     budget: ClassVar[str] = "budget_bytes"
+    either: ClassVar[tuple[str, ...]] = ("budget_bytes", "min_support")
     name: str = "mirage"
     depth: int | None = None
     budget_bytes: int | None = 2048
@@ -226,7 +227,7 @@ class Mirage:
 
 
 def _check(real: Graphs) -> None:
-    if not isinstance(real, Graphs):
+    if getattr(real, "kind", "") != "graphs":
         raise refuse("data", "graphs for the method `mirage`", type(real).__name__, "Image sets have other methods.")
     if not real.train.num_edges:
         raise refuse("data", "of graphs with edges", "no edge", "Without edges every tree is a node.")
