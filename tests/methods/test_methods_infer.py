@@ -223,13 +223,6 @@ def test_the_road_to_a_table(tmp_path: Path) -> None:
     assert hard.labels.tolist() == [0, 1, 2] * 6
 
 
-def test_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
-    whole = list(METHOD.distill(REAL, Run(store=tmp_path)))
-    for step in whole:  # also after the last step
-        rest = list(METHOD.distill(REAL, Run(store=tmp_path), step.state))
-        assert torch.equal(rest[-1].candidates[0].set.compensators, whole[-1].candidates[0].set.compensators)  # type: ignore[attr-defined]
-
-
 def test_refusals(tmp_path: Path) -> None:
     told = "`ipc` must be at least 2 for {} over 3 classes; got 1. Or give fewer `compensators`: 0 for real images"
     for compensators, many in ((2, "2 compensators"), ("auto", "1 compensator")):

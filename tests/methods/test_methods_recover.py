@@ -293,13 +293,6 @@ def test_the_teachers_constants_are_the_space_of_the_set(tmp_path: Path) -> None
         list(dataclasses.replace(METHOD, teacher=wrong).distill(REAL, Run(store=tmp_path)))
 
 
-def test_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
-    whole = list(METHOD.distill(REAL, Run(store=tmp_path)))
-    rest = list(METHOD.distill(REAL, Run(store=tmp_path), whole[0].state))
-    assert len(rest) == 1
-    assert torch.equal(rest[0].candidates[0].set.images, whole[1].candidates[0].set.images)  # type: ignore[attr-defined]
-
-
 def test_blocks_of_classes_cover_all_of_them(tmp_path: Path) -> None:
     parts = dataclasses.replace(METHOD, batch=2, ipc=1, labels="hard", init="noise")
     small = list(parts.distill(REAL, Run(store=tmp_path)))[-1].candidates[0].set
