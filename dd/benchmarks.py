@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 
@@ -16,7 +16,8 @@ from dd._home import home
 from dd._progress import Progress, reporter
 from dd.benchmark_graphs import GraphBench
 from dd.benchmark_images import ImageBench
-from dd.benchmark_plan import Settings, Unit
+from dd.benchmark_plan import Bench, Settings, Unit
+from dd.contest import given_lr
 from dd.data import Images
 from dd.data.graphs import Graphs
 from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, refuse
@@ -103,13 +104,14 @@ def benchmark(
             twice, cells in `out` that were measured by another protocol, or files there that a benchmark would replace
             and has not written.
     """
+    given_lr(lr)
     settings = Settings(
         repeats=check_whole(repeats, "repeats"),
         seeds=tuple(range(seed, seed + check_whole(seeds, "seeds"))),
         tier=preset,
         protocol=protocol,
         steps=steps,
-        lr=_check_lr(lr),
+        lr=lr,
         device=resolve_device(device),
         store=home("expert_trajectories", store),
         out=None if out is None else as_path(out, "out"),
@@ -125,25 +127,24 @@ def benchmark(
     refuse_trained(real)
     if lr == "tuned" and real.val is None:
         raise refuse("lr", f"`recipe` or a number, since {real.name} has no validation split", "`tuned`")
-    bench: Bench
     if isinstance(real, Graphs):
-        counted, budgets = "budget_bytes", _many(budget_bytes, "budget_bytes")
-        bench = GraphBench(real, asked, budgets, models, baselines, settings)
+        budgets = _many(budget_bytes, "budget_bytes")
+        bench: Bench = GraphBench(real, asked, budgets, models, baselines, settings)
     else:
-        counted, budgets = "ipc", _many(ipc, "ipc")
+        budgets = _many(ipc, "ipc")
         bench = ImageBench(_whole(real), asked, budgets, models, baselines, settings)
     cells = _work(bench, settings, reporter(f"benchmark on {real.name}", progress))
     made = Benchmark(
         dataset=real.name,
         protocol=protocol,
         unit=bench.unit,
-        models=bench.names,
+        models=tuple(bench.models),
         cells=tuple(cells),
         notes=tuple(bench.notes),
         asked=_asked(
             asked,
-            **{counted: list(budgets)},
-            models=None if models is None else list(bench.names),
+            **{bench.counted: list(budgets)},
+            models=None if models is None else list(bench.models),
             repeats=repeats,
             seeds=seeds,
             baselines=None if baselines is None else as_list(baselines),
@@ -169,46 +170,12 @@ def _shared_aspect(
     return wanted.pop() if len(wanted) == 1 else None
 
 
-class Bench(Protocol):
-    """What measures: images or graphs."""
-
-    unit: str
-    notes: list[str]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Models, as the table names them."""
-        ...
-
-    def units(self) -> list[Unit]:
-        """The work in the order of the table."""
-        ...
-
-    def request(self, unit: Unit) -> dict[str, Any]:
-        """What a unit's cells depend on, JSON-able.
-
-        Raises:
-            InputError: the method refuses the budget.
-        """
-        ...
-
-    def measure(self, unit: Unit, models: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Its cells under some of the models."""
-        ...
-
-
 def _asked(methods: Sequence[str | Method], **given: Any) -> dict[str, Any] | None:
     """The arguments that are not defaults, where all of them can be written down."""
     if not all(isinstance(method, str) for method in methods):
         return None
     plain = {name: p.default for name, p in inspect.signature(benchmark).parameters.items()}
     return {"methods": list(methods), **{name: v for name, v in given.items() if v != plain[name]}}
-
-
-def _check_lr(lr: object) -> float | str:
-    if isinstance(lr, str) and lr not in ("recipe", "tuned"):
-        raise refuse("lr", "`recipe`, `tuned` or a number", repr(lr))
-    return lr  # type: ignore[return-value]
 
 
 def _many(value: int | Sequence[int], argument: str) -> tuple[int, ...]:
@@ -256,7 +223,7 @@ def _claimed(unit: Unit, settings: Settings) -> Iterator[bool]:
 def _cells(bench: Bench, unit: Unit, settings: Settings) -> list[dict[str, Any]]:
     """A cell for each model: those that are in the folder, and the others measured."""
     found: dict[str, dict[str, Any]] = {}
-    names = bench.names if unit.networks else ("",)
+    names = tuple(bench.models) if unit.networks else ("",)
     about: dict[str, Any] = {"format": FORMAT, "set": unit.set, "budget": unit.budget, "seed": unit.seed}
     try:
         about["request"] = bench.request(unit)

@@ -12,7 +12,7 @@ import torch
 from reference.teachers import quick_rded
 
 import dd
-from dd import benchmark_images, benchmarks
+from dd import benchmark_images, benchmark_plan, benchmarks
 from dd.cli import main
 from dd.errors import InputError
 from dd.files import read_json
@@ -66,13 +66,13 @@ def test_cells_are_what_evaluate_measures(home: Path) -> None:
 
 def test_all_sets_share_their_networks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[int]] = []
-    original = dd.evaluation.NetworkLearner.scores
+    original = dd.evaluation.NetworkLearner.figures
 
-    def scores(self: Any, small: Any, seeds: Any, test: Any) -> list[float]:
+    def figures(self: Any, small: Any, seeds: Any, *rest: Any) -> Any:
         seen.append(list(seeds))
-        return original(self, small, seeds, test)
+        return original(self, small, seeds, *rest)
 
-    monkeypatch.setattr(dd.evaluation.NetworkLearner, "scores", scores)
+    monkeypatch.setattr(dd.evaluation.NetworkLearner, "figures", figures)
     run(seeds=2, seed=5)
     wanted = [[child_seed(s, "evaluate", 0, r) for r in range(2)] for s in (5, 6)]
     assert seen == wanted * 3
@@ -150,7 +150,7 @@ def test_a_method_that_fails_is_run_once_for_all_models(home: Path, monkeypatch:
         calls.append(1)
         raise dd.DivergedError("not finite")
 
-    monkeypatch.setattr(benchmark_images, "distill", distill)
+    monkeypatch.setattr(benchmark_plan, "distill", distill)
     table = run(models=["convnet(width=4)", "mlp"], baselines=())
     assert [cell["refused"] for cell in table.cells] == ["not finite"] * 2
     assert len(calls) == 1
@@ -163,13 +163,13 @@ def test_a_model_that_does_not_fit_is_na_alone(home: Path) -> None:
 
 def test_full_data_trains_on_every_image_with_the_same_steps(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    original = dd.evaluation.NetworkLearner.scores
+    original = dd.evaluation.NetworkLearner.figures
 
-    def scores(self: Any, small: Any, seeds: Any, test: Any) -> list[float]:
+    def figures(self: Any, small: Any, seeds: Any, *rest: Any) -> Any:
         seen.append(len(small))
-        return original(self, small, seeds, test)
+        return original(self, small, seeds, *rest)
 
-    monkeypatch.setattr(dd.evaluation.NetworkLearner, "scores", scores)
+    monkeypatch.setattr(dd.evaluation.NetworkLearner, "figures", figures)
     table = run(baselines=("full", "full_converged"), methods=[METHOD], steps=4)
     real = dd.load_images("digits")
     assert seen[-1] == len(real.train)
@@ -263,10 +263,10 @@ def test_baselines_of_a_published_row_do_not_have_its_first_step_size(
     given: dict[str, Any] = {**FAST, "ipc": 10, "methods": ["mtt"], "baselines": ("random", "full"), "steps": 2}
     monkeypatch.setattr(benchmark_images.ImageBench, "_soft", lambda *_: False)
 
-    def quick(**_: Any) -> dd.TrajectoryMatching:
+    def quick(**_: Any) -> dd.methods.TrajectoryMatching:
         return dataclasses.replace(METHOD, ipc=10)
 
-    monkeypatch.setitem(benchmark_images.METHODS, "mtt", quick)
+    monkeypatch.setitem(dd.methods.METHODS, "mtt", quick)
     found = dd.benchmark(real, **given, preset="paper", protocol=protocol, lr="recipe")
     told = {row: found.row(row).first("lr") for row in ("random", "full")}
     base = dd.presets.preset("mtt", "cifar10", 10, "paper").fields

@@ -9,7 +9,8 @@ import pytest
 from reference.summaries import FAST, distil, evaluate, graphs
 from torch import nn
 
-from dd.compare_graphs import DEFAULTS, GRAPH_BASELINES, check_same_data
+from dd.baselines_graphs import GRAPH_BASELINES
+from dd.contest_graphs import check_same_data
 from dd.data.graphs import Graphs
 from dd.errors import InputError
 from dd.evaluation import EvalReport, GraphLearner, NaiveBayesLearner, TreeLearner
@@ -36,11 +37,11 @@ def values(report: EvalReport) -> dict[str, tuple[float, ...]]:
 
 
 def test_every_baseline_gives_a_row(small: TreeSummary, real: Graphs) -> None:
-    report = evaluate(small, real, baselines=GRAPH_BASELINES)
+    report = evaluate(small, real, baselines=tuple(GRAPH_BASELINES))
     assert [row.set for row in report.rows] == ["mirage", *GRAPH_BASELINES]
     assert all(0 <= v <= 1 for row in report.rows for v in row.values)
     assert {row.metric for row in report.rows} == {"auroc"}
-    networks = report.rows[: 1 + GRAPH_BASELINES.index("full") + 1]
+    networks = report.rows[: 1 + list(GRAPH_BASELINES).index("full") + 1]
     assert {len(row.values) for row in networks} == {2}
     assert {(row.steps, row.lr) for row in networks} == {(4, 0.01)}
     assert {(len(row.values), row.steps) for row in report.rows[len(networks) :]} == {(1, 0)}
@@ -53,8 +54,9 @@ def test_every_baseline_gives_a_row(small: TreeSummary, real: Graphs) -> None:
 
 
 def test_the_defaults_stand_beside_the_summary(small: TreeSummary, real: Graphs) -> None:
-    assert [row.set for row in evaluate(small, real, baselines=None).rows] == ["mirage", *DEFAULTS]
-    assert set(DEFAULTS) <= set(GRAPH_BASELINES)
+    defaults = ["random", "naive_bayes", "node_count", "edges_per_node"]
+    assert [row.set for row in evaluate(small, real, baselines=None).rows] == ["mirage", *defaults]
+    assert [name for name, one in GRAPH_BASELINES.items() if "evaluate" in one.default] == defaults
 
 
 def test_equal_seeds_give_equal_rows(small: TreeSummary, real: Graphs) -> None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
 from reference.summaries import FAST, distil, evaluate, graphs
 from reference.trees import explicit_tree, tree_of, tree_size
 
+from dd.baselines_graphs import GRAPH_BASELINES, BesideGraphs
 from dd.benchmarks import benchmark
-from dd.compare_graphs import GraphJudge
 from dd.data.codes import fit_codes
 from dd.data.graphs import Graphs, GraphSplit
 from dd.errors import InputError
 from dd.evaluation.scores import auroc
-from dd.methods import Mirage, Run
+from dd.methods import Mirage
 from dd.methods.mirage.baselines import herding
 from dd.methods.mirage.baselines import random_graphs as random_whole
 from dd.synthetic import TreeSummary
@@ -36,8 +37,12 @@ def small(real: Graphs) -> TreeSummary:
 # ------------------------------------------------------------------------------------------------- training sets
 
 
-def judge(small: TreeSummary, real: Graphs) -> GraphJudge:
-    return GraphJudge(small, real, 2, Run(seed=1), "auroc")
+def beside(small: TreeSummary, real: Graphs) -> BesideGraphs:
+    return BesideGraphs(small, real, 1)
+
+
+def made_of(label: str, small: TreeSummary, real: Graphs, draw: int = 0) -> Any:
+    return GRAPH_BASELINES[label].drawn(beside(small, real), draw)
 
 
 def bytes_of(split: GraphSplit, classes: int) -> list[int]:
@@ -54,14 +59,14 @@ def bytes_of(split: GraphSplit, classes: int) -> list[int]:
 @pytest.mark.parametrize("budget", [200, 500])
 def test_whole_graphs_fill_the_bytes_spent(real: Graphs, label: str, budget: int) -> None:
     small = distil(real, budget_bytes=budget)
-    own = judge(small, real)
+    own = beside(small, real)
     cost = [sum(bytes_of(real.train.slice(g, g + 1), 2)) for g in range(24)]
-    assert own._bytes.tolist() == cost
+    assert own.bytes.tolist() == cost
     if label == "random":
-        rows = random_whole(real.train.labels, own._bytes, own.account(), 1, 0).tolist()
+        rows = random_whole(real.train.labels, own.bytes, own.account(), 1, 0).tolist()
     else:
-        rows = herding(own._found, own._bytes, own.account()).tolist()
-    made = own.training_set(label, 0)
+        rows = herding(own.found, own.bytes, own.account()).tolist()
+    made = made_of(label, small, real)
     assert isinstance(made, GraphSplit)
     assert torch.equal(made.edge_index, real.train.subset(torch.tensor(rows)).edge_index)
     left = small.published - sum(bytes_of(made, 2))
@@ -72,7 +77,7 @@ def test_whole_graphs_fill_the_bytes_spent(real: Graphs, label: str, budget: int
 
 
 def test_two_draws_are_two_draws(small: TreeSummary, real: Graphs) -> None:
-    first, second = (judge(small, real).training_set("random", draw) for draw in (0, 1))
+    first, second = (made_of("random", small, real, draw) for draw in (0, 1))
     assert isinstance(first, GraphSplit)
     assert isinstance(second, GraphSplit)
     assert first.x.tolist() != second.x.tolist()
@@ -81,7 +86,7 @@ def test_two_draws_are_two_draws(small: TreeSummary, real: Graphs) -> None:
 
 
 def test_random_trees_keep_to_the_budget(small: TreeSummary, real: Graphs) -> None:
-    made = judge(small, real).training_set("random_trees", 0)
+    made = made_of("random_trees", small, real)
     assert isinstance(made, TreeSummary)
     assert (made.codes, made.recipe) == (small.codes, small.recipe)
     cost = [0, 0]
@@ -98,7 +103,7 @@ def test_random_trees_keep_to_the_budget(small: TreeSummary, real: Graphs) -> No
 
 
 def test_all_trees_are_the_training_graphs(small: TreeSummary, real: Graphs) -> None:
-    made = judge(small, real).training_set("all_trees", 0)
+    made = made_of("all_trees", small, real)
     assert isinstance(made, TreeSummary)
     codes = fit_codes(real.train)
     assert made.labels.tolist() == real.train.labels.tolist()
@@ -107,7 +112,7 @@ def test_all_trees_are_the_training_graphs(small: TreeSummary, real: Graphs) -> 
         bag = Counter(explicit_tree(real.train, codes, v, 1) for v in own)
         inside = slice(int(made.pattern_ptr[g]), int(made.pattern_ptr[g + 1]))
         assert sorted(made.pattern_count[inside].tolist()) == sorted(bag.values())
-    assert judge(small, real).training_set("full", 0) is real.train
+    assert made_of("full", small, real) is real.train
 
 
 def test_herding_takes_the_graph_nearest_to_the_class_first(real: Graphs) -> None:
@@ -120,7 +125,7 @@ def test_herding_takes_the_graph_nearest_to_the_class_first(real: Graphs) -> Non
     for v, tree in enumerate(trees):
         rows[split.graph[v], kinds.index(tree)] += 1
     rows /= split.ptr.diff()[:, None]
-    made = judge(small, real).training_set("herding", 0)
+    made = made_of("herding", small, real)
     assert isinstance(made, GraphSplit)
     left = small.published
     for k in (0, 1):
@@ -167,8 +172,7 @@ def test_one_number_by_hand(small: TreeSummary, real: Graphs, label: str) -> Non
 
     assert real.test is not None
     logits = fitted(number(real.train), real.train.labels.tolist(), number(real.test))
-    own = judge(small, real)
-    torch.testing.assert_close(own._feature(label).diff(dim=1)[:, 0], logits, rtol=0, atol=1e-3)
+    torch.testing.assert_close(made_of(label, small, real).diff(dim=1)[:, 0], logits, rtol=0, atol=1e-3)
     report = evaluate(small, real, baselines=(label,))
     assert report.rows[1].values == (pytest.approx(auroc(logits, real.test.labels)),)
     assert report.rows[1].model == "one number"
@@ -201,14 +205,14 @@ def test_a_budget_without_any_graph_is_refused() -> None:
 
 def test_a_summary_by_threshold_gives_its_own_bytes_to_the_others(real: Graphs) -> None:
     small = distil(real, budget_bytes=None, min_support=4)
-    assert judge(small, real).account().left == small.published
+    assert beside(small, real).account().left == small.published
 
 
 def test_leaves_told_apart_are_told_apart_in_the_baselines(real: Graphs) -> None:
     small = distil(real, leaf_degree="exact")
     report = evaluate(small, real, models="gcn(width=8)", baselines=("random_trees", "all_trees", "tree_counts"))
     assert len(report.rows) == 4
-    made = judge(small, real).training_set("all_trees", 0)
+    made = made_of("all_trees", small, real)
     assert isinstance(made, TreeSummary)
     assert made.leaf_degree.tolist() == made.levels[0].trunc.tolist()
 
@@ -235,7 +239,7 @@ def test_without_supports_naive_bayes_is_left_out_or_refused(real: Graphs) -> No
 def test_networks_on_all_trees_read_them_as_sets(real: Graphs) -> None:
     """A training graph is the set of its trees; trees at random are read as the summary is."""
     bags = distil(real, train=dataclasses.replace(FAST, reading="bags"))
-    made = {label: judge(bags, real).training_set(label, 0) for label in ("all_trees", "random_trees")}
+    made = {label: made_of(label, bags, real) for label in ("all_trees", "random_trees")}
     assert {label: one.reading for label, one in made.items() if isinstance(one, TreeSummary)} == {
         "all_trees": "sets",
         "random_trees": "bags",

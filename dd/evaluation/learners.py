@@ -15,7 +15,7 @@ from dd.evaluation.fast import Forward, plain_forward
 from dd.evaluation.loop import accuracy, fit, fresh, logits
 from dd.evaluation.scorer import Scorer, until_flat
 from dd.evaluation.scores import Figures, comparable, figures
-from dd.evaluation.subset import Equipped, RealImages
+from dd.evaluation.subset import Equipped
 from dd.models import Model, ModelSpec, as_spec
 from dd.synthetic import ImageSet, TrainRecipe
 
@@ -131,7 +131,7 @@ def model_name(model: str | ModelSpec | Model | None, small: Equipped) -> str:
     return str(as_spec(small.recipe.model if model is None else model))
 
 
-def enough_steps(learner: NetworkLearner, real: RealImages, val: Split, seed: int, most: int) -> tuple[int, bool]:
+def enough_steps(learner: NetworkLearner, real: Equipped, val: Split, seed: int, most: int) -> tuple[int, bool]:
     """Steps after which twice as many gain nothing on the validation split, and whether that was seen.
 
     From a quarter of the recipe's steps on they are doubled, each time with a fresh network and its whole schedule,

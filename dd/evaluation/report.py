@@ -37,6 +37,7 @@ class Row:
         other_metrics: by name, what the same networks score by `accuracy`, `balanced_accuracy` and `auroc` (of two
             classes), without `metric`.
         recall: mean over networks of each class's recall, in label order; `None` for a class without test items.
+        note: how its steps were found, where neither a recipe nor an argument says; of no file.
     """
 
     set: str
@@ -48,6 +49,7 @@ class Row:
     metric: str = "accuracy"
     other_metrics: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     recall: tuple[float | None, ...] = ()
+    note: str = ""
 
     @classmethod
     def of(cls, found: Sequence[Figures], metric: str, **told: Any) -> Row:

@@ -12,7 +12,7 @@ import torch
 
 from dd._progress import Progress, reporter
 from dd.api import load
-from dd.compare import AnyModel, match_data
+from dd.contest_images import AnyModel, match_data
 from dd.data import Images, Split
 from dd.errors import InputError, refuse
 from dd.evaluation import NetworkLearner, NetworkPredictor, RealImages, enough_steps, model_name, origin, tune_lr

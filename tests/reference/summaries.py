@@ -8,10 +8,13 @@ from typing import Any
 
 from reference.trees import random_graphs
 
-from dd.compare_graphs import evaluate_graphs
+from dd.compare import judged
+from dd.contest import Rules, given_lr
+from dd.contest_graphs import given_graphs
 from dd.data.graphs import Graphs, GraphSplit
 from dd.evaluation import EvalReport
 from dd.methods import Mirage, Run
+from dd.shapes import as_list
 from dd.synthetic import TreeRecipe, TreeSummary
 
 FAST = TreeRecipe(model="gin(width=8)", steps=4, lr=0.01)
@@ -40,6 +43,9 @@ def distil(real: Graphs, **fields: Any) -> TreeSummary:
 
 
 def evaluate(small: TreeSummary, real: Graphs, **changes: Any) -> EvalReport:
-    options: dict[str, Any] = {"models": None, "baselines": (), "run": Run(), "path": None, "metric": None}
-    options |= {"lr": "recipe", "steps": None, "repeats": 2, "early_stop": False}
-    return evaluate_graphs(small, real, **options | changes)
+    """`dd.evaluate` of a summary in memory: no file, no folder."""
+    options: dict[str, Any] = {"models": None, "baselines": (), "run": Run(), "lr": "recipe", "repeats": 2} | changes
+    models, baselines, run, lr = (options.pop(name) for name in ("models", "baselines", "run", "lr"))
+    early_stop = options.pop("early_stop", False)
+    rules = Rules(seed=run.seed, device=run.device, lr=given_lr(lr), **options)
+    return judged(given_graphs(small, real, baselines, rules, early_stop), as_list(models), run)

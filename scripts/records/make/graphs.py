@@ -22,10 +22,10 @@ from typing import Any, Final
 import torch
 
 import dd
-from dd.compare_graphs import GraphJudge
+from dd.baselines_graphs import GRAPH_BASELINES, BesideGraphs
 from dd.data.graph_load import load_graphs
 from dd.data.graphs import Graphs
-from dd.evaluation import origin
+from dd.evaluation import METRICS, origin
 from dd.evaluation.trees import GraphLearner, NaiveBayesLearner, TreeLearner
 from dd.methods import CoverageWarning, Mirage, Run
 from dd.seeding import child_seed
@@ -180,17 +180,17 @@ class Rows:
             {**at, "model": model}, lambda: learner.fit(small, seed, val), lambda part: learner.encode(small, part)
         )
 
-    def graphs(self, at: Mapping[str, Any], judge: GraphJudge, label: str, draw: int, model: str, pool: str) -> None:
+    def graphs(self, at: Mapping[str, Any], beside: BesideGraphs, label: str, draw: int, model: str, pool: str) -> None:
         """A network on whole training graphs."""
         try:
-            given = judge.training_set(label, draw)
+            given = GRAPH_BASELINES[label].drawn(beside, draw)
         except dd.InputError as error:
             self.rows.append({**at, "model": model, "refused": str(error)})
             return
         recipe = TreeRecipe(**FEW, pool=pool, balance="class")
         network = self.source.network(model)
-        learner = GraphLearner(recipe=recipe, depth=judge.small.depth, model=network, metric=METRIC, every=30)
-        codes, classes, seed = judge.small.codes, self.real.num_classes, child_seed(self.seed, "network", draw)
+        learner = GraphLearner(recipe=recipe, depth=beside.small.depth, model=network, metric=METRIC, every=30)
+        codes, classes, seed = beside.small.codes, self.real.num_classes, child_seed(self.seed, "network", draw)
         start = {**at, "model": model, "draw": draw, "graphs": len(given)}
         kept: list[Any] = []
 
@@ -205,16 +205,16 @@ class Rows:
         self.rows.append({**at, "last": value})
 
 
-def random_rows(rows: Rows, judge: GraphJudge, at: Mapping[str, Any]) -> None:
+def random_rows(rows: Rows, beside: BesideGraphs, at: Mapping[str, Any]) -> None:
     """Random graphs by both poolings, herding and random trees at the bytes of a summary."""
     for pool in ("sum", "mean"):
         for model in NETWORKS if pool == "sum" else ("gin",):
             for draw in range(2 if model == "gin" else 1):
-                rows.graphs({**at, "set": f"random graphs, {pool}"}, judge, "random", draw, model, pool)
-        rows.graphs({**at, "set": f"herding, {pool}"}, judge, "herding", 0, "gin", pool)
+                rows.graphs({**at, "set": f"random graphs, {pool}"}, beside, "random", draw, model, pool)
+        rows.graphs({**at, "set": f"herding, {pool}"}, beside, "herding", 0, "gin", pool)
     for draw in range(2):
         try:
-            trees = judge.training_set("random_trees", draw)
+            trees = GRAPH_BASELINES["random_trees"].drawn(beside, draw)
         except dd.InputError as error:
             rows.rows.append({**at, "set": "random trees, mean", "model": "gin", "refused": str(error)})
             continue
@@ -227,11 +227,11 @@ def cell(source: Source, split: int, real: Graphs) -> dict[str, Any]:
     start = time.monotonic()
     rows = Rows(source, real, split)
     summaries: list[dict[str, Any]] = []
-    last: GraphJudge | None = None
+    last: BesideGraphs | None = None
     if source.full:
         small, _ = distilled(real, depth=source.depth, node_label=source.node_label, budget_bytes=BUDGETS[-1])
         assert small is not None
-        whole(rows, GraphJudge(small, real, 1, Run(seed=split), METRIC))
+        whole(rows, BesideGraphs(small, real, split))
     for size, fields in () if source.full else settings(source):
         chosen = {"all sets, mean": VARIANTS["all sets, mean"]} if size == "published" else VARIANTS
         made: dict[str, TreeSummary] = {}
@@ -250,7 +250,7 @@ def cell(source: Source, split: int, real: Graphs) -> dict[str, Any]:
                 rows.reader({**at, "model": "naive bayes"}, value)
         if made:
             first = next(iter(made.values()))
-            last = GraphJudge(first, real, 1, Run(seed=split), METRIC)
+            last = BesideGraphs(first, real, split)
             random_rows(rows, last, {"size": size})
     if last is not None:
         alone(rows, last, source, split)
@@ -267,17 +267,19 @@ def cell(source: Source, split: int, real: Graphs) -> dict[str, Any]:
     }
 
 
-def alone(rows: Rows, judge: GraphJudge, source: Source, split: int) -> None:
+def alone(rows: Rows, beside: BesideGraphs, source: Source, split: int) -> None:
     """Rows that have no budget: single numbers, all trees by logistic regression, and on few splits by networks."""
     for label in ("node_count", "edges_per_node", "tree_counts"):
-        rows.reader({"size": "", "set": label, "model": "logistic regression"}, judge.read(label).mean)
+        scores = GRAPH_BASELINES[label].drawn(beside, 0)
+        value = METRICS[METRIC](scores, beside.test.labels)
+        rows.reader({"size": "", "set": label, "model": "logistic regression"}, value)
     if split < WHOLE and source.card not in APART:
-        whole(rows, judge)
+        whole(rows, beside)
 
 
-def whole(rows: Rows, judge: GraphJudge) -> None:
+def whole(rows: Rows, beside: BesideGraphs) -> None:
     """Networks on all training graphs, tree by tree and whole."""
-    trees = judge.training_set("all_trees", 0)
+    trees = GRAPH_BASELINES["all_trees"].drawn(beside, 0)
     assert isinstance(trees, TreeSummary)
     # a graph is the pattern of all its trees: by (m)sum and (m)mean this trains on the graphs themselves
     for name, pool in (("all trees, mean", "mean"), ("full data, sum", "msum"), ("full data, mean", "mmean")):

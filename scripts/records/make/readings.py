@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import torch
 
-from dd.compare_graphs import GraphJudge
+from dd.baselines_graphs import GRAPH_BASELINES, BesideGraphs
 from dd.data.graph_load import load_graphs
 from dd.data.graphs import Graphs, GraphSplit
 from dd.evaluation import origin
@@ -96,7 +96,7 @@ def cell(source: Source, split: int, real: Graphs) -> dict[str, Any]:
         bayes = NaiveBayesLearner().fit(small)
         add(made_of, "naive bayes", lambda part, bayes=bayes: bayes.score(part, metric))
     assert small is not None
-    given = GraphJudge(small, real, 1, Run(seed=split), metric).training_set("random", 0)
+    given = GRAPH_BASELINES["random"].drawn(BesideGraphs(small, real, split), 0)
     assert isinstance(given, GraphSplit)
     learner = GraphLearner(recipe=small.recipe, depth=small.depth, metric=metric)
     fit = learner.fit(given, small.codes, real.num_classes, seed)
