@@ -6,7 +6,7 @@ WORKERS ?= 2
 # Several processes of one thread each: the suite is many small works, which several threads do not speed up.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-slow test-lowest check format bench records campaigns docs clean
+.PHONY: help demo test test-slow test-lowest check format bench records campaigns docs site clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
@@ -58,5 +58,14 @@ docs: .venv/installed  ## rewrite the pages made from docstrings, presets and re
 	$(BIN)/python scripts/docs/methods.py
 	$(BIN)/python scripts/docs/reliability.py
 
-clean:  ## remove the environment and the runs
-	rm -rf .venv .venv-lowest runs build *.egg-info
+# The builder reads sources and needs none of the library's packages.
+.venv-docs/installed: scripts/docs/requirements.txt
+	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --requirement scripts/docs/requirements.txt
+	touch .venv-docs/installed
+
+site: .venv-docs/installed  ## the manual as pages for a browser: site/index.html; a broken link fails
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --quiet
+
+clean:  ## remove the environments, the runs and the site
+	rm -rf .venv .venv-lowest .venv-docs runs build site *.egg-info

@@ -1,5 +1,6 @@
 """The only packaging. `dd` is the import name, `dd-distillation` the distribution (PyPI's `dd` is another package)."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -7,14 +8,19 @@ from setuptools import find_packages, setup
 here = Path(__file__).parent
 readme = here / "README.md"
 
+# PyPI shows the text without the checkout around it.
+URL = "https://pypi.org/project/dd-distillation/"
+text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+text = re.sub(r"\]\((?![a-z]+:)", f"]({URL}", text)
+
 setup(
     name="dd-distillation",
     version="0.1.0",
     description="Dataset distillation: trajectory matching and friends, with one evaluation loop",
-    long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
+    long_description=text,
     long_description_content_type="text/markdown",
     license="MIT",
-    url="https://pypi.org/project/dd-distillation/",
+    url=URL,
     python_requires=">=3.11",
     packages=[*find_packages(include=["dd", "dd.*"]), "dd._cards", "dd._recipes"],
     package_dir={"dd._cards": "datasets", "dd._recipes": "expert_trajectories"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -25,9 +26,12 @@ Tier = Literal["auto", "paper", "cpu"]
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for, or the GPU where there is one."""
+    """The device asked for, or the GPU where there is one; of several, in a torchrun, that of the local rank."""
     if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        rank = os.environ.get("LOCAL_RANK", "")
+        return torch.device("cuda", int(rank) % torch.cuda.device_count()) if rank.isdecimal() else torch.device("cuda")
     try:
         found = torch.device(device)
     except (RuntimeError, TypeError) as error:

@@ -112,4 +112,4 @@ def test_a_closed_stream_is_no_fault_and_the_other_one_is_not_written_instead(
 
 
 def test_the_address_is_that_of_the_package() -> None:
-    assert f'url="{PROJECT}"' in (ROOT / "setup.py").read_text(encoding="utf-8")
+    assert f'URL = "{PROJECT}"' in (ROOT / "setup.py").read_text(encoding="utf-8")

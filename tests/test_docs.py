@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+import dd
+from dd.cli_faults import PROJECT
 from dd.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,7 +27,7 @@ def methods(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_pages_are_current(methods: Any) -> None:
     made = methods.pages()
-    assert set((ROOT / "docs" / "methods").glob("*.md")) == set(made)
+    assert {*(ROOT / "docs" / "methods").glob("*.md"), ROOT / "README.md"} == set(made)
     stale = [path.name for path, text in made.items() if path.read_text(encoding="utf-8") != text]
     assert not stale, "run `make docs`"
 
@@ -67,13 +69,52 @@ def test_a_page_has_every_field_told(methods: Any, name: str) -> None:
     assert set(untold) <= {"name"}
 
 
+def links_of(path: Path) -> list[str]:
+    """Targets of the links and pictures of a page."""
+    return re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8"))
+
+
 def test_pictures_and_links_of_the_readme_are_there_and_told() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     pictures = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", text)
     assert pictures
     assert all(len(told) > 20 for told, _ in pictures)
-    links = [target.partition("#")[0] for target in re.findall(r"\]\(([^)]+)\)", text) if "://" not in target]
-    assert [target for target in links if target and not (ROOT / target).exists()] == []
+    links = links_of(ROOT / "README.md")
+    own = [target.removeprefix(PROJECT) for target in links if target.startswith(PROJECT)]
+    assert [target for target in own if not (ROOT / target).exists()] == []
+    assert {target for target in links if "://" not in target} == {target for _, target in pictures}  # see setup.py
+    assert len(own) > 20
+
+
+def test_the_readme_is_read_in_three_minutes() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 130
+    assert not re.search(r"\b(?=[0-9a-f]*[a-f])(?=[0-9a-f]*\d)[0-9a-f]{7,40}\b", text)  # a commit
+
+
+def test_links_between_pages_of_the_manual_lead_somewhere() -> None:
+    """What `make site` refuses too; here without its packages."""
+    pages = sorted((ROOT / "docs").rglob("*.md"))
+    for page in pages:
+        own = [target.partition("#") for target in links_of(page) if "://" not in target]
+        for target, _, anchor in own:
+            there = page.parent / target if target else page
+            assert there.exists(), (page, target)
+            heads = re.findall(r"^#+ (.*)$", there.read_text(encoding="utf-8"), re.MULTILINE) if anchor else []
+            names = {re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-") for head in heads}
+            assert not anchor or anchor in names, (page, target, anchor)
+        outside = [t for t in links_of(page) if t.startswith(PROJECT)]
+        assert [t for t in outside if not (ROOT / t.removeprefix(PROJECT)).exists()] == []
+
+
+def test_every_page_has_its_place_in_the_manual() -> None:
+    told = set(re.findall(r"([\w/+-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
+    assert told == {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+
+
+def test_every_public_name_is_in_the_reference_once() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^::: dd\.(\w+)$", text, re.MULTILINE)) == sorted(dd.__all__)
 
 
 def test_both_notebooks_are_there() -> None:

@@ -26,12 +26,26 @@ from dd.synthetic import TrainRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs" / "methods").glob("*.md"))
-TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
+MANUAL = sorted(page for page in (ROOT / "docs").glob("*.md") if "```" in page.read_text(encoding="utf-8"))
+TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *MANUAL, *PAGES]
 OTHER_WORDS = {  # printed → executed here
     'print(dd.estimate("cifar10", "ftd", ipc=50, preset="paper", root="data"))': 'dd.estimate("digits", "ftd", ipc=50)',
+    'print(dd.estimate("cifar10", "mtt", ipc=1, preset="paper", root="data"))': 'dd.estimate("digits", "mtt", ipc=1)',
     "distill cifar10 ftd --ipc 10 --root data": "distill digits ftd --ipc 10",  # CIFAR-10 has files
+    "distill cifar10 mtt --ipc 1 --preset paper --protocol paper --root data": "distill digits mtt --ipc 1 "
+    "--protocol paper",
+    "buffer cifar10 mtt-zca --protocol paper --root data": "buffer digits cpu-digits-mtt --protocol paper",
+    "evaluate runs/paper cifar10 --root data": "evaluate runs/paper digits",
+    "CUDA_VISIBLE_DEVICES=0 ddistill distill cifar10 ": "ddistill distill digits ",
+    "CUDA_VISIBLE_DEVICES=1 ddistill distill cifar10 ": "ddistill distill digits ",
 }
 CHEAPER = {
+    'print(dd.evaluate(small, "digits"))  # by the published': 'print(dd.evaluate(small, "digits", steps=3))  #',
+    '"digits", lr="tuned"))': '"digits", lr="tuned", steps=3, repeats=2))',
+    "experts=4, snapshots=10": "experts=2, snapshots=3",
+    "max_start_epoch=8": "max_start_epoch=1",
+    'models="convnet(width=32)", baselines=("random",), repeats=2': 'models="convnet(width=4)", steps=2, repeats=1, '
+    'baselines=("random",)',
     "student_steps=50, iterations=300": "student_steps=3, iterations=2, max_start_epoch=2",
     '"all", ipc=1, out="runs/board"': '["mtt", "rded"], ipc=1, models="convnet(width=4)", steps=2, repeats=1, '
     'baselines=("random", "herding", "class_mean", "random_labels", "full"), out="runs/board"',
@@ -41,6 +55,8 @@ CHEAPER = {
 NOT_RUN = {
     "make demo": "makes an environment; its script is run below",
     "make test": "this suite",
+    ". .venv/bin/activate": "the tests run in it",
+    "torchrun --nproc-per-node 4 -m dd buffer cifar10 ftd-alpha0.3-zca": "other processes: tests/test_parallel.py",
 }
 MOST = {"iterations": 2, "student_steps": 2, "max_start_epoch": 2, "label_epochs": 1, "steps": 3, "epochs": 1}
 MOST |= {"current_start_epoch": 1, "window_iterations": 1}
@@ -128,6 +144,32 @@ def test_every_block_of_the_readme_runs(place: Path, capsys: pytest.CaptureFixtu
     assert "nan" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("path", [page for page in MANUAL if page.stem != "how"], ids=lambda path: path.stem)
+def test_every_block_of_a_page_of_the_manual_runs(place: Path, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {"__name__": "__main__"}
+    made = [block for block in blocks(path) if block.language != "text"]
+    assert made
+    for number, block in enumerate(made):
+        run_block(block, names, f"{path.name}, block {number}")
+    assert "nan" not in capsys.readouterr().out
+
+
+def test_ten_lines_of_plain_pytorch_train_on_a_set(tmp_path: Path) -> None:
+    first, *others = [block.text for block in blocks(ROOT / "docs" / "plain.md")]
+    gone = (
+        "import sys\nsys.modules.update(dict.fromkeys([n for n in sys.modules if n.split('.')[0] == 'dd'] + ['dd']))\n"
+    )
+    script = f"{first}\n{gone}\n" + "\n".join(others)
+    assert not any("dd." in text for text in others)
+    words = [sys.executable, "-W", "ignore", "-c", script]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = re.search(r"(\d+) % of 397 digits", done.stdout)
+    assert told
+    assert int(told[1]) > 50  # of ten classes
+
+
 @pytest.mark.parametrize("path", [page for page in PAGES if page.stem != "README"], ids=lambda path: path.stem)
 def test_the_block_of_a_page_runs(place: Path, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = [block for block in blocks(path) if block.language != "bibtex"]
@@ -147,7 +189,7 @@ def test_the_demo_runs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_nothing_is_replaced_or_left_out_that_is_not_printed() -> None:
     every = {path: blocks(path) for path in TEXTS}
-    assert {block.language for found in every.values() for block in found} == {"python", "sh", "bibtex"}
+    assert {block.language for found in every.values() for block in found} == {"python", "sh", "bibtex", "text"}
     text = "".join(block.text for found in every.values() for block in found)
     assert [words for words in {**OTHER_WORDS, **CHEAPER} if words not in text] == []
     shell = [block.text for found in every.values() for block in found if block.language == "sh"]

@@ -15,6 +15,7 @@ import torch
 
 from dd.errors import InputError
 from dd.parallel import barrier, is_main, meet, shard, world
+from dd.resolve import resolve_device
 
 
 def test_a_single_process_is_a_world_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,3 +142,18 @@ def test_an_address_to_meet_at_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(InputError, match=r"`MASTER_ADDR, MASTER_PORT` must be a host and a port; got .* Use torchrun"):
         meet()
+
+
+def test_processes_of_a_torchrun_have_a_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert resolve_device(None) == torch.device("cuda")
+    found = []
+    for rank in ("0", "1", "2"):  # more processes than GPUs share them
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        found.append(resolve_device(None))
+    assert found == [torch.device("cuda", 0), torch.device("cuda", 1), torch.device("cuda", 0)]
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device(None) == torch.device("cpu")

@@ -1,6 +1,7 @@
 """A page a method in `docs/methods/`, from docstrings, cards and records: `python scripts/docs/methods.py [--check]`.
 
-`--check` writes nothing and exits with 1 where a page is not what it would write.
+Their list, and the README's table of methods between its marks, are made too. `--check` writes nothing and exits with 1
+where a page is not what it would write.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from dd.cli_faults import PROJECT
 from dd.errors import InputError
 from dd.evaluation import mean_std
 from dd.methods import METHODS, Infer, Recover, TrajectoryMatching, kind_of
-from dd.methods.cards import card
+from dd.methods.cards import Paper, card
 from dd.presets import preset, rows, verified
 from dd.resolve import default_ipc
 
@@ -29,6 +31,8 @@ from scripts.records.tables.boards import boards  # noqa: E402
 
 PAGES = ROOT / "docs" / "methods"
 SPLITS = "../results/graphs.md"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- methods -->", "<!-- methods: end -->"
 
 
 def page(name: str) -> str:
@@ -232,11 +236,41 @@ def _cell(text: str) -> str:
 
 def pages() -> dict[Path, str]:
     """Every page by its path, and the list of them."""
-    made = {PAGES / f"{name.replace('++', 'pp')}.md": page(name) for name in METHODS}
+    made = {PAGES / _file_of(name): page(name) for name in METHODS}
     lines = ["# Methods", "", "*Made by `scripts/docs/methods.py`; do not edit.*", ""]
     for name in METHODS:
-        lines.append(f"- [`{name}`]({name.replace('++', 'pp')}.md): {card(name).when}")
-    return {**made, PAGES / "README.md": "\n".join(lines) + "\n"}
+        lines.append(f"- [`{name}`]({_file_of(name)}): {card(name).when}")
+    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    return {
+        **made,
+        PAGES / "README.md": "\n".join(lines) + "\n",
+        README: f"{before}{BEGIN}\n{when_table()}\n{END}{after}",
+    }
+
+
+def when_table() -> str:
+    """Methods that are no baselines: name, paper, when to take them."""
+    lines = ["| method | paper | take this when |", "|---|---|---|"]
+    for name in METHODS:
+        known = card(name)
+        if known.role == "method":
+            link = f"{PROJECT}docs/methods/{_file_of(name)}"
+            when = known.when.removeprefix("Take this when ")
+            lines.append(f"| [`{name}`]({link}) | {known.title}{_venue(known.paper)} | {when} |")
+    return "\n".join(lines)
+
+
+def _venue(paper: Paper | None) -> str:
+    """`, CVPR 2022`; an arXiv number says its year itself."""
+    if paper is None:
+        return ""
+    return f", {paper.venue}" if paper.venue[-1].isdigit() else f", {paper.venue} {paper.year}"
+
+
+def _file_of(name: str) -> str:
+    """Of a method's page; `+` is no letter of an address."""
+    return f"{name.replace('++', 'pp')}.md"
 
 
 def main(arguments: list[str]) -> int:
