@@ -6,6 +6,7 @@ print(dd.evaluate(small, "cifar10"))
 
 from importlib.metadata import PackageNotFoundError, version
 
+from dd import testing as testing
 from dd.api import buffer, distill, estimate, list_methods, load, train, verify
 from dd.augment import DSA
 from dd.benchmarks import benchmark

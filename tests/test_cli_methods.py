@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -21,28 +21,26 @@ from dd._options import BufferOptions, DistillOptions, EstimateOptions, Evaluate
 from dd.cli import VERBS, main
 from dd.estimate import estimated
 from dd.methods import METHODS, TrajectoryMatching, kind_of
-from dd.methods.cards import is_baseline
+from dd.methods.cards import card, is_baseline
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULE = [sys.executable, "-m", "dd"]
 NET = "convnet(norm=batch, width=4)"
-STUDENT = ["--train.model", "mlp", "--train.steps", "2"]
-TEACHER = ["--teacher.epochs", "2", "--teacher.batch-size", "64"]
-EXPERTS = [
-    *("--expert.model", "convnet(width=4)", "--expert.experts", "1", "--expert.snapshots", "3"),
-    *("--expert.batch-size", "64", "--iterations", "1", "--student-steps", "1", "--expert-epochs", "1"),
-    *("--max-start-epoch", "2", "--train.steps", "2"),
-]
-DECOUPLED = ["--committee", NET, *TEACHER, "--iterations", "1", "--label-epochs", "1", "--train.steps", "2"]
-TINY: dict[str, list[str]] = {
-    **dict.fromkeys(estimated(), EXPERTS),
-    **{name: [*DECOUPLED, "--candidates", "10"] for name in ("sre2l", "sre2l++", "cvdd", "rded")},
-    "datm": [*EXPERTS, "--current-start-epoch", "1"],
-    "infer": [*DECOUPLED, "--ipc", "2"],
-    **dict.fromkeys(("random", "class_mean"), STUDENT),
-    **{name: [*STUDENT, *TEACHER, "--teacher.model", NET] for name in ("herding", "k_center")},
-    "mirage": ["--depth", "1", "--train.steps", "2", "--train.model", "gin(width=4)"],
-}
+
+
+def words_of(fields: Mapping[str, Any], prefix: str = "--") -> list[str]:
+    """Fields as a shell says them."""
+    words: list[str] = []
+    for name, value in fields.items():
+        option = f"{prefix}{name}".replace("_", "-")
+        if isinstance(value, dict):
+            words += words_of(value, f"{option}.")
+        else:
+            words += [option, *map(str, value if isinstance(value, list) else [value])]
+    return words
+
+
+TINY = {name: words_of(card(name).tiny) for name in METHODS}
 
 
 def data_of(method: str) -> str:
@@ -64,8 +62,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_runs(method: str, home: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ipc = [] if kind_of(method) == "graphs" or "--ipc" in TINY[method] else ["--ipc", "1"]
-    words = ["distill", data_of(method), method, *ipc, *TINY[method], "--store", str(store), "--quiet", "--json"]
+    words = ["distill", data_of(method), method, *TINY[method], "--store", str(store), "--quiet", "--json"]
     assert main(words) == 0
     answer = json.loads(capsys.readouterr().out)
     made = dd.load(answer["path"])
@@ -120,7 +117,7 @@ def test_no_field_has_the_name_of_an_option(method: str) -> None:
 
 
 def test_the_side_in_pixels_is_not_the_number_of_voters(home: Path, store: Path) -> None:
-    words = ["distill", "digits", "rded", "--ipc", "1", *TINY["rded"], "--store", str(store), "--quiet", "--out", "run"]
+    words = ["distill", "digits", "rded", *TINY["rded"], "--store", str(store), "--quiet", "--out", "run"]
     assert main([*words, "--size", "12", "--voters", "3"]) == 0
     made = dd.load("run")
     assert made.images.shape[2:] == (12, 12)
@@ -167,7 +164,7 @@ def test_every_verb_in_a_process_of_its_own(home: Path) -> None:
     """`distill` too: `test_cli.py` starts, stops and resumes it in processes; here its run is made in this one."""
     few = ["--repeats", "1", "--steps", "2", "--quiet"]
     (home / "tiny.toml").write_text('model = "convnet(width=4)"\nsnapshots = 1\nexperts = 1\naugment = ""\n')
-    assert main(["distill", "digits", "random", "--ipc=1", *STUDENT, "--out", "run", "--quiet"]) == 0
+    assert main(["distill", "digits", "random", *TINY["random"], "--out", "run", "--quiet"]) == 0
     report = ["report", "run"]
     first = [
         ["evaluate", "run", "digits", *few],

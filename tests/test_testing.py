@@ -6,7 +6,6 @@ import dataclasses
 import os
 import random
 import re
-import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,12 +22,8 @@ from dd.methods import METHODS, Candidate, CoverageWarning, Mirage, Run, Step
 from dd.methods.baselines import only_step
 from dd.methods.start import pick_real
 from dd.seeding import child
-from dd.testing import check_method
+from dd.testing import check_method, tiny
 from dd.testing.made import MADE, graphs, pictures
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from scripts.campaigns import jobs
 
 SEEDLESS = ("class_mean", "herding", "k_center", "mirage")
 """Of these the set depends on the data alone."""
@@ -42,7 +37,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_keeps_what_is_promised(name: str, store: Path) -> None:
-    value = jobs.method(name)
+    value = tiny(name)
     check_method(value, random=name not in SEEDLESS, store=store)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CoverageWarning)
@@ -57,11 +52,17 @@ def test_every_method_keeps_what_is_promised(name: str, store: Path) -> None:
     [
         ("ftd", {"ema": 0.5, "candidate_every": 1}),
         ("datm", {"init": "correct", "labels": "learned"}),
-        ("infer", {"labels": "dynamic", "train": {"model": jobs.NET, "batch_size": 4, "steps": 2, "mix": "none"}}),
+        (
+            "infer",
+            {
+                "labels": "dynamic",
+                "train": {"model": "convnet(norm=batch, width=4, depth=1)", "batch_size": 4, "steps": 2, "mix": "none"},
+            },
+        ),
     ],
 )
 def test_options_keep_it_too(name: str, fields: dict[str, Any], store: Path) -> None:
-    check_method(dd.presets.replace_fields(jobs.method(name), fields), store=store)
+    check_method(dd.presets.replace_fields(tiny(name), fields), store=store)
 
 
 COUNT = [0]

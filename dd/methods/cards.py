@@ -67,6 +67,7 @@ class MethodCard:
         when: when to take it, in one sentence.
         cost: its class, a key of `COSTS`.
         cost_note: what else a run does, or empty.
+        tiny: fields with which it runs in a second on little data, for tests (`dd.testing.tiny`).
         paper, bibtex: `None` and empty for a baseline without a paper.
         common: by tier, what all its rows have unless they say otherwise.
         rows: settings, see `dd.presets.rows`. Not to be changed.
@@ -77,6 +78,7 @@ class MethodCard:
     role: Literal["method", "baseline"]
     when: str
     cost: Literal["nothing", "teachers", "experts"]
+    tiny: Mapping[str, Any]
     cost_note: str = ""
     paper: Paper | None = None
     bibtex: str = ""
@@ -121,6 +123,7 @@ def _read(name: str, path: Path) -> MethodCard:
         known = ABOUT | {field.name for field in dataclasses.fields(value)} - {"name"}
         places = {f"rows[{number}]": row for number, row in enumerate(told["rows"])}
         places |= {f"common.{tier}": row for tier, row in told.get("common", {}).items()}
+        places["tiny"] = told["tiny"]
         for place, row in places.items():
             for key in sorted(row.keys() - known):
                 raise DamagedError(

@@ -20,7 +20,7 @@ import torch
 import dd
 from dd.evaluation import report as reports
 from dd.files import digest
-from dd.methods import METHODS, Candidate, CoverageWarning, Step
+from dd.methods import Candidate, CoverageWarning, Step
 from dd.methods.baselines import only_step
 from dd.methods.relabel import make_labels
 from dd.methods.start import pick_real
@@ -110,29 +110,10 @@ class Users:
 
 
 def method(name: str, **fields: Any) -> dd.Method:
-    """A method of `dd.list_methods()` with little to do: two images a class, three iterations."""
-    train = {"model": "mlp", "steps": 3}
-    if name in ("mtt", "ftd", "ast", "tesla", "datm"):
-        small: dict[str, Any] = {"ipc": 1, "expert": EXPERTS, "iterations": 3, "student_steps": 2, "expert_epochs": 1}
-        small.update(max_start_epoch=2, lr_img=1.0, train=dd.TrainRecipe(**train))
-        return METHODS[name](**{**small, **fields})
-    if name in ("sre2l", "sre2l++", "cvdd", "rded", "infer"):
-        value: Any = METHODS[name](ipc=2, committee=(NET,), teacher=TEACHER)
-        given = dd.presets.replace_fields(
-            value, {"label_epochs": 2, "train": {"model": NET, "batch_size": 4, "steps": 2}}
-        )
-        cheap = {"candidates": 4} if name == "rded" else {"iterations": 2}
-        return dd.presets.replace_fields(given, {**cheap, **fields})
-    if name in ("herding", "k_center"):
-        return METHODS[name](ipc=2, teacher=_with_model(), train=dd.TrainRecipe(**train), **fields)
-    ipc = {} if name in ("class_mean", "mirage") else {"ipc": 2}
-    if name == "mirage":
-        return METHODS[name](depth=1, budget_bytes=400, **fields)
-    return METHODS[name](train=dd.TrainRecipe(**train), **ipc, **fields)
-
-
-def _with_model() -> TeacherRecipe:
-    return TeacherRecipe(**{**vars(TEACHER), "model": NET})
+    """A method of `dd.list_methods()` with little to do, from experts and teachers that all of them share."""
+    value = dd.testing.tiny(name)
+    shared = {"expert": EXPERTS} if hasattr(value, "expert") else {}
+    return dd.presets.replace_fields(value, {**shared, **fields})
 
 
 def buffered() -> None:

@@ -24,6 +24,7 @@ bibtex = "@misc{own, title = {Own}}"
 when = "Take this when you try the card."
 cost = "nothing"
 role = "method"
+tiny = { ipc = 1 }
 rows = [{ dataset = "default", tier = "cpu", settings = true, run = "no", source = "none", train = { steps = 7 } }]
 """
 
@@ -89,7 +90,7 @@ def test_a_method_without_a_card_says_what_is_missing(own: Path) -> None:
     assert len(dd.distill("digits", RandomReal(name="theirs", ipc=1), progress=False)) == 10
 
 
-REQUIRED = ("title", "when", "cost", "role", "rows")
+REQUIRED = ("title", "when", "cost", "role", "tiny", "rows")
 
 
 @pytest.mark.parametrize("name", REQUIRED)
@@ -114,6 +115,7 @@ def test_a_card_without_a_required_entry_is_refused(own: Path, name: str) -> Non
         ('tier = "cpu"', 'tier = "gpu"', "`rows[0].tier` must be 'paper' or 'cpu'; got 'gpu'"),
         ('dataset = "default"', 'dataset = "digits"', 'have one for two cores and any data: dataset = "default"'),
         ("train = {", "trian = {", "`rows[0].trian` must be a field of own (train, whiten); got 'trian'"),
+        ("tiny = { ipc", "tiny = { icp", "`tiny.icp` must be a field of own (train, whiten); got 'icp'"),
         ("role =", 'whan = "x"\nrole =', "no other entries than title, paper, bibtex, when"),
         ("bibtex = ", "# ", "a card with `paper` and `bibtex`; only a baseline may have neither"),
         ("title = ", "title ", "is not TOML"),
