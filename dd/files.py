@@ -51,9 +51,10 @@ from dd.texts import printable
 
 try:
     import fcntl
+
+    FLOCK = True
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-FLOCK: Final = bool(fcntl)
+    FLOCK = False
 WINDOWS: Final = os.name == "nt"
 
 _WAYS_OUT = {errno.ENAMETOOLONG: "Give it a shorter name", None: "Give it another name"}

@@ -6,6 +6,7 @@ unlocked makes it.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Sequence
 from datetime import timedelta
@@ -105,18 +106,15 @@ def _meeting_time() -> timedelta:
 
 def _store(rank: int, patience: timedelta) -> Any:
     """Where processes leave word for each other: torchrun's own store, or rank 0's."""
-    import torch.distributed as dist
-
+    dist: Any = importlib.import_module("torch.distributed")  # its stores have no types
     host, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
     if not (host and port.isdecimal()):
         raise refuse("MASTER_ADDR, MASTER_PORT", "a host and a port", (host, port), "Use torchrun, which sets them.")
     theirs = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    store = dist.TCPStore(  # type: ignore[attr-defined]
+    store = dist.TCPStore(
         host, int(port), is_master=rank == 0 and not theirs, timeout=patience, wait_for_workers=False, multi_tenant=True
     )
-    return dist.PrefixStore(  # type: ignore[attr-defined]
-        f"dd {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store
-    )
+    return dist.PrefixStore(f"dd {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 
 
 def _absent(store: Any, size: int, patience: timedelta) -> list[int]:

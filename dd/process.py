@@ -109,7 +109,7 @@ def under_own_settings(function: Callable[P, R]) -> Callable[P, R]:
             with own_settings(cast("int | None", kwargs.get("threads"))):
                 return function(*args, **kwargs)
 
-    made.own_settings = True  # type: ignore[attr-defined]
+    made.__dict__["own_settings"] = True
     return cast("Callable[P, R]", made)
 
 
@@ -177,6 +177,11 @@ def _products() -> str | None:
         return None
 
 
+def _part(owner: object, name: str) -> Any:
+    """A part of torch's back ends that its types do not know of."""
+    return getattr(owner, name)
+
+
 def _of(owner: Any, name: str, *own: Any) -> _Setting:
     return _Setting(lambda: getattr(owner, name), lambda value: setattr(owner, name, value), own)
 
@@ -191,12 +196,12 @@ _SETTINGS: Final = (
         lambda value: torch.backends.mkldnn.set_flags(_fp32_precision=value),
         _FULL,
     ),
-    _of(torch.backends.mkldnn.matmul, "fp32_precision", *_FULL),  # type: ignore[attr-defined]
-    _of(torch.backends.mkldnn.conv, "fp32_precision", *_FULL),  # type: ignore[attr-defined]
+    _of(_part(torch.backends.mkldnn, "matmul"), "fp32_precision", *_FULL),
+    _of(_part(torch.backends.mkldnn, "conv"), "fp32_precision", *_FULL),
     _of(torch.backends.cuda.matmul, "fp32_precision", *_FULL),
     # Convolutions on CUDA have 10 bits of mantissa by default (TF32); here they have all of them.
     _of(torch.backends.cudnn, "fp32_precision", *_FULL),
-    _of(torch.backends.cudnn.conv, "fp32_precision", "ieee"),  # type: ignore[attr-defined]
+    _of(_part(torch.backends.cudnn, "conv"), "fp32_precision", "ieee"),
     _of(torch.backends.cudnn.rnn, "fp32_precision", "ieee"),
     _of(torch.backends.mkldnn, "enabled", True),
     _of(torch.backends.cudnn, "benchmark", False),

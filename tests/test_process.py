@@ -259,7 +259,20 @@ def test_every_public_function_computes_under_own_settings_or_does_not_compute()
 
 
 SPECIAL = ("__init__", "__post_init__", "__getitem__", "__call__")
-READ = ("size", "ipc", "channels", "canvas", "members", "num_classes", "depth", "options", "mean", "std", "as_module")
+READ = (
+    "drawn",
+    "size",
+    "ipc",
+    "channels",
+    "canvas",
+    "members",
+    "num_classes",
+    "depth",
+    "options",
+    "mean",
+    "std",
+    "as_module",
+)
 """What is there, or what a function with settings of its own has made."""
 EXCUSED = {
     "SyntheticImages": {"__getitem__", "ready_transform"},  # rows; what is there

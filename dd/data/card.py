@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, TypeVar, final
+from typing import Any, Final, TypeVar, cast, final
 
 from dd import paths
 from dd._home import shipped
@@ -127,7 +127,7 @@ def checked_card(kind: type[AnyCard], values: dict[str, Any], file: Path) -> Any
     Raises:
         DamagedError: a field is missing, unknown or inconsistent.
     """
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    known = {field.name for field in fields(cast(Any, kind))}
     if missing := sorted(known - values.keys()):
         raise DamagedError(f"card {file.name}: missing {', '.join(missing)}.")
     if extra := sorted(values.keys() - known):

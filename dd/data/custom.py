@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, final
+from typing import Any, Final, TypeGuard, final
 
 import numpy as np
 import torch
@@ -74,13 +74,13 @@ def as_split(
     if isinstance(data, TensorDataset) and len(data.tensors) == 2:
         data = data.tensors
     if is_pair(data):
-        x = images_of(data[0], layout, f"{argument} images", call)  # type: ignore[index]
-        return _from_pair(x, data[1], argument, hw, aspect)  # type: ignore[index]
+        x = images_of(data[0], layout, f"{argument} images", call)
+        return _from_pair(x, data[1], argument, hw, aspect)
     _check_form(data, argument)
     return _from_dataset(Items(data, argument, hw, aspect, layout, call), limit, workers)
 
 
-def is_pair(data: object) -> bool:
+def is_pair(data: object) -> TypeGuard[Sequence[Any]]:
     """Whether `data` is (images, labels) rather than a list of items."""
     return isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[0], Tensor | np.ndarray)
 
@@ -114,7 +114,7 @@ def _is_set(part: object) -> bool:
     if isinstance(part, Dataset | DataLoader | TensorSplit | LazySplit | JoinedSplit):
         return True
     if is_pair(part):
-        x, y = part[0], part[1]  # type: ignore[index]
+        x, y = part[0], part[1]
         return bool(x.ndim == 4 or (np.ndim(y) == 1 and np.shape(y)[0] == len(x) > 0))
     return isinstance(part, tuple | list) and bool(part) and isinstance(part[0], tuple)
 

@@ -27,12 +27,12 @@ def is_graph(item: object) -> bool:
     return not holds_graphs(item) and isinstance(getattr(item, "edge_index", None), Tensor)
 
 
-def holds_graphs(data: object) -> bool:
+def holds_graphs(data: Any) -> bool:
     """Whether it is a sequence, by `len` and `[i]`, whose first item is a graph."""
-    if not _is_sequence(data) or not len(data):  # type: ignore[arg-type]
+    if not _is_sequence(data) or not len(data):
         return False
     try:
-        first = data[0]  # type: ignore[index]
+        first = data[0]
     except Exception:  # a graph's keys are names; what else fails to be read says so when it is read
         return False
     return is_graph(first)

@@ -126,11 +126,11 @@ class Sketch:
         return {"low": text, "limit": self.limit}
 
     @classmethod
-    def from_json(cls, told: object) -> Sketch | None:
+    def from_json(cls, told: Any) -> Sketch | None:
         """What `to_json` gave; `None` of anything else."""
         try:
-            low = np.frombuffer(base64.b64decode(told["low"], validate=True), dtype="<u4")  # type: ignore[index]
-            limit = told["limit"]  # type: ignore[index]
+            low = np.frombuffer(base64.b64decode(told["low"], validate=True), dtype="<u4")
+            limit = told["limit"]
         except (TypeError, LookupError, ValueError):
             return None
         if not len(low) or not (limit is None or isinstance(limit, int)):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, final
+from typing import Any, Final, NamedTuple, cast, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from dd.data.graph_splits import Rows
 from dd.data.workers import reading_processes, usable_cpus
@@ -85,7 +85,7 @@ def read_molecules(
     chunks = _Chunks(smiles, scaffolds, chirality)
     count = min(usable_cpus(), 4) if workers is None else workers
     loader: DataLoader[Any] = DataLoader(
-        chunks,  # type: ignore[arg-type]
+        cast("Dataset[Any]", chunks),
         batch_size=None,
         num_workers=reading_processes(count, len(smiles), FEW),
         collate_fn=_as_is,

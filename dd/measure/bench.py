@@ -200,12 +200,8 @@ def open_bench(small: AnyImageSet, data: object, test: bool = True, **options: U
         raise refuse("data", "images", real.kind)
     where = resolve_device(options.get("device"))
     number = None if isinstance(lr, str) else float(lr)
-    learner = NetworkLearner(
-        model=options.get("model"),  # type: ignore[arg-type]
-        steps=options.get("steps"),
-        lr=number,
-        device=where,
-    )
+    model: Any = options.get("model")  # the learner says what it may be
+    learner = NetworkLearner(model=model, steps=options.get("steps"), lr=number, device=where)
     ready = match_data(loaded, real, test)
     learner.recipe(ready)  # refuses steps and lr out of range before anything is trained
     return Bench(

@@ -240,11 +240,11 @@ def rank_architectures(
     for name in baselines:
         if name not in PROXIES:
             raise unknown("baseline", name, PROXIES)
-    bench = open_bench(small, data, **{"repeats": 1, **options})  # type: ignore[arg-type]
+    options.setdefault("repeats", 1)
+    bench = open_bench(small, data, **options)
     real, notes = bench.real, []
     if models is None:
-        shape = {"channels": real.channels, "classes": real.num_classes, "size": real.size}
-        specs = architectures(count, seed=bench.seed, **shape)  # type: ignore[arg-type]
+        specs = architectures(count, seed=bench.seed, channels=real.channels, classes=real.num_classes, size=real.size)
     else:
         specs = tuple(_spec(model) for model in as_list(models))
     if len(specs) < 2:

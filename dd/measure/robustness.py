@@ -248,7 +248,8 @@ def robustness(
             raise refuse(name, "a fraction in [0, 1]", value)
     if augment is not None:
         DSA(strategy=augment)
-    bench = open_bench(small, data, **{"lr": "tuned", **options})  # type: ignore[arg-type]
+    options.setdefault("lr", "tuned")
+    bench = open_bench(small, data, **options)
     notes: list[str] = []
     plan = _plan(bench, augment, committee, store, notes)
     trained = {name: _train(bench, name, draw) for name, draw in plan.items()}
@@ -357,14 +358,14 @@ def _random(bench: Bench, labelled: Draw, recipe: TrainRecipe) -> Draw:
     return draw
 
 
-def _labelled(bench: Bench, teachers: object, draw: int, store: str | Path | None) -> ImageSet:
+def _labelled(bench: Bench, teachers: Any, draw: int, store: str | Path | None) -> ImageSet:
     """Random real images under the labels of the set's own teachers."""
     run = Run(
         seed=child_seed(bench.seed, "draw", draw),
         device=bench.learner.device,
         store=home("expert_trajectories", store),
     )
-    last = list(teachers.of_random_images().distill(bench.real, run))[-1]  # type: ignore[attr-defined]
+    last = list(teachers.of_random_images().distill(bench.real, run))[-1]
     return need_images(last.candidates[0].set)
 
 

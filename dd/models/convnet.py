@@ -79,7 +79,8 @@ def map_size(layers: Iterable[nn.Module], size: Size, model: str) -> Size:
     for layer in layers:
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
             kernel, stride = pair(layer.kernel_size), pair(layer.stride)
-            padding = pair(layer.padding)  # type: ignore[arg-type]  # a string only if we wrote one
+            assert not isinstance(layer.padding, str)  # only if we wrote one
+            padding = pair(layer.padding)
             height = (height + 2 * padding[0] - kernel[0]) // stride[0] + 1
             width = (width + 2 * padding[1] - kernel[1]) // stride[1] + 1
             if height < 1 or width < 1:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from torch import nn
 
 from dd.errors import MissingError, refuse, unknown
-from dd.models.convnet import Size
+from dd.models.convnet import Size, pair
 
 
 @dataclass(frozen=True)
@@ -143,9 +143,9 @@ def _with_channels(net: nn.Module, channels: int) -> nn.Module:
     fresh = nn.Conv2d(
         channels,
         first.out_channels,
-        first.kernel_size,  # type: ignore[arg-type]
-        first.stride,  # type: ignore[arg-type]
-        first.padding,  # type: ignore[arg-type]
+        pair(first.kernel_size),
+        pair(first.stride),
+        first.padding if isinstance(first.padding, str) else pair(first.padding),
         bias=first.bias is not None,
     )
     return _replaced(net, path, fresh)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -81,8 +81,9 @@ class FastNet:
         module = student.module
         assert isinstance(module, ConvNet)
         self.student, self.kernels, self.tangent_dtype = student, kernels, tangent_dtype
-        self.padding = [int(b.conv.padding[0]) for b in module.blocks]  # type: ignore[union-attr,index]
-        self.eps = [float(b.norm.eps) for b in module.blocks]  # type: ignore[union-attr,arg-type]
+        blocks: list[Any] = list(module.blocks)
+        self.padding = [int(block.conv.padding[0]) for block in blocks]
+        self.eps = [float(block.norm.eps) for block in blocks]
 
     def weights(self, theta: Tensor) -> Weights:
         """(blocks, classifier weight `[K, D]`, classifier bias `[K]`) of θ."""
