@@ -6,7 +6,7 @@ WORKERS ?= 2
 # Several processes of one thread each: the suite is many small works, which several threads do not speed up.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-slow test-lowest check format bench records campaigns docs site clean
+.PHONY: help demo test test-slow test-lowest check format bench records campaigns docs site dist-check clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
@@ -66,6 +66,9 @@ docs: .venv/installed  ## rewrite the pages made from docstrings, presets and re
 
 site: .venv-docs/installed  ## the manual as pages for a browser: site/index.html; a broken link fails
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --quiet
+
+dist-check: .venv/installed  ## before a release: sdist and wheel, each installed outside the checkout and used (a minute)
+	$(BIN)/python scripts/dist_check.py
 
 clean:  ## remove the environments, the runs and the site
 	rm -rf .venv .venv-lowest .venv-docs runs build site *.egg-info
