@@ -63,13 +63,15 @@ class BesideGraphs:
         share = str(self.small.method.get("share", "equal"))
         return Account(self.small.published, class_weights(share, self.real.graphs_per_class.tolist()))
 
+    @property
+    def _features(self) -> tuple[int, int]:
+        """How many a node and an edge have."""
+        return self.small.codes.table.shape[1], self.small.codes.edge_table.shape[1]
+
     @cached_property
     def bytes(self) -> Tensor:
         """Of each training graph by the published count, int64 `[N]`."""
-        codes = self.small.codes
-        return graph_bytes(
-            self.real.train, codes.table.shape[1], codes.edge_table.shape[1], directed=self.real.directed
-        )
+        return graph_bytes(self.real.train, *self._features, directed=self.real.directed)
 
     def summary(self, name: str, entries: Sequence[Entry], reading: str | None = None) -> TreeSummary:
         """Patterns of training trees under the recipe of the summary, read as it is or otherwise."""
@@ -91,10 +93,9 @@ class BesideGraphs:
     @cached_property
     def costs(self) -> Costs:
         """Of trees and patterns, as the summary counts them."""
-        codes, method = self.small.codes, self.small.method
-        fields, edge_fields = codes.table.shape[1], codes.edge_table.shape[1]
-        once, counts = method.get("storage") == "once", bool(method.get("keep_counts", True))
-        return Costs(self.found, fields, edge_fields, once, counts, len(self.small.tree_support) > 0)
+        told = self.small.method
+        once, counts = told.get("storage") == "once", bool(told.get("keep_counts", True))
+        return Costs(self.found, *self._features, once, counts, len(self.small.tree_support) > 0)
 
 
 @final
@@ -124,14 +125,12 @@ class GraphBaseline(Baseline):
 
     Attributes:
         pool: of the nodes of whole graphs, `sum` or `mean`; `None` is the recipe's.
-        reads: what a report calls the model of a reading, which trains no network; empty of all others.
         supports: whether it reads the supports that the summary keeps, and nothing else: no training graphs.
     """
 
     kind: ClassVar[str] = "graphs"
     make: Callable[[BesideGraphs, int], TreeSummary | GraphSplit | Tensor]
     pool: str | None = None
-    reads: str = ""
     supports: bool = False
 
     def drawn(self, beside: BesideGraphs, draw: int) -> Any:

@@ -28,6 +28,7 @@ class BesideImages:
         real: the data.
         ipc: images a class.
         recipe: how networks are trained on images with classes for labels.
+        lr: their step size where it is not that of the recipe: a number, or `tuned` by the validation split.
         whiten: ZCA in place of mean/std normalisation.
         small: the set that they stand beside, where it is given: they are in its model space.
         method: its method, where its labels are of teachers that can be found again.
@@ -37,6 +38,7 @@ class BesideImages:
     real: Images
     ipc: int
     recipe: TrainRecipe
+    lr: float | Literal["tuned"] | None = None
     whiten: bool = False
     small: ImageSet | None = None
     method: Recover | Infer | None = None
@@ -93,11 +95,15 @@ class ImageBaseline(Baseline):
     converged: bool = False
     labels: Literal["kept", "dropped"] | None = None
 
+    def stands(self, budget: int | None) -> bool:
+        """Whether there is one of so many images a class."""
+        return super().stands(budget) and self.ipc in (None, budget)
+
     def lacks(self, beside: BesideImages) -> str:
         """Why there can be no such row, in words; empty where there can."""
         if not len(beside.real.train):
             return "the data has no training images to draw from"
-        if self.ipc not in (None, beside.ipc):
+        if not self.stands(beside.ipc):
             return f"it has {'one image' if self.ipc == 1 else f'{self.ipc} images'} a class, the set has {beside.ipc}"
         if self.labels == "kept" and beside.method is None:
             return "give the set's teachers as `committee=`"

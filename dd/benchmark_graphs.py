@@ -13,7 +13,7 @@ from dd.contest_graphs import NO_SUPPORTS, GraphContest
 from dd.data.graphs import Graphs
 from dd.errors import InputError, refuse
 from dd.locks import locked
-from dd.methods import Method, names_of
+from dd.methods import Method
 from dd.models import as_graph_spec
 from dd.synthetic import TreeSummary
 
@@ -24,6 +24,7 @@ class GraphBench(Bench):
 
     counted: ClassVar[str] = "budget_bytes"
     unit: ClassVar[str] = "bytes"
+    _real: Graphs
 
     def __init__(
         self,
@@ -34,9 +35,8 @@ class GraphBench(Bench):
         baselines: str | Sequence[str] | None,
         settings: Settings,
     ) -> None:
-        self._baselines = {one.name: one for one in chosen(GRAPH_BASELINES, "benchmark", baselines)}
-        super().__init__(real, asked, names_of("graphs"), settings)
-        self._real, self._budgets, self._lead = real, budgets, next(iter(self._methods))
+        super().__init__(real, asked, budgets, chosen(GRAPH_BASELINES, "benchmark", baselines), settings)
+        self._lead = next(iter(self._methods))
         lead: Any = self.method(Unit(self._lead, budgets[0], 0))
         self.models = {str(as_graph_spec(model)): model for model in wanted_models(models) or [lead.train.model]}
         self.notes = [
@@ -55,26 +55,16 @@ class GraphBench(Bench):
             del self._baselines[name]
             self.notes.append(NO_SUPPORTS)
 
-    def units(self) -> list[Unit]:
-        """Baselines of each budget, then the methods; last what has no budget."""
-        sized = [one.name for one in self._baselines.values() if one.budget]
-        pairs: list[tuple[str, int | None]] = [(name, b) for b in self._budgets for name in (*sized, *self._methods)]
-        pairs += [(one.name, None) for one in self._baselines.values() if not one.budget]
-        return [Unit(name, budget, seed, self._trains(name)) for name, budget in pairs for seed in self._settings.seeds]
-
-    def _trains(self, name: str) -> bool:
-        return name not in self._baselines or not self._baselines[name].reads
-
     def request(self, unit: Unit) -> dict[str, Any]:
         """What a unit's cells depend on."""
         told = {"name": self._real.name, "sha256": self._real.fingerprint, "split": self._real.split}
-        method = self.method(self._beside(unit)).describe()
+        method = self.method(self._source(unit)).describe()
         row = {} if unit.set in self._methods else {"row": unit.set}
         return {**self._settings.request(), "data": told, "steps": self._settings.steps, "method": {**method, **row}}
 
     def measure(self, unit: Unit, models: Sequence[str]) -> Iterator[dict[str, Any]]:
         """A cell a model; one without a model for rows without a network."""
-        small, seconds = self._summary(self._beside(unit))
+        small, seconds = self._summary(self._source(unit))
         beside, own = BesideGraphs(small, self._real, unit.seed), unit.set in self._methods
         entrant = GraphEntrant(name=unit.set, sets=[small]) if own else self._baselines[unit.set].stand(beside)
         rules = self._settings.rules(unit, self._settings.steps)
@@ -87,18 +77,18 @@ class GraphBench(Bench):
                 "selection": str(small.provenance.get("selection", "")) if own else "",
             }
 
-    def _beside(self, unit: Unit) -> Unit:
+    def _source(self, unit: Unit) -> Unit:
         """The summary that a row is, or stands beside."""
         if unit.set in self._methods:
             return unit
-        return Unit(self._lead, self._budgets[0] if unit.budget is None else unit.budget, unit.seed)
+        return Unit(self._lead, self.budgets[0] if unit.budget is None else unit.budget, unit.seed)
 
     def method(self, unit: Unit) -> Method:
         """The value of a summary's unit."""
         given = self._methods[unit.set]
         if not isinstance(given, str) and getattr(given, "min_support", None) is not None:
             raise InputError(f"method {given.name!r} has a support and no budget; benchmarks compare at equal bytes.")
-        return self._own(unit)
+        return super().method(unit)
 
     def _summary(self, unit: Unit) -> tuple[TreeSummary, float]:
         """The summary and its seconds; in a shared folder other processes wait for it."""

@@ -12,13 +12,14 @@ from typing import Any, ClassVar, final
 import torch
 
 from dd.api import distill
-from dd.contest import Rules, given_lr
+from dd.contest import Baseline, Rules, given_lr
 from dd.data import Images
 from dd.data.graphs import Graphs
 from dd.errors import DDError, find_name, refuse
 from dd.evaluation import Row
 from dd.files import read_json
-from dd.methods import Method
+from dd.methods import Method, names_of
+from dd.methods.cards import is_baseline
 from dd.names import file_name, same_file
 from dd.presets import replace_fields
 from dd.resolve import Tier, resolve_method
@@ -117,17 +118,12 @@ def wanted_models(models: Any) -> list[Any]:
 
 
 class Bench(ABC):
-    """What measures the units of a benchmark: images, or graphs.
-
-    Args:
-        real: the data.
-        asked: methods, as in `dd.benchmark`.
-        known: names of methods for this data that are no baselines.
-        settings: the protocol.
+    """What measures: images, or graphs; see `dd.benchmark` for the arguments.
 
     Attributes:
         counted: the argument of `dd.benchmark`, and the field of a method, that is the budget.
         unit: what a budget counts, in the table.
+        budgets: of the rows.
         models: by the name of their column.
         notes: what a reader should know.
     """
@@ -138,16 +134,36 @@ class Bench(ABC):
     notes: list[str]
 
     def __init__(
-        self, real: Images | Graphs, asked: Sequence[str | Method], known: Sequence[str], settings: Settings
+        self,
+        real: Images | Graphs,
+        asked: Sequence[str | Method],
+        budgets: tuple[int, ...],
+        baselines: Sequence[Baseline],
+        settings: Settings,
     ) -> None:
-        self._settings, self._source = settings, real
+        self._real, self.budgets, self._settings = real, budgets, settings
+        known = [name for name in names_of(real.kind) if not is_baseline(name)]
         self._methods = named(asked, known, real.kind)
+        self._baselines: dict[str, Any] = {one.name: one for one in baselines if one.name not in self._methods}
+        self._beside: dict[str, str] = {}  # rows of their own beside a method, by its name
         self._made: dict[Unit, tuple[Any, float]] = {}
         self._failed: dict[Unit, DDError] = {}
 
-    @abstractmethod
+    def baseline(self, name: str) -> Any:
+        """The baseline of a row; `None` of a method's."""
+        return self._baselines.get(name)
+
     def units(self) -> list[Unit]:
-        """The work in the order of the table."""
+        """The work in the order of the table: at each budget baselines before methods, last what has no budget."""
+        names = (*self._baselines, *self._methods, *self._beside)
+        found = []
+        for budget in (*self.budgets, None):
+            for name in names:
+                one = self.baseline(name)
+                if budget is not None if one is None else one.stands(budget):
+                    networks = one is None or not one.reads
+                    found += [Unit(name, budget, seed, networks) for seed in self._settings.seeds]
+        return found
 
     @abstractmethod
     def request(self, unit: Unit) -> dict[str, Any]:
@@ -161,21 +177,17 @@ class Bench(ABC):
     def measure(self, unit: Unit, models: Sequence[str]) -> Iterator[dict[str, Any]]:
         """A cell for each of some of the models; one for rows without a network."""
 
-    @abstractmethod
     def method(self, unit: Unit) -> Method:
         """What makes the set of a unit."""
-
-    def _preset(self, name: str, budget: int | None) -> Method:
-        """A method's preset for this data at a budget."""
-        settings = self._settings
-        return resolve_method(name, self._source, settings.tier, settings.device, {self.counted: budget})[0]
-
-    def _own(self, unit: Unit) -> Method:
-        """A method that was asked for, at the budget of a unit."""
         given = self._methods[unit.set]
         if isinstance(given, str):
             return self._preset(given, unit.budget)
         return replace_fields(given, {self.counted: unit.budget})
+
+    def _preset(self, name: str, budget: int | None) -> Method:
+        """A method's preset for this data at a budget."""
+        settings = self._settings
+        return resolve_method(name, self._real, settings.tier, settings.device, {self.counted: budget})[0]
 
     def _distilled(self, unit: Unit, out: Path | None, **given: Any) -> tuple[Any, float]:
         """The set of a unit and the seconds that it took; made, or failed, once for all models."""
@@ -183,10 +195,10 @@ class Bench(ABC):
             raise self._failed[unit]
         if unit not in self._made:
             settings, start = self._settings, time.monotonic()
-            given |= {"seed": unit.seed, "out": out, "protocol": settings.protocol, "progress": False}
-            given |= {"device": settings.device, "store": settings.store, "resume": settings.resume}
+            given |= {"seed": unit.seed, "out": out, "progress": False, "resume": settings.resume}
+            given |= {"device": settings.device, "store": settings.store, **settings.distilling}
             try:
-                small = distill(self._source, self.method(unit), **{**given, **settings.distilling})
+                small = distill(self._real, self.method(unit), **given)
             except DDError as error:
                 self._failed[unit] = error
                 raise
@@ -198,11 +210,5 @@ class Bench(ABC):
 
 def cell(row: Row, streams: Sequence[Any]) -> dict[str, Any]:
     """What a cell says of its networks; `streams` name those that others share."""
-    return {
-        "metric": row.metric,
-        "values": list(row.values),
-        "streams": list(streams),
-        "steps": row.steps or None,
-        "lr": row.lr or None,
-        "train_seconds": round(row.seconds, 3),
-    }
+    told = {"metric": row.metric, "values": list(row.values), "streams": list(streams)}
+    return {**told, "steps": row.steps or None, "lr": row.lr or None, "train_seconds": round(row.seconds, 3)}

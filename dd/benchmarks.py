@@ -122,18 +122,14 @@ def benchmark(
         _check_folder(settings.out)
     asked = as_list(methods)
     given: dict[str, Any] = {"root": root, "download": download, "size": size, "split": 0 if split is None else split}
-    given["aspect"] = aspect or _shared_aspect(data, asked, preset, settings.device, ipc)
+    given["aspect"] = aspect or _shared_aspect(data, asked, settings, ipc)
     real = load_real(data, protocol, "evaluate", **given)
-    refuse_trained(real)
-    if lr == "tuned" and real.val is None:
-        raise refuse("lr", f"`recipe` or a number, since {real.name} has no validation split", "`tuned`")
-    if isinstance(real, Graphs):
-        budgets = _many(budget_bytes, "budget_bytes")
-        bench: Bench = GraphBench(real, asked, budgets, models, baselines, settings)
-    else:
-        budgets = _many(ipc, "ipc")
-        bench = ImageBench(_whole(real), asked, budgets, models, baselines, settings)
+    bench = _bench(real, asked, {"ipc": ipc, "budget_bytes": budget_bytes}, models, baselines, settings)
     cells = _work(bench, settings, reporter(f"benchmark on {real.name}", progress))
+    told: dict[str, Any] = {bench.counted: list(bench.budgets)}
+    told |= {"models": None if models is None else list(bench.models), "repeats": repeats, "seeds": seeds}
+    told |= {"baselines": None if baselines is None else as_list(baselines), "preset": preset, "protocol": protocol}
+    told |= {"steps": steps, "lr": lr, "seed": seed, "split": split}
     made = Benchmark(
         dataset=real.name,
         protocol=protocol,
@@ -141,36 +137,41 @@ def benchmark(
         models=tuple(bench.models),
         cells=tuple(cells),
         notes=tuple(bench.notes),
-        asked=_asked(
-            asked,
-            **{bench.counted: list(budgets)},
-            models=None if models is None else list(bench.models),
-            repeats=repeats,
-            seeds=seeds,
-            baselines=None if baselines is None else as_list(baselines),
-            preset=preset,
-            protocol=protocol,
-            steps=steps,
-            lr=lr,
-            seed=seed,
-            split=split,
-        ),
+        asked=_asked(asked, told),
     )
     if settings.out is not None:
         made.save(settings.out)
     return made
 
 
+def _bench(
+    real: Images | Graphs,
+    asked: Sequence[str | Method],
+    budgets: Mapping[str, int | Sequence[int]],
+    models: Any,
+    baselines: Sequence[str] | None,
+    settings: Settings,
+) -> Bench:
+    """What measures data of this kind."""
+    refuse_trained(real)
+    if settings.lr == "tuned" and real.val is None:
+        raise refuse("lr", f"`recipe` or a number, since {real.name} has no validation split", "`tuned`")
+    if real.kind == "graphs":
+        return GraphBench(real, asked, _many(budgets, GraphBench.counted), models, baselines, settings)
+    return ImageBench(_whole(real), asked, _many(budgets, ImageBench.counted), models, baselines, settings)
+
+
 def _shared_aspect(
-    data: object, methods: Sequence[str | Method], tier: Tier, device: torch.device, ipc: int | Sequence[int]
+    data: object, methods: Sequence[str | Method], settings: Settings, ipc: int | Sequence[int]
 ) -> str | None:
     """How the rows of all methods want pictures brought to one size; `None` where they say nothing, or differ."""
     pairs = [(method, count) for method in methods for count in as_list(ipc)]
-    wanted = {published_aspect(data, method, tier, device, {"ipc": count}) for method, count in pairs}
+    given = settings.tier, settings.device
+    wanted = {published_aspect(data, method, *given, {"ipc": count}) for method, count in pairs}
     return wanted.pop() if len(wanted) == 1 else None
 
 
-def _asked(methods: Sequence[str | Method], **given: Any) -> dict[str, Any] | None:
+def _asked(methods: Sequence[str | Method], given: Mapping[str, Any]) -> dict[str, Any] | None:
     """The arguments that are not defaults, where all of them can be written down."""
     if not all(isinstance(method, str) for method in methods):
         return None
@@ -178,7 +179,8 @@ def _asked(methods: Sequence[str | Method], **given: Any) -> dict[str, Any] | No
     return {"methods": list(methods), **{name: v for name, v in given.items() if v != plain[name]}}
 
 
-def _many(value: int | Sequence[int], argument: str) -> tuple[int, ...]:
+def _many(budgets: Mapping[str, int | Sequence[int]], argument: str) -> tuple[int, ...]:
+    value = budgets[argument]
     found = (value,) if isinstance(value, int) else tuple(value)
     if not found or len(set(found)) != len(found):
         raise refuse(argument, "one or more whole numbers, each once", found)

@@ -40,6 +40,7 @@ class Baseline:
         make: makes it from what it stands beside.
         budget: whether it spends what the set beside it has spent; else it is one for all budgets.
         draws: how many of it are pooled in a row where chance chooses it.
+        reads: what a report calls the model of one that trains no network; empty of all others.
         offered: verbs that know it.
         default: verbs that have it where nobody says which.
     """
@@ -49,8 +50,13 @@ class Baseline:
     make: Callable[..., Any]
     budget: bool = True
     draws: int = 1
+    reads: str = ""
     offered: tuple[Verb, ...] = BOTH
     default: tuple[Verb, ...] = ()
+
+    def stands(self, budget: int | None) -> bool:
+        """Whether there is one of that budget."""
+        return (budget is None) != self.budget
 
 
 AnyBaseline = TypeVar("AnyBaseline", bound=Baseline)

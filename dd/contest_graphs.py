@@ -114,7 +114,7 @@ class GraphContest:
         for lr in LR_GRID:
             trial = dataclasses.replace(learner, lr=lr, every=steps)
             try:
-                score = self._fit(entrant, trial, entrant.sets[0], seed, self.beside.real.val).val
+                score = self._fit(entrant, 0, trial, seed, self.beside.real.val).val
             except DivergedError:
                 continue
             assert score is not None
@@ -127,30 +127,21 @@ class GraphContest:
         """The networks of a row, one after the other."""
         val = self.beside.real.val if self.early_stop else None
         each = -(-self.rules.repeats // len(entrant.sets))
-        for draw, given in enumerate(entrant.sets):
+        for draw in range(len(entrant.sets)):
             for r in range(each):
-                yield self._fit(entrant, learner, given, child_seed(self.rules.seed, "evaluate", draw, r), val)
+                yield self._fit(entrant, draw, learner, child_seed(self.rules.seed, "evaluate", draw, r), val)
 
     def _fit(
-        self,
-        entrant: GraphEntrant,
-        learner: TreeLearner,
-        given: TreeSummary | GraphSplit,
-        seed: int,
-        val: GraphSplit | None,
+        self, entrant: GraphEntrant, draw: int, learner: TreeLearner, seed: int, val: GraphSplit | None
     ) -> GraphPredictor:
         """One network trained on one of the sets of a row."""
+        given, small = entrant.sets[draw], self.beside.small
         if isinstance(given, TreeSummary):
             return learner.fit(given, seed, val)
-        small, recipe = self.beside.small, learner.recipe(self.beside.small)
-        graphs = GraphLearner(
-            recipe=dataclasses.replace(recipe, pool=entrant.pool or recipe.pool, filtered=False, targets="hard"),
-            depth=small.depth,
-            model=learner.model,
-            device=learner.device,
-            metric=learner.metric,
-            every=learner.every,
-        )
+        recipe = learner.recipe(small)
+        recipe = dataclasses.replace(recipe, pool=entrant.pool or recipe.pool, filtered=False, targets="hard")
+        same = {name: getattr(learner, name) for name in ("model", "device", "metric", "every")}
+        graphs = GraphLearner(recipe=recipe, depth=small.depth, **same)
         return graphs.fit(given, small.codes, self.beside.real.num_classes, seed, val)
 
 

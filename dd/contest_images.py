@@ -155,15 +155,20 @@ def given_images(
     assert real.test is not None
     own, scorer = ImageEntrant(name=name, sets=[small], lr=rules.lr), Scorer(real.test, rules.device)
     contest = ImageContest(entrants=[own], real=real, rules=rules, scorer=scorer, forward=forward)
-    beside, notes = _beside(small, real, method, bool(picked))
+    ipc, notes = small.ipc, []
+    if small.canvas > 1 and picked and len(real.train):
+        smallest = int(torch.bincount(real.train.labels, minlength=real.num_classes).min())
+        ipc = min(ipc * small.canvas**2, smallest)
+        notes.append(f"a canvas counts as {small.canvas**2} images, its bytes: {ipc} a class in the baselines")
+    lr = None if rules.lr == "tuned" else rules.lr
+    beside = BesideImages(real=real, ipc=ipc, recipe=small.recipe.hard(), lr=lr, small=small, method=method)
     entrants, made = [own], dict[Any, list[Equipped]]()
     for one in picked:
         if reason := one.lacks(beside):
             notes.append(f"no {one.name} row: {reason}")
             continue
         sets = made[one.make] = made.get(one.make) or one.sets(beside, run)
-        lr = None if rules.lr == "tuned" else rules.lr
-        entrants.append(ImageEntrant(name=one.name, sets=sets, lr="tuned" if one.tuned else lr))
+        entrants.append(ImageEntrant(name=one.name, sets=sets, lr="tuned" if one.tuned else beside.lr))
     return Given(
         small=small,
         real=real,
@@ -172,18 +177,6 @@ def given_images(
         split="test",
         notes=notes,
     )
-
-
-def _beside(
-    small: ImageSet, real: Images, method: Recover | Infer | None, any_picked: bool
-) -> tuple[BesideImages, list[str]]:
-    """What its baselines are made from, and a note where a canvas counts as several images."""
-    ipc, notes = small.ipc, []
-    if small.canvas > 1 and any_picked and len(real.train):
-        smallest = int(torch.bincount(real.train.labels, minlength=real.num_classes).min())
-        ipc = min(ipc * small.canvas**2, smallest)
-        notes.append(f"a canvas counts as {small.canvas**2} images, its bytes: {ipc} a class in the baselines")
-    return BesideImages(real=real, ipc=ipc, recipe=small.recipe.hard(), small=small, method=method), notes
 
 
 def match_data(small: ImageSet, real: Images, test: bool = True) -> ImageSet:
