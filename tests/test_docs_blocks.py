@@ -189,7 +189,7 @@ def test_the_demo_runs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_nothing_is_replaced_or_left_out_that_is_not_printed() -> None:
     every = {path: blocks(path) for path in TEXTS}
-    assert {block.language for found in every.values() for block in found} == {"python", "sh", "bibtex", "text"}
+    assert {block.language for found in every.values() for block in found} == {"python", "sh", "bibtex", "text", "toml"}
     text = "".join(block.text for found in every.values() for block in found)
     assert [words for words in {**OTHER_WORDS, **CHEAPER} if words not in text] == []
     shell = [block.text for found in every.values() for block in found if block.language == "sh"]

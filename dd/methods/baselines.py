@@ -47,7 +47,7 @@ class RandomReal:
         del state
         check_ipc(real, self.ipc)
         pixels = real.train.pixels(pick_real(real, self.ipc, run.seed))
-        yield only_step(self, real, pixels)
+        yield only_step(self, real, pixels, self.whiten)
 
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""
@@ -88,7 +88,7 @@ class ClassMean:
             for part in rows.split(1000):
                 total += real.train.pixels(part).double().sum(0)
             means.append((total / len(rows)).float())
-        yield only_step(self, real, torch.stack(means))
+        yield only_step(self, real, torch.stack(means), self.whiten)
 
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""
@@ -104,11 +104,6 @@ class Chosen(Protocol):
         ...
 
     @property
-    def whiten(self) -> bool:
-        """ZCA in place of mean/std normalisation."""
-        ...
-
-    @property
     def train(self) -> TrainRecipe:
         """How fresh networks are trained."""
         ...
@@ -118,9 +113,9 @@ class Chosen(Protocol):
         ...
 
 
-def only_step(method: Chosen, real: Images, pixels: Tensor) -> Step:
-    """The one step of a baseline: pixels in [0, 1] `[K · ipc, C, H, W]` in class order, as a set."""
-    transform = make_transform(real, method.whiten)
+def only_step(method: Chosen, real: Images, pixels: Tensor, whiten: bool = False) -> Step:
+    """The one step of a baseline: pixels in [0, 1] `[K · ipc, C, H, W]` in class order, as a set, whitened or not."""
+    transform = make_transform(real, whiten)
     made = SyntheticImages(
         images=transform.forward(pixels).float(),
         labels=torch.arange(real.num_classes).repeat_interleave(method.ipc),

@@ -120,7 +120,7 @@ class Coreset:
             own = real.class_index(k)
             parts = [_features(teacher, real.train.pixels(part).to(run.device)) for part in own.split(_BATCH)]
             rows.append(own[CHOOSE[self.choose](torch.cat(parts), self.ipc)])
-        yield only_step(self, real, real.train.pixels(torch.cat(rows)))
+        yield only_step(self, real, real.train.pixels(torch.cat(rows)), self.whiten)
 
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""

@@ -1,7 +1,7 @@
 """A page a method in `docs/methods/`, from docstrings, cards and records: `python scripts/docs/methods.py [--check]`.
 
-Their list, and the README's table of methods between its marks, are made too. `--check` writes nothing and exits with 1
-where a page is not what it would write.
+Their list, the README's table of methods between its marks, and their places in `mkdocs.yml` are made too. `--check`
+writes nothing and exits with 1 where a page is not what it would write.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from scripts.records.tables.boards import boards  # noqa: E402
 
 PAGES = ROOT / "docs" / "methods"
 SPLITS = "../results/graphs.md"
-README = ROOT / "README.md"
+README, NAV = ROOT / "README.md", ROOT / "mkdocs.yml"
 BEGIN, END = "<!-- methods -->", "<!-- methods: end -->"
 
 
@@ -246,7 +246,18 @@ def pages() -> dict[Path, str]:
         **made,
         PAGES / "README.md": "\n".join(lines) + "\n",
         README: f"{before}{BEGIN}\n{when_table()}\n{END}{after}",
+        NAV: _nav(),
     }
+
+
+def _nav() -> str:
+    """The manual's table of contents, with the pages of all methods after that of their list."""
+    lines = NAV.read_text(encoding="utf-8").split("\n")
+    head = next(line for line in lines if line.endswith("- methods/README.md"))
+    start = head.removesuffix("README.md")
+    kept = [line for line in lines if line == head or not line.startswith(start)]
+    place = kept.index(head) + 1
+    return "\n".join([*kept[:place], *(f"{start}{_file_of(name)}" for name in METHODS), *kept[place:]])
 
 
 def when_table() -> str:
