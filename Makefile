@@ -58,14 +58,14 @@ docs: .venv/installed  ## rewrite the pages made from docstrings, presets and re
 	$(BIN)/python scripts/docs/methods.py
 	$(BIN)/python scripts/docs/reliability.py
 
-# The builder reads sources and needs none of the library's packages.
+# The builder reads sources and needs none of the packages of the library. `--quiet` would keep `--strict` from counting.
 .venv-docs/installed: scripts/docs/requirements.txt
 	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
 	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --requirement scripts/docs/requirements.txt
 	touch .venv-docs/installed
 
 site: .venv-docs/installed  ## the manual as pages for a browser: site/index.html; a broken link fails
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
 
 dist-check: .venv/installed  ## before a release: sdist and wheel, each installed outside the checkout and used (a minute)
 	$(BIN)/python scripts/dist_check.py

@@ -107,6 +107,13 @@ def test_links_between_pages_of_the_manual_lead_somewhere() -> None:
         assert [t for t in outside if not (ROOT / t.removeprefix(PROJECT)).exists()] == []
 
 
+def test_the_manual_is_built_so_that_a_broken_link_fails() -> None:
+    (line,) = re.findall(r"mkdocs (.*)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert line == "build --strict"  # with `--quiet` warnings are not counted, and nothing fails
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert "links: {anchors: warn, absolute_links: warn, unrecognized_links: warn, not_found: warn}" in settings
+
+
 def test_every_page_has_its_place_in_the_manual() -> None:
     told = set(re.findall(r"([\w/+-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
     assert told == {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}

@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from scripts.records import kept  # noqa: E402
 from scripts.records.tables import decoupled  # noqa: E402
+from scripts.records.tables.accuracy import earlier_rule  # noqa: E402
 from scripts.records.tables.boards import boards  # noqa: E402
 
 PAGES = ROOT / "docs" / "methods"
@@ -184,12 +185,6 @@ def _boards(name: str) -> str:
     )
 
 
-EARLIER = (
-    "Measured while the step size followed another rule, which was the present one to first order of its distance from "
-    "`lr_init`."
-)
-
-
 def _measured(name: str) -> str:
     """Cells of the records: mean over sets where there are several."""
     cells: dict[tuple[str, str, Any], list[dict[str, Any]]] = defaultdict(list)
@@ -213,9 +208,9 @@ def _measured(name: str) -> str:
         if text := decoupled.earlier(records[0]):
             changed.append(f"{row}, {ipc} a class: an earlier preset: {text}.")
         lines.append(f"| {data} | {row} | {ipc} | {100 * mean:.1f}{spread} | {counts} | {size:,} | {seconds:.0f} |")
-    earlier = any(r.get("method", {}).get("lr_mode") == "log" for records in cells.values() for r in records)
+    rule = earlier_rule(record for records in cells.values() for record in records)
     told = "± is over sets where there are several, else over networks; two cores, `cpu` presets."
-    told += f" {EARLIER}" if earlier else ""
+    told += f" {rule}" if rule else ""
     return "\n".join(lines) + f"\n\n{told}" + "".join(f"\n{text}" for text in changed)
 
 

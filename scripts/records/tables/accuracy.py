@@ -21,6 +21,16 @@ def records() -> list[dict[str, Any]]:
     return list(kept.named("*-seed*").values())
 
 
+def earlier_rule(records: Iterable[Mapping[str, Any]]) -> str:
+    """A sentence where some were measured under the former rule of the step size; else empty."""
+    if not any(record.get("method", {}).get("lr_mode") == "log" for record in records):
+        return ""
+    return (
+        "Measured while the step size followed another rule, which was the present one to first order of its distance "
+        "from `lr_init`."
+    )
+
+
 def origin_words(origin: Mapping[str, Any]) -> Origin:
     """Where and on which code a record was measured."""
     return f"{origin['machine']}, {origin['threads']} thread(s), torch {origin['versions']['torch']}", origin["commit"]
@@ -95,6 +105,7 @@ def accuracy_table() -> list[str]:
         "`random_tuned`. Whole records with every value: `scripts/records/results/`.",
         "Two or three jobs ran side by side, one thread each, so seconds are those of a busy core. "
         + "".join(f"{r['job']['dataset']}: {r['note']}. " for r in records() if "note" in r),
+        *(f"Trajectory matching: {text[0].lower()}{text[1:]}" for text in [earlier_rule(records())] if text),
         "Folders: Tiny-ImageNet-20 is 20 of its 200 classes at 64 px; most test pictures of Imagenette-128 are ILSVRC "
         "training pictures (nothing here is pretrained on them).",
         "Measured on: " + "; ".join(told_once(origins)) + ".",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from dd.evaluation import mean_std
-from scripts.records.tables.accuracy import gather, records
+from scripts.records.tables.accuracy import earlier_rule, gather, records
 from scripts.records.tables.decoupled import percent
 from scripts.records.tables.readings import reading_records
 
@@ -17,8 +18,13 @@ GRAPHS: Final = ("NCI1", "MUTAG")
 def short_lines() -> list[str]:
     """The table; a row whose record is missing is left out."""
     rows = [*_matched(), *_labelled(), *_graphs()]
-    heads = ("data", "budget", "method", "test %", "random data of this size %", "sets × networks")
-    return ["| " + " | ".join(line) + " |" for line in (heads, ("---",) * len(heads), *rows)]
+    heads = ("data", "budget", "method", "test %", "random data of this size %", "network, steps", "sets × networks")
+    table = ["| " + " | ".join(line) + " |" for line in (heads, ("---",) * len(heads), *rows)]
+    names = ", ".join(f"`{name}`" for name in dict.fromkeys(name for *_, name in MATCHED))
+    return [
+        *table,
+        *(line for text in [earlier_rule(records())] if text for line in ("", f"{names}: {text[0].lower()}{text[1:]}")),
+    ]
 
 
 def _matched() -> list[tuple[str, ...]]:
@@ -34,7 +40,7 @@ def _matched() -> list[tuple[str, ...]]:
             beside = percent(max(named, key=lambda values: mean_std(values)[0])) if named else ""
             counts = f"{len(held['values'])} × {held['networks'] // len(held['values'])}"
             own = percent(held["values"] if several else held["all"])
-            rows.append((dataset, f"{ipc} a class", f"`{name}`", own, beside, counts))
+            rows.append((dataset, f"{ipc} a class", f"`{name}`", own, beside, _network(held["row"]), counts))
     return rows
 
 
@@ -52,8 +58,14 @@ def _labelled() -> list[tuple[str, ...]]:
             ]
             counts = f"{len(own)} × {own[0]['n']}"
             told = f"{percent(beside)} (same labels)" if beside else ""
-            rows.append((dataset, f"{ipc} a class, soft labels", f"`{name}`", percent(values), told, counts))
+            network = _network(own[0])
+            rows.append((dataset, f"{ipc} a class, soft labels", f"`{name}`", percent(values), told, network, counts))
     return rows
+
+
+def _network(row: Mapping[str, Any]) -> str:
+    """What was trained, and for how long."""
+    return f"`{row['model']}`, {row['steps']:,}"
 
 
 def _graphs() -> list[tuple[str, ...]]:
@@ -68,5 +80,6 @@ def _graphs() -> list[tuple[str, ...]]:
                     cells[row["reading"]].append(row["test"])
             own, beside = (percent(values) for values in cells.values())
             budget = f"{held[0]['budget']:,} bytes"
-            rows.append((dataset, budget, "`mirage`", f"{own} (AUROC)", beside, f"{len(held)} × 1"))
+            network = _network({**held[0]["recipe"]})
+            rows.append((dataset, budget, "`mirage`", f"{own} (AUROC)", beside, network, f"{len(held)} × 1"))
     return rows
