@@ -12,6 +12,7 @@ from dd.data import Images
 from dd.errors import InputError, MissingError
 from dd.evaluation import EvalReport, origin_lines
 from dd.evaluation.page import Board, Picture, write_page
+from dd.evaluation.page import size as size_text
 from dd.files import read_json, read_jsonl
 from dd.paths import kind_at
 from dd.repeat import distill_command
@@ -19,6 +20,10 @@ from dd.runs import REPORT, read_run
 from dd.synthetic import AnySet, ImageSet
 from dd.synthetic.figures import figures, gallery
 
+_TREES: Final = (
+    "A row a class: the trees around single nodes that many of its graphs have and few of any other class, with both "
+    "shares. The root is on top; what is below are its neighbours, and theirs."
+)
 _ALTS: Final = {
     "neighbours": (
         "Beside the nearest real images",
@@ -89,7 +94,7 @@ def write_report(
         pictures.append(Picture("Every method", "One image a class of each set of the leaderboard", data, wide=True))
     is_trees = small.kind == "graphs"
     if is_trees:
-        shown = Picture("Most frequent trees", "The most frequent trees of each class", made["trees"], wide=True)
+        shown = Picture("What tells the classes apart", "Trees of each class", made["trees"], _TREES, wide=True)
         pictures.insert(0, shown)
     return write_page(
         path,
@@ -100,7 +105,18 @@ def write_report(
         "\n".join(commands),
         pictures,
         _board(reports, board),
+        _lead(small, report),
     )
+
+
+def _lead(small: AnySet, report: Mapping[str, Any]) -> str:
+    """What a reader sees on the page."""
+    size, names = size_text(report["bytes"]["total"]), len(small.classes)
+    if small.kind == "graphs":
+        what = f"{len(small):,} sets of computation trees, {size}, made from the training graphs of {names} classes"
+    else:
+        what = f"{len(small):,} images of {names} classes, {size}, made from the training images"
+    return f"This page shows {what}, and how well fresh networks do that were trained on nothing else."
 
 
 def read_report(folder: Path) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def write_page(
     command: str | None = None,
     pictures: Sequence[Picture] = (),
     board: Board | None = None,
+    lead: str = "",
 ) -> Path:
     """Write one HTML file with the grid, the loss curve and the table; readable on a phone and in the dark.
 
@@ -69,6 +70,7 @@ def write_page(
         command: how to make it again.
         pictures: more pictures, in their order.
         board: a table of other sets below the report's own.
+        lead: what a reader sees here, a sentence or two below the heading.
 
     Raises:
         InputError: no row, or a picture that is neither PNG nor SVG.
@@ -78,12 +80,17 @@ def write_page(
         Picture("Images", "The synthetic images, a row for each class", grid_png, argument="grid_png"),
         Picture("Matching loss", "Matching loss and step size over the iterations", curve, argument="curve"),
     ]
-    write_text(Path(path), render(report, [*first, *pictures], title, command, board))
+    write_text(Path(path), render(report, [*first, *pictures], title, command, board, lead))
     return Path(path)
 
 
 def render(
-    report: Mapping[str, Any], pictures: Sequence[Picture], title: str, command: str | None, board: Board | None = None
+    report: Mapping[str, Any],
+    pictures: Sequence[Picture],
+    title: str,
+    command: str | None,
+    board: Board | None = None,
+    lead: str = "",
 ) -> str:
     """The text of the page; see `write_page`."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -100,6 +107,7 @@ def render(
     )
     return environment.get_template("page.html.j2").render(
         title=title,
+        lead=lead,
         command=command,
         pictures=[
             {**dataclasses.asdict(p), "url": _data_url(p.data, p.argument)} for p in pictures if p.data is not None

@@ -155,8 +155,24 @@ def _known_support(small: TreeSummary) -> Tensor:
     return found.scatter_reduce(0, rows, small.support[small.pattern_of], "amax")
 
 
+def telling(small: TreeSummary, per_class: int) -> list[list[tuple[int, float, float]]]:
+    """The trees that tell each class from the others, best first: (tree, its share, the most of another class).
+
+    Shares are of the class's graphs that hold the tree, in [0, 1]. The gap between the two orders the trees, not their
+    frequency: what every class has says nothing of one. A tree without a gap is left out.
+    """
+    share = _known_support(small).double() / small.graphs.clamp(min=1)
+    found = []
+    for k in range(small.num_classes):
+        others = [j for j in range(small.num_classes) if j != k]
+        most = share[:, others].amax(1) if others else torch.zeros(len(share), dtype=share.dtype)
+        best = torch.sort(share[:, k] - most, descending=True, stable=True).indices[:per_class].tolist()
+        found.append([(t, float(share[t, k]), float(most[t])) for t in best if share[t, k] > most[t]])
+    return found
+
+
 def draw(small: TreeSummary, path: str | Path | None, per_class: int) -> bytes:
-    """The most frequent trees of each class as PNG; see `TreeSummary.draw`."""
+    """The trees that tell each class from the others as PNG; see `TreeSummary.draw`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -164,11 +180,7 @@ def draw(small: TreeSummary, path: str | Path | None, per_class: int) -> bytes:
         raise refuse("per_class", "at least 1", per_class)
     if path is not None and as_path(path).suffix.lower() != ".png":
         raise refuse("path", "a file NAME.png", repr(str(path)), "For NAME.svg give it to `plot`.")
-    share = 100 * _known_support(small).double() / small.graphs.clamp(min=1)
-    shown: list[list[int]] = []
-    for k in range(small.num_classes):
-        best = torch.sort(share[:, k], descending=True, stable=True).indices[:per_class].tolist()
-        shown.append([t for t in best if share[t, k] > 0])
+    shown = telling(small, per_class)
     figure = Figure(figsize=(2.8 * per_class, 2.5 * small.num_classes), dpi=100)
     FigureCanvasAgg(figure)
     palette = _Palette(small)
@@ -176,11 +188,12 @@ def draw(small: TreeSummary, path: str | Path | None, per_class: int) -> bytes:
     for k, row in enumerate(axes):
         for axis in row:
             axis.set_axis_off()
-        for axis, tree in zip(row, shown[k], strict=False):
+        others = [name for j, name in enumerate(small.classes) if j != k]
+        beside = {0: "", 1: f", {others[0]} {{}} %" if others else ""}.get(len(others), ", others at most {} %")
+        for axis, (tree, own, most) in zip(row, shown[k], strict=False):
             _plot_tree(axis, small, tree, palette)
-            others = [j for j in range(small.num_classes) if j != k]
-            beside = f", {small.classes[others[0]]} {share[tree, others[0]]:.0f} %" if len(others) == 1 else ""
-            axis.set_title(f"{small.classes[k]}: {share[tree, k]:.0f} % of graphs{beside}", fontsize=8, pad=2)
+            text = f"{small.classes[k]}: {100 * own:.0f} % of graphs" + beside.format(f"{100 * most:.0f}")
+            axis.set_title(text, fontsize=8, pad=2)
     lines = sorted(palette.legend, key=lambda line: line.lstrip()[0].isalpha())
     height = figure.get_figheight() + 0.13 * len(lines)
     figure.set_figheight(height)

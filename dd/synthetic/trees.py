@@ -251,7 +251,7 @@ class TreeSummary(Whole):
 
     @under_own_settings
     def draw(self, path: str | Path | None = None, per_class: int = 4) -> bytes:
-        """The most frequent trees of each class as a picture, PNG; written to `path` if given."""
+        """The trees that tell each class from the others as a picture, PNG; written to `path` if given."""
         from dd.synthetic.tree_views import draw
 
         return draw(self, path, per_class)

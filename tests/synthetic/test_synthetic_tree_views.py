@@ -26,7 +26,7 @@ from dd.methods.mirage.build import build, whole_graph
 from dd.methods.mirage.transactions import chunks, transactions
 from dd.synthetic import TreeSummary
 from dd.synthetic.match import Matcher
-from dd.synthetic.tree_views import _Palette, expand, tree_sizes
+from dd.synthetic.tree_views import _Palette, expand, telling, tree_sizes
 
 
 def split(seed: int = 0, **options: Any) -> GraphSplit:
@@ -169,6 +169,21 @@ def test_a_picture_writes_raw_values() -> None:
     assert many.legend == wanted
     bare = _Palette(dataclasses.replace(small, codes=fit_codes(split(edge_features=()), "constant")))
     assert (bare.node(0), bare.edge(0)) == ((0, ""), "")
+
+
+def test_trees_that_tell_a_class_come_first_and_shared_ones_are_left_out() -> None:
+    """Supports by hand: 4 graphs of `no`, 5 of `jä`."""
+    small = summary()
+    count = len(small.levels[-1])
+    assert count >= 4
+    support = torch.zeros(count, 2, dtype=torch.int64)
+    support[:4] = torch.tensor([[4, 5], [2, 0], [3, 1], [0, 4]])  # in all graphs of both; gaps 0.5, 0.55, −0.8
+    made = dataclasses.replace(small, tree_support=support, graphs=torch.tensor([4, 5]))
+    no, ja = telling(made, 2)
+    assert [tree for tree, _, _ in no] == [2, 1]
+    assert no[0][1:] == pytest.approx((0.75, 0.2))
+    assert [tree for tree, _, _ in ja] == [3]
+    assert telling(made, 1) == [no[:1], ja]
 
 
 def test_a_picture_is_a_png_of_the_same_bytes(tmp_path: Path) -> None:
