@@ -75,9 +75,8 @@ class BesideGraphs:
 
     def summary(self, name: str, entries: Sequence[Entry], reading: str | None = None) -> TreeSummary:
         """Patterns of training trees under the recipe of the summary, read as it is or otherwise."""
-        codes = self.small.codes
+        codes, recipe = self.small.codes, self.small.recipe
         patterns = [Pattern(tuple(e.trees), e.label, 0) for e in entries]
-        recipe = self.small.recipe if reading is None else dataclasses.replace(self.small.recipe, reading=reading)
         return build(
             self.found,
             entries,
@@ -85,7 +84,7 @@ class BesideGraphs:
             leaf_degrees(self.found, codes, self.real.train, self.exact),
             len(self.small.tree_support) > 0,
             classes=self.real.classes,
-            recipe=recipe,
+            recipe=recipe if reading is None else dataclasses.replace(recipe, reading=reading),
             method={"name": name},
             published=self.costs.total(patterns),
         )
@@ -141,16 +140,15 @@ class GraphBaseline(Baseline):
         """
         made = self.make(beside, draw)
         if isinstance(made, GraphSplit) and not len(made):
-            spent = (
-                f"no graph fits the {beside.small.published} bytes of the summary, {int(beside.bytes.min())} at least"
-            )
-            raise refuse("baselines", f"without {self.name}: {spent}", self.name)
+            spent, least = beside.small.published, int(beside.bytes.min())
+            told = f"no graph fits the {spent} bytes of the summary, {least} at least"
+            raise refuse("baselines", f"without {self.name}: {told}", self.name)
         return made
 
     def stand(self, beside: BesideGraphs) -> GraphEntrant:
         """The baseline, made."""
         if self.reads:
-            return GraphEntrant(name=self.name, read=partial(self.make, beside, 0), reads=self.reads)  # type: ignore[arg-type]
+            return GraphEntrant(name=self.name, read=partial(self.drawn, beside, 0), reads=self.reads)
         sets = [self.drawn(beside, draw) for draw in range(self.draws)]
         return GraphEntrant(name=self.name, sets=sets, pool=self.pool)
 

@@ -15,7 +15,7 @@ from dd._progress import Progress, reporter
 from dd.api import load
 from dd.contest import Given, Rules, given_lr
 from dd.contest_graphs import given_graphs
-from dd.contest_images import AnyModel, given_images, pick_images
+from dd.contest_images import given_images, pick_images
 from dd.data import Images
 from dd.errors import refuse
 from dd.evaluation import EvalReport, Row, origin
@@ -24,6 +24,7 @@ from dd.evaluation.report import no_better, support_of
 from dd.keep import Out, Place, place_of
 from dd.methods import Run, rebuild
 from dd.methods.panel import Member
+from dd.models import AnyModel
 from dd.pages import write_run_page
 from dd.paths import as_path, is_file
 from dd.process import under_own_settings
@@ -41,7 +42,7 @@ def evaluate(
     small: AnySet | str | Path,
     data: object,
     *,
-    models: Sequence[AnyModel] | AnyModel = None,
+    models: Sequence[AnyModel] | AnyModel | None = None,
     repeats: int = 5,
     steps: int | None = None,
     lr: float | str = "recipe",

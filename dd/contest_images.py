@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -19,13 +19,12 @@ from dd.evaluation.fast import Forward, plain_forward
 from dd.evaluation.scores import Figures, check_metric
 from dd.evaluation.subset import Equipped
 from dd.methods import Infer, Recover, Run
-from dd.models import Model, ModelSpec
+from dd.models import AnyModel
 from dd.resolve import only_images
 from dd.seeding import child_seed
 from dd.synthetic import ImageSet
 from dd.unseen import warn_trained
 
-AnyModel = str | ModelSpec | Model | Callable[..., torch.nn.Module] | None
 MOST: Final = 16
 """Times the steps of the other rows that converged networks take at most."""
 
@@ -61,17 +60,17 @@ class ImageContest:
         """Of the rows."""
         return self.rules.metric or "accuracy"
 
-    def count(self, models: Sequence[AnyModel]) -> int:
+    def count(self, models: Sequence[AnyModel | None]) -> int:
         """How many rows there will be."""
         return len(self.entrants) * len(models)
 
-    def rows(self, models: Sequence[AnyModel]) -> Iterator[Row]:
+    def rows(self, models: Sequence[AnyModel | None]) -> Iterator[Row]:
         """A row for each entrant and model."""
         for entrant in self.entrants:
             for model in models:
                 yield self._row(entrant, model)
 
-    def _row(self, entrant: ImageEntrant, model: AnyModel) -> Row:
+    def _row(self, entrant: ImageEntrant, model: AnyModel | None) -> Row:
         start, sets = time.monotonic(), entrant.sets
         learner, note = self._learner(entrant, model)
         each = self.rules.repeats if len(sets) == 1 else max(2, -(-self.rules.repeats // len(sets)))
@@ -91,11 +90,11 @@ class ImageContest:
             note=note,
         )
 
-    def _learner(self, entrant: ImageEntrant, model: AnyModel) -> tuple[NetworkLearner, str]:
+    def _learner(self, entrant: ImageEntrant, model: AnyModel | None) -> tuple[NetworkLearner, str]:
         """What trains the networks of a row, and how its steps were found where the recipe does not say."""
         rules, given = self.rules, entrant.sets[0]
         learner = NetworkLearner(
-            model=model,  # type: ignore[arg-type]
+            model=model,
             steps=rules.steps,
             lr=None if entrant.lr == "tuned" else entrant.lr,
             device=rules.device,

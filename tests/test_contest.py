@@ -15,6 +15,8 @@ from dd.baselines_graphs import GRAPH_BASELINES
 from dd.baselines_images import IMAGE_BASELINES
 from dd.contest import Baseline, chosen, given_lr
 from dd.errors import InputError
+from dd.methods import METHODS
+from dd.methods.cards import is_baseline
 
 TABLES: dict[str, Mapping[str, Baseline]] = {"images": IMAGE_BASELINES, "graphs": GRAPH_BASELINES}
 FAST: dict[str, Any] = {"models": "mlp", "repeats": 2, "steps": 2, "progress": False, "device": "cpu"}
@@ -27,6 +29,12 @@ def test_a_verb_offers_what_it_has_by_default_and_describes_it(kind: str) -> Non
         assert set(one.default) <= set(one.offered)
         for verb in one.offered if kind == "images" else ("evaluate",):  # of graphs `benchmark` refers to `evaluate`
             assert f"`{name}`" in re.sub(r"\s+", " ", getattr(dd, verb).__doc__ or ""), f"{verb} {name}"
+
+
+def test_every_method_whose_card_says_baseline_is_an_entry() -> None:
+    methods = {name for name in METHODS if is_baseline(name)}
+    assert methods == {"random", "class_mean", "herding", "k_center"}
+    assert methods <= set(IMAGE_BASELINES)
 
 
 def test_baselines_are_chosen_in_the_order_asked_for() -> None:

@@ -16,7 +16,7 @@ from dd.evaluation.loop import accuracy, fit, fresh, logits
 from dd.evaluation.scorer import Scorer, until_flat
 from dd.evaluation.scores import Figures, comparable, figures
 from dd.evaluation.subset import Equipped
-from dd.models import Model, ModelSpec, as_spec
+from dd.models import AnyModel, as_spec
 from dd.synthetic import ImageSet, TrainRecipe
 
 LR_GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
@@ -69,7 +69,7 @@ class NetworkLearner:
         forward: makes logits in training; a `CompiledForward` is faster and rounds otherwise.
     """
 
-    model: str | ModelSpec | Model | None = None
+    model: AnyModel | None = None
     steps: int | None = None
     lr: float | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -126,7 +126,7 @@ def tune_lr(
     return dataclasses.replace(learner, lr=best)
 
 
-def model_name(model: str | ModelSpec | Model | None, small: Equipped) -> str:
+def model_name(model: AnyModel | None, small: Equipped) -> str:
     """How a report calls the model."""
     return str(as_spec(small.recipe.model if model is None else model))
 

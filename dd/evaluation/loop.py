@@ -12,7 +12,7 @@ from dd.errors import DivergedError, refuse
 from dd.evaluation.fast import Forward, plain_forward
 from dd.evaluation.optim import distillation_loss, make_optimizer, mixed, smoothed_cosine
 from dd.evaluation.real import Trainable
-from dd.models import Model, ModelSpec, as_spec, build, check_network, check_there
+from dd.models import AnyModel, as_spec, build, check_network, check_there
 from dd.seeding import child, child_seed, isolated
 from dd.synthetic import TrainRecipe
 from dd.whiten import Transform
@@ -20,7 +20,7 @@ from dd.whiten import Transform
 TEST_BATCH = 500
 
 
-def fresh(small: Trainable, model: str | ModelSpec | Model, seed: int, device: torch.device) -> nn.Module:
+def fresh(small: Trainable, model: AnyModel, seed: int, device: torch.device) -> nn.Module:
     """A network for the set's shape and classes, initialised from the stream of `seed`."""
     net = build(
         model,

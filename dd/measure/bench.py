@@ -12,13 +12,14 @@ import torch
 
 from dd._progress import Progress, reporter
 from dd.api import load
-from dd.contest_images import AnyModel, match_data
+from dd.contest_images import match_data
 from dd.data import Images, Split
 from dd.errors import InputError, refuse
 from dd.evaluation import NetworkLearner, NetworkPredictor, RealImages, enough_steps, model_name, origin, tune_lr
 from dd.evaluation.subset import Equipped
 from dd.keep import Out
 from dd.methods.start import pick_real
+from dd.models import AnyModel
 from dd.resolve import load_real, resolve_device, source_like
 from dd.seeding import child, child_seed
 from dd.selection import Protocol
@@ -47,7 +48,7 @@ class Options(TypedDict, total=False):
             membership, adversarial); they replace `repeats`, and nothing is trained for them again.
     """
 
-    model: AnyModel
+    model: AnyModel | None
     repeats: int
     steps: int | None
     lr: float | Literal["recipe", "tuned"]
@@ -200,8 +201,7 @@ def open_bench(small: AnyImageSet, data: object, test: bool = True, **options: U
         raise refuse("data", "images", real.kind)
     where = resolve_device(options.get("device"))
     number = None if isinstance(lr, str) else float(lr)
-    model: Any = options.get("model")  # the learner says what it may be
-    learner = NetworkLearner(model=model, steps=options.get("steps"), lr=number, device=where)
+    learner = NetworkLearner(model=options.get("model"), steps=options.get("steps"), lr=number, device=where)
     ready = match_data(loaded, real, test)
     learner.recipe(ready)  # refuses steps and lr out of range before anything is trained
     return Bench(

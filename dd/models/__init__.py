@@ -15,6 +15,7 @@ from dd.models.probe import check_network, check_there, count_parameters, uses_b
 from dd.models.rounds import PlainGraphs, Round, TreeDag, plain_graphs, tree_dag
 from dd.models.spec import (
     MODELS,
+    AnyModel,
     Model,
     ModelSpec,
     as_spec,
@@ -22,6 +23,7 @@ from dd.models.spec import (
 )
 
 __all__ = [
+    "AnyModel",
     "GNNS",
     "MODELS",
     "Block",

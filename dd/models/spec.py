@@ -273,7 +273,11 @@ def call_factory(factory: Factory, name: str, form: str, *arguments: object) -> 
     return factory(*arguments)
 
 
-def as_spec(value: str | ModelSpec | Model | Factory) -> ModelSpec | Model:
+AnyModel = str | ModelSpec | Model | Factory
+"""A text such as `convnet(width=32)`, a spec, a named factory or a bare one."""
+
+
+def as_spec(value: AnyModel) -> ModelSpec | Model:
     """A text, a spec, a `Model` or a bare factory (which stays nameless) as `ModelSpec` or `Model`.
 
     Raises:
@@ -300,7 +304,7 @@ def _parameters(model: ModelSpec, channels: int, classes: int, size: Size) -> in
 
 
 def build(
-    spec: str | ModelSpec | Model | Factory,
+    spec: AnyModel,
     *,
     channels: int,
     classes: int,
