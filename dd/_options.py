@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from dd.data import Source
+from dd.methods import RunOptions
 from dd.models import as_spec
 from dd.synthetic import TreeRecipe
 from dd.teachers import TeacherRecipe
@@ -17,16 +21,16 @@ from dd.teachers import TeacherRecipe
 Data = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
 
 
+Hidden = tyro.conf.Fixed[tyro.conf.Suppress[int | str | None]]
+"""An option that a verb does not have."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Common:
+class Common(Source):
     """Data and machine.
 
     Attributes:
-        root: folder of the data set's files.
-        download: fetch the data set where it can be fetched.
         size: side in pixels.
-        aspect: of pictures that are brought to one size: `crop` keeps proportions, `squash` does not; by default what
-            the preset's row or the set says.
         store: folder of expert stores.
         device: `cpu`, `cuda:0`, …
         threads: of torch.
@@ -36,9 +40,8 @@ class Common:
     """
 
     root: Path | None = None
-    download: bool = False
-    size: int | None = None
-    aspect: Literal["crop", "squash"] | None = None
+    size: int | None = None  # one word, since two would take the word behind them too
+    split: Hidden = 0
     store: Path | None = None
     device: str | None = None
     threads: int | None = None
@@ -46,46 +49,56 @@ class Common:
     json: bool = False
     quiet: bool = False
 
-    def data_options(self) -> dict[str, Any]:
-        """What `load_images` takes, and the device."""
-        names = ("root", "download", "size", "aspect", "device")
-        return {name: getattr(self, name) for name in names}
-
     @property
     def progress(self) -> bool | None:
         """Bars on a terminal, or none."""
         return False if self.quiet else None
 
 
+def keywords(options: object, verb: Callable[..., Any], **instead: Any) -> dict[str, Any]:
+    """What is given to a verb by name: the options that have the names of its keywords.
+
+    Args:
+        options: as the command line was read.
+        verb: the function of the library that does the work.
+        **instead: what the command line says in another way.
+    """
+    known = inspect.signature(verb).parameters.values()
+    names = [p.name for p in known if p.kind is p.KEYWORD_ONLY and hasattr(options, p.name)]
+    return {**{name: getattr(options, name) for name in names}, **instead}
+
+
+def as_lr(text: str) -> float | str:
+    """A step size, or the word that stands for one."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 @dataclass(frozen=True, kw_only=True)
-class DistillOptions(Common):
+class DistillOptions(RunOptions, Common):
     """Options of the run; the method's fields follow.
 
     Attributes:
         out: run folder: set, log, checkpoint; the same command goes on where it was interrupted.
         preset: `paper` (published row), `cpu` (two-core budget) or `auto`.
         protocol: `clean` chooses the iterate on held-out training data, `paper` on the test set.
-        precision: `fp32`, `fp64`, `bf16` or `hybrid`.
-        engine: `adjoint`, `generic` or `unroll`.
-        micro_batch: images at once.
-        reuse: last steps that keep what pass 1 has computed.
-        compile: fuse kernels; by default where the run is long enough.
         restart: replace what is in `out`.
         seeds: make a set for each of these seeds, in `out`/seed0, …, from one buffer of experts.
-        split: of graphs: which random split, or `published`.
     """
 
     out: Path | None = None
     preset: Literal["auto", "paper", "cpu"] = "auto"
     protocol: Literal["clean", "paper"] = "clean"
-    precision: Literal["fp32", "fp64", "bf16", "hybrid"] = "fp32"
-    engine: Literal["adjoint", "generic", "unroll"] = "adjoint"
-    micro_batch: int | None = None
-    reuse: int | None = None
-    compile: bool | None = None
     restart: bool = False
     seeds: tuple[int, ...] = ()
     split: int | str = 0
+
+    @property
+    def resume(self) -> bool:
+        """Whether to go on from what is in `out`."""
+        return not self.restart
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from torch import nn
 
 from dd._home import home
 from dd._progress import Progress, announce, reporter
-from dd.data import Images
+from dd.data import Images, Source
 from dd.data.graphs import Graphs
 from dd.data.items import Sketch
 from dd.errors import InputError, find_name, refuse
@@ -25,12 +25,12 @@ from dd.files import write_bytes
 from dd.inner import EngineName
 from dd.methods import METHODS, FromExperts, Method, Run, Step, class_of, need_method
 from dd.paths import as_path, is_folder
-from dd.presets import Preset
 from dd.process import under_own_settings
-from dd.resolve import Tier, load_real, only_images, published_aspect, resolve_device, resolve_method
+from dd.resolve import Opened, Tier, load_real, only_images, opened, resolve_device
 from dd.runs import RunFolder, check_run, split_state, to_device
 from dd.schema import conform
 from dd.selection import Protocol, Selector
+from dd.shapes import filled
 from dd.synthetic import AnySet, load_set, need_set
 from dd.synthetic.file import Kept, mark_kept, set_in
 from dd.verifying import verify
@@ -100,25 +100,12 @@ def distill(
         InputError, MissingError, DivergedError, WriteError: each with argument, expected, got and the way out.
         DamagedError: what is in `out` is damaged, or its finished set is of another run.
     """
-    target = resolve_device(device)
-    shown = aspect or published_aspect(data, method, preset, target, fields)
-    real = load_real(data, protocol, split=split, root=root, download=download, size=size, aspect=shown)
-    value, row = resolve_method(method, real, preset, target, fields)
+    given, target = locals(), resolve_device(device)
+    asked = opened(data, method, filled(Source, given), protocol, preset, target, fields)
+    real, value = asked.real, asked.method
+    announce_preset(asked, target, progress)
     report = reporter(f"{value.name} on {real.name}", progress)
-    if row is not None:
-        announce(_announcement(value, row, real, target), progress)
-    store_root = home("expert_trajectories", store)
-    run = Run(
-        seed=seed,
-        device=target,
-        precision=precision,
-        engine=engine,
-        micro_batch=micro_batch,
-        reuse=reuse,
-        compile=compile,
-        store=store_root,
-        progress=report,
-    )
+    run = filled(Run, given, device=target, store=home("expert_trajectories", store), progress=report)
     if out is None:
         return _run(value, real, run, protocol, None)
     with RunFolder(as_path(out, "out"), _request(value, real, run, protocol), origin(seed, target), resume) as folder:
@@ -192,9 +179,7 @@ def _request(method: Method, real: Images | Graphs, run: Run, protocol: Protocol
         "data": {"name": real.name, "sha256": real.fingerprint},
         "method": method.describe(),
         "protocol": protocol,
-        "seed": run.seed,
-        "precision": run.precision,
-        "engine": [run.engine, run.micro_batch, run.reuse, run.compile],
+        **run.request(),
     }
 
 
@@ -211,13 +196,16 @@ def _provenance(real: Images | Graphs, seed: int, protocol: Protocol, selector: 
     }
 
 
-def _announcement(method: Method, row: Preset, real: Images | Graphs, device: torch.device) -> str:
-    text = f"{method.name} on {real.name}: preset `{row.tier}` ({row.source or 'no source'}"
+def announce_preset(run: Opened, device: torch.device, progress: bool | Progress | None) -> None:
+    """Say which preset a run has and what it will cost, where it has one."""
+    if (row := run.row) is None:
+        return
+    text = f"{run.method.name} on {run.real.name}: preset `{row.tier}` ({row.source or 'no source'}"
     text += "" if row.settings else ", settings not verified"
     text += ")" if row.run else ", never run here)"
-    if (predict := estimator_of(type(method))) is not None:
-        text += f"; {predict(method, real, device, calibrate=False)}"
-    return text
+    if (predict := estimator_of(type(run.method))) is not None:
+        text += f"; {predict(run.method, run.real, device, calibrate=False)}"
+    announce(text, progress)
 
 
 @under_own_settings
@@ -247,8 +235,8 @@ def buffer(
         protocol, store, device, threads, progress, root, download, size, aspect: as in `distill`;
             a recipe says nothing of `aspect`, so give that of the run that it is for.
     """
-    target = resolve_device(device)
-    real = only_images(load_real(data, protocol, root=root, download=download, size=size, aspect=aspect), "`buffer`")
+    given, target = locals(), resolve_device(device)
+    real = only_images(load_real(data, filled(Source, given), protocol), "`buffer`")
     if isinstance(recipe, FromExperts):
         snapshots = recipe.snapshots_read if snapshots is None else snapshots
         recipe = recipe.expert
@@ -343,15 +331,14 @@ def estimate(
     Raises:
         InputError: a method without an estimate; and as `distill`.
     """
+    given, target = locals(), resolve_device(device)
     name = find_name("method", method, METHODS) if isinstance(method, str) else need_method(method).name
     predict = estimator_of(class_of(name) if isinstance(method, str) else type(method))
     if predict is None:
         known = f"one of trajectory matching ({', '.join(estimated())}), or one with a method `estimate`"
         raise refuse("method", known, name, "Others have no estimate.")
-    target = resolve_device(device)
-    shown = aspect or published_aspect(data, method, preset, target, fields)
-    real = load_real(data, protocol, root=root, download=download, size=size, aspect=shown)
-    return predict(resolve_method(method, real, preset, target, fields)[0], real, target, calibrate)
+    asked = opened(data, method, filled(Source, given), protocol, preset, target, fields)
+    return predict(asked.method, asked.real, target, calibrate)
 
 
 def list_methods() -> list[str]:

@@ -18,7 +18,7 @@ from dd.benchmark_graphs import GraphBench
 from dd.benchmark_images import ImageBench
 from dd.benchmark_plan import Bench, Settings, Unit
 from dd.contest import given_lr
-from dd.data import Images
+from dd.data import Images, Source
 from dd.data.graphs import Graphs
 from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, refuse
 from dd.evaluation import origin
@@ -32,7 +32,7 @@ from dd.process import under_own_settings
 from dd.resolve import Tier, load_real, published_aspect, resolve_device
 from dd.schema import conform
 from dd.selection import Protocol as Rule
-from dd.shapes import as_list, check_whole
+from dd.shapes import as_list, check_whole, filled
 from dd.unseen import refuse_trained
 
 
@@ -104,6 +104,7 @@ def benchmark(
             twice, cells in `out` that were measured by another protocol, or files there that a benchmark would replace
             and has not written.
     """
+    given = locals()
     given_lr(lr)
     settings = Settings(
         repeats=check_whole(repeats, "repeats"),
@@ -121,9 +122,9 @@ def benchmark(
     if settings.out is not None:
         _check_folder(settings.out)
     asked = as_list(methods)
-    given: dict[str, Any] = {"root": root, "download": download, "size": size, "split": 0 if split is None else split}
-    given["aspect"] = aspect or _shared_aspect(data, asked, settings, ipc)
-    real = load_real(data, protocol, "evaluate", **given)
+    shown = aspect or _shared_aspect(data, asked, settings, ipc)
+    source = filled(Source, given, aspect=shown, split=0 if split is None else split)
+    real = load_real(data, source, protocol, "evaluate")
     bench = _bench(real, asked, {"ipc": ipc, "budget_bytes": budget_bytes}, models, baselines, settings)
     cells = _work(bench, settings, reporter(f"benchmark on {real.name}", progress))
     told: dict[str, Any] = {bench.counted: list(bench.budgets)}
@@ -163,7 +164,7 @@ def _bench(
 
 def _shared_aspect(
     data: object, methods: Sequence[str | Method], settings: Settings, ipc: int | Sequence[int]
-) -> str | None:
+) -> Literal["crop", "squash"] | None:
     """How the rows of all methods want pictures brought to one size; `None` where they say nothing, or differ."""
     pairs = [(method, count) for method in methods for count in as_list(ipc)]
     given = settings.tier, settings.device

@@ -17,7 +17,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
@@ -34,7 +34,9 @@ from dd._options import (
     ListOptions,
     TeachOptions,
     VerifyOptions,
+    as_lr,
     changes,
+    keywords,
     twin,
 )
 from dd._progress import say
@@ -43,14 +45,14 @@ from dd.cli_faults import open_streams, said, short_warnings
 from dd.cli_measure import run_measure
 from dd.cli_report import run_report
 from dd.compare import evaluate
-from dd.data import list_cards
+from dd.data import about, list_cards
 from dd.errors import InputError, find_name, refuse
 from dd.estimate import estimated
 from dd.experts import load_recipe, recipe_names
 from dd.files import dump_json
 from dd.keep import place_of
 from dd.many import distill_many, seed_folder
-from dd.methods import METHODS, class_of, kind_of, names_of
+from dd.methods import METHODS, class_of, names_of
 from dd.models import GNNS, MODELS
 from dd.presets import cite, describe
 from dd.process import own_settings, tune_process
@@ -73,12 +75,14 @@ def _with_method(verb: str, options: type[Common], argv: Sequence[str]) -> tuple
     data, name, *rest = [*words, *asked]
     name = find_name("method", name, METHODS)
     device = resolve_device(_early(rest, "--device"))
-    card = next((c for c in list_cards(kind_of(name)) if c.lower() == data.lower()), None)
+    known = None
+    with suppress(InputError):  # which is said later, by what reads the data
+        known = about(data, _early(rest, "--root")).name
     text = _early(rest, "--ipc") or ""
     told = int(text) if text.isdecimal() and len(text) < 1000 else None
     budget = {"ipc": told or default_ipc(name)} if class_of(name).budget == "ipc" else {}
     tier = cast(Any, _early(rest, "--preset") or "auto")
-    row = preset_for(name, card, tier, device, budget)
+    row = preset_for(name, known, tier, device, budget)
     defaults = twin(METHODS[name](**row.fields))
     both = dataclasses.make_dataclass(
         f"{verb.title()}",
@@ -130,26 +134,11 @@ def _distill(argv: Sequence[str]) -> dict[str, Any]:
     if run.seeds and run.seed:
         raise refuse("seed", "left out beside `seeds`", run.seed)
     tune_process(run.threads)
-    seeds = {"seeds": run.seeds} if run.seeds else {"seed": run.seed}
-    made: Any = (distill_many if run.seeds else api.distill)(
-        data,
-        name,
-        preset=run.preset,
-        protocol=run.protocol,
-        out=run.out,
-        precision=run.precision,
-        store=run.store,
-        resume=not run.restart,
-        progress=run.progress,
-        engine=run.engine,
-        micro_batch=run.micro_batch,
-        reuse=run.reuse,
-        compile=run.compile,
-        split=run.split,
-        **seeds,
-        **run.data_options(),
-        **fields,
-    )
+    given, verb = {**keywords(run, api.distill), **fields}, cast(Any, distill_many if run.seeds else api.distill)
+    if run.seeds:
+        given["seeds"] = run.seeds
+        del given["seed"]
+    made = verb(data, name, **given)
     if not run.seeds:
         return {**_told(made, run.out, run.json), "json": run.json}
     sets = [_told(small, seed_folder(run.out, seed), run.json) for seed, small in zip(run.seeds, made, strict=True)]
@@ -179,29 +168,10 @@ def _told(small: AnySet, folder: Path, silent: bool) -> dict[str, Any]:
 def _evaluate(argv: Sequence[str]) -> dict[str, Any]:
     options = tyro.cli(EvaluateOptions, args=argv, prog="ddistill evaluate")
     tune_process(options.threads)
-    try:
-        lr: float | str = float(options.lr)
-    except ValueError:
-        lr = options.lr
     place = place_of(options.path, options.out, REPORT)
-    report = evaluate(
-        options.path,
-        options.data,
-        models=list(options.models) or None,
-        repeats=options.repeats,
-        steps=options.steps,
-        lr=lr,
-        baselines=options.baselines or None,
-        store=options.store,
-        seed=options.seed,
-        compile=options.compile,
-        split=options.split,
-        metric=options.metric,
-        early_stop=options.early_stop,
-        progress=options.progress,
-        out=place.path or False,
-        **options.data_options(),
-    )
+    told = {"models": list(options.models) or None, "baselines": options.baselines or None, "lr": as_lr(options.lr)}
+    given = keywords(options, evaluate, **told, out=place.path or False)
+    report = evaluate(options.path, options.data, **given)
     if place.page is not None:
         say(f"page: {place.page}", sys.stderr)
     if not options.json:
@@ -213,16 +183,7 @@ def _buffer(argv: Sequence[str]) -> dict[str, Any]:
     options = tyro.cli(BufferOptions, args=argv, prog="ddistill buffer")
     tune_process(options.threads)
     recipe = load_recipe(options.recipe)
-    store = api.buffer(
-        options.data,
-        recipe,
-        experts=options.experts,
-        snapshots=options.snapshots,
-        protocol=options.protocol,
-        store=options.store,
-        progress=options.progress,
-        **options.data_options(),
-    )
+    store = api.buffer(options.data, recipe, **keywords(options, api.buffer))
     count = options.experts or recipe.experts
     last = [float(store.curve(seed)[1][-1]) for seed in range(count) if store.length(seed)]
     text = f"{len(last)} experts in {store.folder}; last held-out accuracy {100 * sum(last) / len(last):.1f} %"
@@ -234,15 +195,7 @@ def _buffer(argv: Sequence[str]) -> dict[str, Any]:
 def _teach(argv: Sequence[str]) -> dict[str, Any]:
     options = tyro.cli(TeachOptions, args=argv, prog="ddistill teach")
     tune_process(options.threads)
-    made = teach(
-        options.data,
-        options.models,
-        recipe=options.recipe,
-        protocol=options.protocol,
-        store=options.store,
-        progress=options.progress,
-        **options.data_options(),
-    )
+    made = teach(options.data, options.models, **keywords(options, teach))
     told = [{"name": t.name, "accuracy": t.accuracy, "sha256": t.sha256} for t in made]
     if not options.json:
         say("\n".join(f"{t.name}: {100 * t.accuracy:.1f} % of held-out training images" for t in made))
@@ -252,15 +205,7 @@ def _teach(argv: Sequence[str]) -> dict[str, Any]:
 def _estimate(argv: Sequence[str]) -> dict[str, Any]:
     data, name, run, fields = _with_method("estimate", EstimateOptions, argv)
     tune_process(run.threads)
-    value = api.estimate(
-        data,
-        name,
-        preset=run.preset,
-        protocol=run.protocol,
-        calibrate=run.calibrate,
-        **run.data_options(),
-        **fields,
-    )
+    value = api.estimate(data, name, **keywords(run, api.estimate), **fields)
     if not run.json:
         say(value)
     return {**value.to_json(), "json": run.json}

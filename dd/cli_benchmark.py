@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import tyro
 
-from dd._options import Common, Data
+from dd._options import Common, Data, as_lr, keywords
 from dd._progress import say
 from dd.benchmarks import benchmark
 from dd.data.workers import usable_cpus
@@ -69,34 +69,13 @@ def run_benchmark(argv: Sequence[str]) -> dict[str, Any]:
     options = tyro.cli(BenchmarkOptions, args=argv, prog="ddistill benchmark")
     out = options.out or Path("runs") / f"{Path(options.data.partition(':')[2] or options.data).name}-benchmark"
     workers = _workers(options)
-    try:
-        lr: float | str = float(options.lr)
-    except ValueError:
-        lr = options.lr
-    tune_process(1 if workers > 1 else options.threads)
+    names = [name for told in options.methods for name in told.split(",") if name]
+    told: dict[str, Any] = {name: _numbers(getattr(options, name), name) for name in ("ipc", "budget_bytes")}
+    told |= {"models": list(options.models) or None, "lr": as_lr(options.lr), "out": out}
+    told |= {"resume": not options.restart, "threads": 1 if workers > 1 else options.threads}
+    tune_process(told["threads"])
     with _helpers(argv, out, workers - 1):
-        made = benchmark(
-            options.data,
-            [name for told in options.methods for name in told.split(",") if name],
-            ipc=_numbers(options.ipc, "ipc"),
-            budget_bytes=_numbers(options.budget_bytes, "budget_bytes"),
-            models=list(options.models) or None,
-            repeats=options.repeats,
-            seeds=options.seeds,
-            baselines=options.baselines,
-            preset=options.preset,
-            protocol=options.protocol,
-            steps=options.steps,
-            lr=lr,
-            seed=options.seed,
-            out=out,
-            resume=not options.restart,
-            threads=1 if workers > 1 else options.threads,
-            store=options.store,
-            progress=options.progress,
-            split=options.split,
-            **options.data_options(),
-        )
+        made = benchmark(options.data, names, **keywords(options, benchmark, **told))
     if not options.json:
         say(made)
     return {**made.to_json(), "json": options.json}

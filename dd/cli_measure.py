@@ -9,8 +9,10 @@ from typing import Any, Final
 
 import tyro
 
-from dd._options import Common, Data
+from dd._options import Common, Data, as_lr
 from dd._progress import say
+from dd.api import load
+from dd.bounds import check_ranges
 from dd.errors import find_name
 from dd.keep import FORMAT, Place, place_of, write_measures
 from dd.measure.adversarial import adversarial
@@ -69,10 +71,14 @@ def run_measure(argv: Sequence[str]) -> dict[str, Any]:
     names = [find_name("metric", name.strip(), METRICS) for name in options.metrics.split(",")]
     together = options.out is not None and options.out.suffix == ".json"
     place = place_of(options.path, options.out, "measures.json") if together else Place()
-    told, shared = {}, _shared(names, options)
+    arguments = {name: _arguments(name, options) for name in names}
+    for option, value in arguments[names[0]].items():
+        check_ranges(option, value)
+    small = load(options.path)
+    told, shared = {}, _shared(names, small, options)
     for name in names:
-        given = {**_arguments(name, options), **(shared if name in ASKING else {})}
-        answer = METRICS[name](options.path, options.data, out=False if together else options.out, **given)
+        given = {**arguments[name], **(shared if name in ASKING else {})}
+        answer = METRICS[name](small, options.data, out=False if together else options.out, **given)
         told[name] = answer.to_json()
         place.keep(answer, lambda path: write_measures(path, told))
         if not options.json:
@@ -80,37 +86,29 @@ def run_measure(argv: Sequence[str]) -> dict[str, Any]:
     return {"format": FORMAT, "measures": told, "json": options.json}
 
 
-def _shared(names: Sequence[str], options: MeasureOptions) -> dict[str, Any]:
+def _shared(names: Sequence[str], small: Any, options: MeasureOptions) -> dict[str, Any]:
     """Networks for the metrics that only ask them, trained once where there are several such metrics."""
     asking = [name for name in names if name in ASKING]
     if len(asking) < 2:
         return {}
-    return {"networks": open_bench(options.path, options.data, **_arguments(asking[0], options)).networks()}
+    return {"networks": open_bench(small, options.data, **_arguments(asking[0], options)).networks()}
 
 
 def _arguments(name: str, options: MeasureOptions) -> dict[str, Any]:
     """Keyword arguments of a metric; those that were not given are left to it."""
-    given: dict[str, Any] = {
-        **options.data_options(),
-        "seed": options.seed,
-        "threads": options.threads,
-        "progress": options.progress,
-    }
+    shared = ("root", "download", "size", "aspect", "device", "seed", "threads", "progress")
+    given: dict[str, Any] = {option: getattr(options, option) for option in shared}
     if name == "robust":
         given["store"] = options.store
     if name in ("robust", "architectures"):
         given["full_steps"] = options.full_steps
     if name != "neighbours":
         repeats = options.repeats if options.repeats is not None else (None if name == "architectures" else 3)
-        chosen = {"model": options.model, "repeats": repeats, "steps": options.steps, "lr": _lr(options.lr)}
+        chosen = {
+            "model": options.model,
+            "repeats": repeats,
+            "steps": options.steps,
+            "lr": None if options.lr is None else as_lr(options.lr),
+        }
         given.update({key: value for key, value in chosen.items() if value is not None})
     return given
-
-
-def _lr(text: str | None) -> float | str | None:
-    if text is None:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return text

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,17 @@ from dd import api
 from dd._options import Common
 from dd._progress import say
 from dd.benchmark_plan import Unit
-from dd.data import Images
-from dd.data.kinds import is_graph_data
-from dd.errors import DDError, MissingError, refuse
+from dd.data import Images, Source, about
+from dd.errors import DDError, MissingError, refuse, unknown
 from dd.files import read_json
 from dd.leaderboard import Benchmark
 from dd.pages import read_report, run_commands, write_report
 from dd.paths import as_path, is_there, kind_at, reading
 from dd.process import under_own_settings
 from dd.repeat import benchmark_command
-from dd.resolve import load_real, source_like
+from dd.resolve import load_real, only_images, source_like
 from dd.shapes import as_list
-from dd.synthetic import ImageSet
+from dd.synthetic import AnySet, ImageSet
 from dd.synthetic.file import SET
 
 
@@ -64,6 +64,9 @@ def report(
         InputError: no folder, several benchmarks, or a file at `out` that is no page.
         MissingError: a run that was not evaluated.
     """
+    known = inspect.signature(Source).parameters
+    if wrong := [name for name in source if name not in known]:
+        raise unknown("option of `report`", wrong[0], known)
     given = [as_path(run, "runs") for run in as_list(runs)]
     boards = [folder for folder in given if is_there(folder / "leaderboard.json")]
     folders = [folder for folder in given if folder not in boards]
@@ -78,7 +81,7 @@ def report(
         folders = [folder]
     assert told is not None
     small = api.load(folders[0])
-    real = _real(small, data, source)
+    real = _real(small, data, Source(**source))
     if real is not None:
         small = small.attach(real.train)
     sets = sets_of(boards[0], board, small.ipc, real) if board is not None and small.kind == "images" else None
@@ -165,24 +168,26 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     return {**kept, "n": row["networks"], "steps": row["steps"] or 0, "seconds": row["train_seconds"]}
 
 
-def _real(small: Any, data: object, source: dict[str, Any]) -> Any:
+def _real(small: AnySet, data: object, source: Source) -> Images | None:
     """The data for neighbours, or `None` where it is not asked for and not there."""
     if small.kind != "images":
         return None
     if data is not None:
-        return load_real(data, **{**source, **source_like(small, data, source.get("size"), source.get("aspect"))})
+        return only_images(load_real(data, source_like(small, data, source)), "a set of images")
     try:
-        name, aspect = str(small.provenance.get("dataset")), source.get("aspect") or small.provenance.get("aspect")
-        real = None if is_graph_data(name, source.get("root")) else load_real(name, **{**source, "aspect": aspect})
+        name = str(small.provenance.get("dataset"))
+        if about(name, source.root).kind != "images":
+            return None
+        real = load_real(name, replace(source, aspect=source.aspect or small.provenance.get("aspect")))
     except DDError:
         return None
-    return real if real is not None and real.fingerprint == small.provenance.get("data_sha256") else None
+    return only_images(real, "a set of images") if real.fingerprint == small.provenance.get("data_sha256") else None
 
 
 def run_report(argv: Sequence[str]) -> dict[str, Any]:
     """The verb: says where the page is."""
     options = tyro.cli(ReportOptions, args=argv, prog="ddistill report")
-    source = {"root": options.root, "download": options.download, "size": options.size, "aspect": options.aspect}
+    source = {name: getattr(options, name) for name in inspect.signature(Source).parameters}
     path = report(options.runs, options.data, options.out, **source)
     if not options.json:
         say(f"page: {path} ({path.stat().st_size:,} bytes)", sys.stderr)

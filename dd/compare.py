@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 
@@ -16,7 +16,7 @@ from dd.api import load
 from dd.contest import Given, Rules, given_lr
 from dd.contest_graphs import given_graphs
 from dd.contest_images import given_images, pick_images
-from dd.data import Images
+from dd.data import Source
 from dd.errors import refuse
 from dd.evaluation import EvalReport, Row, origin
 from dd.evaluation.fast import CompiledForward, plain_forward
@@ -32,9 +32,12 @@ from dd.repeat import evaluate_command
 from dd.resolve import load_real, only_images, resolve_device, source_like
 from dd.runs import REPORT
 from dd.selection import Protocol
-from dd.shapes import as_list, check_whole
-from dd.synthetic import AnySet, ImageSet, TreeSummary, need_set
+from dd.shapes import as_list, check_whole, filled
+from dd.synthetic import AnySet, TreeSummary, need_set
 from dd.unseen import standing
+
+_UNTOLD: Final = {"models", "committee", "device", "threads", "progress", "download", "out"}
+"""Arguments of `evaluate` that no report's command says: those of the machine, and what it says in another place."""
 
 
 @under_own_settings
@@ -112,6 +115,7 @@ def evaluate(
     Warns:
         UserWarning: the test data are those that the set was made from; the report calls them training data.
     """
+    arguments = locals()
     rules = Rules(
         repeats=check_whole(repeats, "repeats"),
         seed=seed,
@@ -122,30 +126,29 @@ def evaluate(
     )
     place = place_of(small, out, REPORT)
     path = as_path(small, "small") if isinstance(small, str | Path) else None
-    loaded: Any = load(path) if path is not None else need_set(small)
-    source: dict[str, Any] = {"root": root, "download": download, **source_like(loaded, data, size, aspect)}
+    loaded = load(path) if path is not None else need_set(small)
+    source = source_like(loaded, data, filled(Source, arguments))
     if not (wanted := as_list(models)):
         raise refuse("models", "at least one network, or None for the one of the set", "none")
-    asked: dict[str, Any] = {"aspect": aspect, "baselines": baselines, "compile": compile, "early_stop": early_stop}
-    asked |= {"lr": lr, "metric": metric, "repeats": repeats, "root": root, "seed": seed, "size": size}
-    asked |= {"split": split, "steps": steps, "store": store}
-    again = evaluate_command(str(place.run), data, wanted, inspect.unwrap(evaluate).__kwdefaults__ or {}, asked)
+    defaults = inspect.unwrap(evaluate).__kwdefaults__ or {}
+    asked = {name: arguments[name] for name in defaults.keys() - _UNTOLD}
+    again = evaluate_command(str(place.run), data, wanted, defaults, asked)
     run = Run(
         seed=seed,
         device=rules.device,
         store=home("expert_trajectories", store),
         progress=reporter("evaluate", progress),
     )
-    if isinstance(loaded, TreeSummary):
-        graphs = load_real(data, role="evaluate", split=_split_of(loaded, data, split), **source)
+    if loaded.kind == "graphs":
+        source = dataclasses.replace(source, split=_split_of(loaded, data, split))
+        graphs = load_real(data, source, role="evaluate")
         given = given_graphs(loaded, graphs, baselines, rules, early_stop)
     else:
-        assert isinstance(loaded, ImageSet)
         _left_out(split=split, early_stop=early_stop or None)
         method = rebuild(loaded.method, committee)
         picked = pick_images(loaded, method, baselines)
         protocol: Protocol = "paper" if loaded.provenance.get("protocol") == "paper" else "clean"
-        real = only_images(load_real(data, protocol, "evaluate", **source), "a set of images")
+        real = only_images(load_real(data, source, protocol, "evaluate"), "a set of images")
         forward = CompiledForward() if compile else plain_forward
         given = given_images(loaded, real, method, picked, rules, run, forward)
     told = judged(given, wanted, run, path)
@@ -204,7 +207,7 @@ def _sizes(small: AnySet, path: Path | None) -> dict[str, int]:
     sizes = dict(small.nbytes._asdict())
     if path is not None and is_file(path):
         sizes["total"] = path.stat().st_size
-        if isinstance(small, ImageSet):
+        if small.kind == "images":
             sizes["extras"] = sizes["total"] - sizes["images"] - sizes["labels"]
     return sizes
 
@@ -215,6 +218,6 @@ def _kept(report: EvalReport, place: Place, given: Given, command: str | None) -
         place.keep(report, report.save)
         return report
     told, folder = dataclasses.replace(report, command=command), place.page.parent
-    real = given.real if isinstance(given.real, Images) else None
+    real = given.real if given.real.kind == "images" else None
     place.keep(told, lambda _: write_run_page(folder, given.small, told, real))
     return told

@@ -157,7 +157,7 @@ def given_graphs(
     Raises:
         InputError: see `check_same_data` and `GraphContest`; an unknown baseline.
     """
-    if not isinstance(real, Graphs):
+    if real.kind != "graphs":
         raise refuse("data", "graphs for a summary of trees", type(real).__name__)
     picked, notes = chosen(GRAPH_BASELINES, "evaluate", baselines), check_same_data(small, real)
     name, beside = str(small.method.get("name", "imported")), BesideGraphs(small, real, rules.seed)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from dd.api import distill
+from dd.api import announce_preset, distill
+from dd.data import Source
 from dd.errors import refuse
 from dd.methods import Method
 from dd.paths import as_path
 from dd.process import under_own_settings
-from dd.resolve import load_real, published_aspect, resolve_device
+from dd.resolve import opened, resolve_device
+from dd.shapes import filled
 from dd.synthetic import AnySet
+
+_OPTIONS: Final = inspect.signature(distill).parameters
+"""What `dd.distill` takes; every other argument is a field of the method."""
 
 
 @under_own_settings
@@ -27,7 +33,7 @@ def distill_many(
     """One set a seed, each as `dd.distill` makes it: for a spread over runs, or for an ensemble.
 
     The seed of a run names its initialisation, order and augmentation, not its experts: these are buffered by the first
-    run and read by the others. The data is loaded once.
+    run and read by the others. The data is loaded once, and the preset is looked up once.
 
     Args:
         data, method: as in `dd.distill`.
@@ -50,14 +56,14 @@ def distill_many(
     wrong = any(isinstance(seed, bool) or not isinstance(seed, int) for seed in seeds)
     if wrong or not seeds or len(set(seeds)) != len(seeds):
         raise refuse("seeds", "at least one whole number, each once", repr(tuple(seeds)))
-    names = ("root", "download", "size", "aspect", "split")
-    source = {name: arguments.pop(name) for name in names if name in arguments}
-    if source.get("aspect") is None:
-        tier, device = arguments.get("preset", "auto"), resolve_device(arguments.get("device"))
-        source["aspect"] = published_aspect(data, method, tier, device, arguments)
-    real = load_real(data, **source)
+    fields = {name: value for name, value in arguments.items() if name not in _OPTIONS}
+    target, tier = resolve_device(arguments.get("device")), arguments.get("preset", "auto")
+    run = opened(data, method, filled(Source, arguments), "clean", tier, target, fields)
+    announce_preset(run, target, arguments.get("progress"))
+    used = {*fields, *inspect.signature(Source).parameters, "preset"}
+    rest = {name: value for name, value in arguments.items() if name not in used}
     return [
-        distill(real, method, seed=seed, out=None if out is None else seed_folder(out, seed), **arguments)
+        distill(run.real, run.method, seed=seed, out=None if out is None else seed_folder(out, seed), **rest)
         for seed in seeds
     ]
 

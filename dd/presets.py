@@ -58,7 +58,7 @@ class Preset:
     run: str | None = None
     note: str = ""
     published: Mapping[str, Any] | None = None
-    aspect: str | None = None
+    aspect: Literal["crop", "squash"] | None = None
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 

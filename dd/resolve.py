@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Any, Literal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, final
 
 import torch
 
 from dd.bounds import check_memory
-from dd.data import Images, list_cards, load_images
+from dd.data import About, Images, Source, about, load_images
 from dd.data.graph_load import load_graphs
 from dd.data.graphs import Graphs
 from dd.data.kinds import is_graph_data
@@ -22,6 +25,8 @@ from dd.selection import Protocol
 from dd.shapes import check_name
 from dd.synthetic import AnySet
 
+PLAIN: Final = Source()
+"""Data as it is where nobody says how it is read."""
 Tier = Literal["auto", "paper", "cpu"]
 
 
@@ -43,36 +48,74 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
     return found
 
 
+@final
+@dataclass(frozen=True)
+class Opened:
+    """What the arguments of a run mean, each read once.
+
+    Attributes:
+        real: the data.
+        method: the value.
+        row: the preset whose fields it has; `None` of a value that was given.
+    """
+
+    real: Images | Graphs
+    method: Method
+    row: Preset | None
+
+
+def opened(
+    data: object,
+    method: str | Method,
+    source: Source,
+    protocol: Protocol,
+    tier: Tier,
+    device: torch.device,
+    fields: Mapping[str, Any],
+) -> Opened:
+    """The method and its preset, then the data, read as the preset's row says where nobody does.
+
+    Raises:
+        InputError: see `resolve_method` and `load_real`; or more than the memory of the machine holds.
+    """
+    value, row = resolve_method(method, data, tier, device, fields, source.root)
+    if row is not None and about(data, source.root).card:
+        source = dataclasses.replace(source, aspect=source.aspect or row.aspect)
+    real = load_real(data, source, protocol)
+    _check_fits(value, real, device)
+    return Opened(real, value, row)
+
+
 def resolve_method(
-    method: str | Method, real: Images | Graphs, tier: Tier, device: torch.device, fields: Mapping[str, Any]
+    method: str | Method,
+    data: object,
+    tier: Tier,
+    device: torch.device,
+    fields: Mapping[str, Any],
+    root: str | Path | None = None,
 ) -> tuple[Method, Preset | None]:
-    """A `Method` value from a name and its preset, or the value itself.
+    """A `Method` value from a name and its preset, or the value itself, for data that need not be read yet.
 
     Raises:
         InputError: an unknown name, preset row or field; fields beside a `Method` value; a method for images with
             graphs, or the other way round.
     """
-    if not isinstance(method, str):
-        if fields:
-            raise InputError(
-                f"fields ({', '.join(sorted(fields))}) go with a method's name; got a {type(method).__name__} "
-                "value. Put them into the value."
-            )
-        check_name(need_method(method).name, "name")
-        if tier != "auto":
-            raise refuse(
-                "preset", "left out beside a Method value, whose fields are set", repr(tier), "Or give a name."
-            )
-        _check_kind(method.name, method.kind, real)
-        _check_fits(method, real, device)
-        return method, None
-    method = find_name("method", method, METHODS)
-    _check_kind(method, kind_of(method), real)
-    dataset = real.card.name if real.kind == "images" and real.card is not None else real.name
-    row = preset_for(method, dataset, tier, device, fields)
-    value = replace_fields(METHODS[method](**row.fields), one_of(method, fields))
-    _check_fits(value, real, device)
-    return value, row
+    if isinstance(method, str):
+        name = find_name("method", method, METHODS)
+        known = about(data, root)
+        _check_kind(name, kind_of(name), known)
+        row = preset_for(name, known.name, tier, device, fields)
+        return replace_fields(METHODS[name](**row.fields), one_of(name, fields)), row
+    if fields:
+        raise InputError(
+            f"fields ({', '.join(sorted(fields))}) go with a method's name; got a {type(method).__name__} "
+            "value. Put them into the value."
+        )
+    check_name(need_method(method).name, "name")
+    if tier != "auto":
+        raise refuse("preset", "left out beside a Method value, whose fields are set", repr(tier), "Or give a name.")
+    _check_kind(method.name, method.kind, about(data, root))
+    return method, None
 
 
 def preset_for(name: str, dataset: str | None, tier: Tier, device: torch.device, fields: Mapping[str, Any]) -> Preset:
@@ -105,24 +148,22 @@ def default_ipc(method: str) -> int:
 
 def published_aspect(
     data: object, method: object, tier: Tier, device: torch.device, fields: Mapping[str, Any]
-) -> str | None:
+) -> Literal["crop", "squash"] | None:
     """How the preset's row wants the pictures of a card brought to one size; `None` where it says nothing.
 
     What is wrong with the arguments is said by those that take them.
     """
-    if not isinstance(data, str) or not isinstance(method, str):
-        return None
     with contextlib.suppress(InputError):
-        card, name = find_name("data set", data, list_cards("images")), find_name("method", method, METHODS)
-        return preset_for(name, card, tier, device, fields).aspect
+        if isinstance(method, str) and (known := about(data)).card:
+            return preset_for(find_name("method", method, METHODS), known.name, tier, device, fields).aspect
     return None
 
 
-def _check_kind(method: str, kind: str, real: Images | Graphs) -> None:
+def _check_kind(method: str, kind: str, data: About) -> None:
     """Refuse graphs for a method for images, and the other way round."""
-    if kind != real.kind:
-        known = ", ".join(names_of(real.kind))
-        raise refuse("data", f"{kind} for the method {method!r}", repr(real.name), f"For this data there are: {known}.")
+    if kind != data.kind:
+        known = ", ".join(names_of(data.kind))
+        raise refuse("data", f"{kind} for the method {method!r}", repr(data.name), f"For this data there are: {known}.")
 
 
 def only_images(real: Images | Graphs, what: str) -> Images:
@@ -132,32 +173,34 @@ def only_images(real: Images | Graphs, what: str) -> Images:
     return real
 
 
-def source_like(small: AnySet, data: object, size: Any, aspect: str | None) -> dict[str, Any]:
-    """`size` and `aspect` of `load_real` for data that a set is judged on; pictures of a folder come at its size."""
+def source_like(small: AnySet, data: object, source: Source) -> Source:
+    """How data that a set is judged on is read: as the set's was; pictures of a folder come at its size."""
+    size = source.size
     if size is None and small.kind == "images" and isinstance(data, str) and data.startswith(FOLDER):
         size = small.size
-    return {"size": size, "aspect": aspect or small.provenance.get("aspect")}
+    return dataclasses.replace(source, size=size, aspect=source.aspect or small.provenance.get("aspect"))
 
 
 def load_real(
     data: object,
+    source: Source = PLAIN,
     protocol: Protocol = "clean",
     role: Literal["distill", "evaluate"] = "distill",
-    split: int | str | None = 0,
-    **options: Any,
 ) -> Images | Graphs:
     """The data argument as `Images` or `Graphs`; with protocol='paper' nothing is held out of train (of images).
 
-    `split` is that of `load_graphs`, and 0 or `None` for images.
+    Raises:
+        InputError, MissingError, DamagedError: see `load_images` and `load_graphs`.
     """
     if protocol not in ("clean", "paper"):
         raise refuse("protocol", "`clean` or `paper`", repr(protocol))
-    if is_graph_data(data, options.get("root")):
-        for name in ("size", "aspect"):
-            if (value := options.pop(name, None)) is not None:
+    files: dict[str, Any] = {"role": role, "root": source.root, "download": source.download}
+    if is_graph_data(data, source.root):
+        for name, value in (("size", source.size), ("aspect", source.aspect)):
+            if value is not None:
                 raise refuse(name, "left out for graphs", repr(value))
-        return load_graphs(data, role=role, split=split, **options)
-    if split not in (None, 0):
-        raise refuse("split", "left out for images, which have one split", repr(split))
-    real = load_images(data, role=role, **options)
+        return load_graphs(data, split=source.split, **files)
+    if source.split not in (None, 0):
+        raise refuse("split", "left out for images, which have one split", repr(source.split))
+    real = load_images(data, size=source.size, aspect=source.aspect, **files)
     return real.all_train() if protocol == "paper" else real

@@ -24,6 +24,8 @@ from dd.bounds import check_range, check_ranges
 from dd.errors import refuse
 from dd.texts import clean_name, clean_names, shown
 
+Filled = typing.TypeVar("Filled")
+
 _PLAIN: Final[dict[object, str]] = {
     bool: "true or false",
     int: "a whole number",
@@ -152,6 +154,18 @@ def check_types(value: object) -> None:
     """
     known = _fields(cast(Any, type(value)))
     _check_all({name: getattr(value, name) for name in known}, known)
+
+
+def filled(made: type[Filled], given: Mapping[str, Any], **instead: Any) -> Filled:
+    """A dataclass of a verb's arguments, by their names.
+
+    Args:
+        made: the dataclass.
+        given: the arguments, `locals()` in the verb's first line; those that are no field are left out.
+        **instead: take the place of some.
+    """
+    fields = inspect.signature(made).parameters
+    return made(**{name: value for name, value in {**given, **instead}.items() if name in fields})
 
 
 def check_options(function: Callable[..., Any], given: Mapping[str, Any]) -> None:

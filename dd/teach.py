@@ -11,10 +11,12 @@ import torch
 
 from dd._home import home
 from dd._progress import Progress, reporter
+from dd.data import Source
 from dd.errors import refuse, unknown
 from dd.process import under_own_settings
 from dd.resolve import load_real, only_images, resolve_device
 from dd.selection import Protocol
+from dd.shapes import filled
 from dd.teachers import Teacher, TeacherRecipe, TeacherStore
 
 
@@ -52,13 +54,13 @@ def teach(
         InputError: an unknown model or field, or a teacher that learns nothing.
         DivergedError: training diverged.
     """
-    names = _names(models)
+    given, names = locals(), _names(models)
     known = [field.name for field in dataclasses.fields(TeacherRecipe) if field.name != "model"]
     for name in fields:
         if name not in known:
             raise unknown("field of TeacherRecipe", name, known)
     target = resolve_device(device)
-    real = only_images(load_real(data, protocol, root=root, download=download, size=size, aspect=aspect), "`teach`")
+    real = only_images(load_real(data, filled(Source, given), protocol), "`teach`")
     made = dataclasses.replace(recipe or TeacherRecipe(), **fields)
     teachers = TeacherStore(home("expert_trajectories", store) / "teachers", real)
     report = reporter(f"teachers on {real.name}", progress)

@@ -11,6 +11,7 @@ from torch import nn
 
 from dd.baselines_graphs import GRAPH_BASELINES
 from dd.contest_graphs import check_same_data
+from dd.data import load_images
 from dd.data.graphs import Graphs
 from dd.errors import InputError
 from dd.evaluation import EvalReport, GraphLearner, NaiveBayesLearner, TreeLearner
@@ -240,8 +241,8 @@ def test_a_tuned_step_size_is_the_best_of_the_grid_on_validation_graphs(small: T
 def test_no_test_graphs_and_no_graphs_at_all(small: TreeSummary, real: Graphs) -> None:
     with pytest.raises(InputError, match="`data` must be with test graphs; got none"):
         evaluate(small, dataclasses.replace(real, test=None))
-    with pytest.raises(InputError, match="`data` must be graphs for a summary of trees; got str"):
-        evaluate(small, "digits")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="`data` must be graphs for a summary of trees; got Images"):
+        evaluate(small, load_images("digits"))  # type: ignore[arg-type]
 
 
 def test_without_training_graphs_there_are_no_rows_of_them(small: TreeSummary, real: Graphs) -> None:

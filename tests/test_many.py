@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import dd
-from dd import many
+from dd import many, resolve
 from dd.cli import main
 from dd.experts.train import ExpertTrainer
 from dd.files import read_json
@@ -95,19 +95,34 @@ def test_it_goes_on_folder_by_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert all(torch.equal(a.images, b.images) for a, b in zip(sets, whole, strict=True))
 
 
-def test_data_is_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_is_loaded_once_and_the_preset_is_looked_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[object] = []
-    original = many.load_real
+    asked: list[tuple[Any, ...]] = []
+    load, look_up = resolve.load_images, resolve.preset
 
     def counted(data: object, **options: Any) -> dd.Images:
-        loaded.append(options)
-        return original(data, **options)
+        if not isinstance(data, dd.Images):
+            loaded.append((data, options["size"], options["aspect"]))
+        return load(data, **options)
 
-    monkeypatch.setattr(many, "load_real", counted)
+    def looked_up(*named: Any, **options: Any) -> Any:
+        asked.append(named)
+        return look_up(*named, **options)
+
+    monkeypatch.setattr(resolve, "load_images", counted)
+    monkeypatch.setattr(resolve, "preset", looked_up)
     small, _ = run(tmp_path, seeds=[0, 1], size=12, protocol="paper")
-    assert loaded == [{"size": 12, "aspect": None}]
+    assert (loaded, asked) == ([("digits", 12, None)], [])  # a value has no preset
     assert small.size == (12, 12)
     assert small.provenance["protocol"] == "paper"
+    fields: dict[str, Any] = {"ipc": 2, "train": {"steps": 2}, "progress": False}
+    many_sets = dd.distill_many("digits", "random", seeds=(0, 1), **fields)
+    assert (loaded[1:], asked) == ([("digits", None, None)], [("random", "digits", 2, "auto")])
+    alone = dd.distill("digits", "random", seed=1, **fields)
+    assert (len(loaded), len(asked)) == (3, 2)
+    assert alone.save(tmp_path / "a").read_bytes() == many_sets[1].save(tmp_path / "b").read_bytes()
+    dd.estimate("digits", "mtt", ipc=1)
+    assert (len(loaded), len(asked)) == (4, 3)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,13 @@ from dd.data.graph_card import GraphCard, load_graph_card
 from dd.data.graph_load import load_graphs, smiles_graphs
 from dd.data.graphs import Graphs, GraphSplit, graph_split
 from dd.data.images import Images, check_ipc, hold_out
+from dd.data.kinds import About, Source, about
 from dd.data.load import load_images
 from dd.data.splits import LazySplit, Split, TensorSplit, chunks, statistics
 
 __all__ = [
     "LIMIT",
+    "About",
     "Bins",
     "Card",
     "Codes",
@@ -21,8 +23,10 @@ __all__ = [
     "Graphs",
     "Images",
     "LazySplit",
+    "Source",
     "Split",
     "TensorSplit",
+    "about",
     "as_split",
     "check_ipc",
     "chunks",

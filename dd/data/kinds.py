@@ -1,16 +1,84 @@
-"""Graphs or images: what a data argument is, before it is read."""
+"""Graphs or images: what a data argument is, before it is read, and where and how it is read."""
 
 from __future__ import annotations
 
 import os
-from typing import Final
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
 
-from dd.data.card import list_cards
+from dd.data.card import list_cards, load_card
+from dd.data.graph_card import load_graph_card
 from dd.data.graph_custom import holds_graphs, is_graph
 from dd.data.graph_sources import tu_folder
 from dd.data.graphs import Graphs
+from dd.data.images import Images
+from dd.data.load import FOLDER, card_name
+from dd.paths import as_path, expanded
+from dd.texts import clean_name
 
 SMILES: Final = "smiles:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where data is and how it is read: what a verb that takes `data` also takes by these names.
+
+    Attributes:
+        root: folder of the data set's files.
+        download: fetch the data set where it can be fetched.
+        size: side of the pictures in pixels, or (height, width).
+        aspect: of pictures that are brought to one size: `crop` keeps proportions, `squash` does not; by default what
+            the preset's row or the set says.
+        split: of graphs: which random split, or `published`.
+    """
+
+    root: str | Path | None = None
+    download: bool = False
+    size: int | tuple[int, int] | None = None
+    aspect: Literal["crop", "squash"] | None = None
+    split: int | str | None = 0
+
+
+class About(NamedTuple):
+    """What is known of data before it is read.
+
+    Attributes:
+        kind: `images` or `graphs`.
+        name: what it is or will be called; rows of settings go by it.
+        card: whether it is named by a card of images, so that it can be read as a row of settings says.
+    """
+
+    kind: Literal["images", "graphs"]
+    name: str
+    card: bool = False
+
+
+def about(data: object, root: str | os.PathLike[str] | None = None) -> About:
+    """The kind and the name of a data argument.
+
+    Raises:
+        InputError: the name of no data set.
+    """
+    if isinstance(data, Images):
+        return About(data.kind, data.name if data.card is None else data.card.name)
+    if isinstance(data, Graphs):
+        return About(data.kind, data.name)
+    if is_graph_data(data, root):
+        return About("graphs", _graph_name(data) if isinstance(data, str) else "graphs")
+    if not isinstance(data, str):
+        return About("images", "custom")
+    if data.startswith(FOLDER):
+        path = data.removeprefix(FOLDER)
+        return About("images", clean_name(expanded(as_path(path, "data")).resolve().name if path else ""))
+    return About("images", load_card(card_name(data)).name, card=True)
+
+
+def _graph_name(data: str) -> str:
+    if data.startswith(SMILES):
+        return clean_name(Path(data.removeprefix(SMILES).partition("#")[0]).stem)
+    known = any(data.casefold() == name.casefold() for name in list_cards("graphs"))
+    return load_graph_card(data).name if known else clean_name(data)
 
 
 def is_graph_data(data: object, root: str | os.PathLike[str] | None = None) -> bool:

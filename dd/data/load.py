@@ -105,6 +105,19 @@ def load_images(
     return hold_out(images)
 
 
+def card_name(name: str) -> str:
+    """The name of a card of images as it is written there.
+
+    Raises:
+        InputError: none is called so; lists those there are, and every other form of data.
+    """
+    graphs = (
+        f"Graphs: {', '.join(list_cards('graphs'))}, or the NAME of raw TU text, NAME_A.txt and so on, under `root=`"
+    )
+    forms = f"{graphs}. Or give `{FOLDER}PATH`, {FORMS}, or `dd.Images(train=…)`."
+    return find_name("data set", name, list_cards(), forms)
+
+
 def _from_card(
     name: str,
     size: tuple[int, int] | None,
@@ -114,11 +127,7 @@ def _from_card(
     limit: int,
     workers: int,
 ) -> Images:
-    graphs = (
-        f"Graphs: {', '.join(list_cards('graphs'))}, or the NAME of raw TU text, NAME_A.txt and so on, under `root=`"
-    )
-    forms = f"{graphs}. Or give `{FOLDER}PATH`, {FORMS}, or `dd.Images(train=…)`."
-    card = load_card(find_name("data set", name, list_cards(), forms))
+    card = load_card(card_name(name))
     train, test, classes = load_splits(
         card,
         size=size,

@@ -13,7 +13,7 @@ import torch
 from dd._progress import Progress, reporter
 from dd.api import load
 from dd.contest_images import match_data
-from dd.data import Images, Split
+from dd.data import Images, Source, Split
 from dd.errors import InputError, refuse
 from dd.evaluation import NetworkLearner, NetworkPredictor, RealImages, enough_steps, model_name, origin, tune_lr
 from dd.evaluation.subset import Equipped
@@ -23,7 +23,7 @@ from dd.models import AnyModel
 from dd.resolve import load_real, resolve_device, source_like
 from dd.seeding import child, child_seed
 from dd.selection import Protocol
-from dd.shapes import check_whole
+from dd.shapes import check_whole, filled
 from dd.synthetic import ImageSet, TrainRecipe, need_set
 
 AnyImageSet = ImageSet | str | Path
@@ -194,9 +194,8 @@ def open_bench(small: AnyImageSet, data: object, test: bool = True, **options: U
     if loaded.kind != "images":
         raise refuse("small", "a set of images", type(loaded).__name__, "Summaries of graphs have no such measure.")
     protocol: Protocol = "paper" if loaded.provenance.get("protocol") == "paper" else "clean"
-    source: dict[str, Any] = {"root": options.get("root"), "download": options.get("download", False)}
-    source |= source_like(loaded, data, options.get("size"), options.get("aspect"))
-    real = load_real(data, protocol, "evaluate" if test else "distill", **source)
+    source = source_like(loaded, data, filled(Source, options))
+    real = load_real(data, source, protocol, "evaluate" if test else "distill")
     if real.kind != "images":
         raise refuse("data", "images", real.kind)
     where = resolve_device(options.get("device"))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final, get_type_hints
 
-from dd.methods.base import Candidate, FromExperts, Method, Run, Step, need_method
+from dd.methods.base import Candidate, FromExperts, Method, Run, RunOptions, Step, need_method
 from dd.methods.baselines import ClassMean, RandomReal
 from dd.methods.coresets import Coreset, Herding, KCenter
 from dd.methods.decoupled import CVDD, INFER, RDED, SRE2L, SRE2LPP, rebuild
@@ -86,6 +86,7 @@ __all__ = [
     "RandomReal",
     "Recover",
     "Run",
+    "RunOptions",
     "SRE2L",
     "SRE2LPP",
     "Step",

@@ -29,12 +29,11 @@ def _silent(done: int, total: int, text: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """What the machine and the run need, as opposed to what the paper says: it changes the road, not the result.
+class RunOptions:
+    """How a run is computed, as far as a user says it by name, in Python and on the command line.
 
     Attributes:
-        seed: of every stream of the run.
-        device: where the tensors live.
+        seed: of every random stream.
         precision: `fp32`, `fp64`, `bf16` (autocast of the network's forward; gradients are then a few per cent off), or
             `hybrid` (bfloat16 only in convolutions that are linear in the tangent; needs the compiled fast path).
         engine: `adjoint` (exact, constant graph memory; the fast path for a ConvNet where kernels are compiled),
@@ -43,17 +42,33 @@ class Run:
         reuse: how many last steps keep what pass 1 has computed; `None`: all on the fast path, one on the generic.
         compile: fuse pointwise kernels with `torch.compile`; `None`: where a compiler is present and the run is long
             enough to gain more than the half minute that it costs.
-        store: the root of the expert stores.
-        progress: called as (done, total, text).
     """
 
     seed: int = 0
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: Literal["fp32", "fp64", "bf16", "hybrid"] = "fp32"
     engine: EngineName = "adjoint"
     micro_batch: int | None = None
     reuse: int | None = None
     compile: bool | None = None
+
+    def request(self) -> dict[str, Any]:
+        """What identifies the run; on which device, from which store and how it is watched does not."""
+        road = [self.engine, self.micro_batch, self.reuse, self.compile]
+        return {"seed": self.seed, "precision": self.precision, "engine": road}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(RunOptions):
+    """What the machine and the run need, as opposed to what the paper says: it changes the road, not the result.
+
+    Attributes:
+        seed, precision, engine, micro_batch, reuse, compile: see `RunOptions`.
+        device: where the tensors live.
+        store: the root of the expert stores.
+        progress: called as (done, total, text).
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     store: Path = Path("store")
     progress: Callable[[int, int, str], None] = _silent
 

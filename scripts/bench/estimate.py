@@ -41,9 +41,10 @@ def cut(root: str) -> Any:
     import torch
 
     import dd
-    from dd.api import load_real
+    from dd.data import Source
+    from dd.resolve import load_real
 
-    whole = load_real("cifar10", root=root).all_train()
+    whole = load_real("cifar10", Source(root=root)).all_train()
     assert whole.test is not None
     parts = []
     for split, count in ((whole.train, 500), (whole.test, 100)):
@@ -57,7 +58,7 @@ def child(name: str, root: str) -> dict[str, Any]:
     import torch
 
     import dd
-    from dd.api import load_real, resolve_method
+    from dd.resolve import load_real, resolve_method
 
     data, method, fields = CELLS[name]
     real = load_real(cut(root) if data == "cifar10" else data)

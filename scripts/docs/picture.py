@@ -15,6 +15,7 @@ from typing import Any
 import dd
 from dd.base.raster import as_png
 from dd.cli_report import sets_of
+from dd.data import Source
 from dd.evaluation import mean_std
 from dd.files import read_json, write_bytes
 from dd.leaderboard import Benchmark
@@ -27,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def picture(folder: Path, ipc: int, root: Path | None) -> bytes:
     """The PNG; equal folders give equal bytes."""
     board = Benchmark.from_json(read_json(folder / "leaderboard.json"))
-    real: Any = load_real(board.dataset, root=root)
+    real: Any = load_real(board.dataset, Source(root=root))
     drawn = dd.distill(real, "random", ipc=ipc, seed=board.cells[0]["seed"], preset="cpu", progress=False)
     mean, _ = mean_std(board.row("random", ipc).values)
     sets = {f"random {100 * mean:.1f} %": drawn.attach(real.train)}  # type: ignore[union-attr]

@@ -11,7 +11,7 @@ import torch
 
 import dd
 from dd.data.graph_load import load_graphs
-from dd.data.kinds import is_graph_data
+from dd.data.kinds import about, is_graph_data
 from dd.errors import DamagedError, InputError, MissingError
 
 NAME = "FRAGMENTS"
@@ -87,6 +87,7 @@ def test_the_same_name_goes_through_every_verb(tmp_path: Path) -> None:
     write(tmp_path / NAME, graphs=60)
     assert is_graph_data(NAME, tmp_path)
     assert not is_graph_data(NAME)
+    assert about(NAME, tmp_path) == ("graphs", NAME, False)
     train = dd.TreeRecipe(model="gin(width=8)", steps=3)
     small = dd.distill(NAME, dd.Mirage(depth=1, budget_bytes=600, train=train), root=tmp_path, progress=False)
     assert small.provenance["dataset"] == NAME

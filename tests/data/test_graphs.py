@@ -17,7 +17,7 @@ from torch import Tensor
 from dd.data import GraphSplit, graph_split, load_graphs
 from dd.data.graph_bins import as_features
 from dd.data.graph_splits import held_out_rows, published_rows, random_rows
-from dd.data.kinds import is_graph_data
+from dd.data.kinds import about, is_graph_data
 from dd.errors import InputError
 from dd.resolve import load_real
 
@@ -253,7 +253,7 @@ def test_every_container_of_pyg_graphs_is_the_list() -> None:
     for name, made in sets_of(given).items():
         for role, print_ in expected.items():
             assert load_graphs(made, role=role).fingerprint == print_, (name, role)
-        assert is_graph_data(made), name
+        assert about(made) == ("graphs", load_graphs(made).name, False), name
         slices = [made[:n], Subset(made, range(n))]
         if name in ("memory", "disk"):
             slices += [made[torch.arange(n)], made[np.arange(n)], made[torch.arange(40) < n], made[list(range(n))]]

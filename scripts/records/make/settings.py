@@ -22,10 +22,11 @@ import torch
 
 import dd
 from dd._home import home
-from dd.api import load_real
+from dd.data import Source
 from dd.evaluation import EvalReport, NetworkLearner, Row, origin
 from dd.methods.panel import seat
 from dd.presets import preset, replace_fields
+from dd.resolve import load_real
 from dd.seeding import child_seed
 from scripts.records.make import run
 
@@ -82,7 +83,7 @@ SETTINGS = [
 @lru_cache(maxsize=1)
 def data(dataset: str, root: Path) -> dd.Images:
     """The data, loaded once."""
-    return load_real(dataset, root=root)
+    return load_real(dataset, Source(root=root))
 
 
 def method(setting: Setting) -> dd.methods.Recover:
