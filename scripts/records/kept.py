@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
@@ -23,6 +24,8 @@ from dd.locks import locked
 HERE: Final = Path(__file__).resolve().parent
 RESULTS: Final = HERE / "results"
 RUNS: Final = HERE.parents[1] / "runs" / "records"
+NAME: Final = re.compile(r'\{"record": ("[^"\\]*")')
+"""How a record's line begins."""
 SHARED: Final = frozenset({"method", "recipe", "request", "train", "teacher", "expert", "origin", "versions", "data"})
 """Keys whose objects are told once in a file."""
 
@@ -35,18 +38,21 @@ def named(pattern: str = "*", folder: Path = RESULTS) -> dict[str, dict[str, Any
     """
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("*.jsonl")):
-        for name, record in read(path):
+        for name, record in read(path, pattern):
             if name in found:
                 raise ValueError(f"{path}: record {name} stands twice")
             found[name] = record
-    return {name: found[name] for name in sorted(found, key=lambda n: f"{n}.json") if fnmatchcase(name, pattern)}
+    return {name: found[name] for name in sorted(found, key=lambda n: f"{n}.json")}
 
 
-def read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(name, record) of each line, with what it points to in its places."""
+def read(path: Path, pattern: str = "*") -> Iterator[tuple[str, dict[str, Any]]]:
+    """(name, record) of each line whose name matches, with what it points to in its places; others are not parsed."""
     told: dict[str, Any] = {}
     for line in path.read_text(encoding="utf-8").split("\n"):
         if not line:
+            continue
+        name = NAME.match(line)
+        if name and not fnmatchcase(json.loads(name[1]), pattern):
             continue
         row = json.loads(line)
         if "key" in row:
