@@ -6,7 +6,6 @@ import dataclasses
 import os
 import random
 import re
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,12 @@ import torch
 from torch import Tensor
 
 import dd
-from dd.methods import METHODS, Candidate, CoverageWarning, Mirage, Run, Step
+from dd.methods import METHODS, Candidate, Mirage, Run, Step
 from dd.methods.baselines import only_step
 from dd.methods.start import pick_real
 from dd.seeding import child
 from dd.testing import check_method, tiny
-from dd.testing.made import MADE, graphs, pictures
+from dd.testing.made import graphs, pictures
 
 SEEDLESS = ("class_mean", "herding", "k_center", "mirage")
 """Of these the set depends on the data alone."""
@@ -37,14 +36,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_keeps_what_is_promised(name: str, store: Path) -> None:
-    value = tiny(name)
-    check_method(value, random=name not in SEEDLESS, store=store)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CoverageWarning)
-        real, run = MADE[value.kind](), Run(store=store)
-        (*_, last) = value.distill(real, run)
-        (again,) = value.distill(real, run, last.state)  # ours give the last step again from its state
-    assert (again.iteration, len(again.candidates)) == (last.total, len(last.candidates))
+    check_method(tiny(name), random=name not in SEEDLESS, store=store)
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ class Method(Protocol):
     def distill(self, real: Any, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
         """Yield a `Step` after every iteration, from `state` on where one is given; `real` is `Images` or `Graphs`.
 
-        The library's own methods give the last step again from its state; `dd.distill` does not count on it.
+        From the state after the last step it gives that step again, or nothing.
         """
         ...
 
