@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from dd.data.graph_sources import Source
+from dd.data.graph_sources import Unsplit
 from dd.data.graph_splits import held_out_rows
 from dd.data.graphs import graph_split
 from dd.data.sources import digits
@@ -17,7 +17,7 @@ INK: Final = 16
 """Values of a pixel are 0 (no node) … 16."""
 
 
-def digits_graphs() -> Source:
+def digits_graphs() -> Unsplit:
     """The images of the card `digits` as graphs, with its 360 test images, and a tenth of train held out.
 
     A node is a pixel that is not blank, its label its ink in two levels (1 … 8 and 9 … 16 as 0 and 1). Edges join
@@ -41,7 +41,7 @@ def digits_graphs() -> Source:
         labels,
     )
     first, last = torch.arange(len(y)), torch.arange(len(y), len(labels))
-    return Source(graphs, held_out_rows(labels, first, last, 10), ("ink",), ("side",))
+    return Unsplit(graphs, held_out_rows(labels, first, last, 10), ("ink",), ("side",))
 
 
 def _pairs(both: Tensor, a: Tensor, b: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from dd.data.graph_checks import check_labels, check_train, orientation
 from dd.data.graph_custom import graphs_of, is_parts
 from dd.data.graph_digits import digits_graphs
 from dd.data.graph_molecules import card_source, molecule_source, table_source
-from dd.data.graph_sources import Source, find_graphs, own_card, tu_folder, tu_graphs
+from dd.data.graph_sources import Unsplit, find_graphs, own_card, tu_folder, tu_graphs
 from dd.data.graph_splits import Rows, check_split, held_out_rows, published_rows, random_rows
 from dd.data.graphs import Graphs, GraphSplit
 from dd.data.items import warn_twins
@@ -190,7 +190,7 @@ def _from_card(card: GraphCard, split: int | str | None, root: str | None, downl
     return source.graphs_in(rows, card.classes, card.name, number, rule)
 
 
-def _source(card: GraphCard, root: str | None, download: bool) -> Source:
+def _source(card: GraphCard, root: str | None, download: bool) -> Unsplit:
     if card.kind == "embedded":
         source, where = digits_graphs(), "scikit-learn"
     else:
@@ -220,7 +220,7 @@ def _from_user(data: Any, split: int | str | None, classes: Sequence[str] | int 
     whole, sizes = graphs_of(parts)
     names = _class_names(classes, whole)
     check_labels(whole.labels, names)
-    source = Source(whole, None, _numbered("x", whole.x.shape[1]), _numbered("edge_attr", whole.edge_attr.shape[1]))
+    source = Unsplit(whole, None, _numbered("x", whole.x.shape[1]), _numbered("edge_attr", whole.edge_attr.shape[1]))
     if len(parts) == 1 and isinstance(split, int):
         return source.graphs_in(random_rows(len(whole), split), names, "graphs", split, "random")
     ends = torch.tensor(sizes).cumsum(0).tolist()

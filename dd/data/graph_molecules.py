@@ -16,7 +16,7 @@ from torch import Tensor
 from dd._home import home
 from dd.data.checks import some
 from dd.data.graph_card import GraphCard
-from dd.data.graph_sources import Source
+from dd.data.graph_sources import Unsplit
 from dd.data.graph_splits import Rows
 from dd.data.graphs import graph_split
 from dd.data.molecules import (
@@ -76,13 +76,13 @@ def _rows_of(file: Path) -> list[list[str]]:
         return [row for row in csv.reader(text) if row]
 
 
-def table_source(file: Path, column: str | None, chirality: bool) -> Source:
+def table_source(file: Path, column: str | None, chirality: bool) -> Unsplit:
     """The graphs of a table and their scaffold split: `<stem>_scaffold_split.json` if it is beside the table."""
     smiles, labels = read_table(file, column)
     return molecule_source(smiles, labels, file=file, chirality=chirality)
 
 
-def card_source(card: GraphCard, folder: Path) -> Source:
+def card_source(card: GraphCard, folder: Path) -> Unsplit:
     """The graphs of a card's table.
 
     Raises:
@@ -110,7 +110,7 @@ def molecule_source(
     file: Path | None = None,
     chirality: bool = False,
     workers: int | None = None,
-) -> Source:
+) -> Unsplit:
     """Molecules as graphs, with their scaffold split if asked for.
 
     Args:
@@ -139,7 +139,7 @@ def molecule_source(
         rows = _shipped_rows(given, found.rows, smiles)
     elif scaffold:
         rows = scaffold_rows(found.scaffolds.tolist(), total=len(smiles))
-    return Source(graphs, rows, ATOM_NAMES, BOND_NAMES)
+    return Unsplit(graphs, rows, ATOM_NAMES, BOND_NAMES)
 
 
 def _whole(text: str) -> int | None:

@@ -27,7 +27,7 @@ TU_PLACES: Final = ("tu/{name}/raw", "{name}/raw", "{name}", "raw", "")
 """Where the files of a TU set are looked for under the root, in order."""
 
 
-class Source(NamedTuple):
+class Unsplit(NamedTuple):
     """Graphs of a card before they are split; `rows` where the split comes with them."""
 
     graphs: GraphSplit
@@ -167,7 +167,7 @@ def own_layout(name: str) -> str:
     )
 
 
-def tu_graphs(folder: Path, card: GraphCard) -> Source:
+def tu_graphs(folder: Path, card: GraphCard) -> Unsplit:
     """A TU data set from its raw text.
 
     Node and edge *labels* become features; continuous attributes are left out. Self-loops and duplicates are removed,
@@ -205,7 +205,7 @@ def tu_graphs(folder: Path, card: GraphCard) -> Source:
         torch.from_numpy(ptr),
         torch.from_numpy(np.searchsorted(np.array(labels), raw)),
     )
-    return Source(graphs, None, _names("label", x.shape[1]), _names("edge label", attr.shape[1]))
+    return Unsplit(graphs, None, _names("label", x.shape[1]), _names("edge label", attr.shape[1]))
 
 
 def _check_there(folder: Path, card: GraphCard) -> None:
