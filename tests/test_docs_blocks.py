@@ -196,10 +196,10 @@ def test_nothing_is_replaced_or_left_out_that_is_not_printed() -> None:
     assert set(NOT_RUN) <= {command for block in shell for command in commands(block)}
 
 
-def printed_in_full() -> list[list[str]]:
-    """Programs of README's blocks in their order: Python as one script a block with those before it, then the shell."""
+def printed_in_full(path: Path) -> list[list[str]]:
+    """Programs of a page's blocks in their order: its Python as one script, then the shell."""
     made, script = [], ""
-    for block in blocks(ROOT / "README.md"):
+    for block in blocks(path):
         text = replaced(block.text, OTHER_WORDS)
         if block.language == "python":
             script += text
@@ -209,8 +209,9 @@ def printed_in_full() -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_the_readme_in_full(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["README.md", "docs/start.md", "docs/graphs.md"])
+def test_a_page_in_full(name: str, tmp_path: Path) -> None:
     environment = {**os.environ, "DD_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
-    for program in printed_in_full():
+    for program in printed_in_full(ROOT / name):
         done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (program, done.stderr[-2000:])
