@@ -44,7 +44,7 @@ setup(
     packages=[*find_packages(include=["dd", "dd.*"]), "dd._cards", "dd._recipes"],
     package_dir={"dd._cards": "datasets", "dd._recipes": "expert_trajectories"},
     package_data={
-        "dd": ["py.typed", "_presets/*.toml", "evaluation/html/*.j2", "inner/fast/*.cpp"],
+        "dd": ["py.typed", "methods/_cards/*.toml", "pages/html/*.j2", "inner/fast/*.cpp"],
         "dd._cards": ["*.toml"],
         "dd._recipes": ["*.toml"],
     },
@@ -78,5 +78,5 @@ setup(
             "efficient-apriori>=2.0",
         ],
     },
-    entry_points={"console_scripts": ["ddistill = dd.cli:main"]},
+    entry_points={"console_scripts": ["ddistill = dd.cli.main:main"]},
 )

@@ -7,20 +7,17 @@ print(dd.evaluate(small, "cifar10"))
 from importlib.metadata import PackageNotFoundError, version
 
 from dd import testing as testing
-from dd.api import buffer, distill, estimate, list_methods, load, train, verify
-from dd.augment import DSA
-from dd.benchmarks import benchmark
-from dd.cli_report import report
-from dd.compare import evaluate
+from dd.cli.report import report
+from dd.contest.benchmark import benchmark
+from dd.contest.evaluate import evaluate
 from dd.data import Graphs, Images, load_graphs, load_images
-from dd.data.adapters import from_hf, from_webdataset
+from dd.data.images.adapters import from_hf, from_webdataset
 from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, WriteError
 from dd.evaluation import EvalReport
+from dd.evaluation.leaderboard import Benchmark
+from dd.exchange.export import dataset_card, push_to_hub, to_hf, to_imagefolder, to_tensorboard
+from dd.exchange.importers import import_buffer, import_folder, import_pt
 from dd.experts import ExpertRecipe, load_recipe
-from dd.export import dataset_card, push_to_hub, to_hf, to_imagefolder, to_tensorboard
-from dd.importers import import_buffer, import_folder, import_pt
-from dd.leaderboard import Benchmark
-from dd.many import distill_many
 from dd.measure.adversarial import adversarial
 from dd.measure.calibration import calibration
 from dd.measure.continual import continual
@@ -44,11 +41,14 @@ from dd.methods import (
     Run,
     TrajectoryMatching,
 )
+from dd.methods.presets import cite, describe
 from dd.models import GraphModel, Model
-from dd.presets import cite, describe
+from dd.run.distill import buffer, distill, estimate, list_methods, load, train, verify
+from dd.run.many import distill_many
+from dd.run.teach import teach
 from dd.synthetic import CompensatedImages, ImageSet, SyntheticImages, TrainRecipe, TreeRecipe, TreeSummary
-from dd.teach import teach
 from dd.teachers import Teacher, TeacherRecipe
+from dd.transforms.dsa import DSA
 
 try:
     __version__ = version("dd-distillation")

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from dd.texts import printable, shown
+from dd.base.texts import printable, shown
 
 _MOST = 2000
 """Characters of what an error quotes."""

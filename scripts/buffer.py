@@ -5,7 +5,7 @@ Several processes share one store: `torchrun --nproc-per-node 2 scripts/buffer.p
 
 import sys
 
-from dd.cli import main
+from dd.cli.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main(["buffer", *sys.argv[1:]]))

@@ -5,7 +5,7 @@ and a page. Then Mirage on the digits as graphs of pixels, in a minute: `runs/de
 evaluates again.
 """
 
-from dd.cli import main
+from dd.cli.main import main
 
 OUT, GRAPHS = "runs/demo", "runs/demo-graphs"
 STEPS = (

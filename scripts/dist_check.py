@@ -30,7 +30,7 @@ import sys
 from pathlib import Path
 
 import dd
-from dd.cli import main
+from dd.cli.main import main
 
 place = Path(dd.__file__).parent
 assert place.is_relative_to(sys.prefix), place

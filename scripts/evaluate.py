@@ -2,7 +2,7 @@
 
 import sys
 
-from dd.cli import main
+from dd.cli.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main(["evaluate", *sys.argv[1:]]))

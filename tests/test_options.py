@@ -14,15 +14,23 @@ import torch
 from reference.jobs import DATA
 
 import dd
-from dd._options import BufferOptions, Common, DistillOptions, EstimateOptions, EvaluateOptions, TeachOptions, keywords
-from dd.cli_benchmark import BenchmarkOptions
+from dd.base.files import read_json
+from dd.base.shapes import filled
+from dd.cli.benchmark import BenchmarkOptions
+from dd.cli.options import (
+    BufferOptions,
+    Common,
+    DistillOptions,
+    EstimateOptions,
+    EvaluateOptions,
+    TeachOptions,
+    keywords,
+)
 from dd.data import About, Source, about
 from dd.data.kinds import is_graph_data
 from dd.errors import InputError
-from dd.files import read_json
 from dd.methods import Run, RunOptions
-from dd.resolve import load_real
-from dd.shapes import filled
+from dd.run.resolve import load_real
 
 VERBS: dict[Callable[..., Any], type[Common]] = {
     dd.distill: DistillOptions,
@@ -62,7 +70,7 @@ def test_signature_dataclass_and_command_line_say_the_same(verb: Callable[..., A
     extra = shell.keys() - known.keys() - SHELL - UNUSED.get(verb, set())
     assert extra <= ({"split"} if "split" not in known else set())  # hidden there
     missing = known.keys() - shell.keys() - {"resume", "progress", "out", "committee"}
-    assert not missing, "say it on the command line too, in `dd/_options.py`"
+    assert not missing, "say it on the command line too, in `dd/cli/options.py`"
 
 
 def test_every_option_of_a_run_is_one_of_distill() -> None:
@@ -72,7 +80,7 @@ def test_every_option_of_a_run_is_one_of_distill() -> None:
 
 
 def test_a_hidden_option_is_no_option(capsys: pytest.CaptureFixture[str]) -> None:
-    from dd.cli import main
+    from dd.cli.main import main
 
     with pytest.raises(SystemExit):
         main(["buffer", "digits", "digits-plain", "--split", "1"])
@@ -150,10 +158,10 @@ def test_what_data_are_is_known_before_they_are_read(pictures: Path, monkeypatch
 def test_a_folder_with_the_name_of_a_row_has_that_row_on_the_command_line_too(
     pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dd.cli import main
+    from dd.cli.main import main
 
     place = pictures.rename(pictures.with_name("cifar10"))
     with pytest.raises(SystemExit):
         main(["distill", f"imagefolder:{place}", "mtt", "--preset", "cpu", "--help"])
     shown = capsys.readouterr().out
-    assert f"(default: {dd.presets.preset('mtt', 'cifar10', 10, 'cpu').fields['student_steps']})" in shown
+    assert f"(default: {dd.methods.presets.preset('mtt', 'cifar10', 10, 'cpu').fields['student_steps']})" in shown

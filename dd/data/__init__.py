@@ -1,16 +1,16 @@
 """Data: cards, splits, and `Images` or `Graphs` from whatever the user has."""
 
 from dd.data.card import Card, list_cards, load_card
-from dd.data.codes import Codes, fit_codes
-from dd.data.custom import LIMIT, as_split
-from dd.data.graph_bins import Bins
-from dd.data.graph_card import GraphCard, load_graph_card
-from dd.data.graph_load import load_graphs, smiles_graphs
-from dd.data.graphs import Graphs, GraphSplit, graph_split
-from dd.data.images import Images, check_ipc, hold_out
+from dd.data.graphs.bins import Bins
+from dd.data.graphs.card import GraphCard, load_graph_card
+from dd.data.graphs.codes import Codes, fit_codes
+from dd.data.graphs.graphs import Graphs, GraphSplit, graph_split
+from dd.data.graphs.load import load_graphs, smiles_graphs
+from dd.data.images.custom import LIMIT, as_split
+from dd.data.images.images import Images, check_ipc, hold_out
+from dd.data.images.load import load_images
+from dd.data.images.splits import LazySplit, Split, TensorSplit, chunks, statistics
 from dd.data.kinds import About, Source, about
-from dd.data.load import load_images
-from dd.data.splits import LazySplit, Split, TensorSplit, chunks, statistics
 
 __all__ = [
     "LIMIT",

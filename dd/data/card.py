@@ -7,8 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast, final
 
-from dd import paths
-from dd._home import shipped
+from dd.base import paths
+from dd.base.home import shipped
 from dd.errors import DamagedError, find_name
 
 AnyCard = TypeVar("AnyCard")
@@ -140,5 +140,5 @@ def checked_card(kind: type[AnyCard], values: dict[str, Any], file: Path) -> Any
 
 @lru_cache
 def read_toml(file: Path) -> dict[str, Any]:
-    """The values of a TOML file, read once; raises as `dd.paths.read_toml`."""
+    """The values of a TOML file, read once; raises as `dd.base.paths.read_toml`."""
     return paths.read_toml(file, "card")

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
+from dd.base.paths import as_path, expanded
+from dd.base.texts import clean_name
 from dd.data.card import list_cards, load_card
-from dd.data.graph_card import load_graph_card
-from dd.data.graph_custom import holds_graphs, is_graph
-from dd.data.graph_sources import tu_folder
-from dd.data.graphs import Graphs
-from dd.data.images import Images
-from dd.data.load import FOLDER, card_name
-from dd.paths import as_path, expanded
-from dd.texts import clean_name
+from dd.data.graphs.card import load_graph_card
+from dd.data.graphs.custom import holds_graphs, is_graph
+from dd.data.graphs.graphs import Graphs
+from dd.data.graphs.sources import tu_folder
+from dd.data.images.images import Images
+from dd.data.images.load import FOLDER, card_name
 
 SMILES: Final = "smiles:"
 

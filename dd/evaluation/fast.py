@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dd.inner import compiler_present
-from dd.models.convnet import ConvNet
+from dd.models.images.convnet import ConvNet
 
 Forward = Callable[[nn.Module, Tensor], Tensor]
 """(network, images `[n, C, H, W]`) → logits `[n, K]`, differentiable in the network's parameters."""

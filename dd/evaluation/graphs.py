@@ -9,8 +9,8 @@ from typing import Any, Final, final
 import torch
 from torch import Tensor, nn
 
-from dd.data.codes import Codes
-from dd.data.graphs import GraphSplit
+from dd.data.graphs.codes import Codes
+from dd.data.graphs.graphs import GraphSplit
 from dd.models import PlainGraphs, plain_graphs, rooted
 
 NODES_AT_ONCE: Final = 20_000

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from dd.base.seeding import child, child_seed, isolated
 from dd.data import Split
 from dd.errors import DivergedError, refuse
 from dd.evaluation.fast import Forward, plain_forward
 from dd.evaluation.optim import distillation_loss, make_optimizer, mixed, smoothed_cosine
 from dd.evaluation.real import Trainable
 from dd.models import AnyModel, as_spec, build, check_network, check_there
-from dd.seeding import child, child_seed, isolated
 from dd.synthetic import TrainRecipe
-from dd.whiten import Transform
+from dd.transforms.whiten import Transform
 
 TEST_BATCH = 500
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dd.errors import refuse
 from dd.inner import cross_entropy
 from dd.synthetic import TrainRecipe
-from dd.views import draw_mix
+from dd.transforms.views import draw_mix
 
 
 def make_optimizer(net: nn.Module, recipe: TrainRecipe, lr: float) -> torch.optim.Optimizer:

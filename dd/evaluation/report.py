@@ -14,9 +14,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from dd.base.files import dump_json, write_json
+from dd.base.texts import printable
 from dd.evaluation.scores import Figures
-from dd.files import dump_json, write_json
-from dd.texts import printable
 
 FORMAT = 1
 

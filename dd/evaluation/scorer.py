@@ -12,7 +12,7 @@ from dd.data import Split
 from dd.errors import DivergedError
 from dd.evaluation.loop import TEST_BATCH
 from dd.evaluation.scores import Figures, comparable, figures
-from dd.whiten import Transform
+from dd.transforms.whiten import Transform
 
 KEPT_BYTES: Final = 2 * 10**9
 """Transformed images that are kept at most; a larger split is transformed for every network."""

@@ -10,8 +10,8 @@ from typing import Final, NamedTuple, final
 import torch
 from torch import Tensor
 
+from dd.base.shapes import check, check_finite, check_whole
 from dd.errors import refuse, unknown
-from dd.shapes import check, check_finite, check_whole
 
 
 def auroc(scores: Tensor, labels: Tensor) -> float:

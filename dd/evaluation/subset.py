@@ -14,7 +14,7 @@ from dd.data import Split
 from dd.errors import refuse
 from dd.evaluation.real import Trainable
 from dd.synthetic import TrainRecipe
-from dd.whiten import Transform
+from dd.transforms.whiten import Transform
 
 KEPT_VALUES: Final = 50_000_000
 """Values (images × C·H·W) up to which a set is kept in model space, 0.2 GB; above, every batch is transformed anew."""

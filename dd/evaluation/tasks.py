@@ -8,12 +8,12 @@ from typing import Protocol, final
 import torch
 from torch import Tensor, nn
 
-from dd.data.codes import Codes
-from dd.data.graphs import GraphSplit
+from dd.base.seeding import child, isolated
+from dd.data.graphs.codes import Codes
+from dd.data.graphs.graphs import GraphSplit
 from dd.errors import DivergedError
 from dd.evaluation.graphs import encode, encode_part, pool
 from dd.models import rooted, tree_dag
-from dd.seeding import child, isolated
 from dd.synthetic.tree_bags import Bags
 from dd.synthetic.tree_recipe import TreeRecipe
 from dd.synthetic.trees import TreeSummary

@@ -10,16 +10,16 @@ from typing import Final, Literal, final
 import torch
 from torch import Tensor, nn
 
-from dd.data.codes import Codes
-from dd.data.graphs import GraphSplit
+from dd.base.seeding import child_seed
+from dd.base.shapes import check_choices, check_number, check_whole
+from dd.data.graphs.codes import Codes
+from dd.data.graphs.graphs import GraphSplit
 from dd.errors import refuse
 from dd.evaluation.graphs import EncodedGraphs, Match, encode
 from dd.evaluation.scores import METRICS, check_metric
 from dd.evaluation.tasks import BagTask, GraphTask, Task, TreeTask, diverged, train_on
 from dd.models import GraphModel, GraphSpec, as_graph_spec, build_graph_net, rooted
-from dd.models.graph_spec import GraphFactory
-from dd.seeding import child_seed
-from dd.shapes import check_choices, check_number, check_whole
+from dd.models.graphs.spec import GraphFactory
 from dd.synthetic.match import Matcher
 from dd.synthetic.tree_checks import check_supports
 from dd.synthetic.tree_recipe import TreeRecipe

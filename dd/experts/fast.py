@@ -12,7 +12,7 @@ from torch import Tensor
 from dd.experts.smooth import PenaltyForm, gradient_penalty
 from dd.inner import Student, compiler_present
 from dd.inner.fast import FastNet, Kernels, penalty_gradient, supported
-from dd.models.convnet import ConvNet
+from dd.models.images.convnet import ConvNet
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(θ `[P]`, pictures `[N, C, H, W]`, labels `[N]`) → mean cross-entropy, differentiable once in θ."""

@@ -7,15 +7,15 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dd._home import shipped
-from dd.augment import DSA
+from dd.base.files import dump_json
+from dd.base.home import shipped
+from dd.base.names import file_name
+from dd.base.paths import as_path, read_toml
+from dd.base.shapes import check_number, check_types, check_whole
 from dd.errors import InputError, refuse, unknown
 from dd.experts.smooth import PENALTY_FORMS, PenaltyForm
-from dd.files import dump_json
 from dd.models import Model, ModelSpec, as_spec
-from dd.names import file_name
-from dd.paths import as_path, read_toml
-from dd.shapes import check_number, check_types, check_whole
+from dd.transforms.dsa import DSA
 
 FORMAT = 1
 _NOT_IN_KEY = {"name", "experts", "snapshots", "title", "source"}

@@ -16,12 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dd.data import Images
-from dd.errors import DamagedError, MissingError, refuse
-from dd.experts.fast import Road, long_enough
-from dd.experts.recipe import FORMAT, ExpertRecipe
-from dd.experts.train import ExpertTrainer, Snapshot, check_model
-from dd.files import (
+from dd.base.files import (
     digest,
     json_text,
     load_tensors,
@@ -33,14 +28,19 @@ from dd.files import (
     sweep,
     write_json,
 )
-from dd.locks import locked
+from dd.base.locks import locked
+from dd.base.parallel import barrier, meet, shard
+from dd.base.paths import is_there, names_in
+from dd.base.process import under_own_settings
+from dd.base.schema import conform
+from dd.base.shapes import check, check_whole
+from dd.data import Images
+from dd.errors import DamagedError, MissingError, refuse
+from dd.experts.fast import Road, long_enough
+from dd.experts.recipe import FORMAT, ExpertRecipe
+from dd.experts.train import ExpertTrainer, Snapshot, check_model
 from dd.models import as_spec
-from dd.parallel import barrier, meet, shard
-from dd.paths import is_there, names_in
-from dd.process import under_own_settings
-from dd.schema import conform
-from dd.shapes import check, check_whole
-from dd.whiten import Transform
+from dd.transforms.whiten import Transform
 
 Progress = Callable[[int, int, str], None]
 """(done, total, text) → None."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dd.base.seeding import child, child_seed, isolated
 from dd.data import Images, Split, TensorSplit
 from dd.errors import DDError, DivergedError, refuse
 from dd.experts.fast import Road
@@ -17,8 +18,7 @@ from dd.experts.steps import gsam_direction, sgd_update
 from dd.inner import Student, check_student
 from dd.inner.check import WAY_OUT
 from dd.models import MODELS, ModelSpec, as_spec, build
-from dd.seeding import child, child_seed, isolated
-from dd.whiten import Transform
+from dd.transforms.whiten import Transform
 
 _ACCURACY_IMAGES = 1000
 _ROOM = 4 * 2**30  # bytes of training pictures that an accelerator keeps

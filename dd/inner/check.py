@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dd.base.seeding import child, isolated
 from dd.errors import refuse
 from dd.inner.student import Student
-from dd.seeding import child, isolated
 
 _STEPS: Final = (1e-8, 1e-9, 1e-10)
 """h of the differences, as a share of the weights. Rounding leaves them 1e-16 / h of relative error; a kink (ReLU, max

@@ -7,11 +7,11 @@ from typing import Final, Literal
 
 from torch import nn
 
-from dd.inner.adjoint import adjoint
+from dd.inner.adjoint_pass import adjoint
 from dd.inner.fast import adjoint_fast, compiler_present, supported
 from dd.inner.problem import Matching, Problem
-from dd.inner.unroll import unroll
-from dd.models.convnet import Block, ConvNet
+from dd.inner.unrolled import unroll
+from dd.models.images.convnet import Block, ConvNet
 
 EngineName = Literal["adjoint", "generic", "unroll"]
 ENGINES: Final = ("adjoint", "generic", "unroll")

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dd.augment import Draw
 from dd.errors import refuse
 from dd.inner.student import Student
+from dd.transforms.dsa import Draw
 
 
 @dataclass(frozen=True)

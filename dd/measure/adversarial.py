@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dd.base.process import under_own_settings
+from dd.base.seeding import child
+from dd.base.shapes import as_list, check, check_number, check_whole
 from dd.data import Split
 from dd.errors import refuse
-from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Options, open_bench, some_rows
 from dd.measure.values import Values, table
-from dd.process import under_own_settings
-from dd.seeding import child
-from dd.shapes import as_list, check, check_number, check_whole
-from dd.whiten import Transform
+from dd.run.keep import kept
+from dd.transforms.whiten import Transform
 
 
 def pixel_gradient(net: nn.Module, transform: Transform, x: Tensor, y: Tensor) -> Tensor:

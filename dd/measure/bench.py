@@ -10,20 +10,20 @@ from typing import Any, Final, Literal, TypedDict, Unpack
 
 import torch
 
-from dd._progress import Progress, reporter
-from dd.api import load
-from dd.contest_images import match_data
+from dd.base.progress import Progress, reporter
+from dd.base.seeding import child, child_seed
+from dd.base.shapes import check_whole, filled
+from dd.contest.images import match_data
 from dd.data import Images, Source, Split
 from dd.errors import InputError, refuse
 from dd.evaluation import NetworkLearner, NetworkPredictor, RealImages, enough_steps, model_name, origin, tune_lr
+from dd.evaluation.selection import Protocol
 from dd.evaluation.subset import Equipped
-from dd.keep import Out
 from dd.methods.start import pick_real
 from dd.models import AnyModel
-from dd.resolve import load_real, resolve_device, source_like
-from dd.seeding import child, child_seed
-from dd.selection import Protocol
-from dd.shapes import check_whole, filled
+from dd.run.distill import load
+from dd.run.keep import Out
+from dd.run.resolve import load_real, resolve_device, source_like
 from dd.synthetic import ImageSet, TrainRecipe, need_set
 
 AnyImageSet = ImageSet | str | Path

@@ -9,12 +9,12 @@ from typing import Any, Final, Unpack, final
 import torch
 from torch import Tensor
 
+from dd.base.process import under_own_settings
+from dd.base.shapes import check, check_finite, check_whole
 from dd.errors import refuse
-from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Options, open_bench
 from dd.measure.values import Values, table
-from dd.process import under_own_settings
-from dd.shapes import check, check_finite, check_whole
+from dd.run.keep import kept
 
 BINS: Final = 15
 

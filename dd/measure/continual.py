@@ -11,17 +11,17 @@ from typing import Any, Final, Unpack, final
 import torch
 from torch import Tensor
 
+from dd.base.process import under_own_settings
+from dd.base.seeding import child
+from dd.base.shapes import as_list, check_whole
 from dd.data import Split
-from dd.data.splits import Index
+from dd.data.images.splits import Index
 from dd.errors import refuse, unknown
 from dd.evaluation import RealImages, Scorer
 from dd.evaluation.subset import Equipped
-from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Bench, Options, open_bench
 from dd.measure.values import Values, table
-from dd.process import under_own_settings
-from dd.seeding import child
-from dd.shapes import as_list, check_whole
+from dd.run.keep import kept
 from dd.synthetic import ImageSet, SyntheticImages
 
 MEMORIES: Final = ("random",)

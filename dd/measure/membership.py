@@ -11,18 +11,18 @@ from typing import Any, Final, Literal, NamedTuple, Unpack, final
 import torch
 from torch import Tensor
 
+from dd.base.process import under_own_settings
+from dd.base.seeding import child, child_seed
+from dd.base.shapes import as_list, check, check_finite, check_whole
 from dd.data import Images, Split
-from dd.data.splits import JoinedSplit
+from dd.data.images.splits import JoinedSplit
 from dd.errors import InputError, refuse
 from dd.evaluation import NetworkLearner
 from dd.evaluation.scores import accuracy, auroc
 from dd.evaluation.subset import Equipped
-from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Bench, Options, open_bench, some_rows
 from dd.measure.values import Values, table
-from dd.process import under_own_settings
-from dd.seeding import child, child_seed
-from dd.shapes import as_list, check, check_finite, check_whole
+from dd.run.keep import kept
 from dd.synthetic import ImageSet
 
 FEW_SHADOWS: Final = 64

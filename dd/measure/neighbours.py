@@ -9,14 +9,14 @@ from typing import Any, Unpack, final
 import torch
 from torch import Tensor, nn
 
-from dd.data.nearest import Embed, flat, nearest
+from dd.base.process import under_own_settings
+from dd.data.images.nearest import Embed, flat, nearest
 from dd.errors import DDError, refuse
-from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Options, open_bench, some_rows
 from dd.measure.values import table
 from dd.models.features import features
-from dd.process import under_own_settings
-from dd.whiten import Transform
+from dd.run.keep import kept
+from dd.transforms.whiten import Transform
 
 _USUAL = 200
 

@@ -11,16 +11,16 @@ from typing import Any, Final, Unpack, final
 
 import torch
 
+from dd.base.process import under_own_settings
+from dd.base.seeding import child
+from dd.base.shapes import as_list, check, check_whole
 from dd.errors import InputError, refuse, unknown
 from dd.evaluation import NetworkLearner, Scorer
 from dd.evaluation.subset import Equipped
-from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Bench, Options, open_bench
 from dd.measure.values import Values, table
 from dd.models import ModelSpec, as_spec, build
-from dd.process import under_own_settings
-from dd.seeding import child
-from dd.shapes import as_list, check, check_whole
+from dd.run.keep import kept
 
 WIDTHS: Final = (8, 16, 32, 64)
 DEPTHS: Final = (1, 2, 3, 4)

@@ -13,19 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack, final
 
-from dd._home import home
-from dd.augment import DSA
+from dd.base.home import home
+from dd.base.process import under_own_settings
+from dd.base.seeding import child_seed
 from dd.errors import refuse
 from dd.evaluation import Scorer
 from dd.evaluation.subset import Equipped
-from dd.keep import kept
 from dd.measure.bench import AnyImageSet, Bench, Options, open_bench, with_recipe
 from dd.measure.values import Values, table
 from dd.methods import Run, rebuild
 from dd.methods.panel import Member
-from dd.process import under_own_settings
-from dd.seeding import child_seed
+from dd.run.keep import kept
 from dd.synthetic import ImageSet, TrainRecipe, need_images
+from dd.transforms.dsa import DSA
 
 
 def score_of(gain: float) -> float:

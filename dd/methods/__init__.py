@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, get_type_hints
 
 from dd.methods.base import Candidate, FromExperts, Method, Run, RunOptions, Step, need_method
-from dd.methods.baselines import ClassMean, RandomReal
-from dd.methods.coresets import Coreset, Herding, KCenter
-from dd.methods.decoupled import CVDD, INFER, RDED, SRE2L, SRE2LPP, rebuild
-from dd.methods.infer import Infer
+from dd.methods.decoupled.infer import Infer
+from dd.methods.decoupled.papers import CVDD, INFER, RDED, SRE2L, SRE2LPP, rebuild
+from dd.methods.decoupled.recover import Recover
 from dd.methods.mirage import CoverageWarning, Mirage
-from dd.methods.papers import AST, DATM, FTD, MTT, TESLA
-from dd.methods.recover import Recover
-from dd.methods.trajectory import TrajectoryMatching
+from dd.methods.real.baselines import ClassMean, RandomReal
+from dd.methods.real.coresets import Coreset, Herding, KCenter
+from dd.methods.trajectory.matching import TrajectoryMatching
+from dd.methods.trajectory.papers import AST, DATM, FTD, MTT, TESLA
 
 METHODS: Final[dict[str, Callable[..., Method]]] = {
     "mtt": MTT,

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Final, Literal, Protocol, cast, runtime_checka
 import torch
 from torch import Tensor
 
+from dd.base.shapes import check_types
 from dd.errors import refuse
 from dd.experts import ExpertRecipe
 from dd.inner import ENGINES, EngineName
-from dd.shapes import check_types
 from dd.synthetic import SyntheticSet
 
 PRECISIONS: dict[str, torch.dtype] = {

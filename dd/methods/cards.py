@@ -1,7 +1,7 @@
-"""Cards: what is known about a method beside its code, one TOML file each in `dd/_presets/`.
+"""Cards: what is known about a method beside its code, one TOML file each in `dd/methods/_cards/`.
 
-A card has the paper, when to take the method, what it costs, and its rows of settings (`dd.presets`). Whoever tells of
-a method reads it here: `dd.describe`, `dd.cite`, the pages of the manual, the benchmark.
+A card has the paper, when to take the method, what it costs, and its rows of settings (`dd.methods.presets`). Whoever
+tells of a method reads it here: `dd.describe`, `dd.cite`, the pages of the manual, the benchmark.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, final
 
+from dd.base.paths import is_there, read_toml
+from dd.base.schema import conform
 from dd.errors import DamagedError, MissingError, find_name
 from dd.methods import METHODS
-from dd.paths import is_there, read_toml
-from dd.schema import conform
 
-FOLDERS: list[Path] = [Path(__file__).parents[1] / "_presets"]
+FOLDERS: list[Path] = [Path(__file__).parent / "_cards"]
 """Where cards are looked for, in order; a method that is being written may have its own in a further folder."""
 ABOUT: Final = frozenset(
     {"dataset", "tier", "settings", "run", "source", "note", "published", "expert_fields", "aspect", "ipc"}
@@ -70,7 +70,7 @@ class MethodCard:
         tiny: fields with which it runs in a second on little data, for tests (`dd.testing.tiny`).
         paper, bibtex: `None` and empty for a baseline without a paper.
         common: by tier, what all its rows have unless they say otherwise.
-        rows: settings, see `dd.presets.rows`. Not to be changed.
+        rows: settings, see `dd.methods.presets.rows`. Not to be changed.
     """
 
     name: str

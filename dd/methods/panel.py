@@ -24,7 +24,7 @@ from dd.teachers import (
     tried_on,
     vote_weights,
 )
-from dd.whiten import Normalise
+from dd.transforms.whiten import Normalise
 
 Member = str | Teacher | nn.Module
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dd.base.seeding import child, child_seed
 from dd.data import Images
 from dd.inner import Student
 from dd.models.features import features
-from dd.seeding import child, child_seed
-from dd.whiten import Transform
+from dd.transforms.whiten import Transform
 
 _BATCH = 500
 

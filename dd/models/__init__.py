@@ -1,8 +1,8 @@
 """Networks by name: `build("convnet(width=32)", channels=3, classes=10, size=(32, 32), seed=0)`; `build_graph_net`."""
 
-from dd.models.convnet import Block, ConvNet, convnet
-from dd.models.gnn import GraphNet
-from dd.models.graph_spec import (
+from dd.models.graphs.gnn import GraphNet
+from dd.models.graphs.rounds import PlainGraphs, Round, TreeDag, plain_graphs, tree_dag
+from dd.models.graphs.spec import (
     GNNS,
     GraphModel,
     GraphSpec,
@@ -11,9 +11,8 @@ from dd.models.graph_spec import (
     build_graph_net,
     rooted,
 )
-from dd.models.probe import check_network, check_there, count_parameters, uses_batch_stats
-from dd.models.rounds import PlainGraphs, Round, TreeDag, plain_graphs, tree_dag
-from dd.models.spec import (
+from dd.models.images.convnet import Block, ConvNet, convnet
+from dd.models.images.spec import (
     MODELS,
     AnyModel,
     Model,
@@ -21,6 +20,7 @@ from dd.models.spec import (
     as_spec,
     build,
 )
+from dd.models.probe import check_network, check_there, count_parameters, uses_batch_stats
 
 __all__ = [
     "AnyModel",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dd.errors import DDError, refuse
-from dd.models.convnet import Size
+from dd.models.images.convnet import Size
 
 
 def check_network(

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 
+from dd.base.schema import SET_FORMAT
 from dd.errors import DamagedError
-from dd.schema import SET_FORMAT
 from dd.synthetic.recipe import TrainRecipe
 from dd.synthetic.tree_recipe import TreeRecipe
 

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dd.base.files import packed_size, shapes_of
+from dd.base.paths import as_path
+from dd.base.process import under_own_settings
+from dd.base.schema import SET_FORMAT
+from dd.base.shapes import check, check_finite, check_names, check_whole, plain
 from dd.errors import DamagedError, DDError, refuse
-from dd.files import packed_size, shapes_of
-from dd.paths import as_path
-from dd.process import under_own_settings
-from dd.schema import SET_FORMAT
-from dd.shapes import check, check_finite, check_names, check_whole, plain
 from dd.synthetic.base import NBytes, Whole
 from dd.synthetic.file import Kept, about_labels, only, read_set, write_set
 from dd.synthetic.labels import LabelStore
 from dd.synthetic.recipe import TrainRecipe
-from dd.whiten import Normalise, transform_from
+from dd.transforms.whiten import Normalise, transform_from
 
 
 def base_sets(ipc: int, classes: int, members: int) -> int:

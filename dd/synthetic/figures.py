@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from dd.base.curves import KINDS, heat_map, loss_curve, scores_of
+from dd.base.files import read_jsonl, write_bytes
+from dd.base.paths import as_path, is_folder
 from dd.base.raster import as_png, as_svg, default_scale, paste, paste_rows, picture
 from dd.data import Images, Split
-from dd.data.nearest import nearest
+from dd.data.images.nearest import nearest
 from dd.errors import refuse
-from dd.files import read_jsonl, write_bytes
-from dd.paths import as_path, is_folder
 from dd.synthetic.sets import AnySet, ImageSet
 
 PIXELS: Final = 600_000

@@ -15,11 +15,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from torch import Tensor
 
+from dd.base.files import beside, json_value, load_tensors, read_digest, read_meta, save_tensors, sweep, target_of
+from dd.base.locks import locked
+from dd.base.paths import is_folder, is_there, names_in
+from dd.base.schema import check_form, conform
 from dd.errors import DamagedError, DDError, MissingError
-from dd.files import beside, json_value, load_tensors, read_digest, read_meta, save_tensors, sweep, target_of
-from dd.locks import locked
-from dd.paths import is_folder, is_there, names_in
-from dd.schema import check_form, conform
 from dd.synthetic.base import check_format
 from dd.synthetic.labels import MANIFEST, LabelStore, remove_store
 

@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dd.base.files import packed_size, shapes_of
+from dd.base.paths import as_path
+from dd.base.process import under_own_settings
+from dd.base.schema import SET_FORMAT
+from dd.base.shapes import check, check_finite, check_names, check_whole, plain
 from dd.data import Split
 from dd.errors import DamagedError, DDError, InputError, refuse
-from dd.files import packed_size, shapes_of
-from dd.paths import as_path
-from dd.process import under_own_settings
-from dd.schema import SET_FORMAT
-from dd.shapes import check, check_finite, check_names, check_whole, plain
 from dd.synthetic.base import NBytes, SyntheticSet
 from dd.synthetic.canvas import draw_crops
 from dd.synthetic.file import Kept, about_labels, mark_kept, only, read_set, write_set
 from dd.synthetic.labels import LabelStore
 from dd.synthetic.recipe import TrainRecipe
-from dd.whiten import ZCA, Transform, transform_from
+from dd.transforms.whiten import ZCA, Transform, transform_from
 
 _SUM_TOLERANCE = 1e-3  # rows of 1,000 rounded probabilities
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from dd.base.shapes import check_finite
 from dd.errors import refuse
-from dd.shapes import check_finite
-from dd.views import MIX_KINDS, PAD
+from dd.transforms.views import MIX_KINDS, PAD
 
 BY_IMAGE: Final = ("ids", "boxes", "flips", "order", "logits", "shuffles")
 """Tensors with one row an image of a record."""

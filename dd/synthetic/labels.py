@@ -19,8 +19,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from dd.errors import DamagedError, InputError, MissingError, refuse
-from dd.files import (
+from dd.base.files import (
     digest,
     file_digest,
     json_text,
@@ -33,13 +32,14 @@ from dd.files import (
     sweep,
     write_text,
 )
-from dd.paths import as_path, is_there, names_in, read_bytes
-from dd.schema import SET_FORMAT, conform
-from dd.seeding import child
-from dd.shapes import check_finite, check_whole
+from dd.base.paths import as_path, is_there, names_in, read_bytes
+from dd.base.schema import SET_FORMAT, conform
+from dd.base.seeding import child
+from dd.base.shapes import check_finite, check_whole
+from dd.errors import DamagedError, InputError, MissingError, refuse
 from dd.synthetic.base import check_format
 from dd.synthetic.label_checks import BY_IMAGE, check_shard, check_sizes
-from dd.views import MIX_KINDS, Mix, Shuffle, Views
+from dd.transforms.views import MIX_KINDS, Mix, Shuffle, Views
 
 _SHARD_BYTES: Final = 64 * 2**20
 _SHARD: Final = r"\d{5}-[0-9a-f]{16}\.safetensors"

@@ -9,8 +9,8 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from dd.data.graphs import GraphSplit
-from dd.data.refine import Refiner, Table, rows_of, salted
+from dd.data.graphs.graphs import GraphSplit
+from dd.data.graphs.refine import Refiner, Table, rows_of, salted
 from dd.synthetic.trees import TreeSummary
 
 

@@ -6,10 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from dd.augment import DSA
+from dd.base.shapes import check_choices, check_number, check_types, check_whole
 from dd.errors import refuse, unknown
-from dd.shapes import check_choices, check_number, check_types, check_whole
-from dd.views import MIX_KINDS
+from dd.transforms.dsa import DSA
+from dd.transforms.views import MIX_KINDS
 
 _CHOICES = {
     "optimizer": ("sgd", "adamw"),

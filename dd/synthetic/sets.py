@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from torch import Tensor
 
+from dd.base.files import read_meta
+from dd.base.paths import as_path
 from dd.errors import DamagedError, DDError, refuse
-from dd.files import read_meta
-from dd.paths import as_path
 from dd.synthetic.compensated import CompensatedImages
 from dd.synthetic.images import SyntheticImages
 from dd.synthetic.labels import LabelStore

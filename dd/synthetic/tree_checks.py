@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dd.data.codes import NODE_LABELS, Codes
+from dd.base.shapes import check_finite
+from dd.data.graphs.codes import NODE_LABELS, Codes
 from dd.errors import refuse
-from dd.shapes import check_finite
 
 if TYPE_CHECKING:
     from dd.synthetic.trees import Level, TreeSummary

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dd.base.shapes import check_choices, check_number, check_types, check_whole
 from dd.errors import refuse
 from dd.models import GraphSpec
-from dd.shapes import check_choices, check_number, check_types, check_whole
 
 _CHOICES = {
     "reading": ("auto", "sets", "bags"),

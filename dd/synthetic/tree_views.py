@@ -11,9 +11,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from dd.base.files import write_bytes
+from dd.base.paths import as_path
 from dd.errors import refuse
-from dd.files import write_bytes
-from dd.paths import as_path
 from dd.synthetic.trees import TreeSummary
 
 LIMIT: Final = 1_000_000

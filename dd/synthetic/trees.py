@@ -12,13 +12,13 @@ from typing import Any, ClassVar, Final, Literal, final
 import torch
 from torch import Tensor
 
-from dd.data.codes import Codes
+from dd.base.files import packed_size, shapes_of
+from dd.base.paths import as_path
+from dd.base.process import under_own_settings
+from dd.base.schema import SET_FORMAT
+from dd.base.shapes import check_names
+from dd.data.graphs.codes import Codes
 from dd.errors import DamagedError, DDError, refuse
-from dd.files import packed_size, shapes_of
-from dd.paths import as_path
-from dd.process import under_own_settings
-from dd.schema import SET_FORMAT
-from dd.shapes import check_names
 from dd.synthetic.base import TreeBytes, Whole
 from dd.synthetic.file import Kept, only, read_set, write_set
 from dd.synthetic.labels import LabelStore

@@ -9,9 +9,9 @@ from typing import Final, Literal
 
 import torch
 
+from dd.base.seeding import child
+from dd.base.shapes import check_number, check_whole
 from dd.errors import refuse
-from dd.seeding import child
-from dd.shapes import check_number, check_whole
 
 MEMBERS: Final = ("resnet18", "resnet50", "shufflenet_v2", "mobilenet_v2", "densenet121")
 """The published committee in the order of its pair list."""

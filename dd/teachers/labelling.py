@@ -9,8 +9,8 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor, nn
 
+from dd.base.shapes import check_whole
 from dd.errors import refuse
-from dd.shapes import check_whole
 from dd.teachers.statistics import keeps_statistics
 
 BNMode = Literal["running", "batch"]

@@ -7,9 +7,9 @@ import torch
 from dd.data import Images
 from dd.errors import refuse
 from dd.models import ModelSpec, as_spec
-from dd.models.pretrained import ZOOS, split_zoo
+from dd.models.images.pretrained import ZOOS, split_zoo
 from dd.teachers.teacher import Teacher
-from dd.whiten import Normalise
+from dd.transforms.whiten import Normalise
 
 _IMAGENET = 1000
 

@@ -15,19 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dd.augment import DSA
+from dd.base.files import dump_json, load_tensors, save_tensors, sweep
+from dd.base.locks import locked
+from dd.base.names import file_name
+from dd.base.paths import is_there
+from dd.base.schema import conform
+from dd.base.seeding import child, child_seed, isolated
+from dd.base.shapes import check_number, check_types, check_whole
 from dd.data import Images
 from dd.errors import DamagedError, DivergedError, InputError, refuse
-from dd.files import dump_json, load_tensors, save_tensors, sweep
-from dd.locks import locked
 from dd.models import as_spec, build
-from dd.names import file_name
-from dd.paths import is_there
-from dd.schema import conform
-from dd.seeding import child, child_seed, isolated
-from dd.shapes import check_number, check_types, check_whole
 from dd.teachers.teacher import Teacher, accuracy, tried_on
-from dd.whiten import Normalise
+from dd.transforms.dsa import DSA
+from dd.transforms.whiten import Normalise
 
 FORMAT = 1
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from dd.base.shapes import check_number
 from dd.errors import InputError, refuse
-from dd.shapes import check_number
 
 StatisticsNorm = Literal["sum", "layer", "channel"]
 STATISTICS_NORMS: Final = ("sum", "layer", "channel")

@@ -12,12 +12,12 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from dd.base.files import digest, dump_json
+from dd.base.process import under_own_settings
 from dd.data import Images, Split
 from dd.errors import DDError, InputError, refuse
-from dd.files import digest, dump_json
 from dd.models import check_there
-from dd.process import under_own_settings
-from dd.whiten import Normalise
+from dd.transforms.whiten import Normalise
 
 LEVEL: Final = 0.01
 """Of the test: a teacher that knows nothing passes in one case of a hundred at most."""

@@ -9,6 +9,6 @@ Runs are as short as the method's own settings make them: give it few iterations
 """
 
 from dd.testing.check import check_method
-from dd.testing.tiny import tiny
+from dd.testing.settings import tiny
 
 __all__ = ["check_method", "tiny"]

@@ -19,15 +19,15 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from dd.api import distill
+from dd.base.files import digest, dump_json
+from dd.base.process import under_own_settings
 from dd.data import Images, load_images
-from dd.data.graphs import Graphs
+from dd.data.graphs.graphs import Graphs
 from dd.errors import DDError, InputError, refuse
-from dd.files import digest, dump_json
 from dd.methods import Method, Run, Step, need_method
 from dd.methods.base import Candidate
 from dd.models import as_spec
-from dd.process import under_own_settings
+from dd.run.distill import distill
 from dd.synthetic import AnySet, CompensatedImages, SyntheticImages, TreeSummary, to_tensors
 from dd.synthetic.file import SET, labels_folder
 from dd.testing.made import MADE

@@ -8,8 +8,8 @@ from typing import Final
 import torch
 
 from dd.data import Images, load_images
-from dd.data.graph_load import load_graphs
-from dd.data.graphs import Graphs
+from dd.data.graphs.graphs import Graphs
+from dd.data.graphs.load import load_graphs
 
 
 @cache

@@ -157,10 +157,10 @@ class Setting:
     def __init__(self, images: int, width: int, augment: str, double: bool = False) -> None:
         import torch
 
-        from dd.augment import DSA
+        from dd.base.seeding import child
         from dd.inner import Student
         from dd.models import build
-        from dd.seeding import child
+        from dd.transforms.dsa import DSA
 
         dtype = torch.float64 if double else torch.float32
         self.net = build(f"convnet(width={width})", channels=3, classes=10, size=(32, 32), seed=0).to(dtype)
@@ -177,8 +177,8 @@ class Setting:
         """n student steps, each on the first `count` pictures in an order and a draw of its own."""
         import torch
 
+        from dd.base.seeding import child
         from dd.inner import InnerStep
-        from dd.seeding import child
 
         draws = [self._dsa.draw(count, (32, 32), child(0, "draw", i)) for i in range(n)]
         return [InnerStep(torch.randperm(count, generator=child(0, "order", i)), d) for i, d in enumerate(draws)]

@@ -42,7 +42,7 @@ def cut(root: str) -> Any:
 
     import dd
     from dd.data import Source
-    from dd.resolve import load_real
+    from dd.run.resolve import load_real
 
     whole = load_real("cifar10", Source(root=root)).all_train()
     assert whole.test is not None
@@ -58,7 +58,7 @@ def child(name: str, root: str) -> dict[str, Any]:
     import torch
 
     import dd
-    from dd.resolve import load_real, resolve_method
+    from dd.run.resolve import load_real, resolve_method
 
     data, method, fields = CELLS[name]
     real = load_real(cut(root) if data == "cifar10" else data)

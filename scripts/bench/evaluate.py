@@ -37,7 +37,7 @@ def setting(args: argparse.Namespace) -> tuple[Any, Any]:
     import torch
 
     import dd
-    from dd.whiten import Normalise
+    from dd.transforms.whiten import Normalise
 
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(args.images) % 10
@@ -86,8 +86,8 @@ def side_by_side(small: Any, networks: int) -> float:
     from torch.func import functional_call, stack_module_state, vmap
     from torch.nn import functional as F
 
+    from dd.base.seeding import child
     from dd.evaluation import fresh
-    from dd.seeding import child
 
     device = torch.device("cpu")
     nets = [fresh(small, small.recipe.model, seed, device) for seed in range(networks)]
@@ -111,7 +111,7 @@ def side_by_side(small: Any, networks: int) -> float:
 
 def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
     """Run one row in this process."""
-    from dd.process import tune_process
+    from dd.base.process import tune_process
 
     tune_process(threads=args.threads, allocator=row != "usual")
     run = run_row(row, args)

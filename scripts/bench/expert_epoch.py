@@ -7,7 +7,7 @@ DSA as published, SGD of lr 0.01 without momentum, float32.
 
 Rows, each measurement in a process of its own, repeats interleaved (a, b, a, b, …):
 
-    compiled   the library with the compiled loss, under the allocator settings of `dd.process.tune_process`
+    compiled   the library with the compiled loss, under the allocator settings of `dd.base.process.tune_process`
     side_by_side   as many such processes at once as `--threads`, one thread each, as under `torchrun`; images a second
                of all of them
     eager      the library without it, same allocator settings
@@ -40,9 +40,9 @@ def plain_steps(args: argparse.Namespace, images: Any, labels: Any) -> Iterator[
     from torch.nn import functional as F
     from torch.utils.data import DataLoader, TensorDataset
 
-    from dd.augment import DSA
+    from dd.base.seeding import child
     from dd.models import build
-    from dd.seeding import child
+    from dd.transforms.dsa import DSA
 
     mean, std = images.float().div(255).mean((0, 2, 3)), images.float().div(255).std((0, 2, 3))
     pixels = (images.float() / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
@@ -68,7 +68,7 @@ def library_steps(row: str, args: argparse.Namespace, images: Any, labels: Any) 
 
     from dd.data import Images, load_images
     from dd.experts import ExpertRecipe, ExpertTrainer, make_student
-    from dd.whiten import make_transform
+    from dd.transforms.whiten import make_transform
 
     real = load_images(Images(train=(images, labels), test=(images[:10], labels[:10]))).all_train()
     recipe = ExpertRecipe(model=f"convnet(width={args.width})", batch_size=args.batch)
@@ -90,7 +90,7 @@ def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
     """Run one row in this process."""
     import torch
 
-    from dd.process import tune_process
+    from dd.base.process import tune_process
 
     tune_process(threads=args.threads, allocator=row != "plain")
     generator = torch.Generator().manual_seed(0)

@@ -33,9 +33,9 @@ ENGINES = ("fast", "generic")
 
 def measure(args: argparse.Namespace, steps: int, reuse: int) -> dict[str, Any]:
     """Run one row in this process."""
+    from dd.base.process import tune_process
     from dd.inner import adjoint
     from dd.inner.fast import adjoint_fast, compiler_present
-    from dd.process import tune_process
 
     tune_process(threads=args.threads, allocator=False)
     setting = Setting(args.images, args.width, "color_crop_cutout_flip_scale_rotate")

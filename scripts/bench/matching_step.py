@@ -14,7 +14,7 @@ Rows, each in a process of its own, one working at a time:
     adjoint_hybrid   `adjoint` with bfloat16 in the convolutions that are linear in the tangent
     unroll           the library's reference engine; default allocator
     plain            a plain transcription of the usual create-graph loop (`plain.py`); default allocator
-    plain_tuned      the same under the allocator settings of `adjoint` (`dd.process.tune_process`)
+    plain_tuned      the same under the allocator settings of `adjoint` (`dd.base.process.tune_process`)
 
 How memory is counted. The child builds data, model and target and runs one iteration of one step, so that libraries,
 compiled kernels and thread pools are loaded. Then the kernel's high-water mark is reset (`/proc/self/clear_refs`) and
@@ -139,7 +139,7 @@ def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
     """Run one row in this process."""
     import torch
 
-    from dd.process import tune_process
+    from dd.base.process import tune_process
 
     tune_process(threads=args.threads, allocator=row in TUNED)
     run = make_pass(row, args)

@@ -36,7 +36,7 @@ def molecules(count: int, seed: int) -> Any:
     import numpy as np
     import torch
 
-    from dd.data.graphs import graph_split
+    from dd.data.graphs.graphs import graph_split
 
     draw = np.random.default_rng(seed)
     sizes = draw.integers(15, 36, count)
@@ -77,7 +77,7 @@ def streamed(count: int) -> Callable[[], dict[str, Any]]:
     """Refinement, mining and summary of synthetic graphs."""
     import torch
 
-    from dd.data.codes import fit_codes
+    from dd.data.graphs.codes import fit_codes
     from dd.methods.mirage.build import build, entry
     from dd.methods.mirage.select import Costs, by_budget
     from dd.methods.mirage.transactions import transactions
@@ -100,7 +100,7 @@ def streamed(count: int) -> Callable[[], dict[str, Any]]:
 
 def distilled(args: argparse.Namespace, name: str, depth: int) -> Callable[[], dict[str, Any]]:
     """The method on a real set that is in memory."""
-    from dd.data.graph_load import load_graphs
+    from dd.data.graphs.load import load_graphs
     from dd.methods import Mirage, Run
 
     real = load_graphs(name, root=args.root)
@@ -132,9 +132,9 @@ def twin(args: argparse.Namespace) -> Callable[[], dict[str, Any]]:
     """Written-out trees beside refinement, on the same graphs."""
     import torch
 
-    from dd.data.codes import fit_codes
-    from dd.data.graph_load import load_graphs
-    from dd.data.refine import Refiner, rows_of
+    from dd.data.graphs.codes import fit_codes
+    from dd.data.graphs.load import load_graphs
+    from dd.data.graphs.refine import Refiner, rows_of
 
     real = load_graphs("NCI1", root=args.root)
     split = real.train.subset(torch.arange(min(args.sample, len(real.train))))
@@ -159,9 +159,9 @@ def star(degree: int) -> Callable[[], dict[str, Any]]:
     """Refinement of one hub."""
     import torch
 
-    from dd.data.codes import fit_codes
-    from dd.data.graphs import graph_split
-    from dd.data.refine import Refiner, rows_of
+    from dd.data.graphs.codes import fit_codes
+    from dd.data.graphs.graphs import graph_split
+    from dd.data.graphs.refine import Refiner, rows_of
 
     leaf = torch.arange(1, degree + 1)
     hub = torch.zeros_like(leaf)
@@ -185,8 +185,8 @@ def child(row: str, args: argparse.Namespace) -> dict[str, Any]:
     """One row: the fastest pass, and the most memory of any."""
     import torch
 
+    from dd.base.process import tune_process
     from dd.errors import MissingError
-    from dd.process import tune_process
 
     tune_process(args.threads)
     torch.set_num_threads(args.threads)

@@ -124,8 +124,8 @@ def plain_evaluation(small: Any, test: Any, networks: int) -> tuple[float, float
 
     from torch.utils.data import DataLoader, TensorDataset
 
+    from dd.base.seeding import child
     from dd.evaluation import fresh
-    from dd.seeding import child
 
     recipe, dsa = small.recipe, small.recipe.dsa()
     loader = DataLoader(TensorDataset(small.images, small.labels), batch_size=recipe.batch_size, shuffle=True)

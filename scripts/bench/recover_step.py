@@ -4,7 +4,7 @@
 
 Rows, each in a process of its own, one working at a time:
 
-    library   `dd.methods.recovery.recover_block`: crops, flip, roll, both members with R, Adam, clipping
+    library   `dd.methods.decoupled.recovery.recover_block`: crops, flip, roll, both members with R, Adam, clipping
     plain     the same written the usual way (`plain.plain_recovery`): hooks that compute the statistics by hand
     members   forward and backward of the two members alone, no statistics: what no loop can leave out
 
@@ -32,7 +32,7 @@ def setting(args: argparse.Namespace) -> tuple[list[Any], Any, Any, Any]:
 
     from dd.models import build
     from dd.teachers import Teacher
-    from dd.whiten import Normalise
+    from dd.transforms.whiten import Normalise
 
     transform = Normalise(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     names = args.members.split(";")
@@ -48,7 +48,7 @@ def run_row(row: str, args: argparse.Namespace) -> Any:
     from plain import plain_recovery
     from torch.nn import functional as F
 
-    from dd.methods.recovery import Recovery, recover_block
+    from dd.methods.decoupled.recovery import Recovery, recover_block
 
     teachers, x, y, transform = setting(args)
     votes = [(teacher, 1 / len(teachers)) for teacher in teachers]
@@ -79,7 +79,7 @@ def run_row(row: str, args: argparse.Namespace) -> Any:
 
 def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
     """Run one row in this process."""
-    from dd.process import tune_process
+    from dd.base.process import tune_process
 
     tune_process(threads=args.threads, allocator=row != "plain")
     run = run_row(row, args)

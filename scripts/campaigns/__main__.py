@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from dd.files import write_text
+from dd.base.files import write_text
 from scripts.campaigns.common import table
 
 NAMES: Final = ("crash", "concurrent", "corrupt", "disk", "hostile")

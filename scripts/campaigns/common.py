@@ -30,8 +30,8 @@ from typing import Any, Final
 
 import torch
 
+from dd.base.files import dump_json
 from dd.evaluation import origin
-from dd.files import dump_json
 
 FAULTS: Final = {
     "lost": "what was finished, or the user's own, is gone or another one",

@@ -22,17 +22,17 @@ import numpy as np
 import torch
 
 import dd
-from dd.data import hashes
-from dd.data.graph_molecules import Molecules
+from dd.base.files import digest, dump_json, load_tensors, read_json, read_jsonl, save_tensors, write_json
+from dd.data.graphs.moleculenet import Molecules
+from dd.data.images import hashes
 from dd.errors import DDError
 from dd.experts.store import ExpertStore, verify_folder
-from dd.files import digest, dump_json, load_tensors, read_json, read_jsonl, save_tensors, write_json
 from dd.methods import Step
-from dd.runs import RunFolder
+from dd.run.folder import RunFolder
 from dd.synthetic import AnySet, LabelStore
 from dd.synthetic.sets import to_tensors
 from dd.teachers import TeacherStore
-from dd.whiten import fit_zca
+from dd.transforms.whiten import fit_zca
 from scripts.campaigns import jobs
 from scripts.campaigns.common import Tally, main, scratch
 from scripts.campaigns.crash import inside

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import dd
-from dd.cli import main as ddistill
+from dd.cli.main import main as ddistill
 from dd.models import build
 from scripts.campaigns import jobs
 from scripts.campaigns.hostile import Trial
@@ -220,7 +220,7 @@ def command_line() -> list[Trial]:
 
 
 def _short(value: Any) -> str:
-    from dd.texts import shown
+    from dd.base.texts import shown
 
     return shown(value, 40)
 

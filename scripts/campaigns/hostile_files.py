@@ -25,10 +25,10 @@ import torch
 from PIL import Image
 
 import dd
-from dd.data.adapters import from_webdataset
+from dd.base.files import json_text
+from dd.base.seals import BY_HAND, SEAL
+from dd.data.images.adapters import from_webdataset
 from dd.experts import load_recipe
-from dd.files import json_text
-from dd.seals import BY_HAND, SEAL
 from dd.synthetic import LabelStore
 from scripts.campaigns import jobs
 from scripts.campaigns.hostile import MARK, STEERING, Trial
@@ -537,7 +537,7 @@ def names() -> list[Trial]:
 
 
 def _told(name: str) -> str:
-    from dd.texts import shown
+    from dd.base.texts import shown
 
     return shown(name, 20)
 

@@ -18,11 +18,11 @@ from typing import Any, ClassVar, Final
 import torch
 
 import dd
+from dd.base.files import digest
 from dd.evaluation import report as reports
-from dd.files import digest
 from dd.methods import Candidate, CoverageWarning, Step
-from dd.methods.baselines import only_step
-from dd.methods.relabel import make_labels
+from dd.methods.decoupled.relabel import make_labels
+from dd.methods.real.baselines import only_step
 from dd.methods.start import pick_real
 from dd.models import build
 from dd.synthetic import LabelStore
@@ -113,7 +113,7 @@ def method(name: str, **fields: Any) -> dd.Method:
     """A method of `dd.list_methods()` with little to do, from experts and teachers that all of them share."""
     value = dd.testing.tiny(name)
     shared = {"expert": EXPERTS} if hasattr(value, "expert") else {}
-    return dd.presets.replace_fields(value, {**shared, **fields})
+    return dd.methods.presets.replace_fields(value, {**shared, **fields})
 
 
 def buffered() -> None:
@@ -130,7 +130,7 @@ def distilled(value: dd.Method, **options: Any) -> Callable[[], object]:
 
 def runs() -> list[Job]:
     """A run of each method, of variants with more than one candidate or with whitening, and of a user's own."""
-    whitened = dd.presets.replace_fields(EXPERTS, {"whiten": True})
+    whitened = dd.methods.presets.replace_fields(EXPERTS, {"whiten": True})
     values: dict[str, dd.Method] = {name: method(name) for name in dd.list_methods()}
     values["ftd with candidates"] = method("ftd", ema=0.5, candidate_every=1)
     values["mtt whitened, with candidates"] = method("mtt", expert=whitened, candidate_every=1)

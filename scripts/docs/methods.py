@@ -14,13 +14,13 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from dd.cli_faults import PROJECT
+from dd.cli.faults import PROJECT
 from dd.errors import InputError
 from dd.evaluation import mean_std
 from dd.methods import METHODS, Infer, Recover, TrajectoryMatching, kind_of
 from dd.methods.cards import Paper, card
-from dd.presets import preset, rows, verified
-from dd.resolve import default_ipc
+from dd.methods.presets import preset, rows, verified
+from dd.run.resolve import default_ipc
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import dd
+from dd.base.files import read_json, write_bytes
 from dd.base.raster import as_png
-from dd.cli_report import sets_of
+from dd.cli.report import sets_of
 from dd.data import Source
 from dd.evaluation import mean_std
-from dd.files import read_json, write_bytes
-from dd.leaderboard import Benchmark
-from dd.resolve import load_real
+from dd.evaluation.leaderboard import Benchmark
+from dd.run.resolve import load_real
 from dd.synthetic.figures import gallery
 
 ROOT = Path(__file__).resolve().parents[2]

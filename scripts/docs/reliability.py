@@ -15,7 +15,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from dd.files import write_text  # noqa: E402
+from dd.base.files import write_text  # noqa: E402
 from scripts.campaigns.__main__ import NAMES, RECORDS  # noqa: E402
 from scripts.campaigns.common import FAULTS  # noqa: E402
 
@@ -39,7 +39,7 @@ LIMITS = """\
 All of this was run on Linux x86-64 with Python 3.11 alone. That later versions of Python, macOS, Windows and other
 processors do as well is stated by metadata (`python_requires`) and not measured. What they lack is imitated in the
 tests: Python's `os` with the names it has on Windows, no `fcntl` (locks are those of the package `filelock`), no
-renaming or removal of an open or mapped file (`tests/test_portable.py`), and workers that are spawned
+renaming or removal of an open or mapped file (`tests/base/test_portable.py`), and workers that are spawned
 (`tests/data/test_workers.py`).
 
 A power cut is imitated too: what was not synced is taken back. A disk that says that it has synced and has not is

@@ -18,8 +18,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
-from dd.files import json_at, write_text
-from dd.locks import locked
+from dd.base.files import json_at, write_text
+from dd.base.locks import locked
 
 HERE: Final = Path(__file__).resolve().parent
 RESULTS: Final = HERE / "results"

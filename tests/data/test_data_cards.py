@@ -16,11 +16,11 @@ import pytest
 import torch
 from torch import Tensor
 
-import dd._home
-from dd._home import home, shipped
+import dd.base.home
+from dd.base.home import home, shipped
 from dd.data import Card, list_cards, load_card, load_images, statistics
-from dd.data import load as loading
 from dd.data.card import parse_card
+from dd.data.images import load as loading
 from dd.errors import DamagedError, InputError, MissingError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,7 +142,7 @@ def test_home_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DD_HOME")
     package = tmp_path / "checkout/dd"
     package.mkdir(parents=True)
-    monkeypatch.setattr(dd._home, "_PACKAGE", package)
+    monkeypatch.setattr(dd.base.home, "_PACKAGE", package)
     assert home("expert_trajectories") == tmp_path / "me/.cache/dd/expert_trajectories"
     (tmp_path / "checkout/datasets").mkdir()  # site-packages may have a folder of that name: not enough
     assert home("datasets") == tmp_path / "me/.cache/dd/datasets"
@@ -155,7 +155,7 @@ def test_home_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_shipped_copy_comes_before_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "site/dd"
     package.mkdir(parents=True)
-    monkeypatch.setattr(dd._home, "_PACKAGE", package)
+    monkeypatch.setattr(dd.base.home, "_PACKAGE", package)
     (tmp_path / "site/datasets").mkdir()  # Hugging Face's
     with pytest.raises(MissingError, match=r"'datasets' are missing.*Install the library again"):
         shipped("datasets")

@@ -15,9 +15,9 @@ from reference.folders import folder, paint, tree
 
 import dd
 from dd.data import LazySplit, TensorSplit, load_card, load_images
-from dd.data import load as loading
+from dd.data.images import load as loading
 from dd.errors import DamagedError, InputError, MissingError
-from dd.resolve import published_aspect
+from dd.run.resolve import published_aspect
 
 # --- any ImageFolder
 
@@ -255,7 +255,7 @@ def test_published_row_squashes_and_the_set_remembers_it(tmp_path: Path, monkeyp
     wanted = published_aspect("ImageWoof", "mtt", "paper", cpu, {"ipc": 1})
     assert (wanted, published_aspect("imagewoof", "mtt", "cpu", cpu, {"ipc": 1})) == ("squash", None)
     seen: list[dd.Images] = []
-    monkeypatch.setattr(dd.api, "_run", lambda method, real, *_: seen.append(real))
+    monkeypatch.setattr(dd.run.distill, "_run", lambda method, real, *_: seen.append(real))
     dd.distill("imagewoof", "mtt", ipc=1, preset="paper", progress=False, **given)
     dd.distill("imagewoof", "mtt", ipc=1, preset="paper", progress=False, aspect="crop", **given)
     dd.distill("imagewoof", "mtt", ipc=1, preset="cpu", progress=False, **given)

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from dd.data import Images, LazySplit, TensorSplit, as_split, load_images, statistics
-from dd.data.resize import fit
-from dd.data.splits import JoinedSplit
+from dd.data.images.resize import fit
+from dd.data.images.splits import JoinedSplit
 from dd.errors import InputError
 
 # --- forms

@@ -14,9 +14,9 @@ from reference.graphs import a_split, graph, some_graphs
 from torch import Tensor
 
 from dd.data import GraphSplit, Images, TensorSplit, load_graphs, load_images
-from dd.data.custom import as_split
+from dd.data.images.custom import as_split
+from dd.data.images.splits import JoinedSplit
 from dd.data.items import KEPT, ROUNDS, Sketch, image_items, twins
-from dd.data.splits import JoinedSplit
 
 Colour = tuple[Any, ...]
 

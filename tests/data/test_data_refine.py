@@ -7,10 +7,10 @@ import pytest
 import torch
 from reference.trees import explicit_tree, levels_by_hand, random_graphs, tree_size
 
-from dd.data import refine
-from dd.data.codes import Codes, fit_codes
-from dd.data.graphs import GraphSplit, graph_split
-from dd.data.refine import Collision, Refiner, rows_of
+from dd.data.graphs import refine
+from dd.data.graphs.codes import Codes, fit_codes
+from dd.data.graphs.graphs import GraphSplit, graph_split
+from dd.data.graphs.refine import Collision, Refiner, rows_of
 from dd.errors import InputError
 
 KINDS = [

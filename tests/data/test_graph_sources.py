@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import torch
 
-from dd.data import GraphCard, Graphs, graph_load, list_cards, load_graph_card, load_graphs, load_images
-from dd.data.graph_card import parse_graph_card
-from dd.data.graph_sources import find_graphs, tu_graphs
+from dd.data import GraphCard, Graphs, list_cards, load_graph_card, load_graphs, load_images
+from dd.data.graphs import load as graph_load
+from dd.data.graphs.card import parse_graph_card
+from dd.data.graphs.sources import find_graphs, tu_graphs
 from dd.errors import DamagedError, InputError, MissingError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -291,7 +292,7 @@ def fake_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Except
 def test_digits_as_graphs() -> None:
     from sklearn.datasets import load_digits
 
-    from dd.data.sources import digits
+    from dd.data.images.sources import digits
 
     real = load_graphs("Digits-Graphs", split=4)
     assert (real.rule, real.split, real.directed) == ("given", 4, False)

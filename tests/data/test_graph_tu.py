@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import dd
-from dd.data.graph_load import load_graphs
+from dd.data.graphs.load import load_graphs
 from dd.data.kinds import about, is_graph_data
 from dd.errors import DamagedError, InputError, MissingError
 

@@ -15,11 +15,11 @@ from reference.graphs import a_split, contents, some_graphs
 from torch import Tensor
 
 from dd.data import GraphSplit, graph_split, load_graphs
-from dd.data.graph_bins import as_features
-from dd.data.graph_splits import held_out_rows, published_rows, random_rows
+from dd.data.graphs.bins import as_features
+from dd.data.graphs.splits import held_out_rows, published_rows, random_rows
 from dd.data.kinds import about, is_graph_data
 from dd.errors import InputError
-from dd.resolve import load_real
+from dd.run.resolve import load_real
 
 
 def test_split_is_what_was_given() -> None:

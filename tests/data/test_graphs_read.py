@@ -13,8 +13,8 @@ import torch
 from reference.graphs import graph, some_graphs
 
 from dd.data import Bins, Graphs, load_graphs
-from dd.data.graph_bins import fit_columns
-from dd.data.graph_checks import asymmetric
+from dd.data.graphs.bins import fit_columns
+from dd.data.graphs.checks import asymmetric
 from dd.errors import InputError
 
 # Directions

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from reference.folders import folder, paint, tree
 
-from dd.data import hashes
-from dd.data.hashes import file_hashes
+from dd.data.images import hashes
+from dd.data.images.hashes import file_hashes
 from dd.errors import DamagedError
 
 
@@ -94,7 +94,7 @@ def test_the_fingerprint_is_content_order_classes_and_rules(tmp_path: Path, monk
     assert folder(tmp_path / "c").fingerprint != first
     (tmp_path / "c/train/cats").rename(tmp_path / "c/train/cat")
     assert folder(tmp_path / "c").fingerprint == first
-    monkeypatch.setattr("dd.data.folders.RULE", "on black")
+    monkeypatch.setattr("dd.data.images.folders.RULE", "on black")
     assert folder(tmp_path / "c").fingerprint != first
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from dd.data import GraphSplit, graph_molecules, load_graph_card, load_graphs, smiles_graphs
-from dd.data.graph_molecules import molecule_source, read_table
-from dd.data.graph_splits import random_rows
-from dd.data.molecules import read_molecules, scaffold_rows, unmapped
+from dd.data import GraphSplit, load_graph_card, load_graphs, smiles_graphs
+from dd.data.graphs import moleculenet as graph_molecules
+from dd.data.graphs.moleculenet import molecule_source, read_table
+from dd.data.graphs.molecules import read_molecules, scaffold_rows, unmapped
+from dd.data.graphs.splits import random_rows
 from dd.errors import DamagedError, InputError, MissingError
 
 pytest.importorskip("rdkit", reason="needs the extra `mol`")

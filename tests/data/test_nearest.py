@@ -8,11 +8,11 @@ from torch import nn
 
 import dd
 from dd.data import Split
-from dd.data.nearest import nearest
+from dd.data.images.nearest import nearest
 from dd.errors import InputError
 from dd.measure.neighbours import features_of
 from dd.models import build
-from dd.whiten import Normalise
+from dd.transforms.whiten import Normalise
 
 
 def split(count: int = 53) -> Split:

@@ -21,10 +21,10 @@ from torch import Tensor
 from torchvision.datasets import ImageFolder
 
 from dd.data import Images, load_images
-from dd.data.adapters import from_hf, from_webdataset
-from dd.data.pictures import extensions, picture, shown_size
+from dd.data.images.adapters import from_hf, from_webdataset
+from dd.data.images.pictures import extensions, picture, shown_size
 from dd.errors import DamagedError, InputError
-from dd.importers import import_folder
+from dd.exchange.importers import import_folder
 
 NOISE = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 

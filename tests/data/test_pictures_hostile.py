@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 import dd
-from dd.data.adapters import from_webdataset
-from dd.data.folders import Files
-from dd.data.hashes import file_hashes
-from dd.data.pictures import MOST_PIXELS, open_picture, picture
+from dd.data.images.adapters import from_webdataset
+from dd.data.images.folders import Files
+from dd.data.images.hashes import file_hashes
+from dd.data.images.pictures import MOST_PIXELS, open_picture, picture
 
 
 def header_of(width: int, height: int) -> bytes:
@@ -92,7 +92,7 @@ def test_a_shard_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_shard_that_expands_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dd.data.adapters.MOST_MEMBER", 1000)
+    monkeypatch.setattr("dd.data.images.adapters.MOST_MEMBER", 1000)
     with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as tar:
         entry = tarfile.TarInfo("a.png")
         entry.size = 1001

@@ -12,9 +12,9 @@ from PIL import Image, features
 from reference.folders import folder, paint, tree
 
 import dd
-from dd.data.walk import LeftOut, class_folders, pictures_in
+from dd.data.images.walk import LeftOut, class_folders, pictures_in
 from dd.errors import DamagedError, InputError, MissingError
-from dd.importers import import_folder
+from dd.exchange.importers import import_folder
 
 # --- splits
 

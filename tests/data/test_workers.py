@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import dd.cli
+import dd.cli.main
 from dd.data import workers
-from dd.data.splits import FEW
+from dd.data.images.splits import FEW
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -117,4 +117,4 @@ def test_no_more_processes_than_cpus() -> None:
 
 
 def test_python_m_dd_can_be_imported_again() -> None:
-    assert importlib.import_module("dd.__main__").main is dd.cli.main
+    assert importlib.import_module("dd.__main__").main is dd.cli.main.main

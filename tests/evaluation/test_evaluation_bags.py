@@ -15,14 +15,14 @@ from reference.trees import explicit_tree, match_by_hand, tree_of
 from torch import Tensor, nn
 
 import dd
-from dd.data.codes import fit_codes
-from dd.data.graphs import Graphs
+from dd.base.seeding import child
+from dd.data.graphs.codes import fit_codes
+from dd.data.graphs.graphs import Graphs
 from dd.errors import InputError
 from dd.evaluation import NaiveBayesLearner, TreeLearner
 from dd.evaluation.tasks import BagTask
 from dd.methods import Mirage
 from dd.models import build_graph_net, plain_graphs
-from dd.seeding import child
 from dd.synthetic import TreeRecipe, TreeSummary
 
 CPU, DOUBLE = torch.device("cpu"), torch.float64

@@ -10,7 +10,7 @@ import dd
 from dd.evaluation import NetworkLearner, fresh
 from dd.evaluation.fast import CompiledForward, plain_forward
 from dd.synthetic import SyntheticImages, TrainRecipe
-from dd.whiten import Normalise
+from dd.transforms.whiten import Normalise
 
 CPU = torch.device("cpu")
 

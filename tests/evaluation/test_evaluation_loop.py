@@ -12,12 +12,12 @@ from reference.training import sgd
 from torch import Tensor, nn
 
 import dd
+from dd.base.seeding import child, child_seed
 from dd.data import Split, TensorSplit
 from dd.errors import DivergedError, InputError
 from dd.evaluation import NetworkLearner, accuracy, fit, fresh, loop, model_name
 from dd.models import build
-from dd.seeding import child, child_seed
-from dd.whiten import Normalise
+from dd.transforms.whiten import Normalise
 
 # The loop
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from dd.base.seeding import child
 from dd.errors import InputError
 from dd.evaluation.loop import accumulate
 from dd.evaluation.optim import decay_groups, distillation_loss, make_optimizer, mixed, smoothed_cosine
 from dd.models import build
-from dd.seeding import child
 from dd.synthetic import TrainRecipe
-from dd.views import draw_mix
+from dd.transforms.views import draw_mix
 
 
 def logits(seed: int, rows: int = 6, classes: int = 4) -> torch.Tensor:

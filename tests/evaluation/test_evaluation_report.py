@@ -17,7 +17,7 @@ from reference.evaluation import CPU, data, small
 from torch import nn
 
 import dd
-from dd import files
+from dd.base import files
 from dd.data import Images, Split
 from dd.errors import DivergedError, InputError
 from dd.evaluation import (

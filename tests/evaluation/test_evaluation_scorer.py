@@ -11,7 +11,7 @@ from dd.errors import DivergedError
 from dd.evaluation import NetworkLearner, RealImages, Scorer, accuracy, enough_steps, scorer
 from dd.evaluation.scorer import until_flat
 from dd.synthetic import TrainRecipe
-from dd.whiten import Normalise
+from dd.transforms.whiten import Normalise
 
 CPU = torch.device("cpu")
 SHIFT = Normalise((0.3,), (0.2,))

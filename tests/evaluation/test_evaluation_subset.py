@@ -14,7 +14,7 @@ from dd.evaluation.loop import accuracy
 from dd.evaluation.subset import RealImages
 from dd.measure.values import Values, table
 from dd.synthetic import SyntheticImages, TrainRecipe
-from dd.whiten import Normalise
+from dd.transforms.whiten import Normalise
 
 SHIFT = Normalise((0.3,), (0.2,))
 RECIPE = TrainRecipe(model="convnet(width=4)", steps=7, lr=0.05, batch_size=4, augment="crop_flip")

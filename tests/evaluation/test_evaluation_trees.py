@@ -11,8 +11,9 @@ import torch
 from reference.trees import levels_by_hand, match_by_hand, random_graphs, summary_by_hand
 from torch import Tensor, nn
 
-from dd.data.codes import Codes, fit_codes
-from dd.data.graphs import GraphSplit
+from dd.base.seeding import child
+from dd.data.graphs.codes import Codes, fit_codes
+from dd.data.graphs.graphs import GraphSplit
 from dd.errors import DivergedError, InputError
 from dd.evaluation import (
     GraphLearner,
@@ -26,7 +27,6 @@ from dd.evaluation import (
     weighted_loss,
 )
 from dd.models import GNNS, GraphModel, GraphNet, build_graph_net, plain_graphs
-from dd.seeding import child
 from dd.synthetic import TreeRecipe, TreeSummary
 
 CPU = torch.device("cpu")

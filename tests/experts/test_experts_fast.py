@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 import dd
+from dd.base.files import read_meta
 from dd.data import TensorSplit
 from dd.experts import ExpertRecipe, ExpertStore, fast, make_student
 from dd.experts import fast as fast_module
 from dd.experts import store as store_module
 from dd.experts.fast import Loss, Road, compiled_loss
 from dd.experts.train import ExpertTrainer, _resident, on_device
-from dd.files import read_meta
 from dd.inner import Student
-from dd.whiten import make_transform
+from dd.transforms.whiten import make_transform
 
 LABELS = torch.arange(3).repeat(10)
 PIXELS = torch.randint(0, 256, (30, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

@@ -10,9 +10,9 @@ import pytest
 from torch import nn
 
 import dd
+from dd.base.files import dump_json
 from dd.errors import DamagedError, InputError, MissingError
 from dd.experts import ExpertRecipe, load_recipe, recipe_names
-from dd.files import dump_json
 
 
 def factory(channels: int, classes: int, size: tuple[int, int]) -> nn.Module:

@@ -14,6 +14,7 @@ from reference.training import sgd
 from torch import Tensor, nn
 
 import dd
+from dd.base.seeding import child
 from dd.data import Images
 from dd.errors import InputError
 from dd.experts import ExpertRecipe, ExpertStore, ExpertTrainer, Snapshot, load_recipe, make_student
@@ -21,8 +22,7 @@ from dd.experts.smooth import PENALTY_FORMS, gradient_penalty, ramp_factor, step
 from dd.experts.steps import gsam_direction, sgd_update
 from dd.inner import Student
 from dd.models import build
-from dd.seeding import child
-from dd.whiten import make_transform
+from dd.transforms.whiten import make_transform
 
 CPU = torch.device("cpu")
 STEPS_PER_EPOCH = 7

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import dd
-from dd import files, locks
+from dd.base import files, locks
 from dd.errors import DamagedError, InputError, MissingError, WriteError
 from dd.experts import ExpertRecipe, ExpertStore, make_student
 from dd.experts import store as store_module

@@ -13,11 +13,11 @@ from reference.training import sgd
 from torch import Tensor, nn
 
 import dd
-from dd import files
+from dd.base import files
+from dd.base.seeding import child
 from dd.errors import DivergedError
 from dd.experts import ExpertTrainer, make_student
-from dd.seeding import child
-from dd.whiten import make_transform
+from dd.transforms.whiten import make_transform
 
 
 class Dropping(nn.Module):

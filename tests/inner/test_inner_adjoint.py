@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dd.augment import DSA, Draw
 from dd.inner import InnerStep, Matching, Problem, Student, Target, adjoint, unroll
 from dd.models import build
+from dd.transforms.dsa import DSA, Draw
 
 ALL_OPS = "color_crop_cutout_flip_scale_rotate"
 N_IMAGES = 7

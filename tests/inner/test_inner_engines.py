@@ -12,9 +12,9 @@ from reference.matching import matching_loss
 from torch import Tensor
 
 import dd
-from dd.augment import DSA
 from dd.inner import InnerStep, Matching, Problem, Student, Target, adjoint, unroll
 from dd.models import build
+from dd.transforms.dsa import DSA
 
 ALL_OPS = "color_crop_cutout_flip_scale_rotate"
 K, N_IMAGES = 3, 6

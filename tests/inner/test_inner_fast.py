@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from dd.augment import DSA
+from dd.base.seeding import child
 from dd.errors import InputError
 from dd.inner import InnerStep, Problem, Student, Target, adjoint, unroll
 from dd.inner.fast import adjoint_fast, kernels, supported
 from dd.models import build
-from dd.seeding import child
+from dd.transforms.dsa import DSA
 
 F64 = torch.float64
 

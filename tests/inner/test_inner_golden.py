@@ -20,12 +20,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dd.augment import DSA, Draw
 from dd.experts.steps import gsam_direction, sgd_update
 from dd.inner import InnerStep, Matching, Problem, Student, Target, adjoint, unroll
-from dd.methods import papers
-from dd.methods.loop import Loop
+from dd.methods.trajectory import papers
+from dd.methods.trajectory.loop import Loop
 from dd.models import build
+from dd.transforms.dsa import DSA, Draw
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 N_IMAGES, CLASSES, CHANNELS, SIDE = 7, 3, 2, 8

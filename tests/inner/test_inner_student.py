@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import dd
-from dd.augment import DSA
+from dd.base.seeding import child, isolated
 from dd.inner import InnerStep, Problem, Road, Student, Target, cross_entropy, freeze_batch_statistics, solve, unroll
 from dd.models import build
-from dd.seeding import child, isolated
+from dd.transforms.dsa import DSA
 
 
 def net(norm: str = "instance", dtype: torch.dtype = torch.float64) -> nn.Module:

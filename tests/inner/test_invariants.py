@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 import dd
-from dd.augment import DSA, OPTIONS
+from dd.base.seeding import child
 from dd.experts import ExpertRecipe, ExpertStore, make_student
 from dd.inner import InnerStep, Matching, Problem, Student, Target, adjoint, unroll
 from dd.models import build
-from dd.seeding import child
-from dd.whiten import make_transform
+from dd.transforms.dsa import DSA, OPTIONS
+from dd.transforms.whiten import make_transform
 
 F64 = torch.float64
 N_IMAGES, CLASSES = 6, 3

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import dd
+from dd.base.seeding import isolated
 from dd.data import Split
 from dd.errors import InputError
 from dd.measure.adversarial import attacked_accuracy, fgsm, pgd
 from dd.models import build
-from dd.seeding import isolated
-from dd.whiten import ZCA, Normalise, Transform, fit_zca
+from dd.transforms.whiten import ZCA, Normalise, Transform, fit_zca
 
 SHIFT = Normalise((0.4,), (0.25,))
 

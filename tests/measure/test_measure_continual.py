@@ -9,12 +9,12 @@ import pytest
 import torch
 from test_measure_ranking import digits
 
+from dd.base.files import dump_json
+from dd.base.seeding import child
 from dd.errors import InputError
 from dd.evaluation import NetworkLearner
-from dd.files import dump_json
 from dd.measure.bench import open_bench
 from dd.measure.continual import Renumbered, continual, growing, of_classes, only_classes, plain_set
-from dd.seeding import child
 from dd.synthetic import CompensatedImages, SyntheticImages
 
 FAST: dict[str, Any] = {"progress": False, "device": "cpu"}

@@ -11,13 +11,13 @@ import torch
 from sklearn.datasets import load_digits
 
 import dd
+from dd.base.files import dump_json
 from dd.data import Images
 from dd.errors import InputError
-from dd.files import dump_json
 from dd.measure.bench import open_bench, some_rows
 from dd.measure.membership import halves, membership
 from dd.synthetic import SyntheticImages, TrainRecipe
-from dd.whiten import Normalise
+from dd.transforms.whiten import Normalise
 
 SHIFT = Normalise((0.3,), (0.35,))
 FAST: dict[str, Any] = {"repeats": 2, "progress": False, "device": "cpu"}

@@ -9,10 +9,10 @@ import pytest
 import torch
 from test_measure_robust import SHIFT, data, small
 
+from dd.base.files import dump_json
 from dd.data import Images
-from dd.data.nearest import nearest
+from dd.data.images.nearest import nearest
 from dd.errors import InputError
-from dd.files import dump_json
 from dd.measure.adversarial import adversarial, attacked_accuracy
 from dd.measure.bench import open_bench
 from dd.measure.calibration import calibration, calibration_figures

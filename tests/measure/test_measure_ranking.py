@@ -9,15 +9,15 @@ import pytest
 import torch
 
 import dd
+from dd.base.files import dump_json
 from dd.data import Images
 from dd.errors import InputError
 from dd.evaluation import NetworkLearner
-from dd.files import dump_json
 from dd.measure.bench import open_bench
 from dd.measure.ranking import architectures, rank_architectures, rank_correlation
 from dd.models import build
 from dd.synthetic import SyntheticImages, TrainRecipe
-from dd.whiten import Normalise
+from dd.transforms.whiten import Normalise
 
 SHIFT = Normalise((0.3,), (0.35,))
 FAST: dict[str, Any] = {"progress": False, "device": "cpu", "full_steps": 4}

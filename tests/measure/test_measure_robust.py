@@ -12,6 +12,7 @@ from reference.evaluation import data as toy
 from torch import nn
 
 import dd
+from dd.base.seeding import child_seed
 from dd.data import Images
 from dd.errors import InputError
 from dd.evaluation import LR_GRID, NetworkLearner, learners
@@ -19,10 +20,9 @@ from dd.measure import bench as module
 from dd.measure.bench import open_bench
 from dd.measure.robustness import augmentation_robust_score, label_robust_score, robustness
 from dd.methods import Run
-from dd.methods.recover import Recover
-from dd.seeding import child_seed
+from dd.methods.decoupled.recover import Recover
 from dd.synthetic import SyntheticImages, TrainRecipe
-from dd.whiten import Normalise
+from dd.transforms.whiten import Normalise
 
 SHIFT = Normalise((0.4,), (0.3,))
 FAST: dict[str, Any] = {"repeats": 2, "progress": False, "device": "cpu", "lr": "recipe", "full_steps": 6}

@@ -14,9 +14,9 @@ import dd
 from dd.experts import ExpertStore
 from dd.inner.fast import adjoint_fast
 from dd.methods import Run
-from dd.methods.loop import Loop
 from dd.methods.start import pick_real
-from dd.whiten import make_transform
+from dd.methods.trajectory.loop import Loop
+from dd.transforms.whiten import make_transform
 
 FEW: dict[str, Any] = {"augment": "flip_crop", "batch_size": 64, "snapshot_every": 4, "snapshot_unit": "step"}
 RECIPE = dd.ExpertRecipe(model="convnet(width=4)", lr=0.05, experts=2, snapshots=4, **FEW)

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 import dd
+from dd.base.schema import KINDS
 from dd.errors import DamagedError, InputError, MissingError
 from dd.methods import METHODS, RandomReal, cards
 from dd.methods.cards import COSTS, card
-from dd.presets import preset
-from dd.schema import KINDS
+from dd.methods.presets import preset
 
-FOLDER = Path(dd.__file__).parent / "_presets"
+FOLDER = Path(dd.__file__).parent / "methods" / "_cards"
 GOOD = """
 title = "Own"
 paper = { authors = "One, Two", title = "Own", venue = "ICML", year = 2024, url = "https://example.org/own" }

@@ -11,7 +11,7 @@ import torch
 import dd
 from dd.errors import InputError
 from dd.methods import Herding, KCenter, Run
-from dd.methods.coresets import cover, herd
+from dd.methods.real.coresets import cover, herd
 from dd.teachers import TeacherRecipe
 
 LINE = torch.tensor([[0.0], [1.0], [2.0], [9.0]])  # mean 3

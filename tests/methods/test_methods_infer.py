@@ -16,12 +16,12 @@ from torch import Tensor, nn
 import dd
 from dd.errors import DamagedError, InputError
 from dd.methods import Run, rebuild
-from dd.methods.infer import Infer
-from dd.methods.recovery import Recovery, compensator
+from dd.methods.decoupled.infer import Infer
+from dd.methods.decoupled.recovery import Recovery, compensator
 from dd.models import build
 from dd.synthetic import CompensatedImages, TrainRecipe, base_sets, most_compensators
 from dd.teachers import Teacher, TeacherRecipe, TeacherStore, label
-from dd.whiten import Normalise
+from dd.transforms.whiten import Normalise
 
 GENERATOR = torch.Generator().manual_seed(0)
 LABELS = torch.arange(120) % 3

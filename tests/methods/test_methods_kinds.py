@@ -11,9 +11,9 @@ from reference.jobs import DATA, SMALL, TREES
 from torch import Tensor
 
 import dd
-from dd.data.graphs import Graphs
+from dd.cost.estimate import Estimate
+from dd.data.graphs.graphs import Graphs
 from dd.errors import InputError
-from dd.estimate import Estimate
 from dd.methods import METHODS, RandomReal, Step, class_of, kind_of, names_of, need_method, one_of
 from dd.synthetic import CompensatedImages, SyntheticImages, SyntheticSet, TreeSummary
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from reference.trees import explicit_tree, random_graphs, tree_of, tree_size
 
-from dd.data.codes import fit_codes
-from dd.data.graphs import Graphs, GraphSplit
+from dd.data.graphs.codes import fit_codes
+from dd.data.graphs.graphs import Graphs, GraphSplit
 from dd.errors import InputError
 from dd.methods import Run
 from dd.methods.mirage import CoverageWarning, Mirage

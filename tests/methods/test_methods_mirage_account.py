@@ -12,8 +12,8 @@ import torch
 from reference.summaries import distil, graphs
 from reference.trees import random_graphs, tree_of, tree_size
 
-from dd.data.graph_load import load_graphs
-from dd.data.graphs import Graphs, GraphSplit, graph_split
+from dd.data.graphs.graphs import Graphs, GraphSplit, graph_split
+from dd.data.graphs.load import load_graphs
 from dd.errors import InputError
 from dd.evaluation import NaiveBayesLearner
 from dd.methods.mirage.account import Account, class_weights

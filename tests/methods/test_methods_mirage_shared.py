@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import dd
-from dd.data.codes import fit_codes
-from dd.data.graph_load import load_graphs
-from dd.data.graphs import Graphs, GraphSplit
+from dd.data.graphs.codes import fit_codes
+from dd.data.graphs.graphs import Graphs, GraphSplit
+from dd.data.graphs.load import load_graphs
 from dd.methods.mirage import CoverageWarning
 from dd.methods.mirage.transactions import Transactions, chunks, transactions
 from dd.synthetic import TreeSummary

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 import dd
 from dd.errors import InputError
 from dd.methods import METHODS, Run, rebuild
+from dd.methods.decoupled.recover import Recover
 from dd.methods.panel import seat
-from dd.methods.recover import Recover
 from dd.synthetic import TrainRecipe
 from dd.teachers import Teacher, TeacherRecipe, TeacherStore
-from dd.whiten import Normalise
+from dd.transforms.whiten import Normalise
 
 GENERATOR = torch.Generator().manual_seed(0)
 LABELS = torch.arange(120) % 3

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 import dd
+from dd.base.seeding import child
 from dd.inner import cross_entropy
 from dd.methods import Run, Step
-from dd.methods import trajectory as module
-from dd.methods.loop import Loop
 from dd.methods.start import committee_logits, correct, points_of, representative, scores
-from dd.methods.terms import balance, matching_points, perturb, softmax_pull, window_end
-from dd.seeding import child
+from dd.methods.trajectory import matching as module
+from dd.methods.trajectory.loop import Loop
+from dd.methods.trajectory.terms import balance, matching_points, perturb, softmax_pull, window_end
 
 FEW: dict[str, Any] = {"augment": "", "batch_size": 64, "snapshot_every": 4, "snapshot_unit": "step"}
 RECIPE = dd.ExpertRecipe(model="convnet(width=4)", lr=0.05, experts=2, snapshots=5, **FEW)

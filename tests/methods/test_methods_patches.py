@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import dd
+from dd.base.seeding import child
 from dd.errors import InputError
+from dd.methods.decoupled.patches import Patches, cut_patches, middle_out
 from dd.methods.panel import Panel
-from dd.methods.patches import Patches, cut_patches, middle_out
 from dd.models import build
-from dd.seeding import child
 from dd.teachers import Teacher
-from dd.views import draw_views
-from dd.whiten import Normalise
+from dd.transforms.views import draw_views
+from dd.transforms.whiten import Normalise
 
 GENERATOR = torch.Generator().manual_seed(0)
 LABELS = torch.arange(60) % 3

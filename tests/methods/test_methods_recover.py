@@ -15,12 +15,12 @@ from torch import Tensor, nn
 import dd
 from dd.errors import DamagedError, DivergedError, InputError, MissingError
 from dd.methods import METHODS, Run, rebuild
-from dd.methods.recover import Recover
-from dd.methods.recovery import Recovery, recover_block, step_size
+from dd.methods.decoupled.recover import Recover
+from dd.methods.decoupled.recovery import Recovery, recover_block, step_size
 from dd.models import build
 from dd.synthetic import SyntheticImages, TrainRecipe
 from dd.teachers import Teacher, TeacherRecipe, TeacherStore, label
-from dd.whiten import Normalise
+from dd.transforms.whiten import Normalise
 
 GENERATOR = torch.Generator().manual_seed(0)
 LABELS = torch.arange(90) % 3

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 import dd
-from dd.estimate import estimated
+from dd.base.process import own_settings
+from dd.cost.estimate import estimated
 from dd.methods import METHODS, Run
-from dd.presets import preset, rows
-from dd.process import own_settings
+from dd.methods.presets import preset, rows
 
 ITERATIONS = 30
 CELLS = [(m, r["dataset"], r["ipc"]) for m in estimated() for r in rows(m) if r["tier"] == "paper"]

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import dd
+from dd.base.files import digest, load_tensors, save_tensors
 from dd.experts import ExpertTrainer
-from dd.files import digest, load_tensors, save_tensors
 from dd.inner import Matching
 from dd.methods import Run, Step
-from dd.methods import loop as loops
-from dd.methods import trajectory as module
+from dd.methods.trajectory import loop as loops
+from dd.methods.trajectory import matching as module
 
 FEW: dict[str, Any] = {"augment": "", "batch_size": 64, "snapshot_every": 2, "snapshot_unit": "step"}
 RECIPE = dd.ExpertRecipe(model="convnet(width=4)", lr=0.05, experts=3, snapshots=4, **FEW)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dd.errors import InputError
 from dd.models import GraphModel, GraphNet, GraphSpec, Round, as_graph_spec, build_graph_net
-from dd.models.gnn import EMBEDDING, GAT, GCN, GIN, SAGE
+from dd.models.graphs.gnn import EMBEDDING, GAT, GCN, GIN, SAGE
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torch-geometric 2.8 uses the deprecated torch.jit.script, 2026

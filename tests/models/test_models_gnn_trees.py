@@ -10,11 +10,11 @@ from reference.gnn import DOUBLE, KINDS, D, dag, graphs, net, plain
 from reference.trees import expanded, explicit_tree
 from torch import Tensor
 
-from dd.data.codes import Codes, fit_codes
-from dd.data.graphs import GraphSplit
+from dd.data.graphs.codes import Codes, fit_codes
+from dd.data.graphs.graphs import GraphSplit
 from dd.errors import InputError
 from dd.models import GraphNet, PlainGraphs, Round, build_graph_net, plain_graphs
-from dd.models.gnn import EMBEDDING, Encoder
+from dd.models.graphs.gnn import EMBEDDING, Encoder
 
 # ------------------------------------------------------------------------------------ trees, DAGs and graphs agree
 

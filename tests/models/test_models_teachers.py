@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from dd.errors import InputError
 from dd.models import ModelSpec, build, count_parameters, uses_batch_stats
-from dd.models.mobile import shuffle
-from dd.models.slim import PadShortcut
+from dd.models.images.mobile import shuffle
+from dd.models.images.slim import PadShortcut
 
 COUNTS = {
     "resnet18(norm=batch)": (20, 4_800, 11_220_132),

@@ -15,7 +15,7 @@ from dd.errors import InputError, MissingError
 from dd.methods import Run
 from dd.methods.panel import seat
 from dd.models import ModelSpec, build, uses_batch_stats
-from dd.models.pretrained import timm_trained
+from dd.models.images.pretrained import timm_trained
 from dd.synthetic import TrainRecipe
 from dd.teachers import StatisticsMatch, TeacherRecipe, batch_statistics, pretrained_teacher
 

@@ -1,6 +1,6 @@
 """The six DSA options for one picture, pixel by pixel in plain Python, from their definitions.
 
-A picture is a float64 tensor `[C, H, W]`. Nothing here is vectorised and nothing is shared with `dd.augment`.
+A picture is a float64 tensor `[C, H, W]`. Nothing here is vectorised and nothing is shared with `dd.transforms.dsa`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import dd
 from dd.data import Images
 from dd.evaluation import fit, fresh
 from dd.synthetic import SyntheticImages, TrainRecipe
-from dd.whiten import Normalise
+from dd.transforms.whiten import Normalise
 
 CPU = torch.device("cpu")
 IDENTITY = Normalise((0.0,), (1.0,))

@@ -12,7 +12,7 @@ import torch
 import dd
 from dd.data import Images
 from dd.experts import ExpertRecipe, ExpertStore, ExpertTrainer, Snapshot
-from dd.whiten import make_transform
+from dd.transforms.whiten import make_transform
 
 CPU = torch.device("cpu")
 

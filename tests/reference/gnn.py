@@ -8,8 +8,8 @@ import torch
 from reference.trees import levels_by_hand, random_graphs
 from torch import Tensor, nn
 
-from dd.data.codes import Codes, fit_codes
-from dd.data.graphs import GraphSplit
+from dd.data.graphs.codes import Codes, fit_codes
+from dd.data.graphs.graphs import GraphSplit
 from dd.models import GNNS, GraphNet, PlainGraphs, TreeDag, plain_graphs, tree_dag
 
 D = 8

@@ -16,9 +16,9 @@ from reference.trees import random_graphs
 from torch import Tensor, nn
 
 import dd
+from dd.base.files import dump_json
 from dd.data import GraphSplit
 from dd.experts import ExpertStore
-from dd.files import dump_json
 from dd.synthetic import CompensatedImages, SyntheticImages, TrainRecipe
 
 Job = Callable[[Path], object]
@@ -49,7 +49,7 @@ def small(**fields: Any) -> SyntheticImages:
 def whitened() -> SyntheticImages:
     """A set whose pixels take a product of matrices."""
     made = dd.distill(DATA, "random", ipc=2, train={"model": "mlp", "steps": 2}, progress=False)
-    road = dd.whiten.make_transform(DATA, True)
+    road = dd.transforms.whiten.make_transform(DATA, True)
     return dataclasses.replace(made, images=road.forward(made.pixels()), transform=road, transform_record={})
 
 
@@ -61,7 +61,7 @@ def compensated() -> CompensatedImages:
         logits=torch.randn(1, 3, 3, 3, generator=generator).half(),
         classes=DATA.classes,
         recipe=TrainRecipe(model="mlp", steps=2),
-        transform=dd.whiten.Normalise((0.4,), (0.3,)),
+        transform=dd.transforms.whiten.Normalise((0.4,), (0.3,)),
     )
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from reference.trees import random_graphs
 
-from dd.compare import judged
-from dd.contest import Rules, given_lr
-from dd.contest_graphs import given_graphs
-from dd.data.graphs import Graphs, GraphSplit
+from dd.base.shapes import as_list
+from dd.contest.contest import Rules, given_lr
+from dd.contest.evaluate import judged
+from dd.contest.graphs import given_graphs
+from dd.data.graphs.graphs import Graphs, GraphSplit
 from dd.evaluation import EvalReport
 from dd.methods import Mirage, Run
-from dd.shapes import as_list
 from dd.synthetic import TreeRecipe, TreeSummary
 
 FAST = TreeRecipe(model="gin(width=8)", steps=4, lr=0.01)

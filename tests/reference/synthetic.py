@@ -11,7 +11,7 @@ from torch import Tensor
 import dd
 from dd.data import Images
 from dd.synthetic import SyntheticImages, TrainRecipe
-from dd.whiten import Normalise, fit_zca
+from dd.transforms.whiten import Normalise, fit_zca
 
 GOLDEN = Path(__file__).resolve().parents[1] / "data"
 

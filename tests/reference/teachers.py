@@ -42,6 +42,6 @@ def settle(net: nn.Module, x: Tensor) -> None:
 
 def quick_rded() -> Any:
     """RDED on digits with a teacher of one epoch."""
-    fields = dd.presets.preset("rded", "digits", 1, "cpu").fields
+    fields = dd.methods.presets.preset("rded", "digits", 1, "cpu").fields
     cheap = {"teacher": {"epochs": 1}, "committee": ("convnet(width=8, norm=batch)",), "label_epochs": 1}
-    return dd.presets.replace_fields(dd.methods.METHODS["rded"](**fields), cheap)
+    return dd.methods.presets.replace_fields(dd.methods.METHODS["rded"](**fields), cheap)

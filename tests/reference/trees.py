@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dd.data.codes import Codes
-from dd.data.graphs import GraphSplit, graph_split
+from dd.data.graphs.codes import Codes
+from dd.data.graphs.graphs import GraphSplit, graph_split
 from dd.synthetic.tree_recipe import TreeRecipe
 from dd.synthetic.trees import Level, TreeSummary
 

@@ -1,4 +1,4 @@
-"""ZCA for flat float64 rows, picture by picture, from its definition. Nothing is shared with `dd.whiten`."""
+"""ZCA for flat float64 rows, picture by picture, from its definition. Nothing is shared with `dd.transforms.whiten`."""
 
 from __future__ import annotations
 

@@ -12,13 +12,13 @@ from reference.canvas import rolled
 from torch import Tensor
 
 import dd
+from dd.base.files import load_tensors, save_tensors
+from dd.base.seeding import child
 from dd.errors import DamagedError, InputError
 from dd.evaluation import fit, fresh
-from dd.files import load_tensors, save_tensors
-from dd.seeding import child
 from dd.synthetic import Crops, SyntheticImages, TrainRecipe, draw_crops, tile
 from dd.synthetic.figures import grid
-from dd.whiten import Normalise, fit_zca
+from dd.transforms.whiten import Normalise, fit_zca
 
 SIZE = (3, 4)
 

@@ -13,7 +13,7 @@ import torch
 from dd.errors import DamagedError, InputError
 from dd.synthetic import CompensatedImages, SyntheticSet, TrainRecipe, base_sets, compose
 from dd.synthetic import compensated as module
-from dd.whiten import Normalise
+from dd.transforms.whiten import Normalise
 
 K, M, SETS = 4, 2, 3
 

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import dd
-from dd import files
+from dd.base import files
 from dd.errors import DamagedError, InputError, MissingError, WriteError
 from dd.synthetic import TrainRecipe
-from dd.whiten import Normalise
+from dd.transforms.whiten import Normalise
 
 # The file
 

@@ -12,9 +12,9 @@ from reference.synthetic import real, same, small, soft, whitened
 from torch.utils.data import DataLoader
 
 import dd
-from dd.augment import DSA
 from dd.errors import InputError
 from dd.synthetic import SyntheticSet, TrainRecipe
+from dd.transforms.dsa import DSA
 
 # The set
 

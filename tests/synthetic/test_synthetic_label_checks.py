@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from dd.base.files import digest, file_digest, read_json, save_tensors, write_json
+from dd.base.schema import SET_FORMAT
+from dd.base.seeding import child
 from dd.errors import DamagedError
-from dd.files import digest, file_digest, read_json, save_tensors, write_json
-from dd.schema import SET_FORMAT
-from dd.seeding import child
 from dd.synthetic.labels import LabelRecord, LabelStore
-from dd.views import draw_mix, draw_shifts, draw_shuffle, draw_views
+from dd.transforms.views import draw_mix, draw_shifts, draw_shuffle, draw_views
 
 N, K, SIZE = 10, 5, (8, 12)
 PICTURES = torch.zeros(N, 3, *SIZE, dtype=torch.uint8)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from dd.base.files import digest, read_json, write_json
+from dd.base.seeding import child
 from dd.errors import DamagedError, InputError, MissingError
-from dd.files import digest, read_json, write_json
-from dd.seeding import child
 from dd.synthetic import labels as module
 from dd.synthetic.labels import LabelRecord, LabelStore, batch_ids
-from dd.views import MixKind, draw_mix, draw_shuffle, draw_views
+from dd.transforms.views import MixKind, draw_mix, draw_shuffle, draw_views
 
 N, K, B, SIZE = 10, 5, 4, (8, 12)
 PICTURES = torch.randint(0, 256, (N, 3, *SIZE), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -85,7 +85,7 @@ def test_shuffled_patches_are_replayed_and_counted(tmp_path: Path) -> None:
 def test_another_process_replays_the_same_bytes(tmp_path: Path) -> None:
     store().save(tmp_path / "labels")
     code = (
-        "import sys, torch; from dd.synthetic.labels import LabelStore; from dd.files import digest;"
+        "import sys, torch; from dd.synthetic.labels import LabelStore; from dd.base.files import digest;"
         "g = torch.Generator().manual_seed(0);"
         f"x = torch.randint(0, 256, {(N, 3, *SIZE)}, generator=g, dtype=torch.uint8).float() / 255;"
         "print(digest(torch.cat([x for x, _ in LabelStore.load(sys.argv[1]).replay(x)])))"

@@ -12,12 +12,12 @@ from reference.evaluation import CPU, evaluate_synset, small, theta
 from torch import Tensor, nn
 
 import dd
+from dd.base.seeding import child
 from dd.data import load_card
 from dd.errors import InputError
 from dd.evaluation import fit, fresh, loop
 from dd.methods import METHODS
-from dd.presets import preset, rows
-from dd.seeding import child
+from dd.methods.presets import preset, rows
 from dd.synthetic import TrainRecipe
 
 DSA = "color_crop_cutout_flip_scale_rotate"

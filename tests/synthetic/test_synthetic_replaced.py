@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import dd
-from dd import files
+from dd.base import files
 from dd.errors import DamagedError, MissingError, WriteError
 from dd.synthetic import LabelStore, from_tensors, to_tensors
 from dd.synthetic import labels as module

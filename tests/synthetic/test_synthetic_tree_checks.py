@@ -10,9 +10,9 @@ import torch
 from reference.trees import random_graphs, summary_by_hand
 from torch import Tensor
 
-from dd.data.codes import fit_codes
+from dd.base.files import load_tensors, save_tensors
+from dd.data.graphs.codes import fit_codes
 from dd.errors import DamagedError
-from dd.files import load_tensors, save_tensors
 from dd.synthetic import TreeSummary
 
 Change = Callable[[Tensor], Tensor]

@@ -19,8 +19,8 @@ from reference.trees import (
 )
 from torch import Tensor
 
-from dd.data.codes import fit_codes
-from dd.data.graphs import GraphSplit, graph_split
+from dd.data.graphs.codes import fit_codes
+from dd.data.graphs.graphs import GraphSplit, graph_split
 from dd.errors import InputError
 from dd.methods.mirage.build import build, whole_graph
 from dd.methods.mirage.transactions import chunks, transactions

@@ -20,12 +20,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dd.data.codes import fit_codes
-from dd.data.graphs import GraphSplit
+from dd.base.files import load_tensors, save_tensors
+from dd.base.seeding import child
+from dd.data.graphs.codes import fit_codes
+from dd.data.graphs.graphs import GraphSplit
 from dd.errors import DamagedError, InputError, MissingError
 from dd.evaluation import TreeLearner
-from dd.files import load_tensors, save_tensors
-from dd.seeding import child
 from dd.synthetic import Level, SyntheticImages, SyntheticSet, TreeRecipe, TreeSummary, load_set
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -209,7 +209,7 @@ def test_a_set_of_another_kind_is_refused(tmp_path: Path) -> None:
 OTHER = """
 import sys, dd
 from dd.evaluation import TreeLearner
-from dd.files import load_tensors, save_tensors
+from dd.base.files import load_tensors, save_tensors
 from safetensors.torch import save_file
 sys.path.insert(0, "tests")
 from reference.trees import random_graphs

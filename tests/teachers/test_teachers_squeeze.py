@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 import dd
+from dd.base.files import load_tensors, save_tensors
 from dd.data import TensorSplit
 from dd.errors import DamagedError, InputError
-from dd.files import load_tensors, save_tensors
 from dd.teachers import Teacher, TeacherRecipe, TeacherStore, train_teacher, tried_on
 from dd.teachers import squeeze as module
-from dd.whiten import Normalise
+from dd.transforms.whiten import Normalise
 
 GENERATOR = torch.Generator().manual_seed(0)
 LABELS = torch.arange(90) % 3

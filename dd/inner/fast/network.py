@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dd.inner.fast.compile import Kernels
 from dd.inner.fast.native import suits, weight_gradient
 from dd.inner.student import Student
-from dd.models.convnet import Block, ConvNet
+from dd.models.images.convnet import Block, ConvNet
 
 _PAIR = [1, 1]
 

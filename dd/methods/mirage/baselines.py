@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dd.data.graphs import GraphSplit
-from dd.data.refine import Ints
+from dd.base.seeding import child
+from dd.data.graphs.graphs import GraphSplit
+from dd.data.graphs.refine import Ints
 from dd.methods.mirage.account import Account
 from dd.methods.mirage.build import Entry, entry
 from dd.methods.mirage.select import Costs, Pattern, in_turns
 from dd.methods.mirage.transactions import Transactions
-from dd.seeding import child
 
 COLUMNS: Final = 256
 """Trees, by support, that herding compares graphs by."""

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dd.data.codes import Codes
-from dd.data.graphs import GraphSplit
-from dd.data.refine import Ints, Runs, Table, take_rows
+from dd.data.graphs.codes import Codes
+from dd.data.graphs.graphs import GraphSplit
+from dd.data.graphs.refine import Ints, Runs, Table, take_rows
 from dd.methods.mirage.select import Pattern, holders
 from dd.methods.mirage.transactions import Transactions
 from dd.synthetic.trees import Level, TreeSummary

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dd.data.codes import NODE_LABELS, Codes, fit_codes
-from dd.data.graphs import Graphs
+from dd.base.process import under_own_settings
+from dd.base.shapes import check_choices, check_types, check_whole
+from dd.data.graphs.codes import NODE_LABELS, Codes, fit_codes
+from dd.data.graphs.graphs import Graphs
 from dd.errors import InputError, refuse, warn
 from dd.methods.base import Candidate, Run, Step
 from dd.methods.mirage.account import class_weights
@@ -22,8 +24,6 @@ from dd.methods.mirage.build import build, entry, leaf_degrees
 from dd.methods.mirage.mine import KINDS
 from dd.methods.mirage.select import Costs, Pattern, by_budget, by_threshold, first_cost
 from dd.methods.mirage.transactions import Transactions, chunks, transactions
-from dd.process import under_own_settings
-from dd.shapes import check_choices, check_types, check_whole
 from dd.synthetic.tree_recipe import TreeRecipe
 from dd.synthetic.trees import TreeSummary
 

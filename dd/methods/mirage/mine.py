@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from dd.data.refine import Ints
+from dd.data.graphs.refine import Ints
 from dd.errors import refuse
 
 Bits = NDArray[np.uint64]

@@ -10,7 +10,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from dd.data.refine import Ints
+from dd.data.graphs.refine import Ints
 from dd.errors import InputError
 from dd.methods.mirage.account import Account
 from dd.methods.mirage.mine import Miner, TooManySets, pack

@@ -10,9 +10,9 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from dd.data.codes import Codes
-from dd.data.graphs import GraphSplit
-from dd.data.refine import Ints, Refiner, Table, rows_of, salted
+from dd.data.graphs.codes import Codes
+from dd.data.graphs.graphs import GraphSplit
+from dd.data.graphs.refine import Ints, Refiner, Table, rows_of, salted
 
 CHUNK: Final = 2_000_000
 """Nodes refined at once: bounds the memory beyond the tables."""

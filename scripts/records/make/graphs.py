@@ -22,13 +22,13 @@ from typing import Any, Final
 import torch
 
 import dd
-from dd.baselines_graphs import GRAPH_BASELINES, BesideGraphs
-from dd.data.graph_load import load_graphs
-from dd.data.graphs import Graphs
+from dd.base.seeding import child_seed
+from dd.contest.baselines_graphs import GRAPH_BASELINES, BesideGraphs
+from dd.data.graphs.graphs import Graphs
+from dd.data.graphs.load import load_graphs
 from dd.evaluation import METRICS, origin
 from dd.evaluation.trees import GraphLearner, NaiveBayesLearner, TreeLearner
 from dd.methods import CoverageWarning, Mirage, Run
-from dd.seeding import child_seed
 from dd.synthetic import TreeRecipe, TreeSummary
 from scripts.records.make import run
 

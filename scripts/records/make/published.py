@@ -23,14 +23,14 @@ import torch
 from torch import Tensor
 
 import dd
+from dd.base.files import append_jsonl, read_json, read_jsonl
+from dd.base.seeding import child_seed
 from dd.errors import DivergedError
 from dd.evaluation import NetworkLearner, mean_std, origin
 from dd.experts import ExpertStore
-from dd.files import append_jsonl, read_json, read_jsonl
 from dd.methods import METHODS, Run, Step
-from dd.presets import preset
-from dd.seeding import child_seed
-from dd.whiten import make_transform
+from dd.methods.presets import preset
+from dd.transforms.whiten import make_transform
 from scripts.records import kept
 
 TESTED = 3

@@ -17,13 +17,13 @@ from typing import Any, Final
 
 import torch
 
-from dd.baselines_graphs import GRAPH_BASELINES, BesideGraphs
-from dd.data.graph_load import load_graphs
-from dd.data.graphs import Graphs, GraphSplit
+from dd.base.seeding import child_seed
+from dd.contest.baselines_graphs import GRAPH_BASELINES, BesideGraphs
+from dd.data.graphs.graphs import Graphs, GraphSplit
+from dd.data.graphs.load import load_graphs
 from dd.evaluation import origin
 from dd.evaluation.trees import GraphLearner, NaiveBayesLearner, TreeLearner
 from dd.methods import Mirage, Run
-from dd.seeding import child_seed
 from dd.synthetic import TreeSummary
 from scripts.records.make import run
 

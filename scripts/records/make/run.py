@@ -23,12 +23,12 @@ from typing import Any
 import torch
 
 import dd
+from dd.base.locks import locked
+from dd.base.process import tune_process
 from dd.data import load_card
 from dd.evaluation import origin
-from dd.locks import locked
-from dd.methods.decoupled import STUDENT
-from dd.process import tune_process
-from dd.whiten import Normalise
+from dd.methods.decoupled.papers import STUDENT
+from dd.transforms.whiten import Normalise
 from scripts.records import kept
 
 ALL_STEPS = 1000  # memory is plenty here: no graph of pass 1 is thrown away, which saves a quarter of the passes
@@ -114,9 +114,9 @@ BUDGET: dict[str, dict[str, Any]] = {  # these runs only show that the road is o
 def small_method(job: Job) -> dd.Method:
     """The `cpu` row of the card that a folder is a part of, cut down to a few minutes."""
     fields = dict(BUDGET[job.dataset])
-    row = dd.presets.preset(job.method, fields.pop("like"), job.ipc, "cpu")
+    row = dd.methods.presets.preset(job.method, fields.pop("like"), job.ipc, "cpu")
     value = dd.methods.METHODS[job.method](**{**row.fields, "ipc": job.ipc})
-    return dd.presets.replace_fields(value, fields)
+    return dd.methods.presets.replace_fields(value, fields)
 
 
 def lite0() -> dd.Teacher:

@@ -21,13 +21,13 @@ from typing import Any
 import torch
 
 import dd
-from dd._home import home
+from dd.base.home import home
+from dd.base.seeding import child_seed
 from dd.data import Source
 from dd.evaluation import EvalReport, NetworkLearner, Row, origin
 from dd.methods.panel import seat
-from dd.presets import preset, replace_fields
-from dd.resolve import load_real
-from dd.seeding import child_seed
+from dd.methods.presets import preset, replace_fields
+from dd.run.resolve import load_real
 from scripts.records.make import run
 
 METHOD, DATASET, IPC, NETWORKS = "sre2l++", "cifar10", 10, 2

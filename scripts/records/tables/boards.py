@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dd.leaderboard import Benchmark
+from dd.evaluation.leaderboard import Benchmark
 from scripts.records import kept
 
 WITHOUT = "keep_supports"

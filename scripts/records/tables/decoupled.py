@@ -11,7 +11,7 @@ from scipy import stats
 
 from dd.evaluation import mean_std
 from dd.methods import METHODS, rebuild
-from dd.presets import preset
+from dd.methods.presets import preset
 
 Cells = dict[tuple[str, int, str], list[dict[str, Any]]]
 EARLIER = " †"  # a row of its own for sets of an earlier preset

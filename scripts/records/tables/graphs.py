@@ -12,7 +12,7 @@ from scipy import stats
 
 from dd.evaluation import mean_std
 from dd.evaluation.scores import Interval, corrected_interval
-from dd.presets import rows
+from dd.methods.presets import rows
 from scripts.records import kept
 from scripts.records.make.graphs import UNIT
 from scripts.records.tables.accuracy import origin_words, told_once

@@ -1,0 +1,1 @@
+"""A set beside its baselines under one protocol: `evaluate` and `benchmark`."""

@@ -1,0 +1,178 @@
+"""Baselines of images at the budget of a set: real images by chance or by choice, under classes or its teachers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Final, Literal, final
+
+from dd.base.seeding import child_seed
+from dd.contest.contest import BOTH, Baseline, table
+from dd.data import Images
+from dd.evaluation import RealImages
+from dd.evaluation.subset import Equipped
+from dd.methods import ClassMean, Herding, Infer, KCenter, Method, RandomReal, Recover, Run
+from dd.synthetic import ImageSet, SyntheticImages, TrainRecipe
+from dd.teachers import TeacherRecipe
+from dd.transforms.whiten import Transform, make_transform
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class BesideImages:
+    """What baselines of images are made from.
+
+    Attributes:
+        real: the data.
+        ipc: images a class.
+        recipe: how networks are trained on images with classes for labels.
+        lr: their step size where it is not that of the recipe: a number, or `tuned` by the validation split.
+        whiten: ZCA in place of mean/std normalisation.
+        small: the set that they stand beside, where it is given: they are in its model space.
+        method: its method, where its labels are of teachers that can be found again.
+        teacher: gives the one whose features choose coresets.
+    """
+
+    real: Images
+    ipc: int
+    recipe: TrainRecipe
+    lr: float | Literal["tuned"] | None = None
+    whiten: bool = False
+    small: ImageSet | None = None
+    method: Recover | Infer | None = None
+    teacher: Callable[[], TeacherRecipe] = TeacherRecipe
+
+    @cached_property
+    def transform(self) -> Transform:
+        """Pixels in [0, 1] → model space, fitted on the training images."""
+        return make_transform(self.real, self.whiten)
+
+    def own_space(self, made: ImageSet) -> ImageSet:
+        """Real images, brought to the model space of the set that they stand beside."""
+        assert isinstance(made, SyntheticImages)
+        assert self.small is not None
+        transform = self.small.ready_transform()
+        images = transform.forward(made.pixels()).float()
+        return dataclasses.replace(made, images=images, transform=transform, transform_record={})
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ImageEntrant:
+    """What has a row with each model: a set, or a baseline that was made.
+
+    Attributes:
+        name: of its row.
+        sets: what networks are trained on, one a draw.
+        lr: a number, `tuned` by the validation split, or `None` for the recipe's.
+        converged: whether networks are trained until the validation split gains nothing.
+    """
+
+    name: str
+    sets: Sequence[Equipped]
+    lr: float | Literal["tuned"] | None = None
+    converged: bool = False
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ImageBaseline(Baseline):
+    """A baseline of images: `make(beside)` gives the method that makes it, or the set itself.
+
+    Attributes:
+        ipc: the only number of images a class that it has; `None`: any.
+        tuned: whether its step size is tuned, whatever that of the others is.
+        converged: whether its networks are trained until the validation split gains nothing.
+        labels: of one that is for sets with labels of teachers: whether it keeps them; `None` of all others.
+    """
+
+    kind: ClassVar[str] = "images"
+    make: Callable[[BesideImages], Method | Equipped]
+    ipc: int | None = None
+    tuned: bool = False
+    converged: bool = False
+    labels: Literal["kept", "dropped"] | None = None
+
+    def stands(self, budget: int | None) -> bool:
+        """Whether there is one of so many images a class."""
+        return super().stands(budget) and self.ipc in (None, budget)
+
+    def lacks(self, beside: BesideImages) -> str:
+        """Why there can be no such row, in words; empty where there can."""
+        if not len(beside.real.train):
+            return "the data has no training images to draw from"
+        if not self.stands(beside.ipc):
+            return f"it has {'one image' if self.ipc == 1 else f'{self.ipc} images'} a class, the set has {beside.ipc}"
+        if self.labels == "kept" and beside.method is None:
+            return "give the set's teachers as `committee=`"
+        return ""
+
+    def sets(self, beside: BesideImages, run: Run) -> list[Equipped]:
+        """Its draws, beside a set that is given."""
+        made = self.make(beside)
+        if not isinstance(made, Method):
+            return [made]
+        runs = [dataclasses.replace(run, seed=child_seed(run.seed, "draw", draw)) for draw in range(self.draws)]
+        found = [_distilled(made, beside.real, each) for each in runs]
+        return list(found if self.labels else map(beside.own_space, found))
+
+
+def _distilled(method: Method, real: Images, run: Run) -> ImageSet:
+    *_, last = method.distill(real, run)
+    made = last.candidates[0].set
+    assert isinstance(made, ImageSet)
+    return made
+
+
+def _random(beside: BesideImages) -> Method:
+    return RandomReal(ipc=beside.ipc, train=beside.recipe, whiten=beside.whiten)
+
+
+def _class_mean(beside: BesideImages) -> Method:
+    return ClassMean(ipc=beside.ipc, train=beside.recipe, whiten=beside.whiten)
+
+
+def _coreset(method: Callable[..., Method]) -> Callable[[BesideImages], Method]:
+    """Training images chosen by the features of a network that was trained on all of them."""
+    return lambda beside: method(ipc=beside.ipc, train=beside.recipe, whiten=beside.whiten, teacher=beside.teacher())
+
+
+def _same_labels(beside: BesideImages) -> Method:
+    """Random images under the labels of the set's own teachers."""
+    assert beside.method is not None
+    return beside.method.of_random_images()
+
+
+def _hard(beside: BesideImages) -> ImageSet:
+    """The set itself under its classes."""
+    assert beside.small is not None
+    return beside.small.hard()
+
+
+def _full(beside: BesideImages) -> RealImages:
+    """All training images."""
+    real = beside.real
+    return RealImages(split=real.train, classes=real.classes, recipe=beside.recipe, transform=beside.transform)
+
+
+IMAGE_BASELINES: Final = table(
+    ImageBaseline(name="class_mean", make=_class_mean, ipc=1, default=("benchmark",)),
+    ImageBaseline(name="random", make=_random, draws=3, default=BOTH),
+    ImageBaseline(name="random_tuned", make=_random, draws=3, tuned=True, offered=("evaluate",)),
+    ImageBaseline(name="herding", make=_coreset(Herding), offered=("benchmark",), default=("benchmark",)),
+    ImageBaseline(name="k_center", make=_coreset(KCenter), offered=("benchmark",), default=("benchmark",)),
+    ImageBaseline(name="random_labels", make=_same_labels, labels="kept", draws=3, default=BOTH),
+    ImageBaseline(name="hard", make=_hard, labels="dropped", offered=("evaluate",), default=("evaluate",)),
+    ImageBaseline(name="full", make=_full, budget=False, offered=("benchmark",), default=("benchmark",)),
+    ImageBaseline(
+        name="full_converged",
+        make=_full,
+        converged=True,
+        budget=False,
+        offered=("benchmark",),
+        default=("benchmark",),
+    ),
+)
+"""Draws are of `evaluate`; in a benchmark a seed is a draw."""

@@ -1,0 +1,154 @@
+"""A contest: a set beside baselines of its budget, by fresh networks of equal steps and streams on the same test data.
+
+`dd.evaluate` holds one: the set that it is given, and baselines made to stand beside it. `dd.benchmark` holds many, one
+for each set that it distils and each baseline, at every budget and seed. Both read the same parts, of images in
+`baselines_images` and `contest_images`, of graphs in `baselines_graphs` and `contest_graphs`:
+
+- a `Baseline` is a value in a table, `IMAGE_BASELINES` or `GRAPH_BASELINES`: how it is made, what it spends, how its
+  networks are trained, which verb offers it. Nothing is read from its name; to add one is a function and an entry;
+- what a baseline is made from (`BesideImages`, `BesideGraphs`): the data, and the budget and recipe of what it stands
+  beside;
+- an entrant has a row: the set itself, or a baseline that was made, with how its networks are trained;
+- a `Contest` has entrants, and `rows(models)` trains and scores them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar, final
+
+import torch
+
+from dd.base.shapes import as_list
+from dd.data import Images
+from dd.data.graphs.graphs import Graphs
+from dd.errors import refuse, unknown
+from dd.evaluation import Row
+from dd.synthetic import AnySet
+
+Verb = Literal["evaluate", "benchmark"]
+BOTH: Final[tuple[Verb, ...]] = ("evaluate", "benchmark")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """What a set is compared with; `kind`, of the class, is that of the data.
+
+    Attributes:
+        name: of its row.
+        make: makes it from what it stands beside.
+        budget: whether it spends what the set beside it has spent; else it is one for all budgets.
+        draws: how many of it are pooled in a row where chance chooses it.
+        reads: what a report calls the model of one that trains no network; empty of all others.
+        offered: verbs that know it.
+        default: verbs that have it where nobody says which.
+    """
+
+    kind: ClassVar[str]
+    name: str
+    make: Callable[..., Any]
+    budget: bool = True
+    draws: int = 1
+    reads: str = ""
+    offered: tuple[Verb, ...] = BOTH
+    default: tuple[Verb, ...] = ()
+
+    def stands(self, budget: int | None) -> bool:
+        """Whether there is one of that budget."""
+        return (budget is None) != self.budget
+
+
+AnyBaseline = TypeVar("AnyBaseline", bound=Baseline)
+
+
+def table(*baselines: AnyBaseline) -> dict[str, AnyBaseline]:
+    """Baselines by name, in the order in which rows have them."""
+    return {one.name: one for one in baselines}
+
+
+def chosen(known: Mapping[str, AnyBaseline], verb: Verb, asked: str | Sequence[str] | None) -> list[AnyBaseline]:
+    """The baselines that were asked for, in that order; `None`: those that the verb has by default.
+
+    Raises:
+        InputError: a name that the verb does not offer.
+    """
+    if asked is None:
+        return [one for one in known.values() if verb in one.default]
+    offered = {name: one for name, one in known.items() if verb in one.offered}
+    for name in (names := as_list(asked)):
+        if name not in offered:
+            kind = next(iter(known.values())).kind
+            raise unknown("baseline" + (f" for {kind}" if kind != "images" else ""), name, offered)
+    return [offered[name] for name in names]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What all rows of a contest share.
+
+    Attributes:
+        repeats: fresh networks a row.
+        seed: of all networks and draws.
+        device: where they are trained.
+        metric: of the rows and of tuning, of `METRICS`; `None`: accuracy, and of graphs of two classes AUROC.
+        steps: optimiser steps; `None`: those of the recipe.
+        lr: a number, `tuned` by the validation split, or `None` for the recipe's.
+    """
+
+    repeats: int
+    seed: int
+    device: torch.device
+    metric: str | None = None
+    steps: int | None = None
+    lr: float | Literal["tuned"] | None = None
+
+
+def given_lr(lr: object) -> float | Literal["tuned"] | None:
+    """`lr` of `dd.evaluate` and `dd.benchmark` as `Rules` have it.
+
+    Raises:
+        InputError: another word than `recipe` or `tuned`, or no number.
+    """
+    if isinstance(lr, float | int) and not isinstance(lr, bool):
+        return float(lr)
+    if lr not in ("recipe", "tuned"):
+        raise refuse("lr", "`recipe`, `tuned` or a number", repr(lr))
+    return "tuned" if lr == "tuned" else None
+
+
+class Contest(Protocol):
+    """Entrants and rules."""
+
+    def count(self, models: Sequence[Any]) -> int:
+        """How many rows there will be."""
+        ...
+
+    def rows(self, models: Sequence[Any]) -> Iterator[Row]:
+        """A row for each entrant and model (`None`: the one that the set was distilled for), entrant by entrant."""
+        ...
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """The contest of a set that is given, and what a report says of it.
+
+    Attributes:
+        small: the set, ready to be trained on.
+        real: its data, with a test split.
+        contest: the set is its first entrant.
+        title: the method and the set's size.
+        split: what the test split is called.
+        selection: what a report adds to how the set was chosen.
+        notes: on baselines, and on the set.
+    """
+
+    small: AnySet
+    real: Images | Graphs
+    contest: Contest
+    title: str
+    split: str
+    selection: str = ""
+    notes: Sequence[str] = ()

@@ -1,0 +1,223 @@
+"""`evaluate`: a set beside its baselines, under one loop, one budget and one number of steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+
+from dd.base.home import home
+from dd.base.paths import as_path, is_file
+from dd.base.process import under_own_settings
+from dd.base.progress import Progress, reporter
+from dd.base.shapes import as_list, check_whole, filled
+from dd.contest.contest import Given, Rules, given_lr
+from dd.contest.graphs import given_graphs
+from dd.contest.images import given_images, pick_images
+from dd.data import Source
+from dd.errors import refuse
+from dd.evaluation import EvalReport, Row, origin
+from dd.evaluation.fast import CompiledForward, plain_forward
+from dd.evaluation.report import no_better, support_of
+from dd.evaluation.selection import Protocol
+from dd.evaluation.unseen import standing
+from dd.methods import Run, rebuild
+from dd.methods.panel import Member
+from dd.models import AnyModel
+from dd.pages.commands import evaluate_command
+from dd.pages.report import write_run_page
+from dd.run.distill import load
+from dd.run.folder import REPORT
+from dd.run.keep import Out, Place, place_of
+from dd.run.resolve import load_real, only_images, resolve_device, source_like
+from dd.synthetic import AnySet, TreeSummary, need_set
+
+_UNTOLD: Final = {"models", "committee", "device", "threads", "progress", "download", "out"}
+"""Arguments of `evaluate` that no report's command says: those of the machine, and what it says in another place."""
+
+
+@under_own_settings
+def evaluate(
+    small: AnySet | str | Path,
+    data: object,
+    *,
+    models: Sequence[AnyModel] | AnyModel | None = None,
+    repeats: int = 5,
+    steps: int | None = None,
+    lr: float | str = "recipe",
+    baselines: Sequence[str] | None = None,
+    committee: Sequence[Member] | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    threads: int | None = None,
+    store: str | Path | None = None,
+    progress: bool | Progress | None = None,
+    root: str | Path | None = None,
+    download: bool = False,
+    size: int | tuple[int, int] | None = None,
+    aspect: Literal["crop", "squash"] | None = None,
+    split: int | str | None = None,
+    metric: str | None = None,
+    early_stop: bool = False,
+    compile: bool = False,
+    out: Out = None,
+) -> EvalReport:
+    """How well fresh networks do on real test data after training on the set, beside baselines of the same budget.
+
+    Args:
+        small: a set, its file or its run folder.
+        data: as in `dd.distill`, in every form that it takes; a bare Dataset or pair is all test data, and then there
+            are no baseline rows. Its classes are the set's; where some have no image,
+            `dd.load_images(…, role="evaluate", classes=K)` says how many there are.
+        models: names, `tv:NAME`, `dd.Model`s or factories; `None` is the one the set was distilled for.
+        repeats: fresh networks per row.
+        steps: optimiser steps; the set's recipe has them.
+        lr: `recipe` (the one in the set), `tuned` (best of a grid on the validation split), or a number.
+        baselines: of `random` (3 draws of as many real images with their classes, the recipe's lr), `random_tuned` (lr
+            tuned on the validation split), `class_mean` (one image a class only); and for a set with labels of
+            teachers `random_labels` (3 draws under the same teachers and labels) and `hard` (the set with its classes).
+            `None`: `random`, and the last two where they can be. A canvas of c × c pictures counts as c² images.
+            Of graphs: `random` (2 draws of whole graphs of as many bytes, pooled as the summary's recipe says, or by
+            `random_sum`, `random_mean`), `herding`, `random_trees`, `all_trees` (every training graph a pattern),
+            `full` (all graphs), and without a network `naive_bayes` (reads the summary's supports), `tree_counts`
+            (logistic regression on the trees of all graphs), `node_count`, `edges_per_node`. `None`: `random`,
+            `naive_bayes`, `node_count` and `edges_per_node`.
+        committee: of `random_labels`: the set's teachers, where they are the user's own modules.
+        store: as in `dd.distill`: where the teachers of `random_labels` are.
+        seed: of all networks and draws.
+        device, threads, progress, root, download, size, aspect: as in `dd.distill`; pictures of `imagefolder:PATH` are
+            brought to the set's size by default.
+        split: of graphs: `None` is the one of the summary; another one of the same data is refused. Of a summary whose
+            test graphs were given, a bare list is all test graphs.
+        metric: of the rows, and of tuning: `accuracy`, `balanced_accuracy` (mean recall over classes) or `auroc` (of
+            several classes the mean of one against the rest); `None` is accuracy, and of graphs of two classes AUROC.
+            A row has the others beside it, and the recall of every class.
+        early_stop: of graphs: rows of the same trainings stopped where the validation graphs score best. They use the
+            labels of all validation graphs.
+        compile: of images: ConvNets are trained by a compiled pass, two to three times as fast on a CPU after up to 80
+            seconds of compiling; rounding differs, so accuracies do by less than their spread over networks.
+        out: where `report.json` is written: a folder, or a `.json` file. `None`: the run folder that the set was
+            distilled into, loaded from, or is named by, which also gets the page `index.html`; nowhere for other sets.
+            `False`: nowhere.
+
+    Returns:
+        An `EvalReport`; its first row is the set with the first model.
+
+    Raises:
+        InputError: classes or shape differ from the data's, no test split, an unknown baseline.
+        WriteError: `out` cannot be written, before anything is trained; or the disk is full in the end: then the
+            message has the numbers, and `error.answer` the report.
+
+    Warns:
+        UserWarning: the test data are those that the set was made from; the report calls them training data.
+    """
+    arguments = locals()
+    rules = Rules(
+        repeats=check_whole(repeats, "repeats"),
+        seed=seed,
+        device=resolve_device(device),
+        metric=metric,
+        steps=steps,
+        lr=given_lr(lr),
+    )
+    place = place_of(small, out, REPORT)
+    path = as_path(small, "small") if isinstance(small, str | Path) else None
+    loaded = load(path) if path is not None else need_set(small)
+    source = source_like(loaded, data, filled(Source, arguments))
+    if not (wanted := as_list(models)):
+        raise refuse("models", "at least one network, or None for the one of the set", "none")
+    defaults = inspect.unwrap(evaluate).__kwdefaults__ or {}
+    asked = {name: arguments[name] for name in defaults.keys() - _UNTOLD}
+    again = evaluate_command(str(place.run), data, wanted, defaults, asked)
+    run = Run(
+        seed=seed,
+        device=rules.device,
+        store=home("expert_trajectories", store),
+        progress=reporter("evaluate", progress),
+    )
+    if loaded.kind == "graphs":
+        source = dataclasses.replace(source, split=_split_of(loaded, data, split))
+        graphs = load_real(data, source, role="evaluate")
+        given = given_graphs(loaded, graphs, baselines, rules, early_stop)
+    else:
+        _left_out(split=split, early_stop=early_stop or None)
+        method = rebuild(loaded.method, committee)
+        picked = pick_images(loaded, method, baselines)
+        protocol: Protocol = "paper" if loaded.provenance.get("protocol") == "paper" else "clean"
+        real = only_images(load_real(data, source, protocol, "evaluate"), "a set of images")
+        forward = CompiledForward() if compile else plain_forward
+        given = given_images(loaded, real, method, picked, rules, run, forward)
+    told = judged(given, wanted, run, path)
+    return _kept(told, place, given, again)
+
+
+def _left_out(**given: object) -> None:
+    """Refuse arguments that are for graphs alone."""
+    for argument, value in given.items():
+        if value is not None:
+            raise refuse(argument, "left out for images", repr(value))
+
+
+def _split_of(small: TreeSummary, data: object, split: int | str | None) -> int | str | None:
+    """The split asked for, or that of the summary; `None` where the summary's test graphs were given: all of a list."""
+    told = small.provenance
+    if split is None and told.get("rule") == "given" and not isinstance(data, str):
+        return None
+    if split is not None:
+        return split
+    return "published" if told.get("rule") == "published" else int(told.get("split", 0))
+
+
+def judged(given: Given, models: Sequence[Any], run: Run, path: Path | None = None) -> EvalReport:
+    """The report of a contest: its rows, and what a reader should know of the set and of its data.
+
+    Args:
+        given: the contest.
+        models: `None` is the one that the set was distilled for.
+        run: seed, device, progress.
+        path: of the set's file, whose bytes then count.
+    """
+    rows: list[Row] = []
+    for row in given.contest.rows(models):
+        rows.append(row)
+        run.progress(len(rows), given.contest.count(models), f"{row.set} {100 * row.mean:.1f} %")
+    real, told = given.real, given.small.provenance
+    assert real.test is not None
+    seen, support = standing(told, real, given.split), support_of(real.classes, real.test.labels)
+    return EvalReport(
+        dataset=real.name,
+        split=seen.split,
+        protocol=seen.protocol,
+        selection=str(told.get("selection", "unknown")) + given.selection,
+        method=given.title,
+        rows=tuple(rows),
+        bytes=_sizes(given.small, path),
+        origin=origin(run.seed, run.device),
+        notes=(*seen.notes, *no_better(rows, list(support.values())), *given.notes),
+        support=support,
+    )
+
+
+def _sizes(small: AnySet, path: Path | None) -> dict[str, int]:
+    """Bytes of the parts of a set; with `path`, those of the file count."""
+    sizes = dict(small.nbytes._asdict())
+    if path is not None and is_file(path):
+        sizes["total"] = path.stat().st_size
+        if small.kind == "images":
+            sizes["extras"] = sizes["total"] - sizes["images"] - sizes["labels"]
+    return sizes
+
+
+def _kept(report: EvalReport, place: Place, given: Given, command: str | None) -> EvalReport:
+    """The report where it belongs, with its page in a run folder."""
+    if place.page is None:
+        place.keep(report, report.save)
+        return report
+    told, folder = dataclasses.replace(report, command=command), place.page.parent
+    real = given.real if given.real.kind == "images" else None
+    place.keep(told, lambda _: write_run_page(folder, given.small, told, real))
+    return told

@@ -1,0 +1,208 @@
+"""The contest of images: a set beside real images of its budget, each under its recipe, on the same networks."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import torch
+
+from dd.base.seeding import child_seed
+from dd.contest.baselines_images import IMAGE_BASELINES, BesideImages, ImageBaseline, ImageEntrant
+from dd.contest.contest import Given, Rules, chosen
+from dd.data import Images
+from dd.errors import refuse
+from dd.evaluation import NetworkLearner, Row, Scorer, enough_steps, model_name, tune_lr
+from dd.evaluation.fast import Forward, plain_forward
+from dd.evaluation.scores import Figures, check_metric
+from dd.evaluation.subset import Equipped
+from dd.evaluation.unseen import warn_trained
+from dd.methods import Infer, Recover, Run
+from dd.models import AnyModel
+from dd.run.resolve import only_images
+from dd.synthetic import ImageSet
+
+MOST: Final = 16
+"""Times the steps of the other rows that converged networks take at most."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ImageContest:
+    """Trains and scores the networks of image sets.
+
+    Attributes:
+        entrants: what has rows.
+        real: the data.
+        rules: `repeats` networks a row, and where a baseline has several draws as many in all, at least two of each;
+            its `lr` is the entrants' own.
+        scorer: of the test images.
+        forward: makes logits in training.
+
+    Raises:
+        InputError: a metric that the test images do not have.
+    """
+
+    entrants: Sequence[ImageEntrant]
+    real: Images
+    rules: Rules
+    scorer: Scorer
+    forward: Forward = plain_forward
+
+    def __post_init__(self) -> None:
+        check_metric(self.metric, self.scorer.split.labels, self.real.num_classes)
+
+    @property
+    def metric(self) -> str:
+        """Of the rows."""
+        return self.rules.metric or "accuracy"
+
+    def count(self, models: Sequence[AnyModel | None]) -> int:
+        """How many rows there will be."""
+        return len(self.entrants) * len(models)
+
+    def rows(self, models: Sequence[AnyModel | None]) -> Iterator[Row]:
+        """A row for each entrant and model."""
+        for entrant in self.entrants:
+            for model in models:
+                yield self._row(entrant, model)
+
+    def _row(self, entrant: ImageEntrant, model: AnyModel | None) -> Row:
+        start, sets = time.monotonic(), entrant.sets
+        learner, note = self._learner(entrant, model)
+        each = self.rules.repeats if len(sets) == 1 else max(2, -(-self.rules.repeats // len(sets)))
+        found: list[Figures] = []
+        for draw, given in enumerate(sets):
+            seeds = [child_seed(self.rules.seed, "evaluate", draw, r) for r in range(each)]
+            found += learner.figures(given, seeds, self.scorer, self.metric)
+        recipe = learner.recipe(sets[0])
+        return Row.of(
+            found,
+            self.metric,
+            set=entrant.name,
+            model=model_name(learner.model, sets[0]),
+            steps=recipe.steps,
+            lr=recipe.lr,
+            seconds=time.monotonic() - start,
+            note=note,
+        )
+
+    def _learner(self, entrant: ImageEntrant, model: AnyModel | None) -> tuple[NetworkLearner, str]:
+        """What trains the networks of a row, and how its steps were found where the recipe does not say."""
+        rules, given = self.rules, entrant.sets[0]
+        learner = NetworkLearner(
+            model=model,
+            steps=rules.steps,
+            lr=None if entrant.lr == "tuned" else entrant.lr,
+            device=rules.device,
+            forward=self.forward,
+        )
+        if entrant.lr == "tuned":
+            if self.real.val is None:
+                raise refuse("lr", "`recipe` or a number, since this data holds out no validation split", "tuned")
+            learner = tune_lr(learner, given, self.real.val, child_seed(rules.seed, "tune"), metric=self.metric)
+        if not entrant.converged:
+            return learner, ""
+        if self.real.val is None:
+            raise refuse(entrant.name, "left out where no validation split is held out", entrant.name)
+        most, seed = MOST * learner.recipe(given).steps, child_seed(rules.seed, "enough")
+        steps, flat = enough_steps(learner, given, self.real.val, seed, most)
+        note = "steps by the validation split" if flat else f"still gaining at {steps} steps"
+        return dataclasses.replace(learner, steps=steps), note
+
+
+def pick_images(
+    small: ImageSet, method: Recover | Infer | None, baselines: str | Sequence[str] | None
+) -> list[ImageBaseline]:
+    """The baselines of a set that were asked for, or those that it has by default.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    soft = method is not None and small.hard() is not small
+    picked = chosen(IMAGE_BASELINES, "evaluate", baselines)
+    return [one for one in picked if baselines is not None or soft or one.labels is None]
+
+
+def given_images(
+    small: ImageSet,
+    real: Images,
+    method: Recover | Infer | None,
+    picked: Sequence[ImageBaseline],
+    rules: Rules,
+    run: Run,
+    forward: Forward = plain_forward,
+) -> Given:
+    """The contest of a set and its baselines.
+
+    Args:
+        small: the set.
+        real: the data.
+        method: the set's own, where its labels are of teachers that can be found again.
+        picked: see `pick_images`.
+        rules: `lr` is the set's; a baseline has a number too, and else that of its recipe.
+        run: where baselines are made, and the store of teachers.
+        forward: makes logits in training.
+
+    Raises:
+        InputError: see `match_data` and `ImageContest`.
+    """
+    small, name = match_data(small, real), str(small.method.get("name", "imported"))
+    assert real.test is not None
+    own, scorer = ImageEntrant(name=name, sets=[small], lr=rules.lr), Scorer(real.test, rules.device)
+    contest = ImageContest(entrants=[own], real=real, rules=rules, scorer=scorer, forward=forward)
+    ipc, notes = small.ipc, []
+    if small.canvas > 1 and picked and len(real.train):
+        smallest = int(torch.bincount(real.train.labels, minlength=real.num_classes).min())
+        ipc = min(ipc * small.canvas**2, smallest)
+        notes.append(f"a canvas counts as {small.canvas**2} images, its bytes: {ipc} a class in the baselines")
+    lr = None if rules.lr == "tuned" else rules.lr
+    beside = BesideImages(real=real, ipc=ipc, recipe=small.recipe.hard(), lr=lr, small=small, method=method)
+    entrants, made = [own], dict[Any, list[Equipped]]()
+    for one in picked:
+        if reason := one.lacks(beside):
+            notes.append(f"no {one.name} row: {reason}")
+            continue
+        sets = made[one.make] = made.get(one.make) or one.sets(beside, run)
+        entrants.append(ImageEntrant(name=one.name, sets=sets, lr="tuned" if one.tuned else beside.lr))
+    return Given(
+        small=small,
+        real=real,
+        contest=dataclasses.replace(contest, entrants=entrants),
+        title=f"{name}, {len(small)} " + (f"canvases of {small.canvas}²" if small.canvas > 1 else "images"),
+        split="test",
+        notes=notes,
+    )
+
+
+def match_data(small: ImageSet, real: Images, test: bool = True) -> ImageSet:
+    """The set with its transform ready, after comparing it with the data, which must have a `test` split.
+
+    Raises:
+        InputError: other classes or another shape, or no test split.
+
+    Warns:
+        UserWarning: the test images are those that the set was made from.
+    """
+    real = only_images(real, "a set of images")
+    if len(small.classes) != real.num_classes:
+        k, way = len(small.classes), ""
+        if real.num_classes < k and not len(real.train):
+            way = f'If some have no test image, give `dd.load_images(data, role="evaluate", classes={k})`.'
+        raise refuse("data", f"of {k} classes, like the set", f"{real.num_classes} ({real.name})", way)
+    shape = (real.channels, *real.size)
+    own = (small.channels, *small.size)
+    if own != shape:
+        raise refuse("data", f"of images {list(own)}, like the set", list(shape), "Give `size=`.")
+    if test and real.test is None:
+        raise refuse("data", "with a test split", "none", "Give dd.Images(train=…, test=…) or a test Dataset.")
+    if test:
+        warn_trained(small.provenance, real)
+    if small.transform is not None:
+        return small
+    if not len(real.train):
+        return dataclasses.replace(small, transform=small.ready_transform())
+    return small.attach(real.train)

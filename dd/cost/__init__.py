@@ -1,0 +1,1 @@
+"""Disk, memory and time of a run before it starts."""

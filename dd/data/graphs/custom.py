@@ -1,0 +1,144 @@
+"""The user's own graphs: PyG data sets and lists of `Data`, read by their attributes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dd.data.graphs.bins import as_features
+from dd.data.graphs.graphs import GraphSplit, graph_split
+from dd.data.images.checks import some, unread
+from dd.errors import refuse
+
+GRAPH_FORMS: Final = (
+    "a PyG dataset or list of `Data`, a tuple (train, test) or (train, val, test) of these, or `Graphs`"
+)
+
+
+def is_graph(item: object) -> bool:
+    """Whether it is one graph: `edge_index` is a tensor, and it is no collection.
+
+    A PyG `InMemoryDataset` and a `Batch` have an `edge_index` too, that of all their graphs.
+    """
+    return not holds_graphs(item) and isinstance(getattr(item, "edge_index", None), Tensor)
+
+
+def holds_graphs(data: Any) -> bool:
+    """Whether it is a sequence, by `len` and `[i]`, whose first item is a graph."""
+    if not _is_sequence(data) or not len(data):
+        return False
+    try:
+        first = data[0]
+    except Exception:  # a graph's keys are names; what else fails to be read says so when it is read
+        return False
+    return is_graph(first)
+
+
+def is_parts(data: object) -> bool:
+    """Whether `data` is (train, test) or (train, val, test), a tuple or list, rather than graphs."""
+    return (
+        isinstance(data, tuple | list)
+        and len(data) in (2, 3)
+        and all(_is_sequence(part) and not is_graph(part) for part in data)
+    )
+
+
+def graphs_of(lists: Sequence[Any]) -> tuple[GraphSplit, list[int]]:
+    """All graphs of some lists end to end, and the length of each list.
+
+    Features are judged together: all whole numbers are categories (int64), one-hot columns one category, anything else
+    is continuous (float32). Self-loops are kept, exact duplicates of an edge are removed.
+
+    Raises:
+        InputError: another form, an empty list, graphs that do not fit together, labels that are no class, NaN.
+    """
+    items: list[Any] = []
+    sizes = []
+    for graphs in lists:
+        if is_graph(graphs):
+            raise refuse("data", "many graphs with a class each", "one graph", f"Give {GRAPH_FORMS}.")
+        if not _is_sequence(graphs):
+            raise refuse("data", GRAPH_FORMS, type(graphs).__name__, unread(graphs, "data"))
+        items += [graphs[i] for i in range(len(graphs))]
+        sizes.append(len(graphs))
+    if not items or not sizes[0]:
+        raise refuse("data", "a list with graphs", "an empty one")
+    for i, item in enumerate(items):
+        if not is_graph(item):
+            got = type(item).__name__
+            raise refuse(f"data[{i}]", "a graph with `edge_index` [2, E] and `y`", got, f"Give {GRAPH_FORMS}.")
+        _check_dense(item, i)
+    labels = torch.tensor([_label(getattr(item, "y", None), i) for i, item in enumerate(items)], dtype=torch.int64)
+    nodes = [_nodes(item, i) for i, item in enumerate(items)]
+    ptr = torch.cat([torch.zeros(1, dtype=torch.int64), torch.tensor(nodes).cumsum(0)])
+    edges = [_edges(item.edge_index, n, i) for i, (item, n) in enumerate(zip(items, nodes, strict=True))]
+    edge_index = torch.cat([edge + start for edge, start in zip(edges, ptr.tolist(), strict=False)], dim=1)
+    x = as_features(_features(items, "x", nodes), "x")
+    edge_attr = as_features(_features(items, "edge_attr", [edge.shape[1] for edge in edges]), "edge_attr")
+    return graph_split(x, edge_index, edge_attr, ptr, labels), sizes
+
+
+def _is_sequence(data: object) -> bool:
+    read = hasattr(data, "__len__") and hasattr(data, "__getitem__")
+    return read and not isinstance(data, str | bytes | Mapping | Tensor | np.ndarray)
+
+
+def _check_dense(item: Any, i: int) -> None:
+    for name in ("x", "edge_index", "edge_attr", "y"):
+        value = getattr(item, name, None)
+        if isinstance(value, Tensor) and (value.is_nested or value.is_meta or value.layout != torch.strided):
+            kind = "nested" if value.is_nested else "without its numbers" if value.is_meta else str(value.layout)
+            raise refuse(f"data[{i}].{name}", "a dense tensor", f"one that is {kind}", "Give `.to_dense()` of it.")
+
+
+def _label(y: object, i: int) -> int:
+    value = y.reshape(-1).tolist() if isinstance(y, Tensor) else [y]
+    if len(value) != 1 or not isinstance(value[0], int | float) or value[0] != value[0] // 1:
+        got = "none" if y is None else some(value)
+        raise refuse(f"data[{i}].y", "one class 0 … K−1", got, "Choose one task, and give its class as an integer.")
+    return int(value[0])
+
+
+def _nodes(item: Any, i: int) -> int:
+    if isinstance(x := getattr(item, "x", None), Tensor):
+        return len(x)
+    count = getattr(item, "num_nodes", None)
+    if not isinstance(count, int):
+        raise refuse(f"data[{i}]", "`x`, or `num_nodes`", "neither", "Set `num_nodes`: isolated nodes count.")
+    return count
+
+
+def _edges(edge_index: Tensor, nodes: int, i: int) -> Tensor:
+    edge = edge_index.detach().cpu()
+    if edge.ndim != 2 or len(edge) != 2 or edge.is_floating_point():
+        raise refuse(f"data[{i}].edge_index", "integers [2, E]", f"{edge.dtype} {list(edge.shape)}")
+    if edge.numel() and (int(edge.min()) < 0 or int(edge.max()) >= nodes):
+        got = f"{int(edge.min())} … {int(edge.max())}"
+        raise refuse(f"data[{i}].edge_index", f"nodes of the graph, 0 … {nodes - 1}", got)
+    return edge.to(torch.int64)
+
+
+def _features(items: list[Any], name: str, rows: list[int]) -> Tensor:
+    """An attribute of all graphs end to end, `[sum of rows, F]`; F = 0 where no graph has it."""
+    found = [getattr(item, name, None) for item in items]
+    if all(value is None for value in found):
+        return torch.zeros(sum(rows), 0, dtype=torch.int64)
+    parts: list[Tensor] = []
+    for i, (value, n) in enumerate(zip(found, rows, strict=True)):
+        if not isinstance(value, Tensor):
+            if value is None and n == 0:
+                continue
+            raise refuse(f"data[{i}].{name}", "a tensor, as other graphs have", type(value).__name__)
+        part = value.detach().cpu()
+        part = part[:, None] if part.ndim == 1 else part
+        if part.ndim != 2 or len(part) != n:
+            raise refuse(f"data[{i}].{name}", f"[{n}, F]", list(part.shape))
+        if n:
+            if parts and part.shape[1] != parts[0].shape[1]:
+                raise refuse(f"data[{i}].{name}", f"of {parts[0].shape[1]} features, as other graphs", part.shape[1])
+            parts.append(part)
+    return torch.cat(parts) if parts else torch.zeros(0, 0, dtype=torch.int64)

@@ -1,0 +1,233 @@
+"""The user's own data as a split: a Dataset of (image, label), a pair of tensors or arrays, or a split as it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeGuard, final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+from dd.data.images.checks import image_values, label_value, label_values, unread
+from dd.data.images.layout import channels_first, check_layout, images_of, tensor_of
+from dd.data.images.pictures import picture
+from dd.data.images.resize import as_float, fit, fit_all, parse_size, rule
+from dd.data.images.splits import JoinedSplit, LazySplit, Split, TensorSplit
+from dd.data.items import image_items
+from dd.errors import refuse
+
+LIMIT: Final = 2 * 1024**3
+"""Bytes of pixels, after the resize, up to which a set is kept in memory."""
+
+FORMS: Final = "a map-style Dataset of (image, label), a pair (images, labels) of tensors or arrays, or a Split"
+
+
+def as_split(
+    data: object,
+    *,
+    argument: str = "data",
+    size: int | tuple[int, int] | None = None,
+    aspect: str = "crop",
+    limit: int = LIMIT,
+    workers: int = 0,
+    layout: str | None = None,
+    call: str = "as_split(data, ",
+) -> Split:
+    """The user's data as a split.
+
+    Args:
+        data: one of
+            - a map-style Dataset, or a list, whose items are (image, label): a PIL image; a numpy array `[H, W]`,
+              `[C, H, W]` or `[H, W, C]`; or a tensor `[H, W]` or `[C, H, W]`;
+            - a pair (images, labels), or a `TensorDataset` of two: the images a tensor `[N, C, H, W]`, a numpy array
+              `[N, C, H, W]` or `[N, H, W, C]`, or either as grey `[N, H, W]`;
+            - a Split, which is returned as it is.
+            A tensor always has channels first. An array has them first or last, on the axis that has 1, 3 or 4
+            entries; where both have, or neither, `layout` must say it. Values are uint8 or float in [0, 1]. Floats
+            are kept as uint8 where all are k/255 (what `ToTensor` makes), else as float32, which takes four times
+            the memory. All channels are kept as they are, a fourth one too. Labels are whole numbers 0 … K−1, of any
+            dtype, one an image: `[N]` or `[N, 1]`, a list, or an item's number or one-element array. A PIL image is
+            turned as its EXIF orientation says and put on white, see `pictures`.
+        argument: what to call it in messages.
+        size: bring every image to this size, a number or (H, W).
+        aspect: `"crop"` or `"squash"`, see `resize.fit`.
+        limit: bytes of pixels up to which the set is read into memory, once; above, it is read when asked
+            for.
+        workers: processes that read a set above the limit.
+        layout: `"NCHW"` or `"NHWC"`: where numpy arrays have their channels; `None`: the axes decide. Items of a
+            Dataset are read alike, without the N. PIL images know theirs.
+        call: the call that takes `layout`, for messages, up to where `layout=` is to stand.
+
+    Raises:
+        InputError: another form, empty, unequal sizes, an array whose channels cannot be told, labels that are not
+            one whole number an image, pixels out of range or NaN.
+    """
+    check_layout(layout)
+    hw = parse_size(size)
+    if isinstance(data, TensorSplit | LazySplit | JoinedSplit):
+        if hw is not None and data.shape[1:] != hw:
+            raise refuse(argument, f"{hw[0]}x{hw[1]} images", f"a split of {data.shape[1]}x{data.shape[2]}")
+        return data
+    if isinstance(data, TensorDataset) and len(data.tensors) == 2:
+        data = data.tensors
+    if is_pair(data):
+        x = images_of(data[0], layout, f"{argument} images", call)
+        return _from_pair(x, data[1], argument, hw, aspect)
+    _check_form(data, argument)
+    return _from_dataset(Items(data, argument, hw, aspect, layout, call), limit, workers)
+
+
+def is_pair(data: object) -> TypeGuard[Sequence[Any]]:
+    """Whether `data` is (images, labels) rather than a list of items."""
+    return isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[0], Tensor | np.ndarray)
+
+
+def _check_form(data: object, argument: str) -> None:
+    """Refuse what is no sequence of items, and several sets in one."""
+    if isinstance(data, str):
+        way = "Give its splits: `dd.load_images(NAME).train` and `.test`."
+        raise refuse(argument, FORMS, f"the name {data!r}", way)
+    if isinstance(data, Mapping | Tensor | np.ndarray | IterableDataset) or not (
+        hasattr(data, "__len__") and hasattr(data, "__getitem__")
+    ):
+        raise refuse(argument, FORMS, type(data).__name__, unread(data, argument))
+    if not isinstance(data, tuple | list) or len(data) not in (2, 3, 4, 6):
+        return
+    got = f"a {type(data).__name__} of {', '.join(type(part).__name__ for part in data)}"
+    if len(data) < 4 and all(_is_set(part) for part in data):
+        raise refuse(argument, FORMS, got, f"Give `dd.Images(train={argument}[0], test={argument}[-1])`.")
+    if all(isinstance(part, Tensor | np.ndarray) for part in data) and data[1].ndim <= 2:
+        raise refuse(argument, FORMS, got, "Give `dd.Images(train=(images, labels), test=(images, labels))`.")
+    listed = len(data) == 2 and isinstance(data[0], list) and isinstance(data[1], Sequence | Tensor | np.ndarray)
+    if listed and not (hasattr(data[1], "ndim") and data[1].ndim == 0) and len(data[0]) == len(data[1]) > 2:
+        way = f"Give pairs: `list(zip(*{argument}))`."
+        if isinstance(data[0][0], list):
+            way = f"Give an array: `(numpy.array({argument}[0], dtype='uint8'), {argument}[1])`, or float in [0, 1]."
+        raise refuse(argument, FORMS, f"{got}, images and labels", way)
+
+
+def _is_set(part: object) -> bool:
+    """Whether it would be a set by itself: where all parts of `data` are, these are splits."""
+    if isinstance(part, Dataset | DataLoader | TensorSplit | LazySplit | JoinedSplit):
+        return True
+    if is_pair(part):
+        x, y = part[0], part[1]
+        return bool(x.ndim == 4 or (np.ndim(y) == 1 and np.shape(y)[0] == len(x) > 0))
+    return isinstance(part, tuple | list) and bool(part) and isinstance(part[0], tuple)
+
+
+def _from_pair(x: Tensor, labels: object, argument: str, size: tuple[int, int] | None, aspect: str) -> TensorSplit:
+    y = label_values(labels, f"{argument} labels")
+    if len(x) != len(y):
+        raise refuse(f"{argument} labels", f"as many as there are images, {len(x)}", str(len(y)))
+    if not len(x):
+        raise _empty(argument)
+    x = image_values(x, f"{argument} images")
+    return TensorSplit(fit_all(x, size, aspect).contiguous(), y)
+
+
+def _from_dataset(items: Items, limit: int, workers: int) -> Split:
+    n = len(items)
+    if not n:
+        raise _empty(items.argument)
+    for i in range(min(n, 4)):
+        # A set that changes between two readings would get another fingerprint, hence other experts, at each
+        # run.
+        if not torch.equal(items[i], items[i]):
+            raise refuse(
+                items.argument,
+                "the same pixels each time it is read",
+                f"another image when item {i} was read again",
+                "Take random transforms out: the library augments by itself.",
+            )
+    first = items[0]
+    if n * first.numel() * first.element_size() > limit:
+        return _lazily(items, n, workers)
+    labels, store = torch.empty(n, dtype=torch.int64), torch.empty((n, *first.shape), dtype=first.dtype)
+    for i in range(n):
+        image, labels[i] = items.pair(i)
+        items.same_shape(image, i, first)
+        if image.dtype != store.dtype:
+            store, image = as_float(store), as_float(image)
+        store[i] = image
+    return TensorSplit(store, labels)
+
+
+def _lazily(items: Items, n: int, workers: int) -> LazySplit:
+    """Read everything once for labels, checks and hashes, keep no pixels."""
+    first, keys, labels, hashed = items[0], [], torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.int64)
+    for i in range(n):
+        image, labels[i] = items.pair(i)
+        items.same_shape(image, i, first)
+        keys.append(hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()[:32])
+        hashed[i] = image_items(image[None])[0]
+    c, h, w = first.shape
+    return LazySplit(items, labels, (c, h, w), keys, rule(items.size, items.aspect), workers, hashed)
+
+
+@final
+class Items:
+    """A user's Dataset as a map-style source of checked `[C, H, W]` tensors, uint8 or float32 in [0, 1]."""
+
+    def __init__(
+        self,
+        dataset: Any,
+        argument: str,
+        size: tuple[int, int] | None,
+        aspect: str,
+        layout: str | None,
+        call: str,
+    ) -> None:
+        self._dataset, self.argument, self.size, self.aspect = dataset, argument, size, aspect
+        self._layout, self._call = layout, call
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, i: int) -> Tensor:
+        return self.pair(i)[0]
+
+    def pair(self, i: int) -> tuple[Tensor, int]:
+        """Item i as (image, label)."""
+        where = f"{self.argument}[{i}]"
+        try:
+            item = self._dataset[i]
+        except Exception as error:
+            error.add_note(f"while reading {where}")
+            raise
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            got = f"{type(item).__name__}" + (f" of {len(item)}" if isinstance(item, tuple | list) else "")
+            raise refuse(where, "(image, label)", got, "Wrap the Dataset so that it gives these two.")
+        image = image_values(_image(item[0], self._layout, f"{where} image", self._call), f"{where} image")
+        return fit(image, self.size, self.aspect), label_value(item[1], f"{where} label")
+
+    def same_shape(self, image: Tensor, i: int, first: Tensor) -> None:
+        """Refuse image i if its shape is not that of item 0."""
+        if image.shape != first.shape:
+            channels = image.shape[0] != first.shape[0]
+            raise refuse(
+                f"{self.argument}[{i}] image",
+                f"of the shape of the first, {list(first.shape)}",
+                str(list(image.shape)),
+                "Convert all to one mode, as with PIL's `.convert('RGB')`." if channels else "Give `size=`.",
+            )
+
+
+def _image(image: Any, layout: str | None, where: str, call: str) -> Tensor:
+    """A PIL image, array or tensor as `[C, H, W]`."""
+    if hasattr(image, "getbands"):
+        return picture(image, where)
+    if not isinstance(image, Tensor | np.ndarray) or image.ndim not in (2, 3):
+        kind = "a tensor" if isinstance(image, Tensor) else "an array"
+        got = f"{kind} of shape {list(image.shape)}" if hasattr(image, "shape") else type(image).__name__
+        raise refuse(where, "a PIL image, a numpy array [H, W, C] or [C, H, W], or a tensor [C, H, W]", got)
+    if image.ndim == 3:
+        return channels_first(image, layout, where, call)
+    return (image if isinstance(image, Tensor) else tensor_of(image, where))[None]
+
+
+def _empty(argument: str) -> Exception:
+    return refuse(argument, "a set with images", "an empty one")

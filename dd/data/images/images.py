@@ -1,0 +1,325 @@
+"""Images: a labelled image data set with its splits, and the validation split held out of train."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Final, Literal, final
+
+import torch
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from dd.base import seeding
+from dd.base.process import under_own_settings
+from dd.base.shapes import check_names
+from dd.base.texts import clean_name
+from dd.data.card import Card
+from dd.data.images.checks import RENUMBER, every_class, label_range, name_of, some
+from dd.data.images.custom import as_split, is_pair
+from dd.data.images.resize import CROP, check_aspect, parse_size
+from dd.data.images.splits import (
+    JoinedSplit,
+    LazySplit,
+    Split,
+    TensorSplit,
+    constant_channels,
+    statistics,
+)
+from dd.data.items import Twins, twins, warn_twins
+from dd.errors import refuse
+
+HOW_MANY: Final = '`dd.load_images(data, role="evaluate", classes=…)`'
+
+HELD_OUT: Final = 0.1
+"""Share of each class of train that is held out for validation."""
+
+
+@final
+@dataclass(frozen=True, init=False, eq=False, repr=False)
+class Images:
+    """A labelled image data set.
+
+    Give it to `distill` or `evaluate` as it is; `load_images` completes it (a validation split is held out
+    of train).
+
+    Its `kind`, of the class, says which methods and which judge it is for: `images`.
+
+    Args:
+        train: a map-style Dataset of (image, label), a pair (images, labels) of tensors or numpy arrays, or a Split;
+            see `as_split` for every form.
+        test: likewise, or None.
+        classes: class names in label order, or their number. By default those of the train Dataset's
+            `classes` attribute, else "0" … "K−1" for the K of the labels.
+        name: what reports call it.
+        val: likewise; by default `load_images` holds some of train out.
+        mean: per-channel constants for pixels in [0, 1]; by default those of the train split in use.
+        std: likewise.
+        card: the card, for sets that have one.
+        whole: train before `val` was held out of it, in the original order.
+        size: bring every image to this size, a number or (H, W); left out for Splits.
+        aspect: `"crop"` or `"squash"`, see `load_images`.
+        layout: `"NCHW"` or `"NHWC"`: where numpy arrays have their channels. `None`: on the axis, first or last, that
+            has 1, 3 or 4 entries. Tensors are `[N, C, H, W]` always.
+
+    Raises:
+        InputError: anything that could not be trained on: an empty set, one class, a class without images, labels that
+            are not 0 … K−1, unequal shapes, arrays whose channels cannot be told, NaN, images that are all the same
+            constant.
+
+    Warns:
+        UserWarning: test images that are also training images, and images under more than one class, counted;
+            not where the splits are `Split`s already.
+    """
+
+    kind: ClassVar[Literal["images"]] = "images"
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    val: Split | None
+    test: Split | None
+    card: Card | None
+    aspect: str
+    _constants: tuple[tuple[float, ...], tuple[float, ...]] | None
+    _whole: Split | None
+
+    @under_own_settings
+    def __init__(
+        self,
+        *,
+        train: object,
+        test: object = None,
+        classes: Sequence[str] | int | None = None,
+        name: str = "custom",
+        val: object = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        card: Card | None = None,
+        whole: Split | None = None,
+        size: int | tuple[int, int] | None = None,
+        aspect: str = "crop",
+        layout: str | None = None,
+    ) -> None:
+        pair, call = parse_size(size), "dd.Images(train=…, "
+        options: dict[str, Any] = {"size": pair, "aspect": check_aspect(aspect), "layout": layout, "call": call}
+        splits = {
+            key: None if data is None and key != "train" else as_split(data, argument=key, **options)
+            for key, data in (("train", train), ("val", val), ("test", test))
+        }
+        names = class_names(classes, train, splits["train"] or splits["test"])
+        if (mean is None) != (std is None):
+            raise refuse("mean, std", "both or neither", "one of them")
+        constants = None if mean is None or std is None else (tuple(mean), tuple(std))
+        values = {
+            "name": clean_name(name),
+            "classes": names,
+            **splits,
+            "card": card,
+            "aspect": check_aspect(aspect),
+            "_constants": constants,
+            "_whole": whole,
+        }
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+        self._check()
+        if any(data is not None and data is not splits[key] for key, data in (("train", train), ("test", test))):
+            warn_twins(self.twins, "images")
+
+    def __repr__(self) -> str:
+        sizes = {"train": self.train, "val": self.val, "test": self.test}
+        counts = ", ".join(f"{len(split)} {key}" for key, split in sizes.items() if split is not None)
+        shape = "x".join(map(str, self.train.shape))
+        return f"Images({self.name!r}, {self.num_classes} classes, {counts}, {shape})"
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """What was chosen when it was read, as sets made of it remember: the aspect, where it is not the default."""
+        return {} if self.aspect == CROP else {"aspect": self.aspect}
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        return self.train.shape[0]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.train.shape[1], self.train.shape[2]
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.classes)
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Per-channel mean of pixels in [0, 1]: the card's or the given constant, else that of the train
+        split.
+
+        0 where there is no train split (a bare test set): nothing is ever fitted on test images, and a
+        synthetic set carries its own normalisation.
+        """
+        return self._fitted[0]
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Per-channel population std, likewise; 1 where there is no train split."""
+        return self._fitted[1]
+
+    @cached_property
+    @under_own_settings
+    def _fitted(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        if self._constants is not None:
+            return self._constants
+        if not len(self.train):
+            return (0.0,) * self.channels, (1.0,) * self.channels
+        return statistics(self.train)
+
+    @property
+    @under_own_settings
+    def fingerprint(self) -> str:
+        """sha256 hex of the train split in use, the class names, and the mean and std that a user gave.
+
+        So it tells val held out or not apart. A card's own constants go without saying.
+        """
+        total = hashlib.sha256(self.train.fingerprint.encode())
+        total.update("\n".join(self.classes).encode(errors="surrogatepass"))
+        if self.card is None and self._constants is not None:
+            total.update(f" {self.mean} {self.std}".encode())
+        return total.hexdigest()
+
+    @cached_property
+    @under_own_settings
+    def twins(self) -> Twins | None:
+        """How many images are there twice; `None` where their content is not known."""
+        return twins(self.train, self.val, self.test)
+
+    @under_own_settings
+    def class_index(self, k: int) -> Tensor:
+        """Rows of train that belong to class k, int64, ascending."""
+        return (self.train.labels == k).nonzero().flatten()
+
+    @under_own_settings
+    def all_train(self) -> Images:
+        """The same set with val put back where it was in train, and no val (for `protocol="paper"`)."""
+        if self.val is None:
+            return self
+        whole = self._whole if self._whole is not None else JoinedSplit(self.train, self.val)
+        return self._with(whole, None, None)
+
+    def _with(self, train: Split, val: Split | None, whole: Split | None) -> Images:
+        mean, std = (None, None) if self._constants is None else self._constants
+        return Images(
+            train=train,
+            val=val,
+            test=self.test,
+            classes=self.classes,
+            name=self.name,
+            mean=mean,
+            std=std,
+            card=self.card,
+            whole=whole,
+            aspect=self.aspect,
+        )
+
+    def _check(self) -> None:
+        """All refusals that concern more than one image."""
+        k = self.num_classes
+        if k < 2:
+            got = ", ".join(self.classes) or "none"
+            way = "Add images of another class." if len(self.train) else f"Say how many there are: {HOW_MANY}."
+            raise refuse("data", "a set of at least two classes", f"only {got}", way)
+        for key, split in (("train", self.train), ("val", self.val), ("test", self.test)):
+            if split is None:
+                continue
+            label_range(split.labels, k, f"{key} labels")
+            if split.shape != self.train.shape:
+                channels = split.shape[0] != self.train.shape[0]
+                raise refuse(
+                    f"{key} images",
+                    f"of train's shape {list(self.train.shape)}",
+                    str(list(split.shape)),
+                    "Convert them alike." if channels else "Give `size=`.",
+                )
+        if len(self.train):
+            every_class(self.train.labels, self.classes, "train labels")
+        if self._constants is not None:
+            if {len(self.mean), len(self.std)} != {self.channels} or min(self.std) <= 0:
+                raise refuse("mean, std", f"{self.channels} numbers each, std above 0", f"{self.mean}, {self.std}")
+        elif len(self.train) and (flat := constant_channels(self.train)):
+            raise refuse(
+                "train images",
+                "images that differ",
+                f"the same constant everywhere in channel {some(flat)} of {self.channels}",
+                "Check how the images are read, or leave that channel out.",
+            )
+
+
+def hold_out(images: Images) -> Images:
+    """The same set with `val` held out of train: a tenth of each class, at least one, fixed by the data
+    alone.
+
+    Which rows is drawn for each class by a generator that knows the class and nothing else, so that no run's
+    seed changes it; both parts keep the original order. A set that has a val, or no train, is returned as it
+    is.
+
+    Raises:
+        InputError: a class with one image.
+    """
+    if images.val is not None or not len(images.train):
+        return images
+    labels = images.train.labels
+    every_class(labels, images.classes, "train", at_least=2)
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for k in range(images.num_classes):
+        rows = images.class_index(k)
+        n = max(1, int(len(rows) * HELD_OUT + 0.5))
+        held[rows[torch.randperm(len(rows), generator=seeding.child(0, "val", k))[:n]]] = True
+    train, val = (images.train.subset(part.nonzero().flatten()) for part in (~held, held))
+    return images._with(train, val, images.train)
+
+
+def check_ipc(images: Images, ipc: int) -> None:
+    """Refuse a number of images a class that is not in 1 … the smallest class of train.
+
+    Raises:
+        InputError: names the class that is too small.
+    """
+    if isinstance(ipc, bool) or not isinstance(ipc, int) or ipc < 1:
+        raise refuse("ipc", "a whole number of images a class, at least 1", repr(ipc))
+    counts = torch.bincount(images.train.labels, minlength=images.num_classes)
+    k = int(counts.argmin())
+    if ipc > int(counts[k]):
+        held = "" if images.val is None else f" (another {int((images.val.labels == k).sum())} are held out)"
+        raise refuse(
+            "ipc",
+            f"at most {int(counts[k])}, the images of the smallest class {name_of(k, images.classes)}{held}",
+            str(ipc),
+            "Lower `ipc`, or add images.",
+        )
+
+
+def class_names(classes: Sequence[str] | int | None, data: object, split: Split | None) -> tuple[str, ...]:
+    """Names from the argument, else from the Dataset, else numbers up to the largest label."""
+    if classes is None and not (is_pair(data) or isinstance(data, TensorDataset | TensorSplit | LazySplit)):
+        own = getattr(data, "classes", None)
+        if isinstance(own, list | tuple) and own and all(isinstance(name, str) for name in own):
+            classes = own
+    if classes is None:
+        assert split is not None
+        if len(split) and int(split.labels.min()) < 0:
+            low = some(split.labels[split.labels < 0].unique().tolist())
+            raise refuse("labels", "0 … K−1", low, f"Leave those images out, or renumber: {RENUMBER}.")
+        classes = int(split.labels.max()) + 1 if len(split) else 0
+        if classes > len(split):
+            raise refuse(
+                "labels",
+                "0 … K−1 with every class present",
+                f"label {classes - 1} in a set of {len(split)} images",
+                f"Of a test set, give {HOW_MANY}; else renumber them: {RENUMBER}.",
+            )
+    if isinstance(classes, int):
+        return tuple(str(k) for k in range(classes))
+    return check_names(classes, "classes")

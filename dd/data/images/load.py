@@ -1,0 +1,175 @@
+"""The one function that makes `Images` from what users give as `data`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from dd.base.paths import as_path, expanded
+from dd.base.process import under_own_settings
+from dd.data.card import list_cards, load_card
+from dd.data.images.custom import FORMS, LIMIT, as_split
+from dd.data.images.folders import index_imagefolder, split_files
+from dd.data.images.images import Images, class_names, hold_out
+from dd.data.images.resize import CROP, check_aspect, parse_size
+from dd.data.images.sources import load_splits
+from dd.data.images.splits import TensorSplit
+from dd.data.items import warn_twins
+from dd.data.workers import usable_cpus
+from dd.errors import find_name, refuse
+
+FOLDER: Final = "imagefolder:"
+ROLES: Final = ("distill", "evaluate")
+
+
+@under_own_settings
+def load_images(
+    data: object,
+    *,
+    role: str = "distill",
+    size: int | tuple[int, int] | None = None,
+    root: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    classes: Sequence[str] | int | None = None,
+    aspect: str | None = None,
+    limit: int = LIMIT,
+    workers: int | None = None,
+    layout: str | None = None,
+) -> Images:
+    """Any data argument as `Images` with a validation split.
+
+    Args:
+        data: a card's name; `"imagefolder:PATH"`, whose folders are train, test and one of val, valid, validation
+            (the validation split, so that nothing is held out of train; where there is no test folder, the test
+            split); a map-style Dataset of (image, label) or a pair (images, labels) of tensors or numpy arrays, see
+            `as_split` for every form, all of it training data when distilling and test data when evaluating; `Images`.
+        role: `"distill"` or `"evaluate"`; the latter needs test images.
+        size: bring every image to this size, a number or (H, W).
+        root: where a card's files are; by default the store of `_home.home`.
+        download: fetch a card's files if they are not there. Nothing is fetched otherwise.
+        classes: class names, or their number, of a Dataset or a pair.
+        aspect: `"crop"` keeps proportions, and is the default; `"squash"` is the published resize of the ImageNet
+            subsets.
+        limit: bytes of pixels up to which a set is held in memory; above, it is read when asked for.
+        workers: processes that read files; by default one a CPU, at most four, for files, and none for a
+            Dataset. Where the system does not fork them, there are none outside `if __name__ == "__main__":`.
+        layout: `"NCHW"` or `"NHWC"`: where the numpy arrays of a Dataset or a pair have their channels. `None`: on the
+            axis, first or last, that has 1, 3 or 4 entries. Tensors are `[N, C, H, W]` always.
+
+    Raises:
+        InputError: an unknown name, another form, or data that cannot be trained on.
+        MissingError: files that are not there; the message shows the layout and whether `download` fetches
+            them.
+        DamagedError: files that cannot be read; the message names them.
+
+    Warns:
+        UserWarning: of data of one's own: test images that are also training images, and images under more than
+            one class, counted. Cards are as published; `dd.evaluate` notes what they have.
+    """
+    if role not in ROLES:
+        raise refuse("role", "'distill' or 'evaluate'", repr(role))
+    pair, given, aspect = parse_size(size), aspect, check_aspect(CROP if aspect is None else aspect)
+    readers = min(usable_cpus(), 4) if workers is None else workers
+    if isinstance(data, str | Images) and classes is not None:
+        raise refuse("classes", "left out for a named data set or `Images`", repr(classes))
+    if isinstance(data, str | Images) and layout is not None:
+        raise refuse("layout", "left out for a named data set or `Images`", repr(layout))
+    if root is not None and (not isinstance(data, str) or data.startswith(FOLDER)):
+        raise refuse("root", "left out unless `data` is the name of a card", repr(os.fspath(root)))
+    if isinstance(data, str) and data.startswith(FOLDER):
+        images = _from_folder(data.removeprefix(FOLDER), pair, aspect, limit, readers)
+        warn_twins(images.twins, "images")
+    elif isinstance(data, str):
+        images = _from_card(data, pair, root, download, aspect, limit, readers)
+    elif isinstance(data, Images):
+        images = data
+        if pair is not None and images.size != pair:
+            raise refuse(
+                "size", f"{images.size} or left out for `Images`", str(pair), "Give `size=` when you make them."
+            )
+        if given is not None and images.aspect != given:
+            way_out = "Give `aspect=` when you make them."
+            raise refuse("aspect", f"{images.aspect!r} or left out for `Images`", repr(given), way_out)
+    else:
+        images = _from_user(data, role, pair, classes, aspect, limit, workers or 0, layout)
+        warn_twins(images.twins, "images")
+    if role == "evaluate" and images.test is None:
+        way_out = "Give `dd.Images(train=…, test=…)`."
+        if isinstance(data, str) and data.startswith(FOLDER):
+            way_out = f"Put some pictures of each class into {Path(data.removeprefix(FOLDER)) / 'test'}/<class>/."
+        raise refuse("data", "a set with test images", repr(images), way_out)
+    return hold_out(images)
+
+
+def card_name(name: str) -> str:
+    """The name of a card of images as it is written there.
+
+    Raises:
+        InputError: none is called so; lists those there are, and every other form of data.
+    """
+    graphs = (
+        f"Graphs: {', '.join(list_cards('graphs'))}, or the NAME of raw TU text, NAME_A.txt and so on, under `root=`"
+    )
+    forms = f"{graphs}. Or give `{FOLDER}PATH`, {FORMS}, or `dd.Images(train=…)`."
+    return find_name("data set", name, list_cards(), forms)
+
+
+def _from_card(
+    name: str,
+    size: tuple[int, int] | None,
+    root: str | os.PathLike[str] | None,
+    download: bool,
+    aspect: str,
+    limit: int,
+    workers: int,
+) -> Images:
+    card = load_card(card_name(name))
+    train, test, classes = load_splits(
+        card,
+        size=size,
+        root=None if root is None else os.fspath(as_path(root, "root")),
+        download=download,
+        aspect=aspect,
+        limit=limit,
+        workers=workers,
+    )
+    return Images(
+        train=train, test=test, classes=classes, name=card.name, mean=card.mean, std=card.std, card=card, aspect=aspect
+    )
+
+
+def _from_folder(path: str, size: tuple[int, int] | None, aspect: str, limit: int, workers: int) -> Images:
+    if not path:
+        raise refuse("data", f"`{FOLDER}PATH`", f"`{FOLDER}` without a path")
+    base = expanded(as_path(path, "data"))
+    tree = index_imagefolder(base)
+    if len(tree.classes) < 2:
+        raise refuse("data", "at least two class folders", f"one, {tree.classes[0]!r}, in {base / 'train'}")
+    train, val, test = split_files(tree, size, aspect, limit, workers)
+    name = base.resolve().name
+    return Images(train=train, val=val, test=test, classes=tree.classes, name=name, aspect=aspect)
+
+
+def _from_user(
+    data: object,
+    role: str,
+    size: tuple[int, int] | None,
+    classes: Sequence[str] | int | None,
+    aspect: str,
+    limit: int,
+    workers: int,
+    layout: str | None,
+) -> Images:
+    if isinstance(data, os.PathLike):
+        raise refuse("data", f"`{FOLDER}PATH` for a folder", repr(data))
+    call = "dd.load_images(data, " + ('role="evaluate", ' if role == "evaluate" else "")
+    split = as_split(data, size=size, aspect=aspect, limit=limit, workers=workers, layout=layout, call=call)
+    names = class_names(classes, data, split)
+    if role == "distill":
+        return Images(train=split, classes=names, aspect=aspect)
+    nothing = TensorSplit(torch.empty((0, *split.shape), dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
+    return Images(train=nothing, test=split, classes=names, aspect=aspect)

@@ -1,0 +1,118 @@
+"""Choosing the iterate: on held-out training data, never on the test set unless `protocol="paper"` says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from dd.base.seeding import child_seed
+from dd.data import Images, Split
+from dd.data.graphs.graphs import Graphs
+from dd.errors import DivergedError, refuse
+from dd.evaluation import NetworkLearner
+from dd.methods import Candidate, Step
+from dd.synthetic import AnySet, SyntheticSet, from_tensors, need_set, to_tensors
+
+Protocol = Literal["clean", "paper"]
+REPEATS = 2
+
+
+class Selector:
+    """Keeps the best candidate of a run, scored by fresh networks.
+
+    With `clean` the score is the mean accuracy of two networks on the validation split; with `paper` it is that on
+    the test set, as in the published code, and is labelled so. Where a run offers only one set, nothing is scored;
+    of graphs it is always so.
+    """
+
+    def __init__(self, real: Images | Graphs, protocol: Protocol, seed: int, device: torch.device) -> None:
+        self._train: Any = real.train
+        self._split = None if real.kind == "graphs" else _scoring(real, protocol)
+        self._protocol, self._seed, self._learner = protocol, seed, NetworkLearner(device=device)
+        self._best: AnySet | None = None
+        self._waiting: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None = None
+        self.record: dict[str, Any] = {"score": None, "name": "", "iteration": 0, "scores": []}
+
+    def offer(self, step: Step) -> None:
+        """Score the candidates of a step."""
+        if not step.candidates:
+            return
+        held = self._revived(step.candidates[0].set)
+        only = step.iteration == step.total and len(step.candidates) == 1 and held is None
+        offers: list[tuple[Candidate, AnySet, float | None]] = []
+        for candidate in step.candidates:
+            small = need_set(candidate.set)
+            offers.append((candidate, small, None if only else self._score(small)))
+        for (
+            candidate,
+            small,
+            score,
+        ) in offers:  # after all scores, so that an interruption leaves no half-step
+            if score is not None:
+                self.record["scores"].append([candidate.name, candidate.iteration, score])
+            top = self.record["score"]
+            if self._best is None or (score is not None and (top is None or score > top)):
+                self._best = small
+                self.record.update(score=score, name=candidate.name, iteration=candidate.iteration)
+
+    def _score(self, small: AnySet) -> float:
+        """Mean accuracy; a set on which training diverges scores 0."""
+        if small.kind == "graphs" or self._split is None:
+            raise refuse("method", "one that offers a single candidate for graphs", "several", "Choose it yourself.")
+        total = 0.0
+        for repeat in range(REPEATS):
+            seed = child_seed(self._seed, "select", repeat)
+            try:
+                total += self._learner.fit(small, seed).score(self._split)
+            except DivergedError:
+                return 0.0
+        return total / REPEATS
+
+    @property
+    def rule(self) -> str:
+        """The selection rule in words."""
+        if self.record["score"] is None:
+            return "last iterate"
+        where = "TEST set (as published)" if self._protocol == "paper" else "validation split"
+        count = len(self.record["scores"])
+        return f"best of {count} candidates on the {where}: {self.record['name']} at {self.record['iteration']}"
+
+    @property
+    def best(self) -> AnySet | None:
+        """The best set so far, that of a checkpoint too."""
+        return self._revived()
+
+    def kept(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """(the record and what the best set tells of itself, its tensors), for a checkpoint."""
+        waiting = self._waiting if self._best is None else to_tensors(self._best)
+        tensors, told = waiting or ({}, None)
+        return {"record": self.record, "best": told}, dict(tensors)
+
+    def restore(self, kept: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Take up what `kept` gave; the best set is made when it is needed."""
+        self.record = dict(kept["record"])
+        self._waiting = None if kept["best"] is None else (tensors, kept["best"])
+
+    def _revived(self, like: SyntheticSet | None = None) -> AnySet | None:
+        """The best set; one of a checkpoint that is whitened takes the matrix of `like`, or it is fitted again."""
+        if self._best is None and self._waiting is not None:
+            made = from_tensors(*self._waiting)
+            made = made if like is None else made.attach_as(like)
+            self._best, self._waiting = made.attach(self._train), None
+        return self._best
+
+
+def _scoring(real: Images, protocol: Protocol) -> Split:
+    """The images that candidates are scored on."""
+    split = real.test if protocol == "paper" else real.val
+    if split is None:
+        raise refuse(
+            "data",
+            "with a test split for protocol='paper'" if protocol == "paper" else "with a validation split",
+            "none",
+            "Use protocol='clean', or give dd.Images(train=…, test=…).",
+        )
+    return split

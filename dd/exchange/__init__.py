@@ -1,0 +1,1 @@
+"""Sets and buffers of others read, ours written for others."""

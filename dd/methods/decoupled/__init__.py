@@ -1,0 +1,1 @@
+"""Decoupled methods: images are recovered from teachers, or taken, and labelled by them."""

@@ -1,0 +1,309 @@
+"""Recovery by teachers: SRe2L, SRe2L++, CV-DD and RDED are fields of one value."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self, final
+
+import torch
+from torch import Tensor
+
+from dd.base.process import under_own_settings
+from dd.base.seeding import child
+from dd.base.shapes import check_choices, check_number, check_types, check_whole
+from dd.data import Images, check_ipc
+from dd.errors import refuse
+from dd.methods.base import Candidate, Run, Step
+from dd.methods.decoupled.patches import Patches, cut_patches
+from dd.methods.decoupled.recovery import Recovery, recover_block
+from dd.methods.decoupled.relabel import make_labels
+from dd.methods.panel import Member, Panel, check_members, describe_members, seat
+from dd.methods.start import pick_real
+from dd.synthetic import LabelStore, SyntheticImages, TrainRecipe
+from dd.teachers import BN_MODES, LABEL_TAU, RECOVER_TAU, BNMode, Teacher, TeacherRecipe, label, voters
+from dd.teachers.committee import SCHEDULES, Schedule
+from dd.teachers.statistics import StatisticsNorm
+from dd.transforms.views import MIX_KINDS, MixKind
+from dd.transforms.whiten import Normalise
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Recover:
+    """Images that teachers classify as their class while their batch norms see the statistics of real data.
+
+    For image i of every class a part S_i of the committee votes:
+    `min_x Σ_{m ∈ S_i} w_m [CE(f_m(A(x)), y) + λ R(f_m, A(x))]`, w = softmax of the members' priors over S_i.
+    Without iterations the first images stay as they are: real patches (RDED), or random images under the same labels.
+
+    Attributes:
+        name: key of the recipe of fields.
+        ipc: images per class.
+        committee: model names (each trained by `teacher`, or taken from its store), `tv:NAME(weights=default)`,
+            `timm:NAME(weights=default)`, `dd.Teacher` values or trained modules, the last for pictures in the data's
+            own mean and std.
+        teacher: how teachers are trained (its `model` is not read).
+        class_ids: which outputs of pretrained members are the data's classes; `None` for all, or those of the card.
+        priors: α in per cent, one a member; `None` takes the accuracies of the teachers on held-out training images.
+            The published priors are test accuracies of students, see `dd.teachers.PUBLISHED_PRIORS`.
+        tau, voters, schedule: τ of the votes, how many members vote for an image, and which of them:
+            `dd.teachers.voters`.
+        pairs: in place of `schedule`: which two members vote for image 0, 1, … of every class, by their places in
+            `committee` from 0; further images begin again. CV-DD's pairs of one image a class were picked by hand.
+        iterations, lr: T ≥ 0 steps of Adam on the pixels, their step size α.
+        bn_weight, first_bn, bn_norm: λ of R, and its options: `dd.teachers.StatisticsMatch`.
+        crop, shared_crop, jitter: A: whether there are random resized crops and flips; one for the whole batch, as
+            published, or one an image; the largest roll in pixels.
+        init: `noise` N(0, 1) in model space (SRe2L), `real` images, `rded`: the patches that the committee finds
+            easiest, or `medium` ones (SRe2L++, CV-DD): `dd.methods.decoupled.patches`.
+        factor, candidates, crops: of patches.
+        batch: classes at once; `None` for all. One batch has one image of each.
+        labels: `hard`; `static`: one vector of probabilities an image, without augmentation, at temperature 1; or
+            `stored`: logits of every batch that a student will see (`make_labels`), for which `train` must have
+            loss="kl". Batch and micro-batch are the student's: `train.batch_size`, cut in `train.accumulate`.
+        bn_mode, label_tau: of soft labels: running or batch statistics (see `dd.teachers.label`), τ of the whole
+            committee's weights.
+        label_epochs, mix, scale: of stored labels: E, the mixing, and the crops' share of the area; an empty tuple
+            stands for shifts by up to 4 pixels in place of crops.
+        shuffle: of stored labels: whether the factor × factor patches of an image change places in each view (RDED).
+        label_bytes: what stored labels may take: a random part of the batches is kept, from which the student's epochs
+            are composed anew (LPLD); `None` for all.
+        train: how fresh networks are trained on the set.
+
+    Raises:
+        InputError: a field out of range.
+    """
+
+    kind: ClassVar[str] = "images"
+    budget: ClassVar[str] = "ipc"
+    name: str = "recover"
+    ipc: int = 10
+    committee: tuple[Member, ...] = ("convnet(norm=batch)",)
+    teacher: TeacherRecipe = field(default_factory=TeacherRecipe)
+    class_ids: tuple[int, ...] | None = None
+    priors: tuple[float, ...] | None = None
+    tau: float = RECOVER_TAU
+    voters: int = 2
+    schedule: Schedule = "auto"
+    pairs: tuple[tuple[int, int], ...] | None = None
+    iterations: int = 1000
+    lr: float = 0.25
+    bn_weight: float = 0.01
+    first_bn: float = 10.0
+    bn_norm: StatisticsNorm = "sum"
+    crop: bool = True
+    shared_crop: bool = True
+    jitter: int = 4
+    init: Literal["noise", "real", "rded", "medium"] = "real"
+    factor: int = 1
+    candidates: int = 300
+    crops: int = 5
+    batch: int | None = None
+    labels: Literal["hard", "static", "stored"] = "static"
+    bn_mode: BNMode = "running"
+    label_tau: float = LABEL_TAU
+    label_epochs: int = 300
+    shuffle: bool = False
+    label_bytes: int | None = None
+    mix: MixKind = "cutmix"
+    scale: tuple[float, float] = (0.08, 1.0)
+    train: TrainRecipe = field(default_factory=TrainRecipe)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "committee", check_members(self.committee))
+        for name in ("ipc", "voters", "label_epochs"):
+            check_whole(getattr(self, name), name)
+        for name in ("tau", "label_tau"):
+            check_number(getattr(self, name), name, low=0.0)
+        if self.batch is not None:
+            check_whole(self.batch, "batch")
+        Recovery.of(self)
+        check_types(self)
+        check_choices(self, _CHOICES)
+        self._patches()
+        check_priors(self.priors, self.committee)
+        if self.pairs is not None:
+            object.__setattr__(self, "pairs", check_pairs(self))
+        check_label_recipe(self.labels, self.train)
+        check_label_bytes(self.label_bytes, self.labels)
+
+    def describe(self) -> dict[str, Any]:
+        """The fields as JSON-able values."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields.update(teacher=self.teacher.to_json(), train=self.train.to_json())
+        fields["committee"] = describe_members(self.committee)
+        for name in ("priors", "class_ids", "scale"):
+            fields[name] = None if fields[name] is None else list(fields[name])
+        fields["pairs"] = None if self.pairs is None else [list(pair) for pair in self.pairs]
+        return {"class": "Recover", **fields}
+
+    def of_random_images(self) -> Self:
+        """The same teachers, labels and students on random real images, which are whole: what the images are worth."""
+        return dataclasses.replace(self, init="real", iterations=0, factor=1, name="random_labels")
+
+    @under_own_settings
+    def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
+        """Train the teachers that are missing, then yield a step after each image of all classes.
+
+        Raises:
+            InputError: the data cannot give `ipc` images a class, or a teacher does not know it.
+            DivergedError: a teacher or the recovery is not finite.
+        """
+        check_ipc(real, self.ipc)
+        self._check_micro_batch(real.num_classes)
+        transform = self.teacher.transform(real)
+        panel = seat(self.committee, self.teacher, self.priors, self.class_ids, real, run)
+        parts = self._parts(panel, run)
+        done = min(int(state["iteration"]), self.ipc - 1) if state else 0  # the last step makes the set
+        pixels = state["pixels"] if state else torch.zeros(self.ipc, real.num_classes, real.channels, *real.size)
+        first = self._first(panel, real, transform, run)
+        for i in range(done, self.ipc):
+            chosen = panel.votes(parts[i], self.tau)
+            pixels = pixels.clone()
+            pixels[i] = self._image(i, first[i], chosen, transform, run)
+            kept = {"iteration": torch.tensor(i + 1), "pixels": pixels}
+            candidates: tuple[Candidate, ...] = ()
+            if i + 1 == self.ipc:
+                small = self._set(pixels, panel.all_votes(self.label_tau), real, transform, run)
+                candidates = (Candidate("last", self.ipc, small),)
+            members = "+".join(teacher.name for teacher, _ in chosen)
+            so_far = pixels[: i + 1].transpose(0, 1)
+            yield Step(i + 1, self.ipc, {"iteration": i + 1, "members": members}, kept, candidates, so_far)
+
+    def _parts(self, panel: Panel, run: Run) -> Sequence[tuple[int, ...]]:
+        """Which members vote for image 0…ipc−1 of every class."""
+        if self.pairs is not None:
+            return [self.pairs[i % len(self.pairs)] for i in range(self.ipc)]
+        drawn: dict[str, Any] = {"count": self.voters, "schedule": self.schedule, "priors": panel.priors}
+        return voters(len(panel.teachers), self.ipc, **drawn, seed=run.seed)
+
+    def _check_micro_batch(self, classes: int) -> None:
+        """Refuse micro-batches of one picture, whose statistics would be its own, before a teacher is trained."""
+        batch = min(self.train.batch_size, classes * self.ipc)
+        if self.labels == "stored" and self.bn_mode == "batch" and -(-batch // self.train.accumulate) < 2:
+            expected = f"below {self.train.accumulate}, so that a micro-batch of {batch} pictures has two or more"
+            way_out = "Give train={'accumulate': 1}, or a larger `ipc`."
+            raise refuse("train.accumulate", expected, self.train.accumulate, way_out)
+
+    def _patches(self) -> Patches:
+        rule: Literal["easy", "medium"] = "medium" if self.init == "medium" else "easy"
+        return Patches(factor=self.factor, candidates=self.candidates, crops=self.crops, rule=rule)
+
+    def _first(self, panel: Panel, real: Images, transform: Normalise, run: Run) -> Tensor:
+        """The images that recovery starts from, in model space `[ipc, K, C, H, W]`."""
+        shape = (real.num_classes, real.channels, *real.size)
+        if self.init == "noise":
+            return torch.stack([torch.randn(shape, generator=child(run.seed, "init", i)) for i in range(self.ipc)])
+        if self.init == "real":
+            chosen = real.train.pixels(pick_real(real, self.ipc, run.seed))
+            pixels = chosen.view(real.num_classes, self.ipc, *shape[1:])
+        else:
+            score = lambda x: panel.score(x, self.label_tau, real.size)  # noqa: E731
+            pixels = cut_patches(real, score, self.ipc, self._patches(), run.seed, run.progress)
+        return transform.forward(pixels.transpose(0, 1).flatten(0, 1)).view(self.ipc, *shape)
+
+    def _image(
+        self, i: int, start: Tensor, chosen: list[tuple[Teacher, float]], transform: Normalise, run: Run
+    ) -> Tensor:
+        """Image i of every class, pixels in [0, 1] on the CPU, rounded to the 256 levels that are stored."""
+        how = Recovery.of(self)
+        blocks = torch.arange(len(start)).split(self.batch or len(start))
+        made = []
+        for place, block in enumerate(blocks):
+
+            def tell(t: int, loss: float, place: int = place) -> None:
+                done = (i * len(blocks) + place) * self.iterations + t
+                run.progress(done, self.ipc * len(blocks) * self.iterations, f"recover, loss {loss:.3f}")
+
+            x, y = start[block].to(run.device), block.to(run.device)
+            made.append(recover_block(chosen, x, y, transform, how, run.seed, (i, place), tell).cpu())
+        return (torch.cat(made) * 255).round() / 255
+
+    def _set(
+        self, pixels: Tensor, committee: list[tuple[Teacher, float]], real: Images, transform: Normalise, run: Run
+    ) -> SyntheticImages:
+        images = pixels.transpose(0, 1).flatten(0, 1)  # class by class, as the other methods' sets
+        labels = torch.arange(real.num_classes).repeat_interleave(self.ipc)
+        if self.labels == "static":
+            members, weights = [t.as_module() for t, _ in committee], [weight for _, weight in committee]
+            scores = label(members, weights, images.to(run.device), bn_mode=self.bn_mode)
+            labels = scores.float().softmax(1).cpu()
+        return SyntheticImages(
+            images=transform.forward(images),
+            labels=labels,
+            classes=real.classes,
+            recipe=self.train,
+            transform=transform,
+            method=self.describe(),
+            store=self._store(images, committee, run) if self.labels == "stored" else None,
+        )
+
+    def _store(self, images: Tensor, committee: list[tuple[Teacher, float]], run: Run) -> LabelStore:
+        batch = min(self.train.batch_size, len(images))
+        return make_labels(
+            (images * 255).round().to(torch.uint8),
+            committee,
+            epochs=self.label_epochs,
+            batch=batch,
+            micro_batch=-(-batch // self.train.accumulate),
+            bn_mode=self.bn_mode,
+            mix=self.mix,
+            scale=self.scale,
+            shuffle=self.factor if self.shuffle else 1,
+            nbytes=self.label_bytes,
+            seed=run.seed,
+            device=run.device,
+            progress=run.progress,
+        )
+
+
+def check_priors(priors: tuple[float, ...] | None, committee: tuple[Member, ...]) -> None:
+    """Refuse another number of priors than of members."""
+    if priors is not None and len(priors) != len(committee):
+        raise refuse("priors", f"{len(committee)} numbers, one a member", len(priors))
+
+
+def check_pairs(method: Recover) -> tuple[tuple[int, int], ...]:
+    """The pairs of a method as tuples, or refuse what is none."""
+    given: Any = method.pairs
+    count, found = len(method.committee), []
+    expected = f"pairs of two different places in the committee, 0 to {count - 1}"
+    for pair in given if isinstance(given, list | tuple) and given else [given]:
+        places = pair if isinstance(pair, list | tuple) and len(pair) == 2 else ()
+        whole = all(isinstance(m, int) and not isinstance(m, bool) and 0 <= m < count for m in places)
+        if not places or not whole or places[0] == places[1]:
+            raise refuse("pairs", expected, repr(pair), "Name a larger `committee`, or leave `pairs` out.")
+        found.append((places[0], places[1]))
+    if (method.voters, method.schedule) != (2, "auto"):
+        got = f"voters={method.voters}, schedule={method.schedule!r}"
+        raise refuse("pairs", "given without `voters` and `schedule`", got, "Leave one of them out.")
+    return tuple(found)
+
+
+def check_label_recipe(labels: str, train: TrainRecipe) -> None:
+    """Refuse a student's recipe that does not fit the kind of labels."""
+    if (labels == "stored") != (train.loss == "kl"):
+        raise refuse("train.loss", "`kl` with stored labels, and `ce` with others", f"{train.loss!r} with {labels!r}")
+    if labels == "stored" and (train.augment or train.mix != "none"):
+        way_out = "The stored labels are those of stored crops and mixes."
+        raise refuse("train", "without `augment` and `mix` with stored labels", "one of them", way_out)
+
+
+def check_label_bytes(label_bytes: int | None, labels: str) -> None:
+    """Refuse a byte budget that is no whole number, or is of labels that are not stored batch by batch."""
+    if label_bytes is None:
+        return
+    check_whole(label_bytes, "label_bytes")
+    if labels not in ("stored", "dynamic"):
+        raise refuse("label_bytes", "None where no batches are stored", f"{label_bytes} with {labels!r} labels")
+
+
+_CHOICES = {
+    "schedule": SCHEDULES,
+    "init": ("noise", "real", "rded", "medium"),
+    "labels": ("hard", "static", "stored"),
+    "mix": MIX_KINDS,
+    "bn_mode": BN_MODES,
+}

@@ -1,0 +1,1 @@
+"""Sets of real images that methods are compared with."""

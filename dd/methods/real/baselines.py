@@ -1,0 +1,127 @@
+"""Baselines of the same budget: random real images, and the mean image of each class."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, final
+
+import torch
+from torch import Tensor
+
+from dd.base.process import under_own_settings
+from dd.base.shapes import check_types
+from dd.data import Images, check_ipc
+from dd.errors import refuse
+from dd.methods.base import Candidate, Run, Step
+from dd.methods.start import pick_real
+from dd.synthetic import SyntheticImages, TrainRecipe
+from dd.transforms.whiten import make_transform
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RandomReal:
+    """`ipc` distinct random training images of each class, as they are.
+
+    Attributes:
+        ipc: images per class.
+        whiten: ZCA in place of mean/std normalisation.
+        train: how fresh networks are trained on them.
+    """
+
+    kind: ClassVar[str] = "images"
+    budget: ClassVar[str] = "ipc"
+    name: str = "random"
+    ipc: int = 10
+    whiten: bool = False
+    train: TrainRecipe = field(default_factory=TrainRecipe)
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+    @under_own_settings
+    def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
+        """One step, one candidate."""
+        del state
+        check_ipc(real, self.ipc)
+        pixels = real.train.pixels(pick_real(real, self.ipc, run.seed))
+        yield only_step(self, real, pixels, self.whiten)
+
+    def describe(self) -> dict[str, Any]:
+        """The fields as JSON-able values."""
+        return dataclasses.asdict(self)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ClassMean:
+    """The mean training image of each class: the line to beat at one image a class.
+
+    Attributes:
+        ipc: only 1.
+        whiten: ZCA in place of mean/std normalisation.
+        train: how fresh networks are trained on them.
+    """
+
+    kind: ClassVar[str] = "images"
+    budget: ClassVar[str] = "ipc"
+    name: str = "class_mean"
+    ipc: int = 1
+    whiten: bool = False
+    train: TrainRecipe = field(default_factory=TrainRecipe)
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if self.ipc != 1:
+            raise refuse("ipc", "1 for class_mean", self.ipc)
+
+    @under_own_settings
+    def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
+        """One step, one candidate."""
+        del run, state
+        means = []
+        for k in range(real.num_classes):
+            rows = real.class_index(k)
+            total = torch.zeros(real.channels, *real.size, dtype=torch.float64)
+            for part in rows.split(1000):
+                total += real.train.pixels(part).double().sum(0)
+            means.append((total / len(rows)).float())
+        yield only_step(self, real, torch.stack(means), self.whiten)
+
+    def describe(self) -> dict[str, Any]:
+        """The fields as JSON-able values."""
+        return dataclasses.asdict(self)
+
+
+class Chosen(Protocol):
+    """A baseline: what `only_step` reads of it."""
+
+    @property
+    def ipc(self) -> int:
+        """Images per class."""
+        ...
+
+    @property
+    def train(self) -> TrainRecipe:
+        """How fresh networks are trained."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """The fields as JSON-able values."""
+        ...
+
+
+def only_step(method: Chosen, real: Images, pixels: Tensor, whiten: bool = False) -> Step:
+    """The one step of a baseline: pixels in [0, 1] `[K · ipc, C, H, W]` in class order, as a set, whitened or not."""
+    transform = make_transform(real, whiten)
+    made = SyntheticImages(
+        images=transform.forward(pixels).float(),
+        labels=torch.arange(real.num_classes).repeat_interleave(method.ipc),
+        classes=real.classes,
+        recipe=method.train,
+        transform=transform,
+        method=method.describe(),
+    )
+    return Step(1, 1, {"iteration": 1}, {"iteration": torch.tensor(1)}, (Candidate("last", 1, made),))

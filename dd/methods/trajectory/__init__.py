@@ -1,0 +1,1 @@
+"""Trajectory matching: one loop, and the papers as its fields."""

@@ -1,0 +1,308 @@
+"""The matching loop of `TrajectoryMatching`: what one outer iteration asks of an engine and does with its answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from dd.base.seeding import child
+from dd.data import Images
+from dd.errors import DamagedError, DivergedError, refuse
+from dd.experts import ExpertStore, make_student
+from dd.inner import InnerStep, Matching, Problem, Road, Student, Target, compiler_present, solve, worth_compiling
+from dd.methods.base import PRECISIONS, Candidate, Run
+from dd.methods.start import committee_logits, correct, pick_real, representative
+from dd.methods.trajectory.outer import State, adam, sgd
+from dd.methods.trajectory.terms import balance, matching_points, perturb, softmax_pull, window_end
+from dd.models import as_spec, uses_batch_stats
+from dd.synthetic import Crops, SyntheticImages, draw_crops, tile
+from dd.transforms.whiten import Transform
+
+if TYPE_CHECKING:
+    from dd.methods.trajectory.matching import TrajectoryMatching
+
+_GIVE_UP_AFTER = 10
+_STILL_AFTER = 50
+_STILL = 1e-4
+"""How near to 1 the ratio of a student is that does not move."""
+
+
+class Loop:
+    """One run of the matching loop: what does not change between its iterations."""
+
+    def __init__(
+        self, method: TrajectoryMatching, real: Images, run: Run, transform: Transform, store: ExpertStore
+    ) -> None:
+        self.method, self.real, self.run = method, real, run
+        self.transform, self.store = transform, store
+        self.dtype = torch.float32 if run.precision == "bf16" else PRECISIONS[run.precision]
+        self.student = self._student()
+        self.labels = torch.arange(real.num_classes).repeat_interleave(method.ipc).to(run.device)
+        self.dsa = method.expert.dsa()
+        self.road = self._road()
+
+    def _student(self) -> Student:
+        student = make_student(self.method.expert, self.real, 0, self.dtype)
+        module, run = student.module.to(self.run.device), self.run
+        if run.micro_batch is not None and uses_batch_stats(module):
+            raise refuse(
+                "micro_batch",
+                "None for a network with batch statistics, whose batch mean is not a sum over images",
+                run.micro_batch,
+                "Use norm=instance, or leave `micro_batch` out.",
+            )
+        return Student(module, autocast=torch.bfloat16 if run.precision == "bf16" else None)
+
+    def start(self) -> State:
+        """Images, step size and counters before the first iteration."""
+        method, real = self.method, self.real
+        logits = None
+        if method.init == "noise":
+            sides = [method.canvas * side for side in real.size]
+            images = torch.randn((len(self.labels), real.channels, *sides), generator=child(self.run.seed, "init"))
+        else:
+            rows = self._rows()
+            images = tile(self.transform.forward(real.train.pixels(rows)), method.canvas)
+            if method.labels == "learned":
+                experts = range(method.expert.experts if method.init == "correct" else 1)
+                thetas = [self._last(expert) for expert in experts]
+                logits = committee_logits(self.student, thetas, real, self.transform, rows, self.labels)
+        images = images.to(self.run.device, self.dtype)
+        state = {
+            "images": images,
+            "lr": torch.tensor(method.lr_init, dtype=self.dtype, device=self.run.device),
+            "iteration": torch.tensor(0),
+            "failures": torch.tensor(0),
+            "still": torch.tensor(0),
+        }
+        if method.ema:
+            state["ema"] = images
+        return state if logits is None else {**state, "logits": logits}
+
+    def _last(self, expert: int) -> Tensor:
+        """θ of the snapshot that the start is made with."""
+        return self.store.read(expert, [self.method.snapshots_read])[0].to(self.run.device, self.dtype)
+
+    def _rows(self) -> Tensor:
+        """The training images to start from `[K · ipc · canvas²]`."""
+        method, seed = self.method, self.run.seed
+        if method.init == "real":
+            return pick_real(self.real, method.ipc * method.canvas**2, seed)
+        args = (self.student, self._last(0), self.real, self.transform, method.ipc)
+        if method.init == "correct":
+            return correct(*args, seed)
+        return representative(*args, method.init_space, seed)
+
+    def iterate(self, state: State) -> tuple[State, dict[str, float | int | str]]:
+        """One outer iteration: the new state and what is logged."""
+        iteration = int(state["iteration"])
+        problem, where = self._problem(state, iteration)
+        matching = self._engine(problem)
+        if where["crops"] is not None:
+            matching = dataclasses.replace(matching, images=where["crops"].put(matching.images, state["images"]))
+        loss, beta = float(matching.loss), float(state["lr"])
+        new: State = {**state, "iteration": torch.tensor(iteration + 1)}
+        rms = float(matching.images.square().mean().sqrt())
+        log: dict[str, float | int | str] = {
+            "iteration": iteration + 1,
+            "lr": beta,
+            "expert": where["expert"],
+            "start": where["start"],
+        }
+        if problem.soft and not problem.wants_labels:
+            new["labels"] = problem.labels
+        if matching.labels is not None:
+            labels = softmax_pull(problem.labels, matching.labels)
+            matching = dataclasses.replace(matching, labels=labels)
+        told = [t for t in (matching.loss, matching.images, matching.lr, matching.labels) if t is not None]
+        if not (math.isfinite(rms) and all(bool(torch.isfinite(t).all()) for t in told)):
+            return self._not_finite(new, {**log, "skipped": "not finite; step size halved"}, where)
+        log.update(loss=loss, grad_rms=rms, grad_lr=float(matching.lr))
+        new["failures"] = torch.tensor(0)
+        new["still"] = self._still(state, loss / sum(t.weight for t in problem.targets), beta)
+        if loss > self.method.skip_above:
+            return new, {**log, "skipped": f"loss above {self.method.skip_above:g}"}
+        if where["phi"] != 1:  # ∂L/∂β of a step size φ β
+            matching = dataclasses.replace(matching, lr=matching.lr * where["phi"])
+        updated = {**new, **self._update(state, matching)}
+        if not all(bool(torch.isfinite(updated[k]).all()) for k in ("images", "logits") if k in updated):
+            return self._not_finite(new, {**log, "skipped": "update not finite; step size halved"}, where)
+        if not 0 < float(updated["lr"]) < math.inf:
+            return self._not_finite(new, {**log, "skipped": "step size"}, where)
+        return updated, log
+
+    def _still(self, state: State, ratio: float, beta: float) -> Tensor:
+        """Iterations in a row in which the student ended where it started, so that nothing can be learned from it."""
+        still = int(state["still"]) + 1 if abs(ratio - 1) < _STILL else 0
+        if still >= _STILL_AFTER:
+            raise DivergedError(
+                f"the student has not moved for {still} outer iterations: the loss stays at {ratio:.6f} of 1, with a "
+                f"step size of {beta:.3g} (it started at {self.method.lr_init:g}). Lower `lr_lr`, or raise `lr_init`; "
+                "the last good state is kept."
+            )
+        return torch.tensor(still)
+
+    def _not_finite(
+        self, state: State, log: dict[str, float | int | str], where: Mapping[str, Any]
+    ) -> tuple[State, dict[str, float | int | str]]:
+        """Keep the last good images, halve β, and give up after ten in a row."""
+        failures = int(state["failures"]) + 1
+        if failures >= _GIVE_UP_AFTER:
+            raise DivergedError(
+                f"{failures} outer iterations in a row were not finite (last: expert {where['expert']}, start "
+                f"{where['start']}). Lower `lr_img`, `lr_lr` or `lr_init`; the last good state is kept."
+            )
+        return {**state, "failures": torch.tensor(failures), "lr": state["lr"] / 2}, log
+
+    def _problem(self, state: State, iteration: int) -> tuple[Problem, dict[str, Any]]:
+        method, seed = self.method, self.run.seed
+        experts = method.expert.experts
+        order = torch.randperm(experts, generator=child(seed, "experts", iteration // experts))
+        expert = int(order[iteration % experts])
+        end = window_end(method.current_start_epoch, method.max_start_epoch, iteration, method.window_iterations)
+        start = int(torch.randint(method.min_start_epoch, end, (), generator=child(seed, "start", iteration)))
+        points = matching_points(method.student_steps, method.expert_epochs, method.intermediate)
+        rows = [start, *(start + after for _, after, _ in points)]
+        theta, *ends = (t.to(self.run.device, self.dtype) for t in self.store.read(expert, rows))
+        for row, target in zip(rows[1:], ends, strict=True):
+            if torch.equal(theta, target):
+                raise DamagedError(
+                    f"expert {expert} of {self.store.folder} has equal snapshots {start} and {row}. "
+                    "Remove its file; `dd.buffer` makes it anew."
+                )
+        if method.perturb > 0:
+            views = self.student.views(theta)
+            theta = perturb(views, method.perturb, method.perturb_norm, child(seed, "perturb", iteration))
+        phi = balance(start, method.max_start_epoch) if method.balance else 1.0
+        images, labels = state["images"], self._labels(state, ends[-1])
+        steps, crops = self._steps(child(seed, "inner", iteration)), None
+        if method.canvas > 1:
+            steps, crops = self._crop(steps, images, child(seed, "crops", iteration))
+            images, labels = crops.take(images), labels[crops.index]
+        problem = Problem(
+            student=self.student,
+            theta=theta,
+            targets=[Target(step, t, w) for (step, _, w), t in zip(points, ends, strict=True)],
+            images=images,
+            labels=labels,
+            lr=state["lr"] * phi if method.balance else state["lr"],
+            steps=steps,
+            momentum=method.momentum,
+            gradient=method.gradient,
+            truncate=method.truncate,
+            labels_constant=method.labels == "assigned",
+        )
+        return problem, {"expert": expert, "start": start, "phi": phi, "crops": crops}
+
+    @torch.no_grad()
+    def _labels(self, state: State, target: Tensor) -> Tensor:
+        """int64 `[n]`, or probabilities `[n, K]`: the target snapshot's, or the softmax of the learned logits."""
+        if self.method.labels == "learned":
+            return state["logits"].softmax(1)
+        if self.method.labels == "assigned":
+            parts = [self.student.logits(target, x) for x in state["images"].split(500)]
+            return torch.cat(parts).softmax(1)
+        return self.labels
+
+    def _steps(self, generator: torch.Generator) -> list[InnerStep]:
+        """Index chunks from permutations, taken from the end (the short one first), and one draw a step.
+
+        A canvas is in its step `canvas_samples` times, after all others of its chunk.
+        """
+        count = len(self.labels)
+        size = min(self.method.batch_syn or count, count)
+        pool: list[Tensor] = []
+        steps = []
+        for _ in range(self.method.student_steps):
+            if not pool:
+                pool = list(torch.randperm(count, generator=generator).split(size))
+            index = pool.pop().repeat(self.method.canvas_samples)
+            draw = self.dsa.draw(len(index), self.real.size, generator)
+            steps.append(InnerStep(index.to(self.run.device), draw))
+        return steps
+
+    def _crop(
+        self, steps: list[InnerStep], canvases: Tensor, generator: torch.Generator
+    ) -> tuple[list[InnerStep], Crops]:
+        """A crop for every place in every step, and the steps in terms of these crops, which come one after the other.
+
+        An engine then needs to know nothing of canvases; it holds N · b crops and their gradient.
+        """
+        sides = canvases.shape[2], canvases.shape[3]
+        crops = draw_crops(torch.cat([s.index for s in steps]), sides, self.real.size, generator)
+        places = torch.arange(len(crops.index), device=canvases.device).split([len(s.index) for s in steps])
+        return [InnerStep(place, s.draw) for place, s in zip(places, steps, strict=True)], crops
+
+    def _road(self) -> Road:
+        method, run, module = self.method, self.run, self.student.module
+        batch = min(method.batch_syn or len(self.labels), len(self.labels))
+        device, compiled = run.device.type, run.compile
+        if compiled and not compiler_present(device):
+            raise refuse(
+                "compile", "False or None where no compiler is present", True, "Install g++, or Triton on a GPU."
+            )
+        if compiled is None:
+            seen = method.iterations * method.student_steps * batch * method.canvas_samples
+            compiled = run.engine == "adjoint" and worth_compiling(module, self.real.size, seen, device)
+        micro = run.micro_batch
+        if micro is None and device == "cpu" and not uses_batch_stats(module):
+            micro = 50
+        hybrid = run.precision == "hybrid"
+        return Road(run.engine, micro, run.reuse, (compiled or hybrid) and run.precision != "bf16", hybrid)
+
+    def _engine(self, problem: Problem) -> Matching:
+        return solve(problem, self.road)
+
+    def _update(self, state: State, matching: Matching) -> State:
+        method = self.method
+        if method.pixel_optimizer == "adam":
+            new = adam(state["images"], matching.images, state, "images", method.lr_img)
+        else:
+            new = sgd(state["images"], matching.images, state, "images", method.lr_img, method.momentum_img)
+        new.update(sgd(state["lr"], matching.lr, state, "lr", method.lr_lr, method.momentum_lr))
+        if method.lr_mode == "positive":
+            new["lr"] = torch.maximum(new["lr"], state["lr"] / 2)
+        if matching.labels is not None:
+            step_label, keep = method.lr_label, method.momentum_label
+            new.update(sgd(state["logits"], matching.labels, state, "logits", step_label, keep))
+        if method.ema:
+            new["ema"] = method.ema * state["ema"] + (1 - method.ema) * new["images"]
+        return new
+
+    def candidates(self, state: State) -> tuple[Candidate, ...]:
+        """The sets offered after this iteration: the images, and their average where one is kept."""
+        done, every = int(state["iteration"]), self.method.candidate_every
+        if done != self.method.iterations and (every == 0 or done % every):
+            return ()
+        names = ("last", "ema") if self.method.ema else ("last",)
+        return tuple(Candidate(n, done, self._set(state["ema" if n == "ema" else "images"], state)) for n in names)
+
+    def _set(self, images: Tensor, state: State) -> SyntheticImages:
+        method = self.method
+        recipe = dataclasses.replace(
+            method.train,
+            model=str(as_spec(method.expert.model)),
+            lr=float(state["lr"]),
+            augment=method.expert.augment,
+            augment_mode=method.expert.augment_mode,
+        )
+        labels = self.labels
+        if method.labels == "learned":
+            labels = state["logits"].float().softmax(1)
+        elif method.labels == "assigned" and "labels" in state:
+            labels = state["labels"].float()
+        return SyntheticImages(
+            images=images.detach().float().cpu(),
+            labels=labels.cpu(),
+            classes=self.real.classes,
+            recipe=recipe,
+            transform=self.transform,
+            method=method.describe(),
+            canvas=method.canvas,
+            canvas_samples=method.canvas_samples,
+        )

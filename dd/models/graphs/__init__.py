@@ -1,0 +1,1 @@
+"""Networks for graphs, and the text that names one."""

@@ -1,0 +1,254 @@
+"""Which graph network: its name and options as a value, and `build_graph_net`, which makes it from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, cast, final
+
+import torch
+from torch import Tensor, nn
+
+from dd.base.bounds import check_memory
+from dd.base.seeding import isolated
+from dd.errors import refuse, unknown
+from dd.models.graphs.gnn import EMBEDDING, GraphNet
+from dd.models.graphs.rounds import PlainGraphs, TreeDag
+from dd.models.images.spec import Value, call_factory, canonical, check_options, defaults, read_call, write_call
+from dd.models.probe import count_parameters
+
+Sizes = Sequence[int]
+GraphFactory = Callable[[Sizes, Sizes, int, int], nn.Module]
+
+
+class RootedNet(Protocol):
+    """What is asked of a network: `GraphNet` has these, and so must what a user's factory returns (an nn.Module)."""
+
+    def nodes(self, graphs: PlainGraphs, /) -> Tensor:
+        """Embedding of every node, `[V, d]`."""
+        ...
+
+    def roots(self, dag: TreeDag, /) -> Tensor:
+        """Embedding of the root of every tree of the deepest level, `[R, d]`; that of the same node in a graph."""
+        ...
+
+    def head(self, pooled: Tensor, /) -> Tensor:
+        """Logits `[G, K]` of pooled embeddings `[G, d]`."""
+        ...
+
+
+def _family(kind: str) -> Callable[..., GraphNet]:
+    """The factory of one kind of layer; `layers=0` are as many as the trees are deep."""
+
+    def make(
+        node_sizes: Sizes,
+        edge_sizes: Sizes,
+        classes: int,
+        depth: int,
+        dropout: float = 0.2,
+        *,
+        layers: int = 0,
+        width: int = 64,
+        norm: str = "none",
+        jk: str = "last",
+        embedding: float = EMBEDDING,
+    ) -> GraphNet:
+        own: dict[str, Any] = {"kind": kind, "layers": layers or depth, "norm": norm, "jk": jk, "embedding": embedding}
+        return GraphNet(node_sizes, edge_sizes, classes, width=width, dropout=dropout, **own)
+
+    return make
+
+
+def gat(
+    node_sizes: Sizes,
+    edge_sizes: Sizes,
+    classes: int,
+    depth: int,
+    dropout: float = 0.2,
+    *,
+    layers: int = 0,
+    width: int = 64,
+    norm: str = "none",
+    jk: str = "last",
+    heads: int = 1,
+    embedding: float = EMBEDDING,
+) -> GraphNet:
+    """GAT, which has `heads` beside the options of the others."""
+    own: dict[str, Any] = {"kind": "gat", "layers": layers or depth, "norm": norm, "jk": jk, "embedding": embedding}
+    own["heads"] = heads
+    return GraphNet(node_sizes, edge_sizes, classes, width=width, dropout=dropout, **own)
+
+
+GNNS: Final[dict[str, Callable[..., GraphNet]]] = {
+    "gin": _family("gin"),
+    "gcn": _family("gcn"),
+    "gat": gat,
+    "sage": _family("sage"),
+}
+"""Name → `f(node_sizes, edge_sizes, classes, depth, dropout, **options)`. Dropout belongs to the training recipe."""
+
+
+def _factory(name: str) -> Callable[..., GraphNet]:
+    if name not in GNNS:
+        raise unknown("graph network", name, GNNS)
+    return GNNS[name]
+
+
+@final
+@dataclass(frozen=True)
+class GraphSpec:
+    """A network of `GNNS` and its options, as a value; `parse(str(spec)) == spec`, as with `ModelSpec`.
+
+    Attributes:
+        name: a key of `GNNS`.
+        options: (name, value) pairs, sorted and without those at their default. `GraphSpec.of` makes them.
+
+    Raises:
+        InputError: unknown name or option, a value that cannot be written, or options not in canonical form.
+    """
+
+    name: str
+    options: tuple[tuple[str, Value], ...] = ()
+
+    def __post_init__(self) -> None:
+        if any(option == "dropout" for option, _ in self.options):
+            raise refuse("model", "without `dropout`, which the training recipe has", repr(str(self)))
+        check_options("GraphSpec", self.name, self.options, defaults(_factory(self.name)))
+
+    @staticmethod
+    def of(name: str, **options: Value) -> GraphSpec:
+        """The spec of `name` with `options`, in canonical form.
+
+        Raises:
+            InputError: unknown name or option, or a value that cannot be written.
+        """
+        return GraphSpec(name, canonical(options, defaults(_factory(name))))
+
+    @staticmethod
+    def parse(text: str) -> GraphSpec:
+        """Read `name` or `name(option=value, option=value)`, such as `gin(width=128, norm=batch, jk=sum, layers=2)`.
+
+        Raises:
+            InputError: not of that form, an option given twice, or an unknown name or option.
+        """
+        name, options = read_call(text)
+        return GraphSpec.of(name, **options)
+
+    def __str__(self) -> str:
+        """The canonical text, which `parse` reads."""
+        return write_call(self.name, self.options)
+
+    def make(self, node_sizes: Sizes, edge_sizes: Sizes, classes: int, depth: int, dropout: float) -> nn.Module:
+        """The network, drawn from the global stream; `build_graph_net` is the way to a seeded one."""
+        return _factory(self.name)(node_sizes, edge_sizes, classes, depth, dropout, **dict(self.options))
+
+
+@final
+@dataclass(frozen=True)
+class GraphModel:
+    """A user's own graph network, by its factory.
+
+    Attributes:
+        factory: `f(node_sizes, edge_sizes, classes, layers) -> nn.Module` with the methods of `RootedNet`; called with
+            four positional arguments, `layers` being the depth of the trees. It brings its own dropout. Each call must
+            make a new network.
+        name: how reports call it.
+
+    Raises:
+        InputError: the factory is not callable, or is a network already; or the name is one of this library's.
+    """
+
+    factory: GraphFactory
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.factory, nn.Module) or not callable(self.factory):
+            way_out = "A network that is made already cannot be drawn anew: pass its class or a function."
+            expected = "a function f(node_sizes, edge_sizes, classes, layers) -> nn.Module"
+            raise refuse("factory", expected, f"a {type(self.factory).__name__}", way_out)
+        if self.name in GNNS:
+            raise refuse("name", "other than the library's graph networks", repr(self.name))
+
+    def __str__(self) -> str:
+        """The name, or the factory's own name in angle brackets."""
+        own = getattr(self.factory, "__qualname__", type(self.factory).__name__)
+        return self.name if self.name is not None else f"<{own}>"
+
+    def make(self, node_sizes: Sizes, edge_sizes: Sizes, classes: int, depth: int, dropout: float) -> nn.Module:
+        """What the factory returns; `build_graph_net` checks it.
+
+        Raises:
+            InputError: the factory cannot be called with (node_sizes, edge_sizes, classes, layers).
+        """
+        form = "f(node_sizes, edge_sizes, classes, layers)"
+        return call_factory(self.factory, f"{self}", form, node_sizes, edge_sizes, classes, depth)
+
+
+def as_graph_spec(value: str | GraphSpec | GraphModel | GraphFactory) -> GraphSpec | GraphModel:
+    """A text, a spec, a `GraphModel` or a bare factory as `GraphSpec` or `GraphModel`.
+
+    Raises:
+        InputError: none of these; a network that is made already; or a text that `GraphSpec.parse` refuses.
+    """
+    if isinstance(value, GraphSpec | GraphModel):
+        return value
+    if isinstance(value, str):
+        return GraphSpec.parse(value)
+    if isinstance(value, nn.Module) or not callable(value):
+        expected = "a name such as gin(width=64), a GraphModel or a function f(node_sizes, edge_sizes, classes, layers)"
+        way_out = "Each run draws its own network: give what makes one, such as a `lambda` of these four."
+        raise refuse("model", expected, f"a {type(value).__name__}", way_out)
+    return GraphModel(value)
+
+
+def build_graph_net(
+    spec: str | GraphSpec | GraphModel | GraphFactory,
+    *,
+    node_sizes: Sizes,
+    edge_sizes: Sizes,
+    classes: int,
+    depth: int,
+    seed: int,
+    dropout: float = 0.2,
+    dtype: torch.dtype = torch.float32,
+) -> nn.Module:
+    """A fresh graph network on the CPU, in train mode, with the methods of `RootedNet`.
+
+    Equal seeds give equal weights, and the global stream is untouched.
+
+    Args:
+        spec: a text, a `GraphSpec`, a `GraphModel` or a bare factory.
+        node_sizes: number of values of each node feature, 0 (unseen) included.
+        edge_sizes: likewise for edges; empty without edge features.
+        classes: K, ≥ 1.
+        depth: of the trees, ≥ 1: the number of layers unless the text says fewer.
+        seed: of the run or repeat; the initialisation is its stream "init".
+        dropout: in [0, 1), for networks of this library.
+        dtype: floating type of parameters and buffers.
+
+    Raises:
+        InputError: an argument is out of range, more layers than `depth`, or a factory that does not give a network
+            with the methods.
+    """
+    model = as_graph_spec(spec)
+    if isinstance(model, GraphSpec) and model.options:
+        with isolated(seed, "init"), torch.device("meta"):
+            parameters = count_parameters(model.make(node_sizes, edge_sizes, classes, depth, dropout))
+        check_memory(f"{model} and its gradient", [2, parameters], "Take a smaller one.")
+    with isolated(seed, "init"):
+        net = model.make(node_sizes, edge_sizes, classes, depth, dropout)
+    missing = [name for name in ("nodes", "roots", "head") if not callable(getattr(net, name, None))]
+    if not isinstance(net, nn.Module) or missing:
+        expected = "a factory that returns an nn.Module with the methods `nodes`, `roots` and `head`"
+        got = f"{type(net).__name__} from {model}" + (f" without {', '.join(missing)}" if missing else "")
+        raise refuse("model", expected, got, "See `dd.models.RootedNet`.")
+    layers = net.depth if isinstance(net, GraphNet) else depth
+    if layers > depth:
+        way_out = "Use fewer layers, or distil with a larger `depth`."
+        raise refuse("layers", f"at most {depth}, the depth of the trees", layers, way_out)
+    return net.to(dtype)
+
+
+def rooted(net: nn.Module) -> RootedNet:
+    """A network of `build_graph_net` as what its methods are typed by."""
+    return cast(RootedNet, net)

@@ -1,0 +1,1 @@
+"""Networks for images, and the text that names one."""

@@ -1,0 +1,1 @@
+"""What people read of a run: pages, reports and the commands that make it again."""

@@ -1,0 +1,100 @@
+"""The shell commands that make a run again, from what its folder says of it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from dd.data import list_cards
+from dd.methods import METHODS, class_of
+from dd.methods.presets import preset
+from dd.models import GraphModel, ModelSpec
+
+_HIDDEN = ("class", "name", "title", "source")
+
+
+def distill_command(run: Mapping[str, Any], out: str) -> str | None:
+    """`ddistill distill …` with every field that differs from the two-core preset; `None` where no shell can say it.
+
+    Args:
+        run: the content of `run.json`.
+        out: the run folder, as the command should name it.
+    """
+    request = run.get("request") or {}
+    told, data = dict(request.get("method") or {}), str((request.get("data") or {}).get("name"))
+    name = str(told.get("name"))
+    card = next((c for kind in ("images", "graphs") for c in list_cards(kind) if c == data), None)
+    members = told.get("committee") or ()
+    sayable = isinstance(members, list | tuple) and all(isinstance(member, str) for member in members)
+    if name not in METHODS or card is None or not sayable:
+        return None
+    counted = class_of(name).budget == "ipc"
+    if counted and type(told.get("ipc")) is not int:
+        return None
+    words = ["ddistill", "distill", data, name, "--preset", "cpu", "--seed", str(request.get("seed", 0))]
+    plain = METHODS[name](**preset(name, card, told["ipc"] if counted else None, "cpu").fields)
+    words += ["--ipc", str(told.pop("ipc"))] if counted else []
+    words += _changes(plain.describe(), told)
+    if request.get("protocol") == "paper":
+        words += ["--protocol", "paper"]
+    if request.get("precision", "fp32") != "fp32":
+        words += ["--precision", str(request["precision"])]
+    return shlex.join([*words, "--out", out])
+
+
+def evaluate_command(
+    run: str, data: object, models: Sequence[object], before: Mapping[str, Any], asked: Mapping[str, Any]
+) -> str | None:
+    """`ddistill evaluate …` with every argument that differs from its default; `None` where no shell can say it.
+
+    Args:
+        run: the run folder, as the command should name it.
+        data: as it was given; a shell can say names.
+        models: as they were given.
+        before: the defaults of `dd.evaluate`.
+        asked: its other arguments.
+    """
+    named = [model for model in models if model is not None]
+    sayable = isinstance(data, str) and all(isinstance(model, str | ModelSpec | GraphModel) for model in named)
+    if not sayable or isinstance(asked.get("size"), tuple) or asked.get("baselines") == ():
+        return None
+    words = ["ddistill", "evaluate", run, str(data), *(["--models", *map(str, named)] if named else [])]
+    return shlex.join([*words, *_changes(before, asked)])
+
+
+def benchmark_command(board: Mapping[str, Any], out: str) -> str | None:
+    """`ddistill benchmark …` with what a leaderboard was asked for; `None` where no shell can say it.
+
+    Args:
+        board: the content of `leaderboard.json`.
+        out: its folder, as the command should name it.
+    """
+    data, asked = str(board["dataset"]), board.get("asked")
+    if asked is None or data not in {card for kind in ("images", "graphs") for card in list_cards(kind)}:
+        return None
+    words = ["ddistill", "benchmark", data]
+    for name, value in asked.items():
+        words.append(f"--{name}".replace("_", "-"))
+        if name in ("ipc", "budget_bytes"):
+            words.append(",".join(map(str, value)))
+        else:
+            words += map(str, value) if isinstance(value, list) else [str(value)]
+    return shlex.join([*words, "--out", out])
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Words of the command line for what differs."""
+    for key in sorted(after):
+        old, new = before.get(key), after[key]
+        if key in _HIDDEN or old == new or (isinstance(old, tuple) and list(old) == new):
+            continue
+        flag = f"--{prefix}{key}".replace("_", "-")
+        if isinstance(new, Mapping):
+            yield from _changes(old if isinstance(old, Mapping) else {}, new, f"{prefix}{key}.")
+        elif isinstance(new, bool):
+            yield flag if new else f"--{prefix}no-{key}".replace("_", "-")
+        elif isinstance(new, list | tuple):
+            yield from (flag, *map(str, new))
+        else:
+            yield from (flag, str(new))

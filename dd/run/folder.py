@@ -1,0 +1,297 @@
+"""The folder of one run: log, checkpoint, result; resume to the same bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from dd.base.files import (
+    append_jsonl,
+    dump_json,
+    load_tensors,
+    read_json,
+    read_jsonl,
+    read_meta,
+    remove,
+    save_tensors,
+    sweep,
+    write_json,
+    write_jsonl,
+)
+from dd.base.locks import holder, locked
+from dd.base.paths import is_there
+from dd.base.seals import AGAIN
+from dd.errors import DamagedError, DDError, InputError, MissingError, WriteError, refuse
+from dd.methods import METHODS, Step
+from dd.synthetic import AnySet
+from dd.synthetic.file import SET
+
+REPORT: Final = "report.json"
+MEASURES: Final = ("adversarial", "architectures", "calibration", "continual", "membership", "neighbours", "robust")
+"""Each is kept in the set's run folder as `NAME.json`."""
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+ABSENT: Final = _Absent()
+"""A field that one of two requests does not have: that of another version, say."""
+
+
+OWN: Final = (SET, "labels", "log.jsonl", "checkpoint.safetensors", "preview.png")
+"""What a run writes beside its `run.json`."""
+PICTURES: Final = ("grid.png", "trees.png")
+"""What the command line adds."""
+
+
+class RunFolder:
+    """`synthetic.safetensors, log.jsonl, checkpoint.safetensors, run.json` of one request, for one process at a time.
+
+    Every random stream is named by its iteration, so the state in a checkpoint has no generator in it, and a
+    resumed run ends with the bytes of an unbroken one. The checkpoint has the request too, so that a damaged `run.json`
+    is made anew. Use it as a context: inside, an unfinished run is locked, and a finished one is only read.
+
+    Args:
+        path: the folder; made when it is entered.
+        request: what identifies the run (data hash, method fields, seed, protocol, precision).
+        origin: versions, machine, commit; recorded, not compared.
+        resume: whether to go on from what is there.
+
+    Raises:
+        InputError: the folder holds another run, is in use by another process, or has such files and is of no run.
+        DamagedError: its `run.json` is damaged, and no checkpoint tells what it was.
+    """
+
+    def __init__(self, path: Path, request: Mapping[str, Any], origin: Mapping[str, Any], resume: bool) -> None:
+        self.path, self._request, self._origin, self._resume = path, dict(request), dict(origin), resume
+        self.synthetic = path / SET
+        self.log_file = path / "log.jsonl"
+        self._checkpoint = path / "checkpoint.safetensors"
+        self._lock = path / ".run.lock"
+        self._pending: list[Mapping[str, Any]] = []
+        self._held = contextlib.ExitStack()
+        self.finished = self._new = False
+
+    def __enter__(self) -> RunFolder:
+        with contextlib.ExitStack() as held:
+            found = self._found()
+            if found is None or not self._resume or not self._is_done(found):
+                if not held.enter_context(locked(self._lock, keep=False)):
+                    raise InputError(
+                        f"`out` = {self.path} is in use by {holder(self._lock)}. Wait until it has finished, or name "
+                        "another folder."
+                    )
+                sweep(self.path, "|".join(re.escape(name) for name in ("run.json", *OWN)))
+                self._open(self._found())  # as it is under the lock
+            elif is_there(self._checkpoint) or is_there(self._lock):
+                with contextlib.suppress(WriteError), locked(self._lock, keep=False) as free:
+                    if free:
+                        remove(self._checkpoint)
+            self._held = held.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """A new run that was refused before its first step leaves nothing that would stop the next one."""
+        try:
+            begun = any((self.path / name).exists() for name in OWN)
+            if self._new and kind is not None and issubclass(kind, InputError) and not begun and not self._pending:
+                remove(self.path / "run.json")
+        finally:
+            self._held.close()
+
+    def _found(self) -> dict[str, Any] | None:
+        """What the folder says of its run, or `None` where there is none yet; another one is refused."""
+        found = self._told()
+        if found is None or not self._resume:
+            return found
+        if dump_json(found["request"]) != dump_json(self._request):
+            raise InputError(
+                f"`out` = {self.path} holds another run ({_difference(found['request'], self._request)}). "
+                "Name another folder, or give resume=False (`--restart`) to replace it."
+            )
+        self.finished = self._is_done(found)
+        return found
+
+    def _is_done(self, found: Mapping[str, Any]) -> bool:
+        return bool(found["finished"]) and is_there(self.synthetic)
+
+    def _told(self) -> dict[str, Any] | None:
+        """The content of `run.json`; where it is not there or damaged, what the checkpoint says of the run."""
+        file, damage = self.path / "run.json", ""
+        try:
+            return read_json(file, "run")
+        except MissingError:
+            pass
+        except DamagedError as error:
+            damage = str(error).replace(AGAIN, "").rstrip(". ")
+        with contextlib.suppress(DDError):
+            kept = read_meta(self._checkpoint, "checkpoint")
+            return {"request": kept["request"], "origin": kept.get("origin", {}), "finished": False}
+        if not damage:
+            self._refuse_others()
+            return None
+        ours = self._has_set()
+        if ours and not self._resume:
+            return {"request": {}, "finished": False}
+        what = "The set there is whole: `dd.load` reads it. " if ours else ""
+        way_out = ", or give resume=False (`--restart`) to replace the run" if ours else ", or move what is there away"
+        raise DamagedError(
+            f"`out` = {self.path} has a run.json that cannot be used ({damage}), and no checkpoint says which run it "
+            f"was. {what}Name another folder{way_out}."
+        )
+
+    def _has_set(self) -> bool:
+        """Whether a set that a run made is there."""
+        with contextlib.suppress(DDError):
+            return "provenance" in read_meta(self.synthetic, "any")
+        return False
+
+    def _refuse_others(self) -> None:
+        there = [name for name in (*OWN, *PICTURES) if is_there(self.path / name)]
+        if there:
+            raise refuse(
+                "out",
+                "a new folder, or one of a run",
+                f"{self.path}, which has {', '.join(there)} and no run.json",
+                "Name another folder, or move these files away.",
+            )
+
+    def _open(self, found: Mapping[str, Any] | None) -> None:
+        """Begin or go on, under the lock."""
+        if found is not None and self._resume:
+            self._origin = found.get("origin", self._origin)
+            if not self.finished:
+                self._write_run(finished=False)
+            return
+        self._new = found is None
+        if found is not None:  # what was measured was of the set that is replaced
+            for name in (REPORT, "index.html", *(f"{measure}.json" for measure in MEASURES)):
+                remove(self.path / name)
+        self._write_run(finished=False)
+        remove(self._checkpoint)  # after the request: a checkpoint of another one is never gone on from
+        remove(self.log_file)
+
+    def _write_run(self, finished: bool, **more: Any) -> None:
+        run = {"request": self._request, "origin": self._origin, "finished": finished, **more}
+        write_json(self.path / "run.json", run)
+
+    def restore(self) -> tuple[dict[str, Tensor] | None, dict[str, Any]]:
+        """(state to go on from or `None`, what the caller kept beside it); the log is cut back to it."""
+        state, kept = load_tensors(self._checkpoint, "checkpoint") if is_there(self._checkpoint) else ({}, {})
+        if dump_json(kept.get("request")) != dump_json(self._request):
+            remove(self._checkpoint)
+            remove(self.log_file)
+            return None, {}
+        rows: dict[int, dict[str, Any]] = {}
+        for row in read_jsonl(self.log_file, "log"):
+            if row["iteration"] <= kept["iteration"]:
+                rows.setdefault(row["iteration"], row)  # one that an interruption has had written twice is there once
+        write_jsonl(self.log_file, list(rows.values()))
+        return state, kept["kept"]
+
+    def log(self, step: Step) -> None:
+        """Keep a row for the log; rows are written with the next checkpoint or every 20."""
+        self._pending.append(_json_row({"iteration": step.iteration, **step.metrics}))
+        if len(self._pending) >= 20:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._pending:
+            before = self._logged()
+            try:
+                append_jsonl(self.log_file, self._pending)
+            finally:  # an interruption comes while they are written, or just after it
+                if self._logged() != before:
+                    self._pending = []
+
+    def _logged(self) -> int:
+        """Bytes of the log."""
+        return self.log_file.stat().st_size if self.log_file.exists() else 0
+
+    def checkpoint(self, step: Step, kept: Mapping[str, Any], extra: Mapping[str, Tensor]) -> None:
+        """Write the state after `step`, with the caller's own values (`kept`) and tensors (`extra`)."""
+        self._flush()
+        tensors = {**step.state, **extra}
+        about = {"request": self._request, "origin": self._origin, "iteration": step.iteration, "kept": dict(kept)}
+        save_tensors(self._checkpoint, tensors, about)
+
+    def finish(self, **more: Any) -> None:
+        """Mark the run as done; the checkpoint is no longer needed."""
+        self._flush()
+        self._write_run(finished=True, **more)
+        remove(self._checkpoint)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """The content of a folder's `run.json`; without it the run cannot be made again, so nobody is told to remove it.
+
+    Raises:
+        MissingError: no `run.json`.
+        DamagedError: it cannot be read.
+    """
+    try:
+        return read_json(folder / "run.json", "run")
+    except DamagedError as error:
+        way_out = "Restore it, or distil again with resume=False (`--restart`)."
+        raise DamagedError(str(error).replace(AGAIN, way_out)) from error
+
+
+def check_run(folder: Path, small: AnySet) -> None:
+    """Compare the `run.json` of a folder with what its set says of itself.
+
+    Raises:
+        MissingError: no `run.json`.
+        DamagedError: it cannot be read, or is of another run than the set.
+    """
+    request = read_run(folder)["request"]
+    data, method = request.get("data") or {}, request.get("method") or {}
+    wanted: dict[str, Any] = {"dataset": data.get("name"), "data_sha256": data.get("sha256")}
+    wanted |= {name: request.get(name) for name in ("protocol", "seed")}
+    told = {name: small.provenance.get(name) for name in wanted}
+    if method.get("name") in METHODS:  # a user's own may say less of its sets
+        wanted["method"], told["method"] = method, dict(small.method)
+    if dump_json(wanted) != dump_json(told):
+        raise DamagedError(
+            f"{folder / 'run.json'} is not of the set beside it ({_difference(wanted, told, got='in the set')}). "
+            "Restore the one that was changed, or distil again with resume=False."
+        )
+
+
+def _json_row(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics without values that JSON has no word for."""
+    bad = {float("inf"), float("-inf")}
+    return {k: v for k, v in metrics.items() if not (isinstance(v, float) and (v != v or v in bad))}
+
+
+def _difference(found: Any, wanted: Mapping[str, Any], prefix: str = "", got: str = "asked for") -> str:
+    """The first few fields that differ, in words; names first, since other fields follow from them."""
+    if not isinstance(found, dict):
+        return "unreadable"
+    parts = []
+    for key in sorted(set(found) | set(wanted), key=lambda key: (key != "name", key)):
+        a, b = found.get(key, ABSENT), wanted.get(key, ABSENT)
+        if isinstance(a, dict) and isinstance(b, dict):
+            if dump_json(a) != dump_json(b):
+                parts.append(_difference(a, b, f"{prefix}{key}.", got))
+        elif ABSENT in (a, b) or dump_json(a) != dump_json(b):
+            parts.append(f"{prefix}{key}: {a!r} there, {b!r} {got}")
+    return "; ".join(parts[:3])
+
+
+def split_state(tensors: Mapping[str, Tensor], prefix: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """(tensors without the prefix, tensors with it, prefix removed)."""
+    rest = {k: t for k, t in tensors.items() if not k.startswith(prefix)}
+    return rest, {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+
+
+def to_device(state: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Tensors with more than a counter in them on `device`; counters (int64 scalars) stay on the CPU."""
+    return {k: t if t.dtype == torch.int64 and t.ndim == 0 else t.to(device) for k, t in state.items()}

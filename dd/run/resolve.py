@@ -1,0 +1,206 @@
+"""Arguments become values once: a device, a data set, a method with its preset."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, final
+
+import torch
+
+from dd.base.bounds import check_memory
+from dd.base.shapes import check_name
+from dd.data import About, Images, Source, about, load_images
+from dd.data.graphs.graphs import Graphs
+from dd.data.graphs.load import load_graphs
+from dd.data.images.load import FOLDER
+from dd.data.kinds import is_graph_data
+from dd.errors import InputError, find_name, refuse
+from dd.evaluation.selection import Protocol
+from dd.methods import METHODS, Method, class_of, kind_of, names_of, need_method, one_of
+from dd.methods.presets import Preset, preset, replace_fields
+from dd.synthetic import AnySet
+
+PLAIN: Final = Source()
+"""Data as it is where nobody says how it is read."""
+Tier = Literal["auto", "paper", "cpu"]
+
+
+def resolve_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for, or the GPU where there is one; of several, in a torchrun, that of the local rank."""
+    if device is None:
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        rank = os.environ.get("LOCAL_RANK", "")
+        return torch.device("cuda", int(rank) % torch.cuda.device_count()) if rank.isdecimal() else torch.device("cuda")
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise refuse("device", "a torch device such as 'cpu' or 'cuda:0'", repr(device)) from error
+    if found.type == "meta":
+        raise refuse("device", "a device that keeps numbers, such as 'cpu' or 'cuda:0'", repr(device))
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise refuse("device", "a device of this machine", repr(device), "No CUDA device is visible to torch.")
+    return found
+
+
+@final
+@dataclass(frozen=True)
+class Opened:
+    """What the arguments of a run mean, each read once.
+
+    Attributes:
+        real: the data.
+        method: the value.
+        row: the preset whose fields it has; `None` of a value that was given.
+    """
+
+    real: Images | Graphs
+    method: Method
+    row: Preset | None
+
+
+def opened(
+    data: object,
+    method: str | Method,
+    source: Source,
+    protocol: Protocol,
+    tier: Tier,
+    device: torch.device,
+    fields: Mapping[str, Any],
+) -> Opened:
+    """The method and its preset, then the data, read as the preset's row says where nobody does.
+
+    Raises:
+        InputError: see `resolve_method` and `load_real`; or more than the memory of the machine holds.
+    """
+    value, row = resolve_method(method, data, tier, device, fields, source.root)
+    if row is not None and about(data, source.root).card:
+        source = dataclasses.replace(source, aspect=source.aspect or row.aspect)
+    real = load_real(data, source, protocol)
+    _check_fits(value, real, device)
+    return Opened(real, value, row)
+
+
+def resolve_method(
+    method: str | Method,
+    data: object,
+    tier: Tier,
+    device: torch.device,
+    fields: Mapping[str, Any],
+    root: str | Path | None = None,
+) -> tuple[Method, Preset | None]:
+    """A `Method` value from a name and its preset, or the value itself, for data that need not be read yet.
+
+    Raises:
+        InputError: an unknown name, preset row or field; fields beside a `Method` value; a method for images with
+            graphs, or the other way round.
+    """
+    if isinstance(method, str):
+        name = find_name("method", method, METHODS)
+        known = about(data, root)
+        _check_kind(name, kind_of(name), known)
+        row = preset_for(name, known.name, tier, device, fields)
+        return replace_fields(METHODS[name](**row.fields), one_of(name, fields)), row
+    if fields:
+        raise InputError(
+            f"fields ({', '.join(sorted(fields))}) go with a method's name; got a {type(method).__name__} "
+            "value. Put them into the value."
+        )
+    check_name(need_method(method).name, "name")
+    if tier != "auto":
+        raise refuse("preset", "left out beside a Method value, whose fields are set", repr(tier), "Or give a name.")
+    _check_kind(method.name, method.kind, about(data, root))
+    return method, None
+
+
+def preset_for(name: str, dataset: str | None, tier: Tier, device: torch.device, fields: Mapping[str, Any]) -> Preset:
+    """The preset of a method; for images it depends on `ipc`, and on whether there is a GPU."""
+    if class_of(name).budget != "ipc":
+        return preset(name, dataset, None, tier, gpu=False)
+    return preset(name, dataset, fields.get("ipc", default_ipc(name)), tier, gpu=device.type == "cuda")
+
+
+def _check_fits(method: Method, real: Images | Graphs, device: torch.device) -> None:
+    """Refuse what would need far more memory than the machine has, as far as that is known before the run.
+
+    Raises:
+        InputError: with both figures.
+    """
+    ipc = getattr(method, "ipc", None)
+    if real.kind != "images" or not isinstance(ipc, int):
+        return
+    canvas = getattr(method, "canvas", 1)
+    pixels = [real.num_classes, real.channels, real.size[0] * canvas, real.size[1] * canvas]
+    check_memory(f"{ipc:,} images a class and their gradient", [2, ipc, *pixels], "Lower `ipc`.")
+    if (own := getattr(method, "check_fits", None)) is not None:
+        own(real, device)
+
+
+def default_ipc(method: str) -> int:
+    """Images a class where nobody says how many: as the class of the method has it."""
+    return int(getattr(class_of(method), "ipc", 0))
+
+
+def published_aspect(
+    data: object, method: object, tier: Tier, device: torch.device, fields: Mapping[str, Any]
+) -> Literal["crop", "squash"] | None:
+    """How the preset's row wants the pictures of a card brought to one size; `None` where it says nothing.
+
+    What is wrong with the arguments is said by those that take them.
+    """
+    with contextlib.suppress(InputError):
+        if isinstance(method, str) and (known := about(data)).card:
+            return preset_for(find_name("method", method, METHODS), known.name, tier, device, fields).aspect
+    return None
+
+
+def _check_kind(method: str, kind: str, data: About) -> None:
+    """Refuse graphs for a method for images, and the other way round."""
+    if kind != data.kind:
+        known = ", ".join(names_of(data.kind))
+        raise refuse("data", f"{kind} for the method {method!r}", repr(data.name), f"For this data there are: {known}.")
+
+
+def only_images(real: Images | Graphs, what: str) -> Images:
+    """The data, unless it is graphs."""
+    if real.kind != "images":
+        raise refuse("data", f"images for {what}", real.kind)
+    return real
+
+
+def source_like(small: AnySet, data: object, source: Source) -> Source:
+    """How data that a set is judged on is read: as the set's was; pictures of a folder come at its size."""
+    size = source.size
+    if size is None and small.kind == "images" and isinstance(data, str) and data.startswith(FOLDER):
+        size = small.size
+    return dataclasses.replace(source, size=size, aspect=source.aspect or small.provenance.get("aspect"))
+
+
+def load_real(
+    data: object,
+    source: Source = PLAIN,
+    protocol: Protocol = "clean",
+    role: Literal["distill", "evaluate"] = "distill",
+) -> Images | Graphs:
+    """The data argument as `Images` or `Graphs`; with protocol='paper' nothing is held out of train (of images).
+
+    Raises:
+        InputError, MissingError, DamagedError: see `load_images` and `load_graphs`.
+    """
+    if protocol not in ("clean", "paper"):
+        raise refuse("protocol", "`clean` or `paper`", repr(protocol))
+    files: dict[str, Any] = {"role": role, "root": source.root, "download": source.download}
+    if is_graph_data(data, source.root):
+        for name, value in (("size", source.size), ("aspect", source.aspect)):
+            if value is not None:
+                raise refuse(name, "left out for graphs", repr(value))
+        return load_graphs(data, split=source.split, **files)
+    if source.split not in (None, 0):
+        raise refuse("split", "left out for images, which have one split", repr(source.split))
+    real = load_images(data, size=source.size, aspect=source.aspect, **files)
+    return real.all_train() if protocol == "paper" else real

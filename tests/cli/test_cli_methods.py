@@ -1,0 +1,191 @@
+"""Method × verb of the command line: help, tiny runs, refusals; and no two meanings of one option."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dd
+from dd.cli.main import VERBS, main
+from dd.cli.options import BufferOptions, DistillOptions, EstimateOptions, EvaluateOptions, TeachOptions
+from dd.cost.estimate import estimated
+from dd.methods import METHODS, TrajectoryMatching, kind_of
+from dd.methods.cards import card, is_baseline
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULE = [sys.executable, "-m", "dd"]
+NET = "convnet(norm=batch, width=4)"
+
+
+def words_of(fields: Mapping[str, Any], prefix: str = "--") -> list[str]:
+    """Fields as a shell says them."""
+    words: list[str] = []
+    for name, value in fields.items():
+        option = f"{prefix}{name}".replace("_", "-")
+        if isinstance(value, dict):
+            words += words_of(value, f"{option}.")
+        else:
+            words += [option, *map(str, value if isinstance(value, list) else [value])]
+    return words
+
+
+TINY = {name: words_of(card(name).tiny) for name in METHODS}
+
+
+def data_of(method: str) -> str:
+    return "digits-graphs" if kind_of(method) == "graphs" else "digits"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Teachers that the methods share."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DD_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_runs(method: str, home: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["distill", data_of(method), method, *TINY[method], "--store", str(store), "--quiet", "--json"]
+    assert main(words) == 0
+    answer = json.loads(capsys.readouterr().out)
+    made = dd.load(answer["path"])
+    assert made.method["name"] == method
+
+
+@pytest.mark.parametrize("verb", ["distill", "estimate"])
+@pytest.mark.parametrize("method", METHODS)
+def test_help_of_every_method(verb: str, method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    told = set()
+    for words in ([data_of(method), method, "--help"], ["-h", data_of(method), method.upper()]):
+        with pytest.raises(SystemExit) as stop:
+            main([verb, *words])
+        assert stop.value.code == 0
+        told.add(capsys.readouterr().out)
+    (text,) = told
+    assert text.startswith(f"usage: ddistill {verb} {data_of(method)} {method} ")
+    assert all(option in text for option in ("--preset", "--size", "--train.steps"))
+    assert ("has no estimate" in text) == (verb == "estimate" and method not in estimated())
+
+
+def options_of(*places: Callable[..., Any] | type) -> set[str]:
+    """Names of keyword parameters, and of fields."""
+    found = set()
+    for place in places:
+        if isinstance(place, type):
+            found |= {field.name for field in dataclasses.fields(place)}
+        else:
+            parameters = inspect.signature(place).parameters.values()
+            found |= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return found
+
+
+def fields_of(method: str) -> set[str]:
+    """Names that a method takes flat: its own, and those of what is nested in it."""
+    value = METHODS[method]()
+    names = [field.name for field in dataclasses.fields(value)]  # type: ignore[arg-type]
+    nested = [getattr(value, name) for name in ("expert", "teacher", "train") if hasattr(value, name)]
+    return {*names, *(field.name for part in nested for field in dataclasses.fields(part))}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_field_has_the_name_of_an_option(method: str) -> None:
+    run = options_of(dd.distill, dd.distill_many, dd.estimate, dd.Run, DistillOptions, EstimateOptions)
+    assert fields_of(method) & run == set()
+    # these verbs take no fields: a name that both have means the field
+    others = options_of(dd.benchmark, dd.buffer, dd.teach, BufferOptions, TeachOptions, EvaluateOptions)
+    same = {"ipc", "budget_bytes", "lr", "steps", "experts", "snapshots"}
+    assert fields_of(method) & others <= same
+    recipe = {field.name for field in dataclasses.fields(dd.TeacherRecipe)}
+    assert recipe & options_of(dd.teach) == set()  # this verb takes the fields of a recipe
+
+
+def test_the_side_in_pixels_is_not_the_number_of_voters(home: Path, store: Path) -> None:
+    words = ["distill", "digits", "rded", *TINY["rded"], "--store", str(store), "--quiet", "--out", "run"]
+    assert main([*words, "--size", "12", "--voters", "3"]) == 0
+    made = dd.load("run")
+    assert made.images.shape[2:] == (12, 12)
+    assert made.method["voters"] == 3
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in estimated()])
+def test_methods_without_an_estimate_say_which_have_one(
+    method: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for data in (data_of(method), "cifar10"):  # before data are looked for
+        assert main(["estimate", data, method]) == 2
+        error = capsys.readouterr().err
+        assert "one of trajectory matching (mtt, ftd, ast, tesla, datm)" in error
+        assert f"got {method}. Others have no estimate." in error
+    with pytest.raises(dd.InputError, match="Others have no estimate"):
+        dd.estimate("cifar10", METHODS[method]())
+
+
+def test_methods_with_an_estimate_are_those_of_trajectory_matching() -> None:
+    made = {name for name, make in METHODS.items() if isinstance(make(), TrajectoryMatching)}
+    assert made == set(estimated())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_published_row_or_an_error_that_lists_those_there_are(
+    method: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published = [row["dataset"] for row in card(method).rows if row["tier"] == "paper"]
+    listed = "mtt, ftd, ast" if not published else "NCI1" if kind_of(method) == "graphs" else "cifar100 at "
+    for verb in ("distill", "estimate") if method in estimated() else ("distill",):
+        assert main([verb, data_of(method), method, "--preset", "paper"]) == 2
+        error = capsys.readouterr().err
+        assert "`preset='paper'` must be asked for a" in error
+        assert listed in error
+        with pytest.raises(dd.InputError, match="`preset='paper'` must be asked for a"):
+            getattr(dd, verb)(data_of(method), method, preset="paper")
+    if not is_baseline(method):
+        assert main(["benchmark", data_of(method), "--methods", method, "--preset", "paper", "--workers", "1"]) == 2
+        assert "`preset='paper'` must be asked for a" in capsys.readouterr().err
+    assert not list(home.rglob("*.safetensors"))
+
+
+def test_every_verb_in_a_process_of_its_own(home: Path) -> None:
+    """`distill` too: `test_cli.py` starts, stops and resumes it in processes; here its run is made in this one."""
+    few = ["--repeats", "1", "--steps", "2", "--quiet"]
+    (home / "tiny.toml").write_text('model = "convnet(width=4)"\nsnapshots = 1\nexperts = 1\naugment = ""\n')
+    assert main(["distill", "digits", "random", *TINY["random"], "--out", "run", "--quiet"]) == 0
+    report = ["report", "run"]
+    first = [
+        ["evaluate", "run", "digits", *few],
+        ["benchmark", "digits-graphs", "--methods", "mirage", "--baselines", "random", *few, "--workers", "1"],
+        ["buffer", "digits", "tiny.toml", "--quiet"],
+        ["teach", "digits", NET, "--recipe.epochs", "2", "--quiet"],
+        ["estimate", "digits", "MTT", "--ipc=1"],
+        ["measure", "run", "digits", "--metrics", "neighbours", "--quiet"],
+        ["verify", "run"],
+        ["list", "rded"],
+    ]
+    assert {"distill", *(words[0] for words in [*first, report])} == VERBS.keys()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = partial(subprocess.run, env=environment, capture_output=True, text=True, check=False)
+    for stage in (first, [report]):
+        with ThreadPoolExecutor(2) as pool:
+            done = list(pool.map(command, [[*MODULE, *words, "--json"] for words in stage]))
+        for words, one in zip(stage, done, strict=True):
+            assert one.returncode == 0, (words, one.stderr)
+            assert isinstance(json.loads(one.stdout), dict), words
+    assert (home / "run" / "index.html").exists()
+    rows = json.loads((home / "runs" / "digits-graphs-benchmark" / "leaderboard.json").read_text())["rows"]
+    assert [(row["set"], row.get("refused")) for row in rows if row["networks"]] == [("random", None), ("mirage", None)]

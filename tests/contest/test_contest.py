@@ -1,0 +1,103 @@
+"""Contests: tables of baselines, what each verb takes from them, and a new entry that both verbs pick up."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from reference.summaries import distil, evaluate, graphs
+
+import dd
+from dd.contest.baselines_graphs import GRAPH_BASELINES
+from dd.contest.baselines_images import IMAGE_BASELINES
+from dd.contest.contest import Baseline, chosen, given_lr
+from dd.errors import InputError
+from dd.methods import METHODS
+from dd.methods.cards import is_baseline
+
+TABLES: dict[str, Mapping[str, Baseline]] = {"images": IMAGE_BASELINES, "graphs": GRAPH_BASELINES}
+FAST: dict[str, Any] = {"models": "mlp", "repeats": 2, "steps": 2, "progress": False, "device": "cpu"}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_verb_offers_what_it_has_by_default_and_describes_it(kind: str) -> None:
+    for name, one in TABLES[kind].items():
+        assert (one.name, one.kind) == (name, kind)
+        assert set(one.default) <= set(one.offered)
+        for verb in one.offered if kind == "images" else ("evaluate",):  # of graphs `benchmark` refers to `evaluate`
+            assert f"`{name}`" in re.sub(r"\s+", " ", getattr(dd, verb).__doc__ or ""), f"{verb} {name}"
+
+
+def test_every_method_whose_card_says_baseline_is_an_entry() -> None:
+    methods = {name for name in METHODS if is_baseline(name)}
+    assert methods == {"random", "class_mean", "herding", "k_center"}
+    assert methods <= set(IMAGE_BASELINES)
+
+
+def test_baselines_are_chosen_in_the_order_asked_for() -> None:
+    assert [one.name for one in chosen(IMAGE_BASELINES, "evaluate", ["hard", "random"])] == ["hard", "random"]
+    assert [one.name for one in chosen(GRAPH_BASELINES, "benchmark", "full")] == ["full"]
+    assert [one.name for one in chosen(IMAGE_BASELINES, "evaluate", None)] == ["random", "random_labels", "hard"]
+    with pytest.raises(InputError, match="unknown baseline 'full'; known: class_mean, hard, random, random_labels, "):
+        chosen(IMAGE_BASELINES, "evaluate", ["full"])
+    with pytest.raises(InputError, match="unknown baseline for graphs 'hard'; known: all_trees, edges_per_node, "):
+        chosen(GRAPH_BASELINES, "evaluate", ["hard"])
+
+
+def test_the_step_size_is_a_number_or_a_word() -> None:
+    assert (given_lr(1), given_lr("recipe"), given_lr("tuned")) == (1.0, None, "tuned")
+    for wrong in ("best", True, None):
+        with pytest.raises(InputError, match="`lr` must be `recipe`, `tuned` or a number; got"):
+            given_lr(wrong)
+
+
+def test_nothing_is_read_from_the_name_of_a_baseline_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same entry under another name has the same rows, in both verbs."""
+    for name in ("random", "random_tuned", "full"):
+        monkeypatch.setitem(
+            IMAGE_BASELINES, f"my_{name}", dataclasses.replace(IMAGE_BASELINES[name], name=f"my_{name}")
+        )
+    small = dd.distill("digits", "random", ipc=1, progress=False)
+    report = dd.evaluate(small, "digits", baselines=("random", "my_random", "random_tuned", "my_random_tuned"), **FAST)
+    rows = {row.set: (row.values, row.lr) for row in report.rows[1:]}
+    assert rows["random"] == rows["my_random"] != rows["random_tuned"]
+    assert rows["random_tuned"] == rows["my_random_tuned"]
+    board = dd.benchmark("digits", "infer", ipc=1, baselines=("random", "my_random", "full", "my_full"), **FAST)
+    for name, budget in (("random", 1), ("full", None)):
+        assert board.row(name).values == board.row(f"my_{name}").values != ()
+        assert board.row(f"my_{name}").budget == budget
+
+
+def test_nothing_is_read_from_the_name_of_a_baseline_of_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("random_sum", "random_trees", "herding", "full", "node_count")
+    for name in names:
+        monkeypatch.setitem(
+            GRAPH_BASELINES, f"my_{name}", dataclasses.replace(GRAPH_BASELINES[name], name=f"my_{name}")
+        )
+    real = graphs()
+    report = evaluate(distil(real), real, baselines=[f"{prefix}{name}" for prefix in ("", "my_") for name in names])
+    rows = {row.set: (row.values, row.model, row.steps) for row in report.rows}
+    assert {name: rows[name] for name in names} == {name: rows[f"my_{name}"] for name in names}
+    given: dict[str, Any] = {**FAST, "models": "gin(width=4)", "budget_bytes": 500}
+    board = dd.benchmark(
+        real, dd.methods.Mirage(depth=1), baselines=("my_random_sum", "my_full", "my_node_count"), **given
+    )
+    told = [(cell["set"], cell["budget"], cell["model"], cell["streams"][1]) for cell in board.cells]
+    assert told == [
+        ("my_random_sum", 500, "gin(width=4)", "two draws"),
+        ("mirage", 500, "gin(width=4)", "one set"),
+        ("my_full", None, "gin(width=4)", "one set"),
+        ("my_node_count", None, "", "one set"),
+    ]
+
+
+def test_progress_knows_how_many_rows_there_will_be() -> None:
+    seen: list[tuple[int, int]] = []
+    small = dd.distill("digits-graphs", "mirage", budget_bytes=2048, progress=False)
+    given = {**FAST, "models": ["gin(width=4)", "gcn(width=4)"], "early_stop": True}
+    given["progress"] = lambda done, total, _: seen.append((done, total))
+    report = dd.evaluate(small, "digits-graphs", baselines=("full", "node_count"), **given)
+    assert seen == [(n + 1, len(report.rows)) for n in range(9)]

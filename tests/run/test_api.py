@@ -1,0 +1,415 @@
+"""The door, end to end on tiny data: same bytes, resume, custom Datasets, refusals before any training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.functional import to_pil_image
+
+import dd
+from dd.base.files import read_json, read_jsonl
+from dd.methods import Candidate, Step
+
+TINY = {"model": "convnet(width=4)", "augment": "crop_flip", "augment_mode": "all", "batch_size": 16, "lr": 0.05}
+
+
+def method(**fields: Any) -> dd.TrajectoryMatching:
+    recipe = dd.ExpertRecipe(**TINY, experts=2, snapshots=4, snapshot_every=2, snapshot_unit="step")
+    base: dict[str, Any] = {
+        "ipc": 2,
+        "expert": recipe,
+        "iterations": 6,
+        "student_steps": 3,
+        "expert_epochs": 1,
+        "max_start_epoch": 3,
+        "pixel_optimizer": "adam",
+        "lr_img": 0.05,
+        "train": dd.TrainRecipe(steps=5),
+    }
+    return dd.TrajectoryMatching(**{**base, **fields})
+
+
+class Odd(Dataset[tuple[torch.Tensor, int]]):
+    """A user's own Dataset of odd size: 3×20×28, 4 classes, 37 images a class."""
+
+    def __init__(self, per_class: int = 37, classes: int = 4, size: tuple[int, int] = (20, 28)) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.labels = torch.arange(classes).repeat(per_class).tolist()
+        base = torch.rand(classes, 3, *size, generator=generator)
+        noise = torch.rand(len(self.labels), 3, *size, generator=generator.manual_seed(per_class))
+        self.images = 0.7 * base[self.labels] + 0.3 * noise
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.images[index], self.labels[index]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+def run(out: Path | None, store: Path, value: dd.TrajectoryMatching, **options: Any) -> dd.SyntheticImages:
+    return dd.distill("digits", value, out=out, store=store, progress=False, device="cpu", **options)
+
+
+def test_users_own_dataset_of_odd_size_goes_through(tmp_path: Path) -> None:
+    small = dd.distill(Odd(), method(ipc=1), store=tmp_path, progress=False)
+    assert small.images.shape == (4, 3, 20, 28)
+    report = dd.evaluate(small, Odd(per_class=5), repeats=2, progress=False)
+    assert report.rows[0].set == "mtt"
+    assert len(report.rows[0].values) == 2
+    assert any("no random row" in note for note in report.notes)  # a bare Dataset is all test data
+    full = dd.Images(train=Odd(), test=Odd(per_class=5), name="odd")
+    report = dd.evaluate(small, full, repeats=2, baselines=("random", "class_mean"), progress=False)
+    assert [row.set for row in report.rows] == ["mtt", "random", "class_mean"]
+    assert all(row.steps == 5 for row in report.rows)
+
+
+def test_image_folder_goes_through(tmp_path: Path) -> None:
+    pixels = torch.rand(4, 6, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    for split, part in (("train", pixels[:, :4]), ("test", pixels[:, 4:])):
+        for k, images in enumerate(part):
+            folder = tmp_path / "pets" / split / f"class{k}"
+            folder.mkdir(parents=True)
+            for i, image in enumerate(images):
+                to_pil_image(image).save(folder / f"{i}.png")
+    name = f"imagefolder:{tmp_path / 'pets'}"
+    small = dd.distill(name, method(ipc=1), store=tmp_path / "store", progress=False)
+    assert small.classes == ("class0", "class1", "class2", "class3")
+    report = dd.evaluate(small, name, repeats=2, progress=False)
+    assert [row.set for row in report.rows] == ["mtt", "random"]
+
+
+def test_pictures_of_many_sizes_are_judged_at_the_size_of_the_set(tmp_path: Path) -> None:
+    pixels = torch.rand(2, 6, 3, 14, 14, generator=torch.Generator().manual_seed(0))
+    for split, part in (("train", pixels[:, :4]), ("test", pixels[:, 4:])):
+        for k, images in enumerate(part):
+            folder = tmp_path / "pets" / split / f"class{k}"
+            folder.mkdir(parents=True)
+            for i, image in enumerate(images):
+                to_pil_image(image[:, : 10 + i]).save(folder / f"{i}.png")
+    name = f"imagefolder:{tmp_path / 'pets'}"
+    small = dd.distill(name, "random", ipc=1, size=8, progress=False)
+    kwargs: dict[str, Any] = {"models": "mlp", "steps": 2, "repeats": 1, "progress": False}
+    plain, sized = dd.evaluate(small, name, **kwargs), dd.evaluate(small, name, size=8, **kwargs)
+    assert [row.values for row in plain.rows] == [row.values for row in sized.rows]
+    assert dd.neighbours(small, name) is not None
+    with pytest.raises(dd.InputError, match="Give `size=`"):
+        dd.evaluate(small, name, size=9, **kwargs)
+
+
+def test_whitened_set_is_saved_without_its_matrix_and_evaluated_all_the_same(store: Path, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(method().expert, whiten=True)
+    small = run(tmp_path / "a", store, method(expert=recipe))
+    kwargs: dict[str, Any] = {"repeats": 2, "seed": 1, "progress": False}
+    a, b = dd.evaluate(small, "digits", **kwargs), dd.evaluate(tmp_path / "a", "digits", **kwargs)
+    assert [row.values for row in a.rows] == [row.values for row in b.rows]
+    back = dd.load(tmp_path / "a")
+    with pytest.raises(dd.InputError, match="was saved without its matrix"):
+        back.pixels()
+    pixels = back.attach(dd.load_images("digits").train).pixels()
+    assert pixels.min() >= 0
+    assert pixels.max() <= 1
+    small.save(tmp_path / "whole.safetensors", whitening_matrix=True)
+    torch.testing.assert_close(dd.load(tmp_path / "whole.safetensors").pixels(), pixels)
+
+
+def test_result_is_a_dataset_that_a_default_loader_collates(store: Path) -> None:
+    small = run(None, store, method())
+    images, labels = next(iter(DataLoader(small, batch_size=4)))
+    assert images.shape == (4, 1, 8, 8)
+    assert labels.dtype == torch.int64
+    assert small.labels.tolist() == [k for k in range(10) for _ in range(2)]
+
+
+def test_same_seed_same_bytes_other_seed_other_images(store: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run(tmp_path / name, store, method(), seed=seed)
+    a, b, c = ((tmp_path / n / "synthetic.safetensors").read_bytes() for n in "abc")
+    assert a == b
+    assert a != c
+    assert (tmp_path / "a" / "log.jsonl").read_bytes() == (tmp_path / "b" / "log.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"ema": 0.9, "candidate_every": 2},
+        {"pixel_optimizer": "sgd", "lr_img": 100.0, "candidate_every": 2, "momentum": 0.5},
+    ],
+    ids=["adam", "ema and selection", "sgd and momentum"],
+)
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_interrupted_run_ends_with_the_same_bytes(
+    store: Path, tmp_path: Path, fields: dict[str, Any], stop: int
+) -> None:
+    run(tmp_path / "whole", store, method(**fields))
+
+    def interrupt(done: int, total: int, text: str) -> None:
+        if "loss" in text and done == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        dd.distill("digits", method(**fields), out=tmp_path / "cut", store=store, progress=interrupt)
+    assert not (tmp_path / "cut" / "synthetic.safetensors").exists()
+    run(tmp_path / "cut", store, method(**fields))
+    for name in ("synthetic.safetensors", "log.jsonl"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert not (tmp_path / "cut" / "checkpoint.safetensors").exists()
+
+
+def test_killed_run_goes_on_from_its_last_checkpoint(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = method(iterations=40, student_steps=1)
+    run(tmp_path / "whole", store, value)
+    keep = dd.run.folder.RunFolder.checkpoint
+
+    def killed(self: Any, step: Step, *rest: Any) -> None:
+        if step.iteration <= 30:  # later checkpoints never reach the disk
+            keep(self, step, *rest)
+        if step.iteration == 37:
+            raise MemoryError("killed")
+
+    monkeypatch.setattr(dd.run.folder.RunFolder, "checkpoint", killed)
+
+    def die(done: int, total: int, text: str) -> None:
+        if "loss" in text and done == 37:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        dd.distill("digits", value, out=tmp_path / "cut", store=store, progress=die)
+    monkeypatch.undo()
+    run(tmp_path / "cut", store, value)
+    for name in ("synthetic.safetensors", "log.jsonl"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_finished_run_is_read_not_repeated(store: Path, tmp_path: Path) -> None:
+    first = run(tmp_path / "a", store, method())
+    again = dd.distill("digits", method(), out=tmp_path / "a", store=tmp_path / "no store", progress=False)
+    assert torch.equal(first.images, again.images)
+    assert not (tmp_path / "no store").exists()
+    with pytest.raises(dd.InputError, match=r"holds another run .*method.iterations: 6 there, 7 asked for"):
+        run(tmp_path / "a", store, method(iterations=7))
+    run(tmp_path / "a", store, method(iterations=7), resume=False)
+    assert len(read_jsonl(tmp_path / "a" / "log.jsonl")) == 7
+    assert read_json(tmp_path / "a" / "run.json")["finished"]
+
+
+def test_saved_set_needs_no_flags(store: Path, tmp_path: Path) -> None:
+    small = run(tmp_path / "a", store, method())
+    back = dd.load(tmp_path / "a")
+    assert back.recipe == small.recipe
+    assert back.recipe.augment == "crop_flip"
+    kwargs: dict[str, Any] = {"repeats": 2, "baselines": (), "seed": 3, "progress": False}
+    a = dd.evaluate(tmp_path / "a", "digits", **kwargs)
+    b = dd.evaluate(small, "digits", **kwargs)
+    assert a.rows[0].values == b.rows[0].values
+    net = dd.train(tmp_path / "a", seed=1)
+    assert not net.training
+    with torch.no_grad():
+        assert net(small.images).shape == (20, 10)
+
+
+class Answers(torch.nn.Module):
+    """A linear network whose logits are handed on as `how` says."""
+
+    def __init__(self, how: Any = lambda logits: logits, outputs: int = 10, inputs: int = 64) -> None:
+        super().__init__()
+        self.norm, self.last, self.how = torch.nn.BatchNorm1d(inputs), torch.nn.Linear(inputs, outputs), how
+
+    def forward(self, x: torch.Tensor) -> Any:
+        logits = self.last(self.norm(x.flatten(1)))
+        return self.how(logits)
+
+
+def test_an_own_module_is_trained_in_place_or_refused_before(store: Path, tmp_path: Path) -> None:
+    small = run(tmp_path / "a", store, method())
+    frozen = Answers().requires_grad_(False)
+    aux = Answers()
+    aux.how = lambda logits: (logits, logits) if aux.training else logits  # as Inception
+    for net, text in (
+        (Answers(outputs=7), r"logits \[2, 10\] for two pictures; got shape \[2, 7\] from Answers. Give it 10 outputs"),
+        (Answers(lambda z: {"out": z}), "got a dict from Answers. Give it 10 outputs, and wrap it so that it returns"),
+        (Answers(lambda z: (z, z)), "got a tuple"),
+        (aux, r"logits \[2, 10\] for two pictures in train mode; got a tuple"),
+        (Answers(inputs=99), r"takes pictures \[1, 8, 8\]; got Answers: .*(Run|Value)"),
+        (frozen, "weights to train; got Answers, all frozen. Call `.requires_grad_"),
+    ):
+        before, state = torch.get_rng_state(), {k: v.clone() for k, v in net.state_dict().items()}
+        with pytest.raises(dd.InputError, match=text):
+            dd.train(small, net, steps=2)
+        assert torch.equal(before, torch.get_rng_state())
+        assert net.training
+        assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items())
+    for net in (Answers(), frozen.requires_grad_(True)):  # the ways out
+        assert dd.train(small, net, steps=2) is net
+    for model in (lambda *_: Answers().requires_grad_(False), lambda *_: Answers().to("meta")):
+        with pytest.raises(dd.InputError, match="network with weights"):
+            dd.train(small, model, steps=2)
+    with pytest.raises(dd.InputError, match=r"whose .* is on the device meta. Make it on a real device"):
+        dd.train(small, Answers().to("meta"), steps=2)
+    wrapped = Answers(lambda z: {"out": z})
+    wrapped.how = lambda z: {"out": z}["out"]
+    dd.train(small, wrapped, steps=2)
+    with pytest.raises(dd.InputError, match=r"`model` must be a name .* or a function .*; got a Answers"):
+        dd.evaluate(small, "digits", models=[Answers()])  # type: ignore[list-item]
+
+
+def test_selection_uses_validation_images_only(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = dd.load_images("digits")
+    assert real.test is not None
+    seen: list[str] = []
+    original = dd.evaluation.NetworkPredictor.score
+
+    def spy(self: Any, split: Any) -> float:
+        seen.append(split.fingerprint)
+        return original(self, split)
+
+    monkeypatch.setattr(dd.evaluation.NetworkPredictor, "score", spy)
+    small = run(None, store, method(ema=0.9, candidate_every=3))
+    assert real.val is not None
+    assert set(seen) == {real.val.fingerprint}
+    assert len(seen) == 2 * 2 * 2  # two points, two sets, two networks
+    assert "best of 4 candidates on the validation split" in small.provenance["selection"]
+    seen.clear()
+    paper = run(None, store, method(ema=0.9, candidate_every=3), protocol="paper")
+    assert set(seen) == {real.test.fingerprint}
+    assert "TEST set" in paper.provenance["selection"]
+
+
+def test_protocol_paper_uses_another_store_and_all_of_train(store: Path) -> None:
+    clean, paper = dd.load_images("digits"), dd.load_images("digits").all_train()
+    assert len(paper.train) == len(clean.train) + len(clean.val or ())
+    recipe = method().expert
+    assert recipe.key(clean.fingerprint) != recipe.key(paper.fingerprint)
+
+
+def test_users_method_value(store: Path) -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class FirstImages:
+        kind: ClassVar[str] = "images"
+        budget: ClassVar[str] = ""
+        name: str = "first"
+
+        def distill(self, real: dd.Images, run: dd.Run, state: Any = None) -> Iterator[Step]:
+            base = dd.methods.RandomReal(ipc=1, train=dd.TrainRecipe(model="convnet(width=4)", steps=2))
+            step = next(iter(base.distill(real, run)))
+            yield dataclasses.replace(step, candidates=(Candidate("last", 1, step.candidates[0].set),))
+
+        def describe(self) -> dict[str, Any]:
+            return {"name": self.name}
+
+    small = dd.distill("digits", FirstImages(), progress=False)
+    assert len(small) == 10
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: dd.distill("digits", "mtd"), r"unknown method 'mtd'; known: .*ftd.*mtt"),
+        (lambda: dd.distill("digit", "mtt"), r"digits"),
+        (lambda: dd.distill("digits", method(), ipc=3), r"fields \(ipc\) go with a method's name"),
+        (lambda: dd.distill("digits", "mtt", itertions=3), r"itertions.*iterations"),
+        (lambda: dd.distill("digits", "mtt", protocol="dirty"), r"`protocol` must be `clean` or `paper`"),
+        (lambda: dd.distill("digits", "mtt", preset="paper"), r"cifar10"),
+        (lambda: dd.distill("digits", "mtt", ipc=5000), r"`ipc` must be .*5000"),
+        (lambda: dd.distill("digits", "mtt", ipc=0), r"ipc"),
+        (lambda: dd.distill("digits", "mtt", device="tpu9"), r"`device` must be a torch device"),
+        (lambda: method(max_start_epoch=5), r"max_start_epoch.* must be at most 4.*buffer's 4 snapshots"),
+        (lambda: method(lr_img=float("nan")), r"`lr_img` must be a finite number"),
+        (lambda: method(ema=1.5), r"`ema` must be in \[0, 1\]"),
+    ],
+)
+def test_refusals_come_before_any_training(
+    call: Any, text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DD_HOME", str(tmp_path))
+    with pytest.raises(dd.InputError, match=text):
+        call()
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_evaluate_refuses_what_does_not_fit(store: Path) -> None:
+    small = run(None, store, method(ipc=1))
+    with pytest.raises(dd.InputError, match=r"of 10 classes, like the set.*got 4"):
+        dd.evaluate(small, Odd(), progress=False)
+    with pytest.raises(dd.InputError, match=r"unknown baseline 'radnom'"):
+        dd.evaluate(small, "digits", baselines=("radnom",), progress=False)
+    with pytest.raises(dd.InputError, match=r"`repeats` must be a whole number of at least 1"):
+        dd.evaluate(small, "digits", repeats=0, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: dd.distill("digits", "random", ipc=1, progress=False), "'random', 10 images, 10 classes, 1x8x8"),
+        (
+            lambda: dd.distill("digits-graphs", "mirage", patterns="single", depth=1, progress=False),
+            "'mirage', 178 patterns, 29 trees of depth 1, 10 classes",
+        ),
+        (lambda: dd.load_graphs("digits-graphs"), "'digits-graphs', 10 classes, 1292 train"),
+        (lambda: dd.load_graphs("digits-graphs").train, "1292 graphs, "),
+    ],
+)
+def test_a_set_at_the_prompt_is_one_line(make: Callable[[], object], text: str) -> None:
+    made = make()
+    assert repr(made).startswith(f"{type(made).__name__}({text}")
+    assert len(repr(made)) < 120
+
+
+def test_one_name_alone_is_a_list_of_one() -> None:
+    small = dd.distill("digits", "random", ipc=1, progress=False)
+    options: dict[str, Any] = {"repeats": 1, "steps": 2, "models": "mlp", "progress": False}
+    alone, listed = (dd.evaluate(small, "digits", baselines=b, **options) for b in ("random", ["random"]))
+    assert [(row.set, row.mean) for row in alone.rows] == [(row.set, row.mean) for row in listed.rows]
+    calls: list[Callable[[], object]] = [
+        lambda: dd.evaluate(small, "digits", baselines="radnom"),
+        lambda: dd.benchmark("digits", "mtt", ipc=1, baselines="radnom"),
+        lambda: dd.benchmark("digits-graphs", "mirage", baselines="radnom"),
+        lambda: dd.continual(small, "digits", baselines="radnom"),
+        lambda: dd.rank_architectures(small, "digits", baselines="radnom"),
+    ]
+    for call in calls:
+        with pytest.raises(dd.InputError, match=r"unknown baseline .*'radnom'"):
+            call()
+    with pytest.raises(dd.InputError, match="`models` must be at least two networks; got 1"):
+        dd.rank_architectures(small, "digits", models="mlp")
+    with pytest.raises(dd.InputError, match=r"`eps` must be in \[0, 1\]"):
+        dd.adversarial(small, "digits", eps=8)  # type: ignore[arg-type]
+
+
+def test_estimate_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DD_HOME", str(tmp_path))
+    guess = dd.estimate("digits", "ftd", ipc=1)
+    assert guess.seconds > 0
+    assert guess.disk_bytes > 0
+    assert "GFLOP/s" in str(guess)
+    assert not list(tmp_path.iterdir())
+
+
+def test_verify_names_the_damaged_file(store: Path, tmp_path: Path) -> None:
+    run(tmp_path / "a", store, method())
+    assert "every checksum matches" in dd.verify(tmp_path / "a")
+    path = tmp_path / "a" / "synthetic.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(dd.DamagedError, match=r"synthetic.safetensors do not match their checksum"):
+        dd.verify(tmp_path / "a")
+    path.write_bytes(bytes(data[:100]))
+    with pytest.raises(dd.DamagedError, match="truncated or foreign"):
+        dd.load(path)
+    folder = next(p for p in store.iterdir() if p.is_dir())
+    assert "2 expert(s), every checksum matches" in dd.verify(folder)

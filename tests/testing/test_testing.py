@@ -1,0 +1,248 @@
+"""Every method passes `check_method`, and a method that breaks a promise fails with that promise's message."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import dd
+from dd.base.seeding import child
+from dd.methods import METHODS, Candidate, Mirage, Run, Step
+from dd.methods.real.baselines import only_step
+from dd.methods.start import pick_real
+from dd.testing import check_method, tiny
+from dd.testing.made import graphs, pictures
+
+SEEDLESS = ("class_mean", "herding", "k_center", "mirage")
+"""Of these the set depends on the data alone."""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Experts and teachers that the methods share."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_keeps_what_is_promised(name: str, store: Path) -> None:
+    check_method(tiny(name), random=name not in SEEDLESS, store=store)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("ftd", {"ema": 0.5, "candidate_every": 1}),
+        ("datm", {"init": "correct", "labels": "learned"}),
+        (
+            "infer",
+            {
+                "labels": "dynamic",
+                "train": {"model": "convnet(norm=batch, width=4, depth=1)", "batch_size": 4, "steps": 2, "mix": "none"},
+            },
+        ),
+    ],
+)
+def test_options_keep_it_too(name: str, fields: dict[str, Any], store: Path) -> None:
+    check_method(dd.methods.presets.replace_fields(tiny(name), fields), store=store)
+
+
+COUNT = [0]
+"""Noise that no seed names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broken:
+    """Real images with more noise in each of three steps; `fault` says what is wrong with it."""
+
+    kind: ClassVar[str] = "images"
+    budget: ClassVar[str] = "ipc"
+    name: str = "broken"
+    ipc: int = 2
+    lr: float = 0.125
+    fault: str = ""
+    leaves: str = ""
+
+    def distill(self, real: dd.Images, run: Run, state: Any = None) -> Iterator[Step]:
+        fault = self.fault
+        if fault != "unchecked":
+            dd.data.check_ipc(real, self.ipc)
+        seed = 0 if fault == "seedless" else run.seed
+        x = state["pixels"] if state else real.train.pixels(pick_real(real, self.ipc, seed))
+        done = int(state["iteration"]) if state else 0
+        try:
+            for passed, i in enumerate(range(done, 3)):
+                at = passed if fault == "since the start" else i
+                noise = torch.rand(x.shape, generator=child(seed, "noise", at)) * self.lr * self.other(real)
+                x = x.mul_(0.5).add_(noise) if fault == "in place" else (x + noise) / 2
+                yield self.step(i, x, real)
+        except GeneratorExit:
+            COUNT[0] += 1
+            raise
+
+    def other(self, real: Any) -> float:
+        """A factor of the noise, and what a fault does beside it."""
+        if self.fault == "torch":
+            torch.rand(1)
+        elif self.fault == "numpy":
+            np.random.rand()
+        elif self.fault == "python":
+            random.random()
+        elif self.fault == "data":
+            real.train._images.bitwise_xor_(1)
+        elif self.fault == "reads the global state":
+            return 1 + int(torch.get_rng_state()[:64].sum()) / 10**5
+        elif self.fault == "knows of interruptions":
+            return 1 + COUNT[0] / 10
+        if self.leaves:
+            Path(self.leaves).write_text("mine")
+        return 1.0
+
+    def step(self, i: int, x: Tensor, real: dd.Images) -> Step:
+        fault, shown = self.fault, x.clamp(0, 1)
+        base = dd.methods.RandomReal(ipc=len(x) // 3, train=dd.TrainRecipe(model="mlp", steps=1))
+        if fault == "fewer":
+            base, shown = dataclasses.replace(base, ipc=1), shown[::2]
+        if fault == "smaller":
+            shown = shown[..., 1:]
+        small: Any = only_step(base, real, shown.contiguous()).candidates[0].set
+        small = dataclasses.replace(small, method=self.describe())
+        if fault == "classes":
+            small = dataclasses.replace(small, classes=("x", "y", "z"))
+        if fault == "labels":
+            small = dataclasses.replace(small, labels=small.labels.clone().fill_(1))
+        if fault == "infinite":
+            small.images[0, 0, 0, 0] = torch.inf
+        candidates = () if i < 2 or fault == "none" else (Candidate("last", i + 1, small),)
+        total = 4 if fault == "total" else 3
+        return Step(i + (fault != "from 0"), total, {}, {"iteration": torch.tensor(i + 1), "pixels": x}, candidates)
+
+    def describe(self) -> dict[str, Any]:
+        told = dataclasses.asdict(self)
+        if self.fault == "forgets":
+            told.pop("lr")
+        if self.fault == "rounds":
+            told["lr"] = round(self.lr, 1)
+        if self.fault == "no json":
+            told["lr"] = torch.tensor(self.lr)
+        if self.fault == "nameless":
+            told.pop("name")
+        return told
+
+
+PROMISES = {
+    "forgets": "`description`: expected every field; got none of lr",
+    "rounds": "`description`: expected an equal value when made again from it; got another lr",
+    "no json": "`description`: expected values that JSON can hold; got",
+    "nameless": "`description`: expected a dict with name 'broken'; got {",
+    "torch": "`global random state`: expected that of torch, numpy and random as it was; got another one",
+    "numpy": "`global random state`: expected",
+    "python": "`global random state`: expected",
+    "data": "`real data`: expected the same data after a run; got other data",
+    "from 0": "`steps`: expected iterations 1, 2, … to their total; got [0, 1, 2] of [3]",
+    "total": "`steps`: expected iterations 1, 2, … to their total; got [1, 2, 3] of [4]",
+    "none": "`steps`: expected a candidate in one of them; got none",
+    "classes": "`candidates`: expected the classes 0, 1, 2; got x, y, z",
+    "smaller": "`candidates`: expected images of shape [3, 8, 8]; got [3, 8, 7]",
+    "infinite": "`candidates`: expected finite values; got NaN or infinite ones in 'images'",
+    "fewer": "`budget`: expected 2 images of each of 3 classes; got [1, 1, 1] of 3",
+    "labels": "`budget`: expected 2 images of each of 3 classes; got [0, 6, 0] of 6",
+    "in place": "`state`: expected tensors that stay as they were given; got those of step 1 changed later",
+    "since the start": "`resume`: expected from the state of step 1 the steps of an unbroken run; got another state",
+    "reads the global state": "`same seed`: expected the same bytes, whatever the global random state is; got other",
+    "seedless": "`another seed`: expected other samples; got the same ones; give random=False where that is meant",
+    "knows of interruptions": "`resume`: expected the bytes of an unbroken run after `dd.distill` was stopped; got",
+    "unchecked": "`refusals`: expected an InputError that names `ipc` for ipc=0; got",
+}
+
+
+def test_without_a_fault_it_passes(tmp_path: Path) -> None:
+    check_method(Broken(), store=tmp_path)
+    check_method(Broken(ipc=1), dd.Images(train=pictures().train, test=pictures().test, name="given"))
+
+
+@pytest.mark.parametrize("fault", PROMISES)
+def test_a_broken_promise_is_named(fault: str) -> None:
+    with pytest.raises(AssertionError, match="^broken breaks the promise " + re.escape(PROMISES[fault])):
+        check_method(Broken(fault=fault))
+    if fault == "data":
+        pictures.cache_clear()
+
+
+def test_a_file_outside_of_its_folders_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    with pytest.raises(AssertionError, match=f"`files`: expected none outside .*; got {re.escape(os.fspath(path))}"):
+        check_method(Broken(leaves=os.fspath(path)))
+
+
+def test_a_set_without_chance_says_so() -> None:
+    check_method(Broken(fault="seedless"), random=False)
+    with pytest.raises(AssertionError, match="`another seed`: expected the same samples, as random=False says"):
+        check_method(Broken(), random=False)
+
+
+def test_a_value_that_can_be_changed_is_named() -> None:
+    @dataclass
+    class Loose(Broken.__base__):  # type: ignore[name-defined, misc]
+        kind: ClassVar[str] = "images"
+        budget: ClassVar[str] = "ipc"
+        name: str = "loose"
+        distill: Any = None
+        describe: Any = None
+
+    with pytest.raises(
+        AssertionError, match="loose breaks the promise `frozen value`: expected a frozen dataclass; go"
+    ):
+        check_method(Loose())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Greedy:
+    """Trees of twice the bytes that were asked for, or a set of another kind."""
+
+    kind: ClassVar[str] = "graphs"
+    budget: ClassVar[str] = "budget_bytes"
+    name: str = "greedy"
+    budget_bytes: int = 200
+    kind_of_set: str = "graphs"
+
+    def distill(self, real: Any, run: Run, state: Any = None) -> Iterator[Step]:
+        if self.kind_of_set == "images":
+            yield only_step(dd.methods.RandomReal(ipc=1), pictures(), pictures().train.pixels(torch.arange(3)))
+        else:
+            yield from Mirage(depth=1, budget_bytes=2 * self.budget_bytes).distill(real, run, state)
+
+    def describe(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def test_too_many_bytes_and_another_kind_of_set_are_named() -> None:
+    with pytest.raises(
+        AssertionError, match=r"greedy breaks the promise `budget`: expected at most 200 bytes; got \d+"
+    ):
+        check_method(Greedy())
+    with pytest.raises(AssertionError, match="`candidates`: expected a set of kind 'graphs'; got 'images'"):
+        check_method(Greedy(kind_of_set="images"))
+
+
+def test_refusals_of_the_check_itself() -> None:
+    with pytest.raises(dd.InputError, match="`method` must be a name or a Method value; got a int"):
+        check_method(3)  # type: ignore[arg-type]
+    with pytest.raises(dd.InputError, match=r"`data` must be `dd\.Images` or .* kind 'images'; got graphs"):
+        check_method(Broken(), graphs())
+
+    class Sounds(Broken):
+        kind: ClassVar[str] = "sounds"
+
+    with pytest.raises(dd.InputError, match=r"`data` must be given for a method for sounds; got None\. Small data is"):
+        check_method(Sounds())
