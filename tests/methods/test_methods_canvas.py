@@ -157,11 +157,6 @@ def test_run_resumes_saves_evaluates_and_keeps_the_canvas(real: dd.Images, store
     assert again.mean == report.mean
 
 
-def test_without_a_canvas_nothing_is_told() -> None:
-    assert not {"canvas", "canvas_samples"} & method(canvas=1).describe().keys()
-    assert method().describe()["canvas"] == 2
-
-
 @pytest.mark.parametrize(
     ("fields", "text"),
     [

@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dd.errors import InputError
-from dd.models import Block, ConvNet, build, count_parameters
-from dd.models.images import convnet
+from dd.models import Block, ConvNet, build, convnet, count_parameters
 from dd.models.images.convnet import NORMS, default_depth
 
 
