@@ -14,7 +14,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from dd.cli.faults import PROJECT
 from dd.errors import InputError
 from dd.evaluation import mean_std
 from dd.methods import METHODS, Infer, Recover, TrajectoryMatching, kind_of
@@ -261,7 +260,7 @@ def when_table() -> str:
     for name in METHODS:
         known = card(name)
         if known.role == "method":
-            link = f"{PROJECT}docs/methods/{_file_of(name)}"
+            link = f"docs/methods/{_file_of(name)}"
             when = known.when.removeprefix("Take this when ")
             lines.append(f"| [`{name}`]({link}) | {known.title}{_venue(known.paper)} | {when} |")
     return "\n".join(lines)

@@ -80,9 +80,9 @@ def test_pictures_and_links_of_the_readme_are_there_and_told() -> None:
     assert pictures
     assert all(len(told) > 20 for told, _ in pictures)
     links = links_of(ROOT / "README.md")
-    own = [target.removeprefix(PROJECT) for target in links if target.startswith(PROJECT)]
+    own = [target for target in links if "://" not in target]  # on PyPI they are whole: see setup.py
     assert [target for target in own if not (ROOT / target).exists()] == []
-    assert {target for target in links if "://" not in target} == {target for _, target in pictures}  # see setup.py
+    assert not [target for target in links if target.startswith(PROJECT)]  # leads nowhere until there is a project page
     assert len(own) > 20
 
 
@@ -103,8 +103,7 @@ def test_links_between_pages_of_the_manual_lead_somewhere() -> None:
             heads = re.findall(r"^#+ (.*)$", there.read_text(encoding="utf-8"), re.MULTILINE) if anchor else []
             names = {re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-") for head in heads}
             assert not anchor or anchor in names, (page, target, anchor)
-        outside = [t for t in links_of(page) if t.startswith(PROJECT)]
-        assert [t for t in outside if not (ROOT / t.removeprefix(PROJECT)).exists()] == []
+        assert not [target for target in links_of(page) if target.startswith(PROJECT)]
 
 
 def test_the_manual_is_built_so_that_a_broken_link_fails() -> None:
