@@ -40,12 +40,18 @@ from dd.methods import (
     Mirage,
     Run,
     TrajectoryMatching,
+    list_methods,
 )
 from dd.methods.presets import cite, describe
 from dd.models import GraphModel, Model
-from dd.run.distill import buffer, distill, estimate, list_methods, load, train, verify
+from dd.run.buffer import buffer
+from dd.run.distill import distill
+from dd.run.estimate import estimate
+from dd.run.load import load
 from dd.run.many import distill_many
 from dd.run.teach import teach
+from dd.run.train import train
+from dd.run.verify import verify
 from dd.synthetic import CompensatedImages, ImageSet, SyntheticImages, TrainRecipe, TreeRecipe, TreeSummary
 from dd.teachers import Teacher, TeacherRecipe
 from dd.transforms.dsa import DSA

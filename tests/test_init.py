@@ -13,7 +13,7 @@ import dd
 from dd.methods import METHODS
 from dd.methods.cards import is_baseline
 
-MODULES = ["dd", *(found.name for found in pkgutil.walk_packages(dd.__path__, "dd.") if found.ispkg), "dd.run.distill"]
+MODULES = ["dd", *(found.name for found in pkgutil.walk_packages(dd.__path__, "dd.") if found.ispkg)]
 
 
 @pytest.mark.parametrize("name", MODULES)

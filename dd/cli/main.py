@@ -53,12 +53,15 @@ from dd.experts import load_recipe, recipe_names
 from dd.methods import METHODS, class_of, names_of
 from dd.methods.presets import cite, describe
 from dd.models import GNNS, MODELS
-from dd.run import distill as api
+from dd.run.buffer import buffer
+from dd.run.distill import distill
+from dd.run.estimate import estimate
 from dd.run.folder import REPORT
 from dd.run.keep import place_of
 from dd.run.many import distill_many, seed_folder
 from dd.run.resolve import default_ipc, preset_for, resolve_device
 from dd.run.teach import teach
+from dd.run.verify import verify
 from dd.synthetic import AnySet
 from dd.synthetic.file import SET
 
@@ -134,7 +137,7 @@ def _distill(argv: Sequence[str]) -> dict[str, Any]:
     if run.seeds and run.seed:
         raise refuse("seed", "left out beside `seeds`", run.seed)
     tune_process(run.threads)
-    given, verb = {**keywords(run, api.distill), **fields}, cast(Any, distill_many if run.seeds else api.distill)
+    given, verb = {**keywords(run, distill), **fields}, cast(Any, distill_many if run.seeds else distill)
     if run.seeds:
         given["seeds"] = run.seeds
         del given["seed"]
@@ -183,7 +186,7 @@ def _buffer(argv: Sequence[str]) -> dict[str, Any]:
     options = tyro.cli(BufferOptions, args=argv, prog="ddistill buffer")
     tune_process(options.threads)
     recipe = load_recipe(options.recipe)
-    store = api.buffer(options.data, recipe, **keywords(options, api.buffer))
+    store = buffer(options.data, recipe, **keywords(options, buffer))
     count = options.experts or recipe.experts
     last = [float(store.curve(seed)[1][-1]) for seed in range(count) if store.length(seed)]
     text = f"{len(last)} experts in {store.folder}; last held-out accuracy {100 * sum(last) / len(last):.1f} %"
@@ -205,7 +208,7 @@ def _teach(argv: Sequence[str]) -> dict[str, Any]:
 def _estimate(argv: Sequence[str]) -> dict[str, Any]:
     data, name, run, fields = _with_method("estimate", EstimateOptions, argv)
     tune_process(run.threads)
-    value = api.estimate(data, name, **keywords(run, api.estimate), **fields)
+    value = estimate(data, name, **keywords(run, estimate), **fields)
     if not run.json:
         say(value)
     return {**value.to_json(), "json": run.json}
@@ -235,7 +238,7 @@ def _list(argv: Sequence[str]) -> dict[str, Any]:
 
 def _verify(argv: Sequence[str]) -> dict[str, Any]:
     options = tyro.cli(VerifyOptions, args=argv, prog="ddistill verify")
-    text = api.verify(options.path)
+    text = verify(options.path)
     if not options.json:
         say(text)
     return {"path": str(options.path), "ok": True, "text": text, "json": options.json}

@@ -21,8 +21,8 @@ from dd.measure.membership import membership
 from dd.measure.neighbours import neighbours
 from dd.measure.ranking import rank_architectures
 from dd.measure.robustness import robustness
-from dd.run.distill import load
 from dd.run.keep import FORMAT, Place, place_of, write_measures
+from dd.run.load import load
 
 METRICS: Final[dict[str, Callable[..., Any]]] = {
     "robust": robustness,

@@ -23,7 +23,7 @@ from dd.errors import DDError, MissingError, refuse, unknown
 from dd.evaluation.leaderboard import Benchmark
 from dd.pages.commands import benchmark_command
 from dd.pages.report import read_report, run_commands, write_report
-from dd.run import distill as api
+from dd.run.load import load
 from dd.run.resolve import load_real, only_images, source_like
 from dd.synthetic import AnySet, ImageSet
 from dd.synthetic.file import SET
@@ -80,7 +80,7 @@ def report(
         folder, told = _best(boards[0], board)
         folders = [folder]
     assert told is not None
-    small = api.load(folders[0])
+    small = load(folders[0])
     real = _real(small, data, Source(**source))
     if real is not None:
         small = small.attach(real.train)
@@ -120,7 +120,7 @@ def sets_of(folder: Path, board: dict[str, Any], ipc: int, real: Images | None) 
         run = folder / "runs" / _run_name(board, row)
         if row["budget"] != ipc or row["model"] != board["models"][0] or not is_there(run / SET):
             continue
-        small = api.load(run)
+        small = load(run)
         if small.kind == "images" and small.canvas == 1 and row["mean"] is not None:
             ready = small if real is None else small.attach(real.train)
             if ready.transform is not None:

@@ -30,9 +30,9 @@ from dd.methods.panel import Member
 from dd.models import AnyModel
 from dd.pages.commands import evaluate_command
 from dd.pages.report import write_run_page
-from dd.run.distill import load
 from dd.run.folder import REPORT
 from dd.run.keep import Out, Place, place_of
+from dd.run.load import load
 from dd.run.resolve import load_real, only_images, resolve_device, source_like
 from dd.synthetic import AnySet, TreeSummary, need_set
 

@@ -21,8 +21,8 @@ from dd.evaluation.selection import Protocol
 from dd.evaluation.subset import Equipped
 from dd.methods.start import pick_real
 from dd.models import AnyModel
-from dd.run.distill import load
 from dd.run.keep import Out
+from dd.run.load import load
 from dd.run.resolve import load_real, resolve_device, source_like
 from dd.synthetic import ImageSet, TrainRecipe, need_set
 

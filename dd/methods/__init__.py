@@ -32,6 +32,11 @@ METHODS: Final[dict[str, Callable[..., Method]]] = {
 }
 
 
+def list_methods() -> list[str]:
+    """Names that `distill` takes."""
+    return sorted(METHODS)
+
+
 def class_of(name: str) -> type[Method]:
     """The class of the method of that name, which says what it is.
 
@@ -94,6 +99,7 @@ __all__ = [
     "TrajectoryMatching",
     "class_of",
     "kind_of",
+    "list_methods",
     "names_of",
     "need_method",
     "one_of",

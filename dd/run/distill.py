@@ -1,40 +1,35 @@
-"""The door's functions: names are parsed once, streams are seeded, candidates are scored, results are saved."""
+"""`distill`: a run is resolved, its candidates are scored, and the best is kept."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from torch import nn
 
 from dd.base.files import write_bytes
 from dd.base.home import home
-from dd.base.paths import as_path, is_folder
+from dd.base.paths import as_path
 from dd.base.process import under_own_settings
-from dd.base.progress import Progress, announce, reporter
+from dd.base.progress import Progress, reporter
 from dd.base.schema import conform
 from dd.base.shapes import filled
-from dd.cost.estimate import Estimate, estimated, estimator_of
 from dd.data import Images, Source
 from dd.data.graphs.graphs import Graphs
 from dd.data.items import Sketch
-from dd.errors import InputError, find_name, refuse
-from dd.evaluation import NetworkLearner, check_own, fit, fresh, origin
+from dd.errors import InputError
+from dd.evaluation import origin
 from dd.evaluation.selection import Protocol, Selector
-from dd.evaluation.trees import TreeLearner
-from dd.experts import ExpertRecipe, ExpertStore, load_recipe
 from dd.inner import EngineName
-from dd.methods import METHODS, FromExperts, Method, Run, Step, class_of, need_method
+from dd.methods import Method, Run, Step
 from dd.run.folder import RunFolder, check_run, split_state, to_device
-from dd.run.resolve import Opened, Tier, load_real, only_images, opened, resolve_device
-from dd.run.verify import verify
-from dd.synthetic import AnySet, load_set, need_set
-from dd.synthetic.file import Kept, mark_kept, set_in
-from dd.transforms.whiten import make_transform
+from dd.run.load import load
+from dd.run.resolve import Tier, announce_preset, opened, resolve_device
+from dd.synthetic import AnySet
+from dd.synthetic.file import Kept, mark_kept
 
 
 @under_own_settings
@@ -194,164 +189,3 @@ def _provenance(real: Images | Graphs, seed: int, protocol: Protocol, selector: 
         "selection": selector.rule,
         "seed": seed,
     }
-
-
-def announce_preset(run: Opened, device: torch.device, progress: bool | Progress | None) -> None:
-    """Say which preset a run has and what it will cost, where it has one."""
-    if (row := run.row) is None:
-        return
-    text = f"{run.method.name} on {run.real.name}: preset `{row.tier}` ({row.source or 'no source'}"
-    text += "" if row.settings else ", settings not verified"
-    text += ")" if row.run else ", never run here)"
-    if (predict := estimator_of(type(run.method))) is not None:
-        text += f"; {predict(run.method, run.real, device, calibrate=False)}"
-    announce(text, progress)
-
-
-@under_own_settings
-def buffer(
-    data: object,
-    recipe: str | ExpertRecipe | FromExperts,
-    *,
-    experts: int | None = None,
-    snapshots: int | None = None,
-    protocol: Protocol = "clean",
-    store: str | Path | None = None,
-    device: str | torch.device | None = None,
-    threads: int | None = None,
-    progress: bool | Progress | None = None,
-    root: str | Path | None = None,
-    download: bool = False,
-    size: int | tuple[int, int] | None = None,
-    aspect: Literal["crop", "squash"] | None = None,
-) -> ExpertStore:
-    """Make the expert trajectories that are missing in the store, and nothing twice.
-
-    Args:
-        data: as in `distill`.
-        recipe: a shipped recipe's name, a TOML path, an `ExpertRecipe`, or a method that reads experts, such as a
-            trajectory-matching value: then the snapshots stop at the last one that it reads.
-        experts, snapshots: how many; the recipe's by default.
-        protocol, store, device, threads, progress, root, download, size, aspect: as in `distill`;
-            a recipe says nothing of `aspect`, so give that of the run that it is for.
-    """
-    given, target = locals(), resolve_device(device)
-    real = only_images(load_real(data, filled(Source, given), protocol), "`buffer`")
-    if isinstance(recipe, FromExperts):
-        snapshots = recipe.snapshots_read if snapshots is None else snapshots
-        recipe = recipe.expert
-    value = recipe if isinstance(recipe, ExpertRecipe) else load_recipe(recipe)
-    made = ExpertStore(home("expert_trajectories", store), value, real)
-    made.ensure(
-        make_transform(real, value.whiten),
-        experts=experts,
-        snapshots=snapshots,
-        device=target,
-        progress=reporter(f"experts {value.name} on {real.name}", progress),
-    )
-    return made
-
-
-@under_own_settings
-def load(path: str | Path) -> AnySet:
-    """Read a saved set; a run folder means its `synthetic.safetensors`, and then what is measured is kept there.
-
-    Raises:
-        MissingError, DamagedError: see `SyntheticImages.load`.
-    """
-    path = as_path(path)
-    if not is_folder(path):
-        return load_set(path)
-    kept = Kept.of(path)
-    return mark_kept(load_set(set_in(path)), kept)
-
-
-@under_own_settings
-def train(
-    small: AnySet | str | Path,
-    model: str | nn.Module | None = None,
-    *,
-    seed: int = 0,
-    steps: int | None = None,
-    lr: float | None = None,
-    device: str | torch.device | None = None,
-) -> nn.Module:
-    """Train a fresh network on a synthetic set by the recipe that it carries; in eval mode.
-
-    Args:
-        small: a set or its path.
-        model: a name, `tv:NAME`, `dd.Model`, a factory f(channels, classes, size), or an untrained module that is
-            trained in place; `None` takes the one it was distilled for.
-        seed: of initialisation, order and augmentation.
-        steps, lr: replace the recipe's.
-        device: where to train.
-
-    Raises:
-        InputError: a network that does not give logits for the set's pictures and classes, or has nothing to train.
-        DivergedError: the loss or a weight is not finite.
-    """
-    if isinstance(small, str | Path):
-        small = load(small)
-    small, target = need_set(small), resolve_device(device)
-    if small.kind == "graphs":
-        return TreeLearner(model=model, steps=steps, lr=lr, device=target).fit(small, seed).net
-    learner = NetworkLearner(steps=steps, lr=lr)
-    recipe = learner.recipe(small)
-    if isinstance(model, nn.Module):
-        check_own(model, small, seed)
-        net = model
-    else:
-        net = fresh(small, model or recipe.model, seed, target)
-    return fit(small, net.to(target), recipe, seed, target)
-
-
-@under_own_settings
-def estimate(
-    data: object,
-    method: str | Method,
-    *,
-    preset: Tier = "auto",
-    protocol: Protocol = "clean",
-    calibrate: bool = False,
-    device: str | torch.device | None = None,
-    root: str | Path | None = None,
-    download: bool = False,
-    size: int | tuple[int, int] | None = None,
-    aspect: Literal["crop", "squash"] | None = None,
-    **fields: Any,
-) -> Estimate:
-    """Disk, memory and time of a run before it starts; nothing is written.
-
-    Args:
-        calibrate: measure this machine for at most ten seconds, in place of assumed rates.
-        method: as in `distill`, of trajectory matching, or a value of one's own with a method
-            `estimate(real, device, calibrate)`; others have no estimate.
-        data, preset, protocol, device, root, download, size, aspect, **fields: as in `distill`.
-
-    Raises:
-        InputError: a method without an estimate; and as `distill`.
-    """
-    given, target = locals(), resolve_device(device)
-    name = find_name("method", method, METHODS) if isinstance(method, str) else need_method(method).name
-    predict = estimator_of(class_of(name) if isinstance(method, str) else type(method))
-    if predict is None:
-        known = f"one of trajectory matching ({', '.join(estimated())}), or one with a method `estimate`"
-        raise refuse("method", known, name, "Others have no estimate.")
-    asked = opened(data, method, filled(Source, given), protocol, preset, target, fields)
-    return predict(asked.method, asked.real, target, calibrate)
-
-
-def list_methods() -> list[str]:
-    """Names that `distill` takes."""
-    return sorted(METHODS)
-
-
-__all__: Sequence[str] = [
-    "buffer",
-    "distill",
-    "estimate",
-    "list_methods",
-    "load",
-    "train",
-    "verify",
-]

@@ -13,8 +13,8 @@ from dd.base.shapes import filled
 from dd.data import Source
 from dd.errors import refuse
 from dd.methods import Method
-from dd.run.distill import announce_preset, distill
-from dd.run.resolve import opened, resolve_device
+from dd.run.distill import distill
+from dd.run.resolve import announce_preset, opened, resolve_device
 from dd.synthetic import AnySet
 
 _OPTIONS: Final = inspect.signature(distill).parameters

@@ -13,7 +13,9 @@ from typing import Any, Final, Literal, final
 import torch
 
 from dd.base.bounds import check_memory
+from dd.base.progress import Progress, announce
 from dd.base.shapes import check_name
+from dd.cost.estimate import estimator_of
 from dd.data import About, Images, Source, about, load_images
 from dd.data.graphs.graphs import Graphs
 from dd.data.graphs.load import load_graphs
@@ -84,6 +86,18 @@ def opened(
     real = load_real(data, source, protocol)
     _check_fits(value, real, device)
     return Opened(real, value, row)
+
+
+def announce_preset(run: Opened, device: torch.device, progress: bool | Progress | None) -> None:
+    """Say which preset a run has and what it will cost, where it has one."""
+    if (row := run.row) is None:
+        return
+    text = f"{run.method.name} on {run.real.name}: preset `{row.tier}` ({row.source or 'no source'}"
+    text += "" if row.settings else ", settings not verified"
+    text += ")" if row.run else ", never run here)"
+    if (predict := estimator_of(type(run.method))) is not None:
+        text += f"; {predict(run.method, run.real, device, calibrate=False)}"
+    announce(text, progress)
 
 
 def resolve_method(

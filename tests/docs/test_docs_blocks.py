@@ -109,7 +109,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("DD_HOME", str(base / "home"))
         patch.chdir(base)
         patch.setattr(dd.methods.presets, "rows", lambda method: [less(row) for row in rows(method)])
-        for module in (dd, sys.modules["dd.cli.main"], sys.modules["dd.run.distill"]):
+        for module in (dd, sys.modules["dd.cli.main"], sys.modules["dd.run.buffer"]):
             patch.setattr(module, "load_recipe", lambda name: dataclasses.replace(load_recipe(name), **EXPERTS))
         patch.setitem(TrainRecipe.__init__.__kwdefaults__, "steps", MOST["steps"])
         patch.setitem(TrainRecipe.__init__.__kwdefaults__, "model", "convnet(width=4)")

@@ -18,8 +18,7 @@ from dd.base.files import append_jsonl, read_json, read_jsonl, write_json
 from dd.base.locks import locked
 from dd.errors import DamagedError, InputError, MissingError
 from dd.methods import Step
-from dd.run import distill as api
-from dd.run import folder as runs
+from dd.run import distill, folder
 from dd.run.folder import OWN, PICTURES, RunFolder
 
 OWN_REQUEST = {"seed": 0, "method": {"ipc": 1}}
@@ -315,7 +314,7 @@ def test_ctrl_c_while_the_log_is_written_leaves_each_row_once(
             strike()
 
     if when == "after it was written":
-        monkeypatch.setattr(runs, "append_jsonl", written)
+        monkeypatch.setattr(folder, "append_jsonl", written)
     else:
         monkeypatch.setattr(os, "fsync", synced)
     with pytest.raises(KeyboardInterrupt):
@@ -349,7 +348,7 @@ def test_ctrl_c_while_a_preview_is_written_offers_no_candidate_twice(
         if len(seen) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "_preview", preview)
+    monkeypatch.setattr(distill, "_preview", preview)
     with pytest.raises(KeyboardInterrupt):
         dd.distill(REAL, value, out=tmp_path / "cut", **given)
     dd.distill(REAL, value, out=tmp_path / "cut", **given)
