@@ -71,6 +71,14 @@ def test_nothing_is_read_from_the_name_of_a_baseline_of_images(monkeypatch: pyte
         assert board.row(f"my_{name}").budget == budget
 
 
+def test_a_set_with_the_name_of_a_baseline_does_not_tune_it() -> None:
+    small = dd.distill("digits", "random", ipc=1, progress=False)
+    recipe = dd.evaluate(small, "digits", baselines="random", **FAST).rows
+    tuned = dd.evaluate(small, "digits", baselines=("random", "random_tuned"), lr="tuned", **FAST).rows
+    assert [row.set for row in tuned] == ["random", "random", "random_tuned"]
+    assert (tuned[1].lr, tuned[1].values) == (small.recipe.lr, recipe[1].values)
+
+
 def test_nothing_is_read_from_the_name_of_a_baseline_of_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("random_sum", "random_trees", "herding", "full", "node_count")
     for name in names:
