@@ -18,15 +18,15 @@ from typing import Any, ClassVar, Final
 import torch
 
 import dd
+import dd.evaluation.report
+import dd.synthetic.labels
 from dd.base.files import digest
-from dd.evaluation import report as reports
 from dd.methods import Candidate, CoverageWarning, Step
 from dd.methods.decoupled.relabel import make_labels
 from dd.methods.real.baselines import only_step
 from dd.methods.start import pick_real
 from dd.models import build
 from dd.synthetic import LabelStore
-from dd.synthetic import labels as label_files
 from dd.teachers import Teacher, TeacherRecipe
 from dd.testing.made import graphs, pictures
 
@@ -73,14 +73,14 @@ class Job:
 @contextmanager
 def still() -> Iterator[None]:
     """Clocks that stand still, an origin without a commit, small shards: folders can be compared by their bytes."""
-    kept = time.monotonic, reports._commit, label_files._SHARD_BYTES
-    time.monotonic, reports._commit, label_files._SHARD_BYTES = (lambda: 0.0), (lambda: None), 400
+    kept = time.monotonic, dd.evaluation.report._commit, dd.synthetic.labels._SHARD_BYTES
+    time.monotonic, dd.evaluation.report._commit, dd.synthetic.labels._SHARD_BYTES = (lambda: 0.0), (lambda: None), 400
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CoverageWarning)
             yield
     finally:
-        time.monotonic, reports._commit, label_files._SHARD_BYTES = kept
+        time.monotonic, dd.evaluation.report._commit, dd.synthetic.labels._SHARD_BYTES = kept
 
 
 @dataclass(frozen=True, kw_only=True)

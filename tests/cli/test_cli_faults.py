@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from dd import errors
-from dd.cli import main as cli
 from dd.cli.faults import PROJECT
+from dd.cli.main import VERBS, main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,12 +26,12 @@ def broken(words: object) -> dict[str, object]:
 
 @pytest.fixture
 def fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(cli.VERBS, "verify", (broken, ""))  # type: ignore[arg-type]
+    monkeypatch.setitem(VERBS, "verify", (broken, ""))  # type: ignore[arg-type]
     monkeypatch.delenv("DD_DEBUG", raising=False)
 
 
 def test_a_fault_is_one_line_with_the_place_to_report_it(fault: None, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["verify", "x", "--json"]) == 1
+    assert main(["verify", "x", "--json"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
     line = err.splitlines()[-1]
@@ -47,9 +47,9 @@ def test_the_traceback_is_shown_when_it_is_asked_for(
     fault: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DD_DEBUG", "1")
-    assert cli.main(["verify", "x"]) == 1
+    assert main(["verify", "x"]) == 1
     assert "Traceback (most recent call last)" in capsys.readouterr().err
-    assert cli.main(["evaluate", "no/such", "digits"]) == 1
+    assert main(["evaluate", "no/such", "digits"]) == 1
     assert "MissingError" in capsys.readouterr().err
 
 
@@ -60,8 +60,8 @@ def test_every_kind_of_fault(
     def fail(_: object) -> dict[str, object]:
         raise error
 
-    monkeypatch.setitem(cli.VERBS, "verify", (fail, ""))  # type: ignore[arg-type]
-    assert cli.main(["verify"]) == 1
+    monkeypatch.setitem(VERBS, "verify", (fail, ""))  # type: ignore[arg-type]
+    assert main(["verify"]) == 1
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert (PROJECT in err) == (not isinstance(error, MemoryError))
@@ -72,10 +72,10 @@ def test_a_warning_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: 
         errors.warn("the classes\nare few")
         return {"json": False}
 
-    monkeypatch.setitem(cli.VERBS, "verify", (warned, ""))  # type: ignore[arg-type]
+    monkeypatch.setitem(VERBS, "verify", (warned, ""))  # type: ignore[arg-type]
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        assert cli.main(["verify"]) == 0
+        assert main(["verify"]) == 0
     assert capsys.readouterr().err == "ddistill verify: warning: the classes are few\n"
 
 
@@ -99,9 +99,9 @@ def test_a_closed_stream_is_no_fault_and_the_other_one_is_not_written_instead(
     """As Python has it after `>&-`, and on Windows without a console."""
     monkeypatch.setattr(sys, closed, None)
     for words, code in ((["list", "--json"], 0), (["list", "mtt"], 0), (["list", "nothing"], 2)):
-        assert cli.main(words) == code
+        assert main(words) == code
     with pytest.raises(SystemExit, match="0"):
-        cli.main(["list", "-h"])
+        main(["list", "-h"])
     assert getattr(sys, closed) is None
     told = capsys.readouterr()
     if closed == "stdout":

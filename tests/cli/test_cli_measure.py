@@ -11,7 +11,6 @@ import torch
 
 import dd
 from dd.base.files import read_json
-from dd.cli import measure as cli_measure
 from dd.cli.measure import METRICS, run_measure
 from dd.errors import InputError
 from dd.synthetic import SyntheticImages, TrainRecipe
@@ -74,8 +73,8 @@ def test_arguments_reach_the_metric(monkeypatch: pytest.MonkeyPatch, path: Path)
         opened.append(options)
         return Shared()
 
-    monkeypatch.setattr(cli_measure, "open_bench", bench)
-    monkeypatch.setattr(cli_measure, "METRICS", {name: fake(name) for name in METRICS})
+    monkeypatch.setattr("dd.cli.measure.open_bench", bench)
+    monkeypatch.setattr("dd.cli.measure.METRICS", {name: fake(name) for name in METRICS})
     words = [
         "--metrics",
         ",".join(METRICS),

@@ -16,9 +16,7 @@ from dd.base.files import read_json
 from dd.base.locks import locked
 from dd.base.seeding import child_seed
 from dd.cli.main import main
-from dd.contest import benchmark as benchmarks
 from dd.contest import benchmark_images
-from dd.contest import plan as benchmark_plan
 from dd.errors import InputError
 
 RECIPE = dd.ExpertRecipe(
@@ -152,7 +150,7 @@ def test_a_method_that_fails_is_run_once_for_all_models(home: Path, monkeypatch:
         calls.append(1)
         raise dd.DivergedError("not finite")
 
-    monkeypatch.setattr(benchmark_plan, "distill", distill)
+    monkeypatch.setattr("dd.contest.plan.distill", distill)
     table = run(models=["convnet(width=4)", "mlp"], baselines=())
     assert [cell["refused"] for cell in table.cells] == ["not finite"] * 2
     assert len(calls) == 1
@@ -189,7 +187,7 @@ def test_a_unit_of_another_process_is_waited_for(home: Path, monkeypatch: pytest
         waits.append(seconds)
         lock.__exit__(None, None, None)
 
-    monkeypatch.setattr(benchmarks.time, "sleep", sleep)
+    monkeypatch.setattr("dd.contest.benchmark.time.sleep", sleep)
     assert run(out).row("mtt").values
     assert len(waits) == 1
 

@@ -19,8 +19,7 @@ from dd.data.graphs.graphs import Graphs, GraphSplit
 from dd.errors import InputError
 from dd.evaluation.scores import auroc
 from dd.methods import Mirage
-from dd.methods.mirage.baselines import herding
-from dd.methods.mirage.baselines import random_graphs as random_whole
+from dd.methods.mirage.baselines import herding, random_graphs
 from dd.synthetic import TreeSummary
 
 
@@ -63,7 +62,7 @@ def test_whole_graphs_fill_the_bytes_spent(real: Graphs, label: str, budget: int
     cost = [sum(bytes_of(real.train.slice(g, g + 1), 2)) for g in range(24)]
     assert own.bytes.tolist() == cost
     if label == "random":
-        rows = random_whole(real.train.labels, own.bytes, own.account(), 1, 0).tolist()
+        rows = random_graphs(real.train.labels, own.bytes, own.account(), 1, 0).tolist()
     else:
         rows = herding(own.found, own.bytes, own.account()).tolist()
     made = made_of(label, small, real)

@@ -20,7 +20,6 @@ import dd.base.home
 from dd.base.home import home, shipped
 from dd.data import Card, list_cards, load_card, load_images, statistics
 from dd.data.card import parse_card
-from dd.data.images import load as loading
 from dd.errors import DamagedError, InputError, MissingError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -227,7 +226,7 @@ def test_cifar10_is_all_there(shared_data: Callable[..., Path]) -> None:
 
 def _small_card(monkeypatch: pytest.MonkeyPatch, name: str, train: int, test: int) -> None:
     card = replace(load_card(name), counts={"train": train, "test": test}, per_class=(0, 0))
-    monkeypatch.setattr(loading, "load_card", lambda wanted: card)
+    monkeypatch.setattr("dd.data.images.load.load_card", lambda wanted: card)
 
 
 def _idx(array: np.ndarray) -> bytes:

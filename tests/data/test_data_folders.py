@@ -15,7 +15,6 @@ from reference.folders import folder, paint, tree
 
 import dd
 from dd.data import LazySplit, TensorSplit, load_card, load_images
-from dd.data.images import load as loading
 from dd.errors import DamagedError, InputError, MissingError
 from dd.run.resolve import published_aspect
 
@@ -142,7 +141,7 @@ def test_broken_files_are_named_by_workers_too(tmp_path: Path) -> None:
 
 def card_with(monkeypatch: pytest.MonkeyPatch, name: str, **changes: object) -> None:
     card = replace(load_card(name), **changes)
-    monkeypatch.setattr(loading, "load_card", lambda wanted: card)
+    monkeypatch.setattr("dd.data.images.load.load_card", lambda wanted: card)
 
 
 TINY = ("n01443537", "n01629819", "n02002724")

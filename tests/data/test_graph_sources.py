@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from dd.data import GraphCard, Graphs, list_cards, load_graph_card, load_graphs, load_images
-from dd.data.graphs import load as graph_load
 from dd.data.graphs.card import parse_graph_card
 from dd.data.graphs.sources import find_graphs, tu_graphs
 from dd.errors import DamagedError, InputError, MissingError
@@ -82,7 +81,7 @@ def write_tiny(folder: Path, graphs: int = 20) -> Path:
 def tiny(monkeypatch: pytest.MonkeyPatch) -> GraphCard:
     """A card called TINY, with the counts of `write_tiny`."""
     card = tiny_card(counts={"graphs": 20, "nodes": 60, "edges": 76})
-    monkeypatch.setattr(graph_load, "load_graph_card", lambda name: card)
+    monkeypatch.setattr("dd.data.graphs.load.load_graph_card", lambda name: card)
     return card
 
 
@@ -191,7 +190,7 @@ def test_sets_without_labels_as_published_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labelled: tuple[str, ...]
 ) -> None:
     card = tiny_card(counts={"graphs": 20, "nodes": 60, "edges": 76}, labelled=labelled)
-    monkeypatch.setattr(graph_load, "load_graph_card", lambda name: card)
+    monkeypatch.setattr("dd.data.graphs.load.load_graph_card", lambda name: card)
     write_tiny(tmp_path)
     for what in {"nodes", "edges"} - set(labelled):
         (tmp_path / f"TINY_{what[:-1]}_labels.txt").unlink()

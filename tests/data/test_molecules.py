@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from dd.data import GraphSplit, load_graph_card, load_graphs, smiles_graphs
-from dd.data.graphs import moleculenet as graph_molecules
-from dd.data.graphs.moleculenet import molecule_source, read_table
+from dd.data.graphs.moleculenet import Molecules, _read, molecule_source, read_table
 from dd.data.graphs.molecules import read_molecules, scaffold_rows, unmapped
 from dd.data.graphs.splits import random_rows
 from dd.errors import DamagedError, InputError, MissingError
@@ -178,7 +177,7 @@ def test_isotopes_are_no_scaffolds_of_their_own(chirality: bool) -> None:
 
 
 def test_the_store_knows_a_molecule_without_its_numbers(monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
-    monkeypatch.setattr(graph_molecules, "FEW", 5)
+    monkeypatch.setattr("dd.data.graphs.moleculenet.FEW", 5)
     plain = kept([text for _, text in SPELLED])
     assert len(kept(["[CH3:1][OH:2]", *DRUGS]).x) == len(kept(["[CH3:4][OH:3]", *DRUGS]).x)
     assert len(list((store / "molecules").iterdir())) == 2
@@ -193,16 +192,16 @@ def test_workers_and_the_store_change_nothing(monkeypatch: pytest.MonkeyPatch, s
     for found in (read_molecules(many, scaffolds=True, workers=2), *(kept(many) for _ in range(2))):
         assert all((a == b).all() for a, b in zip(found, plain, strict=True))
     assert len(list((store / "molecules").iterdir())) == 1
-    monkeypatch.setattr(graph_molecules, "read_molecules", None)
+    monkeypatch.setattr("dd.data.graphs.moleculenet.read_molecules", None)
     assert (kept(many).x == plain.x).all()  # read from the store
 
 
-def kept(smiles: list[str]) -> graph_molecules.Molecules:
-    return graph_molecules._read(smiles, True, False, 0)
+def kept(smiles: list[str]) -> Molecules:
+    return _read(smiles, True, False, 0)
 
 
 def test_a_broken_file_in_the_store_is_made_again(monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
-    monkeypatch.setattr(graph_molecules, "FEW", 5)
+    monkeypatch.setattr("dd.data.graphs.moleculenet.FEW", 5)
     plain = kept(list(DRUGS))
     (file,) = (store / "molecules").iterdir()
     whole = file.read_bytes()

@@ -14,8 +14,6 @@ import dd
 from dd.base.files import read_meta
 from dd.data import TensorSplit
 from dd.experts import ExpertRecipe, ExpertStore, fast, make_student
-from dd.experts import fast as fast_module
-from dd.experts import store as store_module
 from dd.experts.fast import Loss, Road, compiled_loss
 from dd.experts.train import ExpertTrainer, _resident, on_device
 from dd.inner import Student
@@ -83,7 +81,7 @@ def test_an_expert_keeps_its_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def road(wanted: bool, size: int) -> Road:
         return Road(wanted, size, Compiler())
 
-    monkeypatch.setattr(store_module, "Road", road)
+    monkeypatch.setattr("dd.experts.store.Road", road)
     transform = make_transform(REAL, False)
 
     def made(name: str, *parts: tuple[int, bool | None]) -> tuple[bytes, Any]:
@@ -98,7 +96,7 @@ def test_an_expert_keeps_its_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert made("short", (2, None)) == eager  # not long enough to pay
     assert made("a", (1, False), (2, True)) == eager
     assert made("b", (1, True), (2, False)) == compiled
-    monkeypatch.setattr(fast_module, "LONG_ENOUGH", 2 * 7 * 4 * 64)
+    monkeypatch.setattr("dd.experts.fast.LONG_ENOUGH", 2 * 7 * 4 * 64)
     assert made("long", (2, None)) == compiled
 
 

@@ -22,7 +22,6 @@ import dd
 from dd.base import files, locks
 from dd.errors import DamagedError, InputError, MissingError, WriteError
 from dd.experts import ExpertRecipe, ExpertStore, make_student
-from dd.experts import store as store_module
 from dd.experts.store import verify_folder
 
 # Continue, interrupt, repeat
@@ -166,8 +165,8 @@ def test_two_rows_are_read_without_the_rest(filled: Store, monkeypatch: pytest.M
         asked.append((name, tuple(rows)))
         return original(path, name, rows)
 
-    monkeypatch.setattr(store_module, "read_rows", counting)
-    monkeypatch.setattr(store_module, "load_tensors", None)
+    monkeypatch.setattr("dd.experts.store.read_rows", counting)
+    monkeypatch.setattr("dd.experts.store.load_tensors", None)
     found = filled.read(0, (1, 3))
     assert asked == [("theta", (1, 3))]
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
@@ -271,8 +270,8 @@ def test_experts_trained_elsewhere_are_kept_and_never_overwritten(tmp_path: Path
 
 def test_each_rank_makes_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[None] = []
-    monkeypatch.setattr(store_module, "meet", lambda: waits.append(None))
-    monkeypatch.setattr(store_module, "barrier", lambda: waits.append(None))
+    monkeypatch.setattr("dd.experts.store.meet", lambda: waits.append(None))
+    monkeypatch.setattr("dd.experts.store.barrier", lambda: waits.append(None))
     monkeypatch.setenv("WORLD_SIZE", "2")
     whole = Store(tmp_path / "whole")
     for rank in (1, 0):

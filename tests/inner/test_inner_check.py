@@ -16,7 +16,6 @@ from torch import Tensor, nn
 import dd
 from dd.experts import check_model
 from dd.inner import Student, check_student
-from dd.inner import check as module
 
 CPU = torch.device("cpu")
 
@@ -153,7 +152,7 @@ def test_the_library_s_own_are_students_too() -> None:
 
 def test_the_differences_of_a_large_network_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """That a second derivative exists is still seen."""
-    monkeypatch.setattr(module, "LARGEST", 100)
+    monkeypatch.setattr("dd.inner.check.LARGEST", 100)
     check(lambda: Calls(_Sine.apply))
     with pytest.raises(dd.InputError, match="hardsigmoid_backward is not implemented"):
         check(nn.Hardsigmoid)

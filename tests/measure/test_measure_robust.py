@@ -16,7 +16,6 @@ from dd.base.seeding import child_seed
 from dd.data import Images
 from dd.errors import InputError
 from dd.evaluation import LR_GRID, NetworkLearner, learners
-from dd.measure import bench as module
 from dd.measure.bench import open_bench
 from dd.measure.robustness import augmentation_robust_score, label_robust_score, robustness
 from dd.methods import Run
@@ -203,7 +202,7 @@ def test_full_data_is_trained_until_it_is_flat(monkeypatch: pytest.MonkeyPatch) 
         asked.append(most)
         return 9, False
 
-    monkeypatch.setattr(module, "enough_steps", enough)
+    monkeypatch.setattr("dd.measure.bench.enough_steps", enough)
     found = robustness(small(), data(), **{**FAST, "repeats": 1, "full_steps": None})
     assert asked == [32]
     assert found.trainings[0].steps == 9

@@ -12,12 +12,13 @@ import torch
 
 import dd
 from dd.base.seeding import child
+from dd.experts import ExpertStore
 from dd.inner import cross_entropy
-from dd.methods import Run, Step
+from dd.methods import Run, Step, TrajectoryMatching
 from dd.methods.start import committee_logits, correct, points_of, representative, scores
-from dd.methods.trajectory import matching as module
 from dd.methods.trajectory.loop import Loop
 from dd.methods.trajectory.terms import balance, matching_points, perturb, softmax_pull, window_end
+from dd.transforms.whiten import make_transform
 
 FEW: dict[str, Any] = {"augment": "", "batch_size": 64, "snapshot_every": 4, "snapshot_unit": "step"}
 RECIPE = dd.ExpertRecipe(model="convnet(width=4)", lr=0.05, experts=2, snapshots=5, **FEW)
@@ -49,8 +50,8 @@ def run(value: Any, real: dd.Images, store: Path, **road: Any) -> list[Step]:
 
 
 def loop(value: Any, real: dd.Images, store: Path, **road: Any) -> Loop:
-    transform = module.make_transform(real, value.expert.whiten)
-    experts = module.ExpertStore(store, value.expert, real)
+    transform = make_transform(real, value.expert.whiten)
+    experts = ExpertStore(store, value.expert, real)
     experts.ensure(transform, snapshots=value.snapshots_read)
     return Loop(value, real, Run(store=store, **road), transform, experts)
 
@@ -105,7 +106,7 @@ def test_softmax_pull_is_autograd_and_sums_to_zero() -> None:
 
 @pytest.mark.parametrize("space", ["logit", "feature"])
 def test_representative_images_are_distinct_right_and_repeatable(real: dd.Images, store: Path, space: Any) -> None:
-    made = loop(module.TrajectoryMatching(**BASE), real, store)
+    made = loop(TrajectoryMatching(**BASE), real, store)
     theta = made._last(0)
     args = (made.student, theta, real, made.transform, 3, space)
     rows = representative(*args, 0)
@@ -119,7 +120,7 @@ def test_representative_images_are_distinct_right_and_repeatable(real: dd.Images
 
 
 def test_first_labels_come_from_the_experts_that_are_right(real: dd.Images, store: Path) -> None:
-    made = loop(module.TrajectoryMatching(**BASE), real, store)
+    made = loop(TrajectoryMatching(**BASE), real, store)
     thetas = [made._last(e) for e in (0, 1)]
     rows, y = torch.arange(300), real.train.labels[:300]
     z = committee_logits(made.student, thetas, real, made.transform, rows, y)
@@ -141,7 +142,7 @@ def test_start_is_made_with_the_last_snapshot_of_an_expert_where_that_is_asked_f
     real: dd.Images, tmp_path: Path, start: dict[str, Any]
 ) -> None:
     read, last = (
-        module.TrajectoryMatching(**{**BASE, **start, "max_start_epoch": 2, "init_snapshot": word})
+        TrajectoryMatching(**{**BASE, **start, "max_start_epoch": 2, "init_snapshot": word})
         for word in ("read", "last")
     )
     assert (read.snapshots_read, last.snapshots_read, last.snapshots_matched) == (3, 5, 3)
@@ -151,7 +152,7 @@ def test_start_is_made_with_the_last_snapshot_of_an_expert_where_that_is_asked_f
 
 
 def test_start_without_an_expert_needs_no_snapshot_beyond_the_matching() -> None:
-    value = module.TrajectoryMatching(**{**BASE, "init": "real", "labels": "hard", "init_snapshot": "last"})
+    value = TrajectoryMatching(**{**BASE, "init": "real", "labels": "hard", "init_snapshot": "last"})
     assert value.snapshots_read == value.snapshots_matched == 4
 
 
@@ -172,8 +173,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_each_option_alone_changes_the_run_and_engines_agree(real: dd.Images, store: Path, name: str) -> None:
-    value = module.TrajectoryMatching(**{**BASE, "iterations": 3, **OPTIONS[name]})
-    plain = run(module.TrajectoryMatching(**{**BASE, "iterations": 3}), real, store, precision="fp64")[-1]
+    value = TrajectoryMatching(**{**BASE, "iterations": 3, **OPTIONS[name]})
+    plain = run(TrajectoryMatching(**{**BASE, "iterations": 3}), real, store, precision="fp64")[-1]
     ends = [run(value, real, store, precision="fp64", engine=e)[-1] for e in ("adjoint", "unroll")]
     assert not torch.equal(ends[0].state["images"], plain.state["images"])
     for key in ("images", "lr", *(("logits",) if name == "learned" else ())):
@@ -181,7 +182,7 @@ def test_each_option_alone_changes_the_run_and_engines_agree(real: dd.Images, st
 
 
 def test_balance_equals_a_scaled_step_size(real: dd.Images, store: Path) -> None:
-    made = loop(module.TrajectoryMatching(**{**BASE, "balance": True, "lr_mode": "raw"}), real, store, precision="fp64")
+    made = loop(TrajectoryMatching(**{**BASE, "balance": True, "lr_mode": "raw"}), real, store, precision="fp64")
     state = made.start()
     problem, where = made._problem(state, 0)
     assert float(problem.lr) == pytest.approx(0.01 * balance(where["start"], 3), rel=1e-12)
@@ -207,14 +208,14 @@ def test_papers_run_save_load_and_evaluate(real: dd.Images, tmp_path: Path, stor
 
 
 def test_learned_labels_move(real: dd.Images, store: Path) -> None:
-    value = module.TrajectoryMatching(**{**BASE, "iterations": 4, "labels": "learned", "init": "correct"})
+    value = TrajectoryMatching(**{**BASE, "iterations": 4, "labels": "learned", "init": "correct"})
     whole = run(value, real, store)
     first = whole[0].state["logits"]
     assert not torch.equal(first, whole[-1].state["logits"])
 
 
 def test_every_field_is_described() -> None:
-    value = module.TrajectoryMatching(**BASE)
+    value = TrajectoryMatching(**BASE)
     for one in (value, value.expert):
         assert one.describe().keys() == {f.name for f in dataclasses.fields(one)}
     assert value.train.to_json().keys() == {f.name for f in dataclasses.fields(value.train)}
@@ -234,4 +235,4 @@ def test_every_field_is_described() -> None:
 )
 def test_refusals(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(dd.InputError, match=message):
-        module.TrajectoryMatching(**{**BASE, **fields})
+        TrajectoryMatching(**{**BASE, **fields})

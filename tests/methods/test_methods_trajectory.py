@@ -12,11 +12,11 @@ import torch
 
 import dd
 from dd.base.files import digest, load_tensors, save_tensors
-from dd.experts import ExpertTrainer
+from dd.experts import ExpertStore, ExpertTrainer
 from dd.inner import Matching
 from dd.methods import Run, Step
-from dd.methods.trajectory import loop as loops
-from dd.methods.trajectory import matching as module
+from dd.methods.trajectory.loop import Loop
+from dd.transforms.whiten import make_transform
 
 FEW: dict[str, Any] = {"augment": "", "batch_size": 64, "snapshot_every": 2, "snapshot_unit": "step"}
 RECIPE = dd.ExpertRecipe(model="convnet(width=4)", lr=0.05, experts=3, snapshots=4, **FEW)
@@ -50,10 +50,10 @@ def steps(value: dd.TrajectoryMatching, real: dd.Images, store: Path, **run: Any
     return list(value.distill(real, Run(store=store, **run)))
 
 
-def _loop(value: dd.TrajectoryMatching, real: dd.Images, store: Path, **run: Any) -> loops.Loop:
-    transform = module.make_transform(real, value.expert.whiten)
-    experts = module.ExpertStore(store, value.expert, real)
-    return loops.Loop(value, real, Run(store=store, **run), transform, experts)
+def _loop(value: dd.TrajectoryMatching, real: dd.Images, store: Path, **run: Any) -> Loop:
+    transform = make_transform(real, value.expert.whiten)
+    experts = ExpertStore(store, value.expert, real)
+    return Loop(value, real, Run(store=store, **run), transform, experts)
 
 
 def test_both_engines_give_the_same_images_in_float64(real: dd.Images, store: Path) -> None:
@@ -89,19 +89,19 @@ def test_step_size_follows_the_published_rule_until_it_would_fall_below_half(
         expected.append(beta)
     assert expected[3] == expected[2] / 2  # one of them is halved
     value = method(lr_lr=1e-3, lr_init=0.01, iterations=6)
-    monkeypatch.setattr(loops, "solve", pushing(gradients))
+    monkeypatch.setattr("dd.methods.trajectory.loop.solve", pushing(gradients))
     found = step_sizes(value, real, store)
     assert found == pytest.approx(expected, rel=1e-12)
-    monkeypatch.setattr(loops, "solve", pushing(gradients[:3]))
+    monkeypatch.setattr("dd.methods.trajectory.loop.solve", pushing(gradients[:3]))
     assert step_sizes(method(lr_lr=1e-3, lr_init=0.01, lr_mode="raw"), real, store) == found[:3]
 
 
 def test_step_size_stays_positive_where_the_published_rule_turns_negative(
     real: dd.Images, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loops, "solve", pushing([100.0]))
+    monkeypatch.setattr("dd.methods.trajectory.loop.solve", pushing([100.0]))
     assert step_sizes(method(lr_lr=1e-3, iterations=1), real, store) == [0.005]
-    monkeypatch.setattr(loops, "solve", pushing([100.0]))
+    monkeypatch.setattr("dd.methods.trajectory.loop.solve", pushing([100.0]))
     raw = steps(method(lr_lr=1e-3, iterations=1, lr_mode="raw"), real, store)[-1]
     assert raw.metrics["skipped"] == "step size"  # −0.09 is refused, and β halved instead
     assert float(raw.state["lr"]) == pytest.approx(0.005)
@@ -120,7 +120,9 @@ def test_student_that_does_not_move_for_fifty_iterations_ends_the_run(
 
 def test_student_that_moves_now_and_then_goes_on(real: dd.Images, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([1.0] * 49 + [1.001] + [1.0] * 49)
-    monkeypatch.setattr(loops, "solve", lambda problem, road: pushing([0.0], next(losses))(problem, road))
+    monkeypatch.setattr(
+        "dd.methods.trajectory.loop.solve", lambda problem, road: pushing([0.0], next(losses))(problem, road)
+    )
     assert len(steps(method(iterations=99, lr_lr=0.0), real, store)) == 99
 
 
@@ -142,7 +144,7 @@ def test_not_finite_keeps_images_halves_beta_and_gives_up_after_ten(
         nan = torch.full_like(problem.images, math.nan)
         return Matching(torch.tensor(math.nan), nan, torch.tensor(math.nan), None, problem.theta)
 
-    monkeypatch.setattr(loops, "solve", broken)
+    monkeypatch.setattr("dd.methods.trajectory.loop.solve", broken)
     stream = method(iterations=50).distill(real, Run(store=store))
     first = next(stream)
     assert first.metrics["skipped"] == "not finite; step size halved"
@@ -190,7 +192,7 @@ def test_experts_are_walked_through_before_any_comes_again(real: dd.Images, stor
 
 def test_initialisation(real: dd.Images, store: Path) -> None:
     state = _loop(method(ipc=5), real, store).start()
-    transform = module.make_transform(real, False)
+    transform = make_transform(real, False)
     pixels = transform.forward(real.train.pixels())
     for row, image in enumerate(state["images"]):
         match = (pixels == image).flatten(1).all(1).nonzero().flatten()

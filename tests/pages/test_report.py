@@ -19,7 +19,6 @@ import dd
 from dd.base.files import read_json, write_json
 from dd.cli.main import main
 from dd.errors import DamagedError, InputError, MissingError
-from dd.pages import report as pages
 from dd.pages.commands import distill_command
 
 TINY = "--ipc 1 --iterations 3 --student-steps 2 --expert-epochs 1 --max-start-epoch 2 --expert.model convnet(width=4)"
@@ -128,7 +127,7 @@ def test_a_benchmark_shows_its_best_set(runs: Path, tmp_path: Path, monkeypatch:
 def test_a_benchmark_of_graphs_with_two_budgets(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DD_HOME", str(runs / "home"))
     seen: list[dict[str, dict[str, float]]] = []
-    monkeypatch.setattr(pages, "heat_map", seen.append)
+    monkeypatch.setattr("dd.pages.report.heat_map", seen.append)
     given: dict[str, Any] = {"budget_bytes": (2048, 4096), "models": ["gin(width=4)", "gcn(width=4)"], "repeats": 1}
     method = dd.Mirage(depth=1, patterns="single")
     bench = tmp_path / "bench"

@@ -12,7 +12,6 @@ import torch
 
 from dd.errors import DamagedError, InputError
 from dd.synthetic import CompensatedImages, SyntheticSet, TrainRecipe, base_sets, compose
-from dd.synthetic import compensated as module
 from dd.transforms.whiten import Normalise
 
 K, M, SETS = 4, 2, 3
@@ -150,7 +149,7 @@ def test_batches_are_an_epoch() -> None:
 
 def test_composed_once_for_all_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr(module, "compose", lambda *given: calls.append(1) or compose(*given))
+    monkeypatch.setattr("dd.synthetic.compensated.compose", lambda *given: calls.append(1) or compose(*given))
     made = small()
     epochs = [list(made.batches(5, torch.Generator().manual_seed(1))) for _ in range(3)]
     assert len(calls) == 1

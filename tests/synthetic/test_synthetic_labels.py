@@ -12,7 +12,6 @@ import torch
 from dd.base.files import digest, read_json, write_json
 from dd.base.seeding import child
 from dd.errors import DamagedError, InputError, MissingError
-from dd.synthetic import labels as module
 from dd.synthetic.labels import LabelRecord, LabelStore, batch_ids
 from dd.transforms.views import MixKind, draw_mix, draw_shuffle, draw_views
 
@@ -97,7 +96,7 @@ def test_another_process_replays_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_same_records_same_bytes_and_many_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SHARD_BYTES", 400)
+    monkeypatch.setattr("dd.synthetic.labels._SHARD_BYTES", 400)
     a, b = (store().save(tmp_path / name) for name in ("a", "b"))
     files = sorted(p.name for p in a.iterdir())
     assert len(files) > 3

@@ -15,7 +15,6 @@ import dd
 from dd.base import files
 from dd.errors import DamagedError, MissingError, WriteError
 from dd.synthetic import LabelStore, from_tensors, to_tensors
-from dd.synthetic import labels as module
 from dd.synthetic.file import labels_folder
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -27,7 +26,7 @@ OLD, NEW = labelled(0), labelled(1)
 
 @pytest.fixture(autouse=True)
 def several_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SHARD_BYTES", 400)
+    monkeypatch.setattr("dd.synthetic.labels._SHARD_BYTES", 400)
 
 
 def tree(folder: Path) -> dict[str, bytes]:

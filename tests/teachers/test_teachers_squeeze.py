@@ -18,7 +18,6 @@ from dd.base.files import load_tensors, save_tensors
 from dd.data import TensorSplit
 from dd.errors import DamagedError, InputError
 from dd.teachers import Teacher, TeacherRecipe, TeacherStore, train_teacher, tried_on
-from dd.teachers import squeeze as module
 from dd.transforms.whiten import Normalise
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -39,7 +38,7 @@ def test_trained_once_and_the_same_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert first.accuracy > 0.9
     path = store.path(RECIPE)
     made = path.read_bytes()
-    monkeypatch.setattr(module, "train_teacher", lambda *a, **k: pytest.fail("trained twice"))
+    monkeypatch.setattr("dd.teachers.squeeze.train_teacher", lambda *a, **k: pytest.fail("trained twice"))
     again = store.get(RECIPE)
     x = REAL.train.pixels(torch.arange(6))
     assert torch.equal(first(x), again(x))
