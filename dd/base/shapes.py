@@ -63,6 +63,11 @@ def plain(value: Tensor) -> Tensor:
     return value.clone() if value.is_inference() else value
 
 
+def stored(value: object, argument: str, axes: str, **sizes: int) -> Tensor:
+    """`check`, then the tensor as it is kept: detached, on the CPU, `plain`."""
+    return plain(check(value, argument, axes, **sizes).detach().cpu())
+
+
 def check_finite(value: Tensor, argument: str, way_out: str = "") -> Tensor:
     """Return `value` if all of it is finite, else refuse and say how much is not."""
     bad = int((~torch.isfinite(value)).sum())

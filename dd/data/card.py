@@ -105,14 +105,18 @@ def list_cards(domain: str = "images") -> tuple[str, ...]:
     return tuple(file.stem for file in files if read_toml(file).get("domain") == domain)
 
 
-def load_card(name: str) -> Card:
+def load_card(name: str, others: str = "") -> Card:
     """The card of an image data set; capitals do not matter.
+
+    Args:
+        name: of the card.
+        others: what may be given in place of a card's name, for the message.
 
     Raises:
         InputError: no card has this name; the message lists those there are.
         DamagedError: the file is not a card.
     """
-    file = shipped("datasets") / f"{find_name('data set', name, list_cards())}.toml"
+    file = shipped("datasets") / f"{find_name('data set', name, list_cards(), others)}.toml"
     return parse_card(read_toml(file), file)
 
 

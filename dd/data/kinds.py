@@ -9,13 +9,13 @@ from typing import Final, Literal, NamedTuple
 
 from dd.base.paths import as_path, expanded
 from dd.base.texts import clean_name
-from dd.data.card import list_cards, load_card
+from dd.data.card import list_cards
 from dd.data.graphs.card import load_graph_card
-from dd.data.graphs.custom import holds_graphs, is_graph
+from dd.data.graphs.custom import are_graphs
 from dd.data.graphs.graphs import Graphs
 from dd.data.graphs.sources import tu_folder
 from dd.data.images.images import Images
-from dd.data.images.load import FOLDER, card_name
+from dd.data.images.load import FOLDER, card_of
 
 SMILES: Final = "smiles:"
 
@@ -71,7 +71,7 @@ def about(data: object, root: str | os.PathLike[str] | None = None) -> About:
     if data.startswith(FOLDER):
         path = data.removeprefix(FOLDER)
         return About("images", clean_name(expanded(as_path(path, "data")).resolve().name if path else ""))
-    return About("images", load_card(card_name(data)).name, card=True)
+    return About("images", card_of(data).name, card=True)
 
 
 def _graph_name(data: str) -> str:
@@ -85,17 +85,13 @@ def is_graph_data(data: object, root: str | os.PathLike[str] | None = None) -> b
     """Whether `load_graphs` should read it: `Graphs`, the name of a graph card, `smiles:PATH`, PyG data sets or lists.
 
     So is the name of a TU set that has no card and whose text is under `root`.
-
-    One graph alone is graph data too, so that `load_graphs` says what is missing.
     """
     if isinstance(data, Graphs):
         return True
     if isinstance(data, str):
         known = data.startswith(SMILES) or data.casefold() in map(str.casefold, list_cards("graphs"))
         return known or _is_tu(data, None if root is None else os.fspath(root))
-    if is_graph(data) or holds_graphs(data):
-        return True
-    return isinstance(data, tuple | list) and bool(data) and holds_graphs(data[0])
+    return are_graphs(data)
 
 
 def _is_tu(name: str, root: str | None) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 from dd.base.paths import as_path, need_folder
 from dd.base.process import under_own_settings
 from dd.base.shapes import check, check_finite
-from dd.data.images.checks import label_range
+from dd.data.images.checks import check_labels
 from dd.data.images.folders import Files
 from dd.data.images.resize import check_aspect, parse_size
 from dd.data.images.walk import LeftOut, class_folders, pictures_in
@@ -258,7 +258,7 @@ def _labels(
     if labels.ndim == 2 and k != len(names):
         raise refuse("classes", f"{k} names, as many as the labels have columns", len(names))
     if labels.ndim == 1:
-        label_range(labels, len(names), "labels")
+        check_labels(labels, names, "labels")
     if ipc is not None and n != ipc * len(names):
         raise refuse("ipc", f"{n / len(names):g}, for {n} images of {len(names)} classes", ipc)
     return labels, names

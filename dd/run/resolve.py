@@ -20,7 +20,6 @@ from dd.data import About, Images, Source, about, load_images
 from dd.data.graphs.graphs import Graphs
 from dd.data.graphs.load import load_graphs
 from dd.data.images.load import FOLDER
-from dd.data.kinds import is_graph_data
 from dd.errors import InputError, find_name, refuse
 from dd.evaluation.selection import Protocol
 from dd.methods import METHODS, Method, class_of, kind_of, names_of, need_method, one_of
@@ -148,8 +147,8 @@ def _check_fits(method: Method, real: Images | Graphs, device: torch.device) -> 
     ipc = getattr(method, "ipc", None)
     if real.kind != "images" or not isinstance(ipc, int):
         return
-    canvas = getattr(method, "canvas", 1)
-    pixels = [real.num_classes, real.channels, real.size[0] * canvas, real.size[1] * canvas]
+    canvas, (channels, height, width) = getattr(method, "canvas", 1), real.train.shape
+    pixels = [len(real.classes), channels, height * canvas, width * canvas]
     check_memory(f"{ipc:,} images a class and their gradient", [2, ipc, *pixels], "Lower `ipc`.")
     if (own := getattr(method, "check_fits", None)) is not None:
         own(real, device)
@@ -209,7 +208,7 @@ def load_real(
     if protocol not in ("clean", "paper"):
         raise refuse("protocol", "`clean` or `paper`", repr(protocol))
     files: dict[str, Any] = {"role": role, "root": source.root, "download": source.download}
-    if is_graph_data(data, source.root):
+    if about(data, source.root).kind == "graphs":
         for name, value in (("size", source.size), ("aspect", source.aspect)):
             if value is not None:
                 raise refuse(name, "left out for graphs", repr(value))

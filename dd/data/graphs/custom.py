@@ -38,6 +38,16 @@ def holds_graphs(data: Any) -> bool:
     return is_graph(first)
 
 
+def are_graphs(data: Any) -> bool:
+    """Whether a data argument is of graphs: one, many, or parts of which the first has some.
+
+    One graph alone is, so that what reads it says what is missing.
+    """
+    if is_graph(data) or holds_graphs(data):
+        return True
+    return isinstance(data, tuple | list) and bool(data) and holds_graphs(data[0])
+
+
 def is_parts(data: object) -> bool:
     """Whether `data` is (train, test) or (train, val, test), a tuple or list, rather than graphs."""
     return (

@@ -11,11 +11,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from dd.data.images.checks import image_values, label_value, label_values, unread
-from dd.data.images.layout import channels_first, check_layout, images_of, tensor_of
+from dd.data.images.checks import unread
 from dd.data.images.pictures import picture
-from dd.data.images.resize import as_float, fit, fit_all, parse_size, rule
-from dd.data.images.splits import JoinedSplit, LazySplit, Split, TensorSplit
+from dd.data.images.resize import fit, fit_all, parse_size, rule
+from dd.data.images.splits import JoinedSplit, LazySplit, Split, TensorSplit, as_float
+from dd.data.images.values import (
+    channels_first,
+    check_layout,
+    empty,
+    image_values,
+    label_value,
+    pair_values,
+    tensor_of,
+)
 from dd.data.items import image_items
 from dd.errors import refuse
 
@@ -74,8 +82,8 @@ def as_split(
     if isinstance(data, TensorDataset) and len(data.tensors) == 2:
         data = data.tensors
     if is_pair(data):
-        x = images_of(data[0], layout, f"{argument} images", call)
-        return _from_pair(x, data[1], argument, hw, aspect)
+        x, y = pair_values(data[0], data[1], layout, argument, call)
+        return TensorSplit(x.contiguous() if hw is None else fit_all(x, hw, aspect).contiguous(), y)
     _check_form(data, argument)
     return _from_dataset(Items(data, argument, hw, aspect, layout, call), limit, workers)
 
@@ -119,20 +127,10 @@ def _is_set(part: object) -> bool:
     return isinstance(part, tuple | list) and bool(part) and isinstance(part[0], tuple)
 
 
-def _from_pair(x: Tensor, labels: object, argument: str, size: tuple[int, int] | None, aspect: str) -> TensorSplit:
-    y = label_values(labels, f"{argument} labels")
-    if len(x) != len(y):
-        raise refuse(f"{argument} labels", f"as many as there are images, {len(x)}", str(len(y)))
-    if not len(x):
-        raise _empty(argument)
-    x = image_values(x, f"{argument} images")
-    return TensorSplit(fit_all(x, size, aspect).contiguous(), y)
-
-
 def _from_dataset(items: Items, limit: int, workers: int) -> Split:
     n = len(items)
     if not n:
-        raise _empty(items.argument)
+        raise empty(items.argument)
     for i in range(min(n, 4)):
         # A set that changes between two readings would get another fingerprint, hence other experts, at each
         # run.
@@ -227,7 +225,3 @@ def _image(image: Any, layout: str | None, where: str, call: str) -> Tensor:
     if image.ndim == 3:
         return channels_first(image, layout, where, call)
     return (image if isinstance(image, Tensor) else tensor_of(image, where))[None]
-
-
-def _empty(argument: str) -> Exception:
-    return refuse(argument, "a set with images", "an empty one")

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Final, Literal, final
+from typing import Any, ClassVar, Final, Literal, Self, final
 
 import torch
 from torch import Tensor
-from torch.utils.data import TensorDataset
 
 from dd.base import seeding
 from dd.base.process import under_own_settings
 from dd.base.shapes import check_names
 from dd.base.texts import clean_name
 from dd.data.card import Card
-from dd.data.images.checks import RENUMBER, every_class, label_range, name_of, some
-from dd.data.images.custom import as_split, is_pair
+from dd.data.images.checks import RENUMBER, check_labels, name_of, some
+from dd.data.images.custom import as_split
 from dd.data.images.resize import CROP, check_aspect, parse_size
-from dd.data.images.splits import (
-    JoinedSplit,
-    LazySplit,
-    Split,
-    TensorSplit,
-    constant_channels,
-    statistics,
-)
+from dd.data.images.splits import JoinedSplit, Split, constant_channels, statistics
 from dd.data.items import Twins, twins, warn_twins
 from dd.errors import refuse
 
 HOW_MANY: Final = '`dd.load_images(data, role="evaluate", classes=…)`'
+
+Constants = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and std, a number a channel each."""
 
 HELD_OUT: Final = 0.1
 """Share of each class of train that is held out for validation."""
@@ -82,7 +77,7 @@ class Images:
     test: Split | None
     card: Card | None
     aspect: str
-    _constants: tuple[tuple[float, ...], tuple[float, ...]] | None
+    _constants: Constants | None
     _whole: Split | None
 
     @under_own_settings
@@ -112,20 +107,40 @@ class Images:
         if (mean is None) != (std is None):
             raise refuse("mean, std", "both or neither", "one of them")
         constants = None if mean is None or std is None else (tuple(mean), tuple(std))
-        values = {
-            "name": clean_name(name),
-            "classes": names,
-            **splits,
-            "card": card,
-            "aspect": check_aspect(aspect),
-            "_constants": constants,
-            "_whole": whole,
-        }
-        for key, value in values.items():
-            object.__setattr__(self, key, value)
-        self._check()
-        if any(data is not None and data is not splits[key] for key, data in (("train", train), ("test", test))):
-            warn_twins(self.twins, "images")
+        own = any(data is not None and data is not splits[key] for key, data in (("train", train), ("test", test)))
+        self._take(splits, names, name, constants, card, aspect, whole, own)
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        train: Split,
+        test: Split | None = None,
+        val: Split | None = None,
+        classes: Sequence[str] | int | None = None,
+        data: object = None,
+        name: str = "custom",
+        constants: Constants | None = None,
+        card: Card | None = None,
+        aspect: str = CROP,
+        own: bool = False,
+    ) -> Self:
+        """The data set of splits that were read just now: checked once, `val` held out, and nothing else asked.
+
+        Args:
+            train, test, val, classes, name, card, aspect: as of the class.
+            data: what the splits were read from, which may have a `classes` attribute.
+            constants: mean and std of pixels in [0, 1]; by default those of the train split in use.
+            own: whether the owner of the data is told what is there twice.
+
+        Raises:
+            InputError: as the class, and as `hold_out`.
+        """
+        made = object.__new__(cls)
+        splits = {"train": train, "val": val, "test": test}
+        names = class_names(classes, data, train if len(train.labels) else test)
+        made._take(splits, names, name, constants, card, aspect, None, own)
+        return hold_out(made)
 
     def __repr__(self) -> str:
         sizes = {"train": self.train, "val": self.val, "test": self.test}
@@ -191,7 +206,6 @@ class Images:
         return total.hexdigest()
 
     @cached_property
-    @under_own_settings
     def twins(self) -> Twins | None:
         """How many images are there twice; `None` where their content is not known."""
         return twins(self.train, self.val, self.test)
@@ -210,49 +224,66 @@ class Images:
         return self._with(whole, None, None)
 
     def _with(self, train: Split, val: Split | None, whole: Split | None) -> Images:
-        mean, std = (None, None) if self._constants is None else self._constants
-        return Images(
-            train=train,
-            val=val,
-            test=self.test,
-            classes=self.classes,
-            name=self.name,
-            mean=mean,
-            std=std,
-            card=self.card,
-            whole=whole,
-            aspect=self.aspect,
-        )
+        made = object.__new__(Images)
+        splits = {"train": train, "val": val, "test": self.test}
+        made._take(splits, self.classes, self.name, self._constants, self.card, self.aspect, whole, own=False)
+        return made
+
+    def _take(
+        self,
+        splits: Mapping[str, Split | None],
+        classes: tuple[str, ...],
+        name: str,
+        constants: Constants | None,
+        card: Card | None,
+        aspect: str,
+        whole: Split | None,
+        own: bool,
+    ) -> None:
+        """Fill and check an empty one; tell the owner of data what is there twice."""
+        values = {
+            "name": clean_name(name),
+            "classes": classes,
+            **splits,
+            "card": card,
+            "aspect": aspect,
+            "_constants": constants,
+            "_whole": whole,
+        }
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+        self._check()
+        if own:
+            warn_twins(self.twins, "images")
 
     def _check(self) -> None:
         """All refusals that concern more than one image."""
-        k = self.num_classes
-        if k < 2:
+        shape, trained = self.train.shape, len(self.train.labels)
+        if len(self.classes) < 2:
             got = ", ".join(self.classes) or "none"
-            way = "Add images of another class." if len(self.train) else f"Say how many there are: {HOW_MANY}."
+            way = "Add images of another class." if trained else f"Say how many there are: {HOW_MANY}."
             raise refuse("data", "a set of at least two classes", f"only {got}", way)
         for key, split in (("train", self.train), ("val", self.val), ("test", self.test)):
             if split is None:
                 continue
-            label_range(split.labels, k, f"{key} labels")
-            if split.shape != self.train.shape:
-                channels = split.shape[0] != self.train.shape[0]
+            check_labels(split.labels, self.classes, f"{key} labels", 1 if key == "train" and trained else 0)
+            if split.shape != shape:
+                channels = split.shape[0] != shape[0]
                 raise refuse(
                     f"{key} images",
-                    f"of train's shape {list(self.train.shape)}",
+                    f"of train's shape {list(shape)}",
                     str(list(split.shape)),
                     "Convert them alike." if channels else "Give `size=`.",
                 )
-        if len(self.train):
-            every_class(self.train.labels, self.classes, "train labels")
         if self._constants is not None:
-            if {len(self.mean), len(self.std)} != {self.channels} or min(self.std) <= 0:
-                raise refuse("mean, std", f"{self.channels} numbers each, std above 0", f"{self.mean}, {self.std}")
-        elif len(self.train) and (flat := constant_channels(self.train)):
+            mean, std = self._constants
+            if {len(mean), len(std)} != {shape[0]} or min(std) <= 0:
+                raise refuse("mean, std", f"{shape[0]} numbers each, std above 0", f"{mean}, {std}")
+        elif trained and (flat := constant_channels(self.train)):
             raise refuse(
                 "train images",
                 "images that differ",
-                f"the same constant everywhere in channel {some(flat)} of {self.channels}",
+                f"the same constant everywhere in channel {some(flat)} of {shape[0]}",
                 "Check how the images are read, or leave that channel out.",
             )
 
@@ -268,13 +299,13 @@ def hold_out(images: Images) -> Images:
     Raises:
         InputError: a class with one image.
     """
-    if images.val is not None or not len(images.train):
-        return images
     labels = images.train.labels
-    every_class(labels, images.classes, "train", at_least=2)
+    if images.val is not None or not len(labels):
+        return images
+    check_labels(labels, images.classes, "train", at_least=2)
     held = torch.zeros(len(labels), dtype=torch.bool)
-    for k in range(images.num_classes):
-        rows = images.class_index(k)
+    for k in range(len(images.classes)):
+        rows = (labels == k).nonzero().flatten()
         n = max(1, int(len(rows) * HELD_OUT + 0.5))
         held[rows[torch.randperm(len(rows), generator=seeding.child(0, "val", k))[:n]]] = True
     train, val = (images.train.subset(part.nonzero().flatten()) for part in (~held, held))
@@ -303,21 +334,22 @@ def check_ipc(images: Images, ipc: int) -> None:
 
 def class_names(classes: Sequence[str] | int | None, data: object, split: Split | None) -> tuple[str, ...]:
     """Names from the argument, else from the Dataset, else numbers up to the largest label."""
-    if classes is None and not (is_pair(data) or isinstance(data, TensorDataset | TensorSplit | LazySplit)):
+    if classes is None:
         own = getattr(data, "classes", None)
         if isinstance(own, list | tuple) and own and all(isinstance(name, str) for name in own):
             classes = own
     if classes is None:
         assert split is not None
-        if len(split) and int(split.labels.min()) < 0:
-            low = some(split.labels[split.labels < 0].unique().tolist())
+        labels, n = split.labels, len(split.labels)
+        if n and int(labels.min()) < 0:
+            low = some(labels[labels < 0].unique().tolist())
             raise refuse("labels", "0 … K−1", low, f"Leave those images out, or renumber: {RENUMBER}.")
-        classes = int(split.labels.max()) + 1 if len(split) else 0
-        if classes > len(split):
+        classes = int(labels.max()) + 1 if n else 0
+        if classes > n:
             raise refuse(
                 "labels",
                 "0 … K−1 with every class present",
-                f"label {classes - 1} in a set of {len(split)} images",
+                f"label {classes - 1} in a set of {n} images",
                 f"Of a test set, give {HOW_MANY}; else renumber them: {RENUMBER}.",
             )
     if isinstance(classes, int):

@@ -5,22 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
 from dd.base.paths import as_path, expanded
 from dd.base.process import under_own_settings
-from dd.data.card import list_cards, load_card
+from dd.data.card import Card, list_cards, load_card
 from dd.data.images.custom import FORMS, LIMIT, as_split
 from dd.data.images.folders import index_imagefolder, split_files
-from dd.data.images.images import Images, class_names, hold_out
+from dd.data.images.images import Images, hold_out
 from dd.data.images.resize import CROP, check_aspect, parse_size
 from dd.data.images.sources import load_splits
 from dd.data.images.splits import TensorSplit
-from dd.data.items import warn_twins
 from dd.data.workers import usable_cpus
-from dd.errors import find_name, refuse
+from dd.errors import refuse
 
 FOLDER: Final = "imagefolder:"
 ROLES: Final = ("distill", "evaluate")
@@ -82,31 +81,22 @@ def load_images(
         raise refuse("root", "left out unless `data` is the name of a card", repr(os.fspath(root)))
     if isinstance(data, str) and data.startswith(FOLDER):
         images = _from_folder(data.removeprefix(FOLDER), pair, aspect, limit, readers)
-        warn_twins(images.twins, "images")
     elif isinstance(data, str):
         images = _from_card(data, pair, root, download, aspect, limit, readers)
     elif isinstance(data, Images):
-        images = data
-        if pair is not None and images.size != pair:
-            raise refuse(
-                "size", f"{images.size} or left out for `Images`", str(pair), "Give `size=` when you make them."
-            )
-        if given is not None and images.aspect != given:
-            way_out = "Give `aspect=` when you make them."
-            raise refuse("aspect", f"{images.aspect!r} or left out for `Images`", repr(given), way_out)
+        images = _as_given(data, pair, given)
     else:
         images = _from_user(data, role, pair, classes, aspect, limit, workers or 0, layout)
-        warn_twins(images.twins, "images")
     if role == "evaluate" and images.test is None:
         way_out = "Give `dd.Images(train=…, test=…)`."
         if isinstance(data, str) and data.startswith(FOLDER):
             way_out = f"Put some pictures of each class into {Path(data.removeprefix(FOLDER)) / 'test'}/<class>/."
         raise refuse("data", "a set with test images", repr(images), way_out)
-    return hold_out(images)
+    return images
 
 
-def card_name(name: str) -> str:
-    """The name of a card of images as it is written there.
+def card_of(name: str) -> Card:
+    """The card of images of that name.
 
     Raises:
         InputError: none is called so; lists those there are, and every other form of data.
@@ -115,7 +105,17 @@ def card_name(name: str) -> str:
         f"Graphs: {', '.join(list_cards('graphs'))}, or the NAME of raw TU text, NAME_A.txt and so on, under `root=`"
     )
     forms = f"{graphs}. Or give `{FOLDER}PATH`, {FORMS}, or `dd.Images(train=…)`."
-    return find_name("data set", name, list_cards(), forms)
+    return load_card(name, forms)
+
+
+def _as_given(images: Images, size: tuple[int, int] | None, aspect: str | None) -> Images:
+    """`Images` of the user's, which nothing brings to another size."""
+    if size is not None and images.size != size:
+        raise refuse("size", f"{images.size} or left out for `Images`", str(size), "Give `size=` when you make them.")
+    if aspect is not None and images.aspect != aspect:
+        way_out = "Give `aspect=` when you make them."
+        raise refuse("aspect", f"{images.aspect!r} or left out for `Images`", repr(aspect), way_out)
+    return hold_out(images)
 
 
 def _from_card(
@@ -127,7 +127,7 @@ def _from_card(
     limit: int,
     workers: int,
 ) -> Images:
-    card = load_card(card_name(name))
+    card = card_of(name)
     train, test, classes = load_splits(
         card,
         size=size,
@@ -137,8 +137,9 @@ def _from_card(
         limit=limit,
         workers=workers,
     )
-    return Images(
-        train=train, test=test, classes=classes, name=card.name, mean=card.mean, std=card.std, card=card, aspect=aspect
+    constants = card.mean, card.std
+    return Images.of(
+        train=train, test=test, classes=classes, name=card.name, constants=constants, card=card, aspect=aspect
     )
 
 
@@ -151,7 +152,7 @@ def _from_folder(path: str, size: tuple[int, int] | None, aspect: str, limit: in
         raise refuse("data", "at least two class folders", f"one, {tree.classes[0]!r}, in {base / 'train'}")
     train, val, test = split_files(tree, size, aspect, limit, workers)
     name = base.resolve().name
-    return Images(train=train, val=val, test=test, classes=tree.classes, name=name, aspect=aspect)
+    return Images.of(train=train, val=val, test=test, classes=tree.classes, name=name, aspect=aspect, own=True)
 
 
 def _from_user(
@@ -168,8 +169,8 @@ def _from_user(
         raise refuse("data", f"`{FOLDER}PATH` for a folder", repr(data))
     call = "dd.load_images(data, " + ('role="evaluate", ' if role == "evaluate" else "")
     split = as_split(data, size=size, aspect=aspect, limit=limit, workers=workers, layout=layout, call=call)
-    names = class_names(classes, data, split)
+    told: dict[str, Any] = {"classes": classes, "data": data, "aspect": aspect, "own": True}
     if role == "distill":
-        return Images(train=split, classes=names, aspect=aspect)
+        return Images.of(train=split, **told)
     nothing = TensorSplit(torch.empty((0, *split.shape), dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
-    return Images(train=nothing, test=split, classes=names, aspect=aspect)
+    return Images.of(train=nothing, test=split, **told)

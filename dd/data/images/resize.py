@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import prod
 from typing import Final
 
-import torch
 from torch import Tensor
 
 from dd.base.bounds import check_memory, check_ranges
@@ -94,9 +93,3 @@ def fit_all(images: Tensor, size: tuple[int, int] | None, aspect: str, rows: int
     for start in range(0, len(images), rows):
         out[start : start + rows] = fit(images[start : start + rows], size, aspect)
     return out
-
-
-def as_float(images: Tensor) -> Tensor:
-    """A float32 copy of stored images in [0, 1]; a uint8 k becomes k/255, as in torchvision's `ToTensor`."""
-    out = images.to(torch.float32, copy=True)
-    return out.div_(255) if images.dtype == torch.uint8 else out

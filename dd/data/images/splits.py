@@ -13,9 +13,8 @@ from torch.utils.data import DataLoader
 
 from dd.base import seeding
 from dd.base.process import under_own_settings
-from dd.base.shapes import check, check_finite, plain
-from dd.data.images.checks import range_hint
-from dd.data.images.resize import as_float
+from dd.base.shapes import check, stored
+from dd.data.images.values import check_unit
 from dd.data.items import image_items
 from dd.data.workers import reading_processes
 from dd.errors import DDError, refuse
@@ -60,6 +59,9 @@ class Split(Protocol):
 class TensorSplit:
     """A split in memory.
 
+    Attributes:
+        labels, shape: as in `Split`.
+
     Args:
         images: uint8 `[N, C, H, W]`; or float32 in [0, 1] where the values are not k/255.
         labels: integers `[N]`.
@@ -72,17 +74,14 @@ class TensorSplit:
     """
 
     def __init__(self, images: Tensor, labels: Tensor, keys: Sequence[str] | None = None, rule: str = "") -> None:
-        check(images, "images", "N C H W")
+        self._images = stored(images, "images", "N C H W")
         if images.dtype not in (torch.uint8, torch.float32):
             raise refuse("images", "uint8, or float32 in [0, 1]", str(images.dtype))
         if images.dtype == torch.float32 and images.numel():
-            check_finite(images, "images")
-            low, high = float(images.min()), float(images.max())
-            if low < 0 or high > 1:
-                raise refuse("images", "floats in [0, 1]", f"{low:.4g} … {high:.4g}", range_hint(low, high))
-        check(labels, "labels", "N", N=len(images))
-        self._images = plain(images.detach().cpu())
-        self._labels = plain(labels.detach().cpu().to(torch.int64))
+            check_unit(self._images, "images")
+        c, h, w = images.shape[1:]
+        self.shape = (c, h, w)
+        self.labels = stored(labels, "labels", "N", N=len(images)).to(torch.int64)
         self._rows: Tensor | None = None
         self._keys = keys
         self._rule = rule
@@ -90,21 +89,10 @@ class TensorSplit:
         self._hashed: list[Tensor] = []  # hashes of all stored images, made once for a split and its subsets
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self.labels)
 
     def __repr__(self) -> str:
         return f"TensorSplit({len(self)} of {'x'.join(map(str, self.shape))}, {self._images.dtype})"
-
-    @property
-    def labels(self) -> Tensor:
-        """int64 `[N]`."""
-        return self._labels
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        c, h, w = self._images.shape[1:]
-        return c, h, w
 
     @property
     def images(self) -> Tensor:
@@ -116,7 +104,7 @@ class TensorSplit:
         """sha256 hex of shape, dtype, pixels and labels; keys in place of pixels where there are any."""
         if self._fingerprint is None:
             if self._keys is not None:
-                self._fingerprint = _hash_keys(self._keys, self._rows, self._labels, self.shape, self._rule)
+                self._fingerprint = _hash_keys(self._keys, self._rows, self.labels, self.shape, self._rule)
             else:
                 self._fingerprint = self._hash_pixels()
         return self._fingerprint
@@ -137,7 +125,7 @@ class TensorSplit:
     def subset(self, index: Tensor) -> TensorSplit:
         """The rows `index`, sharing the pixels."""
         part = copy.copy(self)
-        part._labels = self._labels[index]
+        part.labels = self.labels[index]
         part._rows = index.clone() if self._rows is None else self._rows[index]
         part._fingerprint = None
         return part
@@ -148,13 +136,16 @@ class TensorSplit:
             rows = slice(start, start + 1024)
             part = self._images[rows] if self._rows is None else self._images[self._rows[rows]]
             total.update(part.contiguous().numpy().tobytes())
-        total.update(self._labels.numpy().tobytes())
+        total.update(self.labels.numpy().tobytes())
         return total.hexdigest()
 
 
 @final
 class LazySplit:
     """A split that is read when asked for: for image trees and Datasets that do not fit in memory.
+
+    Attributes:
+        labels, shape: as in `Split`.
 
     Args:
         dataset: map-style; item i is a uint8 `[C, H, W]` tensor, or float32 in [0, 1], or the error that says
@@ -181,8 +172,8 @@ class LazySplit:
     ) -> None:
         check(labels, "labels", "N", N=len(keys))
         self._dataset = dataset
-        self._labels = labels.to(torch.int64)
-        self._shape = shape
+        self.labels = labels.to(torch.int64)
+        self.shape = shape
         self._rows = torch.arange(len(labels))
         self._keys = keys
         self._rule = rule
@@ -191,26 +182,16 @@ class LazySplit:
         self._fingerprint: str | None = None
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self.labels)
 
     def __repr__(self) -> str:
         return f"LazySplit({len(self)} of {'x'.join(map(str, self.shape))}, {self._workers} workers)"
 
     @property
-    def labels(self) -> Tensor:
-        """int64 `[N]`."""
-        return self._labels
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        return self._shape
-
-    @property
     def fingerprint(self) -> str:
         """sha256 hex of keys, labels, shape and rule."""
         if self._fingerprint is None:
-            self._fingerprint = _hash_keys(self._keys, self._rows, self._labels, self._shape, self._rule)
+            self._fingerprint = _hash_keys(self._keys, self._rows, self.labels, self.shape, self._rule)
         return self._fingerprint
 
     @property
@@ -226,12 +207,12 @@ class LazySplit:
             DamagedError, InputError: an image cannot be read; the message names it.
         """
         rows = self._rows if index is None else self._rows[index]
-        return as_float(read_rows(self._dataset, rows, self._shape, self._workers))
+        return as_float(read_rows(self._dataset, rows, self.shape, self._workers))
 
     def subset(self, index: Tensor) -> LazySplit:
         """The rows `index`."""
         part = copy.copy(self)
-        part._labels = self._labels[index]
+        part.labels = self.labels[index]
         part._rows = self._rows[index]
         part._fingerprint = None
         return part
@@ -239,25 +220,20 @@ class LazySplit:
 
 @final
 class JoinedSplit:
-    """Two splits of equal shape, one after the other."""
+    """Two splits of equal shape, one after the other.
+
+    Attributes:
+        labels, shape: as in `Split`.
+    """
 
     def __init__(self, first: Split, second: Split) -> None:
         self._parts = (first, second)
-        self._labels = torch.cat([first.labels, second.labels])
-        self._rows = torch.arange(len(self._labels))
+        self.labels = torch.cat([first.labels, second.labels])
+        self.shape = first.shape
+        self._rows = torch.arange(len(self.labels))
 
     def __len__(self) -> int:
-        return len(self._labels)
-
-    @property
-    def labels(self) -> Tensor:
-        """int64 `[N]`."""
-        return self._labels
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        return self._parts[0].shape
+        return len(self.labels)
 
     @property
     def fingerprint(self) -> str:
@@ -285,9 +261,15 @@ class JoinedSplit:
     def subset(self, index: Tensor) -> JoinedSplit:
         """The rows `index`."""
         part = copy.copy(self)
-        part._labels = self._labels[index]
+        part.labels = self.labels[index]
         part._rows = self._rows[index]
         return part
+
+
+def as_float(images: Tensor) -> Tensor:
+    """A float32 copy of stored images in [0, 1]; a uint8 k becomes k/255, as in torchvision's `ToTensor`."""
+    out = images.to(torch.float32, copy=True)
+    return out.div_(255) if images.dtype == torch.uint8 else out
 
 
 def read_rows(dataset: Any, rows: Tensor, shape: tuple[int, int, int], workers: int) -> Tensor:

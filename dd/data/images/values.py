@@ -1,0 +1,279 @@
+"""Pixels and labels as users give them, made into tensors: which axis is the channels', which values are right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dd.data.images.checks import some
+from dd.errors import InputError, refuse
+
+CHANNELS: Final = (1, 3, 4)
+"""Sizes by which the axis of channels is known: grey, colour, colour with a fourth band."""
+_ONE_HOT: Final = ", one-hot rows"
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def pair_values(images: object, labels: object, layout: str | None, argument: str, call: str) -> tuple[Tensor, Tensor]:
+    """A pair of images and labels, whose every value is looked at here.
+
+    Args:
+        images, layout, call: see `images_of` and `image_values`.
+        labels: see `label_values`.
+        argument: what to call the pair in messages.
+
+    Returns:
+        `[N, C, H, W]`, uint8 or float32 in [0, 1], and int64 `[N]`; N is at least 1.
+
+    Raises:
+        InputError: another form, other values, another number of labels than of images, or none.
+    """
+    x = images_of(images, layout, f"{argument} images", call)
+    y = label_values(labels, f"{argument} labels")
+    if len(x) != len(y):
+        raise refuse(f"{argument} labels", f"as many as there are images, {len(x)}", str(len(y)))
+    if not len(x):
+        raise empty(argument)
+    return image_values(x, f"{argument} images"), y
+
+
+def empty(argument: str) -> InputError:
+    """What is said of a set without images."""
+    return refuse(argument, "a set with images", "an empty one")
+
+
+def check_layout(layout: str | None) -> str | None:
+    """Return `layout` if it is one, or None.
+
+    Raises:
+        InputError: another word.
+    """
+    if layout not in (None, "NCHW", "NHWC"):
+        raise refuse("layout", "'NCHW' or 'NHWC' (or None: the axes decide)", repr(layout))
+    return layout
+
+
+def tensor_of(array: np.ndarray, argument: str) -> Tensor:
+    """A numpy array as a tensor, sharing memory where it can; read-only arrays are copied, as torch asks for.
+
+    Raises:
+        InputError: an array of no numbers.
+    """
+    native = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    try:
+        return torch.from_numpy(np.require(native, requirements=["C", "W"]))
+    except TypeError as error:
+        way = "Convert them: `x.astype('float64')`." if array.dtype.kind in "Of" else ""
+        raise refuse(argument, "numbers", f"an array of {array.dtype}", way) from error
+
+
+def channels_first(images: np.ndarray | Tensor, layout: str | None, argument: str, call: str) -> Tensor:
+    """Images `[…, C, H, W]` of an array with an axis of channels, or of a tensor, whose channels are first already.
+
+    Args:
+        images: at least three axes. Without a `layout`, the axis of an array's channels is the first or the last of
+            three, whichever has 1, 3 or 4 entries.
+        layout: where the channels are. Tensors are `NCHW` always.
+        argument: what to call it in messages.
+        call: the call that takes `layout`, for messages, up to where `layout=` is to stand.
+
+    Raises:
+        InputError: an array where both axes could be the channels', or neither; a tensor that looks like channels last.
+    """
+    first, last = images.shape[-3], images.shape[-1]
+    shape = list(images.shape)
+    if isinstance(images, Tensor):
+        if layout == "NHWC":
+            way = "Move the channels: `x.movedim(-1, -3)`."
+            raise refuse("layout", "'NCHW' or left out for tensors, which have channels first", repr(layout), way)
+        if layout is None and last in CHANNELS and first > max(CHANNELS):
+            way = f'Move the channels: `x.movedim(-1, -3)`; or, if they are first, give `{call}layout="NCHW")`.'
+            raise refuse(argument, "[…, C, H, W]", f"{shape}, which looks like channels last", way)
+        return images
+    if layout is None:
+        if (first in CHANNELS) == (last in CHANNELS):
+            raise refuse(
+                argument,
+                "an array with 1, 3 or 4 channels, along its first or its last axis",
+                f"{shape}, where {'both' if first in CHANNELS else 'neither'} could be the channels'",
+                f'Say which: give `{call}layout="NCHW")`, or `{call}layout="NHWC")`.',
+            )
+        layout = "NCHW" if first in CHANNELS else "NHWC"
+    tensor = tensor_of(images, argument)
+    return tensor if layout == "NCHW" else tensor.movedim(-1, -3)
+
+
+def images_of(images: object, layout: str | None, argument: str, call: str) -> Tensor:
+    """A set of images as `[N, C, H, W]`: a tensor or array of four axes, or of three if they are grey.
+
+    Raises:
+        InputError: another form; see `channels_first`.
+    """
+    if not isinstance(images, Tensor | np.ndarray):
+        raise _no_images(argument, type(images).__name__)
+    if images.ndim == 4:
+        return channels_first(images, layout, argument, call)
+    got = f"shape {list(images.shape)}"
+    if isinstance(images, np.ndarray) and images.dtype == object and images.ndim == 1:
+        raise _no_images(argument, f"an array of objects, {got}", "Make it one of numbers: `numpy.stack(list(x))`.")
+    if images.ndim != 3:
+        raise _no_images(argument, got, "Give each image its axes: `x.reshape(-1, C, H, W)`.")
+    if images.shape[1] in CHANNELS or images.shape[2] in CHANNELS:
+        way = "Give them four axes: grey images `torch.as_tensor(x)[:, None]`, flat ones `x.reshape(-1, C, H, W)`."
+        raise _no_images(argument, got, way)
+    tensor = images if isinstance(images, Tensor) else tensor_of(images, argument)
+    return tensor[:, None]
+
+
+def _no_images(argument: str, got: str, way_out: str = "") -> InputError:
+    expected = "a tensor [N, C, H, W], a numpy array [N, C, H, W] or [N, H, W, C], or grey images [N, H, W]"
+    return refuse(argument, expected, got, way_out)
+
+
+def image_values(images: Tensor, argument: str) -> Tensor:
+    """Images as uint8, or float32 in [0, 1] where the values are not all k/255, as their type rounds it.
+
+    Args:
+        images: `[C, H, W]` or `[N, C, H, W]`, uint8 or float in [0, 1].
+        argument: what to call it in a message.
+
+    Raises:
+        InputError: another dtype, no channel, NaN, or out of range.
+    """
+    shape = list(images.shape)
+    if min(shape[-3:]) < 1:
+        raise refuse(argument, "images with at least one channel and one pixel", f"shape {shape}")
+    if images.dtype == torch.uint8:
+        return images.detach().cpu()
+    if images.dtype not in _FLOATS:
+        raise refuse(argument, "uint8 0 … 255, or float in [0, 1]", *_no_pixels(images))
+    x = images.detach().cpu().to(torch.float32)
+    if not x.numel():
+        return x.to(torch.uint8)
+    check_unit(x, argument)
+    parts = x.split(1024)
+    half = images.dtype if images.dtype.itemsize < 4 else torch.float32  # as `ToTensor` and a cast leave k/255
+    if all(bool(((_quantised(part).to(torch.float32) / 255).to(half) == part.to(half)).all()) for part in parts):
+        return torch.cat([_quantised(part) for part in parts])
+    return x
+
+
+def check_unit(images: Tensor, argument: str) -> None:
+    """Refuse floats that are not all in [0, 1].
+
+    Raises:
+        InputError: NaN, or out of range.
+    """
+    low, high = (float(value) for value in images.aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        bad = int((~torch.isfinite(images)).sum())
+        raise refuse(argument, "finite", f"{bad} NaN or infinite of {images.numel()} values", "Remove those images.")
+    if low < 0 or high > 1:
+        raise refuse(argument, "floats in [0, 1]", f"{low:.4g} … {high:.4g}", _range_hint(low, high))
+
+
+def _no_pixels(images: Tensor) -> tuple[str, str]:
+    """What was given in place of uint8 or float, and the way out."""
+    got = str(images.dtype)
+    if images.dtype.is_complex or not images.numel():
+        return got, "Give real pixels."
+    low, high = (int(value) for value in images.long().aminmax())
+    if low < 0:
+        return f"{got}, {low} … {high}", "Scale the pixels to [0, 1]."
+    top = next((top for top in (1, 255, 65535) if high <= top), high)
+    return f"{got}, {low} … {high}", f"Scale the pixels to [0, 1], as by `torch.as_tensor(x) / {top}`."
+
+
+def _quantised(x: Tensor) -> Tensor:
+    return (x * 255).round().to(torch.uint8)
+
+
+def _range_hint(low: float, high: float) -> str:
+    """The way out for float images out of [0, 1]."""
+    if low > -0.1 and high < 1.1:
+        return "If a resize went past the ends, cut it off: `x.clip(0, 1)`."
+    if low < 0:
+        return "Undo the normalisation: give pixels as they are, the library normalises them itself."
+    return "Divide by 255: `x / 255`, or give uint8." if high <= 255 else "Scale the pixels to [0, 1]."
+
+
+def label_values(labels: object, argument: str) -> Tensor:
+    """Labels as int64 `[N]`.
+
+    Args:
+        labels: whole numbers of any dtype, as a tensor, array or list, `[N]` or `[N, 1]`.
+        argument: what to call them in a message.
+
+    Raises:
+        InputError: names, several numbers an image, or numbers that are not whole.
+    """
+    expected = "one class an image, integers [N]"
+    try:
+        array = labels if isinstance(labels, Tensor) else np.asarray(labels)
+    except (TypeError, ValueError):  # rows of unequal length, tensors of another device
+        array = np.empty(0, object)
+    if isinstance(array, np.ndarray) and array.dtype.kind in "US":
+        way = "Number them, train and test alike: `names, labels = numpy.unique(labels, return_inverse=True)`."
+        raise refuse(argument, expected, f"names such as {str(array.flat[0])!r}", way)
+    if isinstance(array, np.ndarray) and array.dtype.kind not in "biuf":
+        if not isinstance(labels, Sequence | np.ndarray) or not np.shape(labels[:1]):
+            raise refuse(argument, expected, type(labels).__name__)
+        found = [label_value(label, f"{argument}[{i}]") for i, label in enumerate(labels)]
+        return torch.tensor(found, dtype=torch.int64)
+    y = array if isinstance(array, Tensor) else tensor_of(array, argument)
+    y = y.detach().cpu()
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        way = (
+            "Take the class: `torch.as_tensor(labels).int().argmax(1)`."
+            if _rows(y) == _ONE_HOT
+            else "One class an image is needed."
+        )
+        raise refuse(argument, expected, f"shape {list(y.shape)}{_rows(y)}", way)
+    if y.dtype.is_complex or not torch.equal(y, y.long().to(y.dtype)):
+        wrong = y.dtype if y.dtype.is_complex else some(y[y != y.long().to(y.dtype)].unique().tolist())
+        raise refuse(argument, expected, f"{wrong} among them", "One class an image is needed.")
+    return y.to(torch.int64)
+
+
+def _rows(y: Tensor) -> str:
+    """What rows of labels are."""
+    if y.ndim != 2 or y.dtype.is_complex:
+        return ""
+    if not bool(((y == 0) | (y == 1)).all()):
+        return ", rows of numbers"
+    return _ONE_HOT if bool((y.sum(1) == 1).all()) else ", rows of several classes or none (multi-label)"
+
+
+def label_value(label: object, argument: str) -> int:
+    """A label as an int: a whole number of Python, numpy or a tensor, or one in an array of one.
+
+    Raises:
+        InputError: a name, several numbers, or a number that is not whole.
+    """
+    given = label
+    if isinstance(label, list | tuple) and len(label) == 1:
+        label = label[0]
+    if isinstance(label, Tensor | np.ndarray | np.generic) and math.prod(label.shape) == 1:
+        label = label.item()
+    expected = "one class, an integer 0 … K−1"
+    if isinstance(label, int) or (isinstance(label, float) and label.is_integer()):
+        if not abs(label) < 2**63:
+            raise refuse(argument, expected, f"{label:.3g}", "One class an image is needed.")
+        return int(label)
+    if isinstance(label, Tensor) or (isinstance(label, np.ndarray) and label.dtype.kind in "biuf"):
+        y = torch.as_tensor(label)[None]
+        way = (
+            "Take the class: `torch.as_tensor(label).int().argmax()`."
+            if _rows(y) == _ONE_HOT
+            else "One class an image is needed."
+        )
+        raise refuse(argument, expected, f"shape {list(y.shape[1:])}{_rows(y)}", way)
+    way = "Number the names: `names.index(label)`." if isinstance(label, str) else "One class an image is needed."
+    raise refuse(argument, expected, f"{label!r} ({type(given).__name__})", way)
