@@ -226,7 +226,7 @@ def test_cifar10_is_all_there(shared_data: Callable[..., Path]) -> None:
 
 def _small_card(monkeypatch: pytest.MonkeyPatch, name: str, train: int, test: int) -> None:
     card = replace(load_card(name), counts={"train": train, "test": test}, per_class=(0, 0))
-    monkeypatch.setattr("dd.data.images.load.load_card", lambda wanted: card)
+    monkeypatch.setattr("dd.data.images.load.load_card", lambda *_: card)
 
 
 def _idx(array: np.ndarray) -> bytes:

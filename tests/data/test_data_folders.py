@@ -141,7 +141,7 @@ def test_broken_files_are_named_by_workers_too(tmp_path: Path) -> None:
 
 def card_with(monkeypatch: pytest.MonkeyPatch, name: str, **changes: object) -> None:
     card = replace(load_card(name), **changes)
-    monkeypatch.setattr("dd.data.images.load.load_card", lambda wanted: card)
+    monkeypatch.setattr("dd.data.images.load.load_card", lambda *_: card)
 
 
 TINY = ("n01443537", "n01629819", "n02002724")
