@@ -33,7 +33,7 @@ class GraphCard:
         labels: their values in the files, in the same order, ascending.
         metric: usual figure of merit.
         rule: how `split=k` is drawn: `"random"`, `"scaffold"` or `"given"` (the same test graphs for every k).
-        published: how `split="published"` is drawn: `"torch"` or `"numpy"`, see `graph_splits.published_rows`, or
+        published: how `split="published"` is drawn: `"torch"` or `"numpy"`, see `splits.published_rows`, or
             `"same"` as by `rule`; empty where there is no such split.
         counts: `graphs` (rows of the table for molecules), asserted on load; where known also `nodes` and `edges`
             (directed ones, after the removal of self-loops and duplicates).

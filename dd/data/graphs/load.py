@@ -60,12 +60,12 @@ def load_graphs(
             apart; `split=None` takes all of a list: as training graphs when distilling, as test graphs when
             evaluating. Where training graphs are given, a tenth of each class is held out as validation graphs, the
             same ones always.
-        root: where the files of a card or TU set are; by default the store of `_home.home`.
+        root: where the files of a card or TU set are; by default the store of `dd.base.home.home`.
         download: fetch a card's files if they are not there. Nothing is fetched otherwise.
         bins: cut every continuous feature at its quantiles over the training graphs into this many categories; the
             thresholds are kept in `Graphs.bins`, which can be given here to cut other graphs alike. Without it
             continuous features stay as they are, and methods that need categories refuse them.
-        directed: `None` finds out, see `graph_checks.orientation`; `True` takes edges as they are.
+        directed: `None` finds out, see `dd.data.graphs.checks.orientation`; `True` takes edges as they are.
         classes: class names, or their number, of a list.
         role: `"distill"` or `"evaluate"`; the latter needs test graphs.
 
@@ -127,7 +127,7 @@ def smiles_graphs(
         smiles: one a molecule. Those that rdkit does not read are left out, with a warning that names their rows.
         labels: classes, 0 … K−1, one a molecule.
         split: number of the split; `scaffold` gives the same graphs for every number.
-        rule: `scaffold` (`molecules.scaffold_rows`; nothing is drawn) or `random` (`graph_splits.random_rows`).
+        rule: `scaffold` (`molecules.scaffold_rows`; nothing is drawn) or `random` (`splits.random_rows`).
         chirality: whether scaffolds keep chirality.
         classes: class names, or their number.
         name: what reports call the data.

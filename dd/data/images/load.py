@@ -48,7 +48,7 @@ def load_images(
             `as_split` for every form, all of it training data when distilling and test data when evaluating; `Images`.
         role: `"distill"` or `"evaluate"`; the latter needs test images.
         size: bring every image to this size, a number or (H, W).
-        root: where a card's files are; by default the store of `_home.home`.
+        root: where a card's files are; by default the store of `dd.base.home.home`.
         download: fetch a card's files if they are not there. Nothing is fetched otherwise.
         classes: class names, or their number, of a Dataset or a pair.
         aspect: `"crop"` keeps proportions, and is the default; `"squash"` is the published resize of the ImageNet
