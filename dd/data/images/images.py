@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Final, Literal, Self, final
+from typing import Any, ClassVar, Final, Literal, final
 
 import torch
 from torch import Tensor
@@ -124,7 +124,7 @@ class Images:
         card: Card | None = None,
         aspect: str = CROP,
         own: bool = False,
-    ) -> Self:
+    ) -> Images:
         """The data set of splits that were read just now: checked once, `val` held out, and nothing else asked.
 
         Args:
@@ -140,7 +140,7 @@ class Images:
         splits = {"train": train, "val": val, "test": test}
         names = class_names(classes, data, train if len(train.labels) else test)
         made._take(splits, names, name, constants, card, aspect, None, own)
-        return hold_out(made)
+        return _held_out(made)
 
     def __repr__(self) -> str:
         sizes = {"train": self.train, "val": self.val, "test": self.test}
@@ -288,6 +288,7 @@ class Images:
             )
 
 
+@under_own_settings
 def hold_out(images: Images) -> Images:
     """The same set with `val` held out of train: a tenth of each class, at least one, fixed by the data
     alone.
@@ -299,6 +300,10 @@ def hold_out(images: Images) -> Images:
     Raises:
         InputError: a class with one image.
     """
+    return _held_out(images)
+
+
+def _held_out(images: Images) -> Images:
     labels = images.train.labels
     if images.val is not None or not len(labels):
         return images
