@@ -25,6 +25,7 @@ import tyro
 
 import dd
 from dd.base.files import dump_json
+from dd.base.parallel import is_main
 from dd.base.process import own_settings, tune_process
 from dd.base.progress import say
 from dd.cli.benchmark import run_benchmark
@@ -190,9 +191,9 @@ def _buffer(argv: Sequence[str]) -> dict[str, Any]:
     count = options.experts or recipe.experts
     last = [float(store.curve(seed)[1][-1]) for seed in range(count) if store.length(seed)]
     text = f"{len(last)} experts in {store.folder}; last held-out accuracy {100 * sum(last) / len(last):.1f} %"
-    if not options.json:
+    if is_main() and not options.json:  # of the processes of a torchrun one says it
         say(text)
-    return {"folder": str(store.folder), "key": store.key, "experts": len(last), "json": options.json}
+    return {"folder": str(store.folder), "key": store.key, "experts": len(last), "json": options.json and is_main()}
 
 
 def _teach(argv: Sequence[str]) -> dict[str, Any]:

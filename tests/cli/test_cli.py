@@ -84,6 +84,20 @@ def test_buffer_repeats_nothing(home: Path, capsys: pytest.CaptureFixture[str]) 
     assert [f.stat().st_mtime_ns for f in files] == before
 
 
+@pytest.mark.parametrize("json_too", [(), ("--json",)])
+def test_of_the_processes_of_a_torchrun_one_says_it(
+    json_too: tuple[str, ...], home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = home / "tiny.toml"
+    recipe.write_text('model = "convnet(width=4)"\nbatch_size = 64\nsnapshots = 1\nexperts = 1\naugment = ""\n')
+    told = []
+    for main_one in (True, False):
+        monkeypatch.setattr("dd.cli.main.is_main", lambda main_one=main_one: main_one)
+        assert main(["buffer", "digits", str(recipe), "--quiet", *json_too]) == 0
+        told.append("experts" in capsys.readouterr().out)
+    assert told == [True, False]
+
+
 def test_list_describe_cite(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "--json"]) == 0
     assert {"mtt", "ftd"} <= set(json.loads(capsys.readouterr().out)["methods"])
