@@ -93,6 +93,7 @@ def features_of(net: nn.Module, transform: Transform, device: torch.device | Non
     """What goes into the last linear layer of `net`, in eval mode, as an embedding of pixels."""
     where = torch.device("cpu") if device is None else device
 
+    @torch.no_grad()
     def embed(pixels: Tensor) -> Tensor:
         net.eval()
         return features(net, lambda: net(transform.forward(pixels.to(where)))).cpu()

@@ -1,4 +1,4 @@
-"""The methods. To add one: a file (or a function over an existing one), a line in `METHODS`, a test."""
+"""The methods. To add one: a file (or a function over an existing one), a line in `METHODS`, a card, a test."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, get_type_hints

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from dd.errors import refuse
 
 
-@torch.no_grad()
 def features(net: nn.Module, call: Callable[[], Any], argument: str = "net") -> Tensor:
     """What goes into the last linear layer of `net` while `call()` runs, one row an image, `[n, D]`.
+
+    With its graph, unless the caller takes gradients off: methods match features of synthetic images.
 
     Args:
         net: the network that holds the layer.

@@ -20,6 +20,14 @@ def test_features_are_what_the_last_layer_sees() -> None:
     assert not net.classifier._forward_pre_hooks  # left as it was
 
 
+def test_features_have_the_graph_to_the_pixels_that_the_caller_asks_for() -> None:
+    net = build("mlp", channels=1, classes=3, size=(2, 2), seed=0, dtype=torch.float64)
+    pixels = torch.rand(3, 1, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: features(net, lambda: net(x)), pixels.requires_grad_())
+    with torch.no_grad():
+        assert not features(net, lambda: net(pixels)).requires_grad
+
+
 def test_a_network_without_a_linear_layer_is_refused() -> None:
     with pytest.raises(InputError, match="`teacher` must be a network with a linear layer; got Flatten"):
         features(nn.Flatten(), lambda: None, "teacher")

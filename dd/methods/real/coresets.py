@@ -72,6 +72,7 @@ def cover(points: Tensor, count: int) -> Tensor:
     return torch.tensor(chosen)
 
 
+@torch.no_grad()
 def _features(teacher: Teacher, pixels: Tensor) -> Tensor:
     """What the teacher's last linear layer sees of pixels `[n, C, H, W]` in [0, 1], `[n, D]`."""
     return features(teacher.module, lambda: teacher(pixels), "teacher").cpu()
