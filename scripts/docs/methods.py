@@ -44,7 +44,10 @@ def page(name: str) -> str:
     budget = "" if kind_of(name) == "graphs" else f", ipc={default_ipc(name)}"
     code = f'small = dd.distill("{data}", "{name}"{budget})\nprint(dd.evaluate(small, "{data}"))'
     parts.append(f"```python\nimport dd\n\n{code}\n```")
-    parts.append("## Fields\n\nDefaults; a preset changes them as the tables below say.\n\n" + _fields(name))
+    parts.append(
+        "## Fields\n\nValues of the `cpu` row for data without rows of its own; other rows change them as below.\n\n"
+        + _fields(name)
+    )
     parts.append("## Presets\n\n" + _presets(rows(name)))
     parts.append("## Cost\n\n" + _cost(name))
     if measured := [text for text in (_measured(name), _committee(name), _boards(name)) if text]:

@@ -36,8 +36,11 @@ OTHER_WORDS = {  # printed → executed here
     "--protocol paper",
     "buffer cifar10 mtt-zca --protocol paper --root data": "buffer digits cpu-digits-mtt --protocol paper",
     "evaluate runs/paper cifar10 --root data": "evaluate runs/paper digits",
-    "CUDA_VISIBLE_DEVICES=0 ddistill distill cifar10 ": "ddistill distill digits ",
-    "CUDA_VISIBLE_DEVICES=1 ddistill distill cifar10 ": "ddistill distill digits ",
+    "CUDA_VISIBLE_DEVICES=0 ": "",
+    "CUDA_VISIBLE_DEVICES=1 ": "",
+    "distill cifar10 ftd --ipc 10 --preset paper --root data": "distill digits ftd --ipc 10",
+    "benchmark cifar10 --methods mtt,ftd --ipc 10 --root data": "benchmark digits --methods mtt,ftd --ipc 1 "
+    "--workers 1",
 }
 CHEAPER = {
     'print(dd.evaluate(small, "digits"))  # by the published': 'print(dd.evaluate(small, "digits", steps=3))  #',
@@ -49,6 +52,7 @@ CHEAPER = {
     "student_steps=50, iterations=300": "student_steps=3, iterations=2, max_start_epoch=2",
     '"all", ipc=1, out="runs/board"': '["mtt", "rded"], ipc=1, models="convnet(width=4)", steps=2, repeats=1, '
     'baselines=("random", "herding", "class_mean", "random_labels", "full"), out="runs/board"',
+    "--out SHARED/board": "--models 'convnet(width=4)' --steps 2 --repeats 1 --baselines random --out SHARED/board",
     "--methods all --ipc 1": "--methods mtt rded --ipc 1 --workers 1 --models 'convnet(width=4)' --steps 2 --repeats 1 "
     "--baselines random herding class_mean random_labels full",
 }
@@ -56,7 +60,10 @@ NOT_RUN = {
     "make demo": "makes an environment; its script is run below",
     "make test": "this suite",
     ". .venv/bin/activate": "the tests run in it",
-    "torchrun --nproc-per-node 4 -m dd buffer cifar10 ftd-alpha0.3-zca": "other processes: tests/base/test_parallel.py",
+    "torchrun --nproc-per-node 4 -m dd buffer cifar10 ftd-alpha0.3-zca --root data": "several processes: "
+    "tests/experts/test_experts_store.py",
+    "torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint FIRST_HOST:29500 -m dd buffer cifar10 "
+    "ftd-alpha0.3-zca --root data --store SHARED/experts": "several machines",
 }
 MOST = {"iterations": 2, "student_steps": 2, "max_start_epoch": 2, "label_epochs": 1, "steps": 3, "epochs": 1}
 MOST |= {"current_start_epoch": 1, "window_iterations": 1}
