@@ -88,8 +88,8 @@ def opened(
 
 
 def announce_preset(run: Opened, device: torch.device, progress: bool | Progress | None) -> None:
-    """Say which preset a run has and what it will cost, where it has one."""
-    if (row := run.row) is None:
+    """Say which preset a run has and what it will cost, where it has one that sets something."""
+    if (row := run.row) is None or row.fields.keys() <= {"ipc"}:
         return
     text = f"{run.method.name} on {run.real.name}: preset `{row.tier}` ({row.source or 'no source'}"
     text += "" if row.settings else ", settings not verified"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import runpy
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +68,12 @@ def test_the_workflow_runs_what_is_run_here() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     commands = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("make")]
     assert commands == ["make test", "make check", "make site"]
+
+
+@pytest.mark.skipif(shutil.which("git") is None or not (ROOT / ".git").exists(), reason="no checkout")
+def test_no_link_and_no_environment_is_committed() -> None:
+    """A link `.venv` in a commit takes the place of the environment of whoever checks that commit out."""
+    run = ["git", "-C", str(ROOT), "ls-files", "--stage"]
+    rows = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(rows) > 100
+    assert [row for row in rows if row.startswith("120000") or "\t.venv" in row] == []

@@ -61,6 +61,15 @@ def run(out: Path | None, store: Path, value: dd.TrajectoryMatching, **options: 
     return dd.distill("digits", value, out=out, store=store, progress=False, device="cpu", **options)
 
 
+def test_a_preset_is_announced_where_it_sets_something(capsys: pytest.CaptureFixture[str], store: Path) -> None:
+    """The row of a baseline is its own defaults: it was run in every record, and there is nothing to say of it."""
+    for name in ("random", "class_mean"):
+        dd.distill(Odd(), name, ipc=1)
+        assert "preset" not in capsys.readouterr().err
+    dd.distill(Odd(), "rded", ipc=1, store=store, committee=["convnet(norm=batch, width=4)"], label_epochs=1)
+    assert "rded on custom: preset `cpu` (this library" in capsys.readouterr().err
+
+
 def test_users_own_dataset_of_odd_size_goes_through(tmp_path: Path) -> None:
     small = dd.distill(Odd(), method(ipc=1), store=tmp_path, progress=False)
     assert small.images.shape == (4, 3, 20, 28)
