@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, ClassVar, final
 
 from dd.base.locks import locked
-from dd.contest.baselines_graphs import GRAPH_BASELINES, BesideGraphs, GraphEntrant
+from dd.contest.baselines_graphs import GRAPH_BASELINES, BesideGraphs, GraphBaseline, GraphEntrant
 from dd.contest.contest import chosen
 from dd.contest.graphs import NO_SUPPORTS, GraphContest
 from dd.contest.plan import Bench, Settings, Unit, cell, wanted_models
@@ -15,7 +15,7 @@ from dd.data.graphs.graphs import Graphs
 from dd.errors import InputError, refuse
 from dd.methods import Method
 from dd.models import as_graph_spec
-from dd.synthetic import TreeSummary
+from dd.synthetic import TreeRecipe, TreeSummary
 
 
 @final
@@ -23,6 +23,7 @@ class GraphBench(Bench):
     """Measures summaries of trees; see `dd.benchmark` for the arguments."""
 
     counted: ClassVar[str] = "budget_bytes"
+    beside: ClassVar[Mapping[str, GraphBaseline]] = GRAPH_BASELINES
     unit: ClassVar[str] = "bytes"
     _real: Graphs
 
@@ -38,13 +39,13 @@ class GraphBench(Bench):
         super().__init__(real, asked, budgets, chosen(GRAPH_BASELINES, "benchmark", baselines), settings)
         self._lead = next(iter(self._methods))
         lead: Any = self.method(Unit(self._lead, budgets[0], 0))
-        self.models = {str(as_graph_spec(model)): model for model in wanted_models(models) or [lead.train.model]}
+        self.models = {str(as_graph_spec(model)): model for model in wanted_models(models) or [_model_of(lead)]}
         self.notes = [
             f"Baselines have the bytes that {self._lead}'s summary spent, its depth, codes and training recipe; "
             "budgets are bytes by the published count.",
             f"Split {real.split} ({real.rule}). Random rows are two draws of the seed.",
         ]
-        if not lead.keep_supports:
+        if not getattr(lead, "keep_supports", True):
             self._without_supports(baselines is None)
 
     def _without_supports(self, default: bool) -> None:
@@ -96,3 +97,8 @@ class GraphBench(Bench):
         lock = None if folder is None else folder.with_name(f".{folder.name}.summary.lock")
         with nullcontext() if lock is None else locked(lock, wait=True):
             return self._distilled(unit, folder)
+
+
+def _model_of(method: Any) -> str:
+    """The network that a method's summaries are for, or that of every recipe where its value does not say."""
+    return str(getattr(getattr(method, "train", None), "model", TreeRecipe().model))

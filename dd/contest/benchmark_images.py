@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache, partial
 from typing import Any, ClassVar, Literal, final
 
@@ -15,7 +15,7 @@ from dd.data import Images
 from dd.errors import InputError
 from dd.evaluation import Scorer
 from dd.evaluation.subset import Equipped
-from dd.methods import METHODS, Infer, Method, Recover, TrajectoryMatching
+from dd.methods import Infer, Method, Recover, TrajectoryMatching
 from dd.models import as_spec
 from dd.run.resolve import resolve_method
 from dd.synthetic import ImageSet
@@ -30,6 +30,7 @@ class ImageBench(Bench):
     """Measures image sets; see `dd.benchmark` for the arguments."""
 
     counted: ClassVar[str] = "ipc"
+    beside: ClassVar[Mapping[str, ImageBaseline]] = IMAGE_BASELINES
     unit: ClassVar[str] = "ipc"
     _real: Images
 
@@ -58,9 +59,8 @@ class ImageBench(Bench):
         ]
 
     def baseline(self, name: str) -> ImageBaseline | None:
-        """The baseline of a row, or the one that a method is."""
-        own = IMAGE_BASELINES.get(name) if name in METHODS else None
-        return own or self._labelled.get(name) or super().baseline(name)
+        """The baseline of a row."""
+        return self._labelled.get(name) or super().baseline(name)
 
     def request(self, unit: Unit) -> dict[str, Any]:
         """What a unit's cells depend on."""

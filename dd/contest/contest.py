@@ -23,7 +23,7 @@ import torch
 from dd.base.shapes import as_list
 from dd.data import Images
 from dd.data.graphs.graphs import Graphs
-from dd.errors import refuse, unknown
+from dd.errors import find_name, refuse
 from dd.evaluation import Row
 from dd.synthetic import AnySet
 
@@ -71,16 +71,21 @@ def chosen(known: Mapping[str, AnyBaseline], verb: Verb, asked: str | Sequence[s
     """The baselines that were asked for, in that order; `None`: those that the verb has by default.
 
     Raises:
-        InputError: a name that the verb does not offer.
+        InputError: a name that the verb does not offer, or one twice.
     """
     if asked is None:
         return [one for one in known.values() if verb in one.default]
-    offered = {name: one for name, one in known.items() if verb in one.offered}
-    for name in (names := as_list(asked)):
-        if name not in offered:
-            kind = next(iter(known.values())).kind
-            raise unknown("baseline" + (f" for {kind}" if kind != "images" else ""), name, offered)
-    return [offered[name] for name in names]
+    there, kind = offered(known, verb), next(iter(known.values())).kind
+    what = "baseline" + (f" for {kind}" if kind != "images" else "")
+    names = [find_name(what, name, there) for name in as_list(asked)]
+    if twice := [name for name in there if names.count(name) > 1]:
+        raise refuse("baselines", "different names", f"{twice[0]!r} twice")
+    return [there[name] for name in names]
+
+
+def offered(known: Mapping[str, AnyBaseline], verb: Verb) -> dict[str, AnyBaseline]:
+    """The baselines that a verb knows, by name."""
+    return {name: one for name, one in known.items() if verb in one.offered}
 
 
 @final

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -14,13 +14,13 @@ import torch
 from dd.base.files import read_json
 from dd.base.names import file_name, same_file
 from dd.base.shapes import as_list, check_name
-from dd.contest.contest import Baseline, Rules, given_lr
+from dd.contest.contest import Baseline, Rules, given_lr, offered
 from dd.data import Images
 from dd.data.graphs.graphs import Graphs
 from dd.errors import DDError, find_name, refuse
 from dd.evaluation import Row
 from dd.evaluation.selection import Protocol
-from dd.methods import Method, names_of
+from dd.methods import Method, names_of, need_method, need_told
 from dd.methods.cards import is_baseline
 from dd.methods.presets import replace_fields
 from dd.run.distill import distill
@@ -81,28 +81,29 @@ class Settings:
         return None if self.out is None else self.out / "runs" / unit.name
 
 
-def named(asked: Sequence[str | Method], known: Sequence[str], kind: str) -> dict[str, str | Method]:
+def named(
+    asked: Sequence[str | Method], known: Sequence[str], kind: str, reserved: Collection[str] = ()
+) -> dict[str, str | Method]:
     """Methods by the name of their row.
 
     Args:
         asked: names, `all` for all of `known`, or values.
         known: names for this kind of data.
-        kind: `images` or `graphs`, for messages.
+        kind: `images` or `graphs`.
+        reserved: names of baselines.
 
     Raises:
-        InputError: no method, an unknown name, or one twice.
+        InputError: no method, an unknown name, one twice, or a value for other data or with the name of a baseline.
     """
     found: dict[str, str | Method] = {}
     way_out = "Or `all`; baselines are given as `baselines`."
     for method in asked:
         names: Sequence[str | Method] = list(known) if method == "all" else [method]
         for one in names:
-            if not isinstance(one, str | Method):
-                raise refuse("methods", "names or Method values", type(one).__name__)
             if isinstance(one, str):
                 name = find_name(f"method for {kind}", one, known, way_out)
             else:
-                name = check_name(one.name, "name")
+                name = _own_name(one, kind, reserved)
             if twice := [other for other in found if same_file(other) == same_file(name)]:
                 got = f"{name!r} twice" if name in found else f"{twice[0]!r} and {name!r}, which would be one file"
                 raise refuse("methods", "different names", got, "Give a value another `name=`.")
@@ -110,6 +111,23 @@ def named(asked: Sequence[str | Method], known: Sequence[str], kind: str) -> dic
     if not found:
         raise refuse("methods", "at least one", "none", "Give names, or `all`.")
     return found
+
+
+def _own_name(value: object, kind: str, reserved: Collection[str]) -> str:
+    """The row of a Method value.
+
+    Raises:
+        InputError: no method, one for another kind of data, or one with the name of a baseline: that row is ours.
+    """
+    method = need_method(value)
+    name = check_name(need_told(method).name, "name")
+    if method.kind != kind:
+        raise refuse("methods", f"for {kind}", f"{name!r}, which is for {method.kind}")
+    row = name.partition(" of ")[0]  # as of `random_labels of METHOD`
+    if twins := [other for other in reserved if same_file(other) == same_file(row)]:
+        way_out = f"Give the value another `name=`, or ask for baselines={twins!r}."
+        raise refuse("methods", "named otherwise than baselines", repr(name), way_out)
+    return name
 
 
 def wanted_models(models: Any) -> list[Any]:
@@ -122,6 +140,7 @@ class Bench(ABC):
 
     Attributes:
         counted: the argument of `dd.benchmark`, and the field of a method, that is the budget.
+        beside: the baselines that there are for this kind of data, by name.
         unit: what a budget counts, in the table.
         budgets: of the rows.
         models: by the name of their column.
@@ -129,6 +148,7 @@ class Bench(ABC):
     """
 
     counted: ClassVar[str]
+    beside: ClassVar[Mapping[str, Baseline]]
     unit: ClassVar[str]
     models: dict[str, Any]
     notes: list[str]
@@ -143,8 +163,8 @@ class Bench(ABC):
     ) -> None:
         self._real, self.budgets, self._settings = real, budgets, settings
         known = [name for name in names_of(real.kind) if not is_baseline(name)]
-        self._methods = named(asked, known, real.kind)
-        self._baselines: dict[str, Any] = {one.name: one for one in baselines if one.name not in self._methods}
+        self._methods = named(asked, known, real.kind, offered(self.beside, "benchmark"))
+        self._baselines: dict[str, Any] = {one.name: one for one in baselines}
         self._beside: dict[str, str] = {}  # rows of their own beside a method, by its name
         self._made: dict[Unit, tuple[Any, float]] = {}
         self._failed: dict[Unit, DDError] = {}

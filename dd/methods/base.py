@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Final, Literal, Protocol, cast, runtime_checka
 import torch
 from torch import Tensor
 
+from dd.base.files import dump_json
 from dd.base.shapes import check_types
-from dd.errors import refuse
+from dd.errors import InputError, refuse
 from dd.experts import ExpertRecipe
 from dd.inner import ENGINES, EngineName
 from dd.synthetic import SyntheticSet
@@ -167,7 +168,7 @@ def need_method(value: object) -> Method:
     """The method value that a user gave.
 
     Raises:
-        InputError: something else, or a method whose class does not say its `kind` and `budget`.
+        InputError: something else, or a method whose class does not say its `kind` and `budget`, or says none.
     """
     got = f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
     if isinstance(value, type) or not all(hasattr(value, name) for name in ("name", "distill", "describe")):
@@ -175,4 +176,30 @@ def need_method(value: object) -> Method:
     if missing := [name for name in _SAYS if not hasattr(value, name)]:
         way_out = f"Write into its class: {'; '.join(_SAYS[name] for name in missing)}."
         raise refuse("method", "a Method, which says what it is", f"{got} without {' and '.join(missing)}", way_out)
-    return cast(Method, value)
+    method = cast(Method, value)
+    if not isinstance(method.kind, str) or not method.kind:
+        raise refuse(
+            "kind", f"a word, such as `images`, in the class {got[2:]}", repr(method.kind), f"Write {_SAYS['kind']}."
+        )
+    if not isinstance(method.budget, str) or not (method.budget == "" or hasattr(method, method.budget)):
+        raise refuse(
+            "budget", f"the name of a field of {got[2:]}, or empty", repr(method.budget), f"Write {_SAYS['budget']}."
+        )
+    return method
+
+
+def need_told(method: Method) -> Method:
+    """The method, if its description can be kept with its sets and runs.
+
+    Raises:
+        InputError: `describe()` gives no dict with the method's name, or what JSON cannot hold.
+    """
+    told: Any = method.describe()
+    if not isinstance(told, dict) or told.get("name") != method.name:
+        got = f"one with name {told.get('name')!r}" if isinstance(told, dict) else f"a {type(told).__name__}"
+        raise refuse("describe()", f"a dict of fields with name {method.name!r}", got)
+    try:
+        dump_json(told)
+    except InputError as error:
+        raise refuse("describe()", f"what JSON can hold, of {method.name!r}", f"something else ({error})") from error
+    return method

@@ -25,6 +25,7 @@ from dd.evaluation import origin
 from dd.evaluation.selection import Protocol, Selector
 from dd.inner import EngineName
 from dd.methods import Method, Run, Step
+from dd.methods.steps import steps_of
 from dd.run.folder import RunFolder, check_run, split_state, to_device
 from dd.run.load import load
 from dd.run.resolve import Tier, announce_preset, opened, resolve_device
@@ -133,7 +134,7 @@ def _run(method: Method, real: Images | Graphs, run: Run, protocol: Protocol, fo
             folder.checkpoint(step, kept, {f"best/{k}": t for k, t in best.items()})
 
     try:
-        for step in method.distill(real, run, state):
+        for step in steps_of(method, real, run, state):
             run.progress(step.iteration, step.total, _text(step.metrics))
             if folder is not None:
                 folder.log(step)

@@ -22,7 +22,7 @@ from dd.data.graphs.load import load_graphs
 from dd.data.images.load import FOLDER
 from dd.errors import InputError, find_name, refuse
 from dd.evaluation.selection import Protocol
-from dd.methods import METHODS, Method, class_of, kind_of, names_of, need_method, one_of
+from dd.methods import METHODS, Method, class_of, kind_of, names_of, need_method, need_told, one_of
 from dd.methods.presets import Preset, preset, replace_fields
 from dd.synthetic import AnySet
 
@@ -125,6 +125,7 @@ def resolve_method(
             "value. Put them into the value."
         )
     check_name(need_method(method).name, "name")
+    need_told(method)
     if tier != "auto":
         raise refuse("preset", "left out beside a Method value, whose fields are set", repr(tier), "Or give a name.")
     _check_kind(method.name, method.kind, about(data, root))

@@ -315,8 +315,17 @@ def test_files_of_that_name_that_no_benchmark_wrote_are_kept(home: Path, resume:
     assert len(run(Path("out"), resume=resume, baselines=("random",)).cells) == 2
 
 
+class BlendOfNone(dd.methods.RandomReal):
+    """A method that takes no budget of the benchmark's."""
+
+    def __post_init__(self) -> None:
+        if self.ipc != 10:
+            raise dd.errors.refuse("ipc", "10", self.ipc)
+
+
 def test_a_leaderboard_without_cells_is_known_again(home: Path) -> None:
     for _ in range(2):
-        assert run(Path("out"), methods=[dd.methods.ClassMean()], ipc=2, baselines=()).cells == ()
+        refused = run(Path("out"), methods=[BlendOfNone(name="blend")], baselines=()).cells
+        assert [cell["values"] for cell in refused] == [[]]
         assert (home / "out" / "leaderboard.md").exists()
         assert not (home / "out" / "cells").exists()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import pytest
 from reference.summaries import distil, evaluate, graphs
@@ -15,7 +15,7 @@ from dd.contest.baselines_graphs import GRAPH_BASELINES
 from dd.contest.baselines_images import IMAGE_BASELINES
 from dd.contest.contest import Baseline, chosen, given_lr
 from dd.errors import InputError
-from dd.methods import METHODS
+from dd.methods import METHODS, Step
 from dd.methods.cards import is_baseline
 
 TABLES: dict[str, Mapping[str, Baseline]] = {"images": IMAGE_BASELINES, "graphs": GRAPH_BASELINES}
@@ -45,6 +45,38 @@ def test_baselines_are_chosen_in_the_order_asked_for() -> None:
         chosen(IMAGE_BASELINES, "evaluate", ["full"])
     with pytest.raises(InputError, match="unknown baseline for graphs 'hard'; known: all_trees, edges_per_node, "):
         chosen(GRAPH_BASELINES, "evaluate", ["hard"])
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_baseline_is_asked_for_once_in_capitals_or_not(kind: str) -> None:
+    assert [one.name for one in chosen(TABLES[kind], "evaluate", ["Random"])] == ["random"]
+    for verb in ("evaluate", "benchmark"):
+        with pytest.raises(InputError, match="`baselines` must be different names; got 'random' twice"):
+            chosen(TABLES[kind], verb, ["random", "RANDOM"])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OwnTrees:
+    """A user's method for graphs, with nothing but what `dd.methods.Method` asks for."""
+
+    kind: ClassVar[str] = "graphs"
+    budget: ClassVar[str] = "budget_bytes"
+    name: str = "own"
+    budget_bytes: int = 300
+
+    def distill(self, real: dd.Graphs, run: dd.Run, state: Any = None) -> Iterator[Step]:
+        yield from dd.Mirage(depth=1, budget_bytes=self.budget_bytes).distill(real, run, state)
+
+    def describe(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def test_a_users_method_for_graphs_leads_a_benchmark() -> None:
+    given: dict[str, Any] = {"budget_bytes": 300, "repeats": 1, "steps": 1, "progress": False, "device": "cpu"}
+    table = dd.benchmark(graphs(), [OwnTrees()], **given)
+    assert {cell["model"] for cell in table.cells} == {"gin", ""}
+    assert {cell["set"] for cell in table.cells} >= {"own", "random", "naive_bayes"}
+    assert not any(cell.get("refused") for cell in table.cells)
 
 
 def test_the_step_size_is_a_number_or_a_word() -> None:

@@ -79,6 +79,61 @@ def test_a_class_is_no_method() -> None:
         dd.distill(DATA, Told, progress=False)  # type: ignore[arg-type]
 
 
+def test_a_class_is_no_method_of_a_benchmark_either() -> None:
+    with pytest.raises(InputError, match=r"`method` must be a name or a Method value; got the class Told"):
+        dd.benchmark(DATA, [Told], **BENCH)
+    with pytest.raises(InputError, match="got a Silent without kind and budget"):
+        dd.benchmark(DATA, [Silent()], **BENCH)  # type: ignore[list-item]
+    with pytest.raises(InputError, match="`methods` must be for images; got 'silent', which is for graphs"):
+        dd.benchmark(DATA, [OfGraphs()], **BENCH)
+
+
+BENCH: dict[str, Any] = {"ipc": 1, "models": "mlp", "repeats": 1, "steps": 1, "baselines": (), "progress": False}
+
+
+@pytest.mark.parametrize("kind", [3, None, "", ["images"]])
+def test_a_kind_is_a_word(kind: Any) -> None:
+    own: Any = type("Own", (Told,), {"kind": kind})
+    with pytest.raises(
+        InputError, match=r"`kind` must be a word, such as `images`, in the class Own; got .* Write `kind"
+    ):
+        need_method(own())
+
+
+@pytest.mark.parametrize("budget", [3, None, "ipcs", ["name"]])
+def test_a_budget_is_a_field(budget: Any) -> None:
+    own: Any = type("Own", (Told,), {"budget": budget})
+    with pytest.raises(
+        InputError, match=r"`budget` must be the name of a field of Own, or empty; got .* Write `budget"
+    ):
+        need_method(own())
+
+
+@pytest.mark.parametrize(
+    ("told", "text"),
+    [
+        ("silent", "a dict of fields with name 'silent'; got a str"),
+        ({"name": "ftd"}, "a dict of fields with name 'silent'; got one with name 'ftd'"),
+        ({}, "a dict of fields with name 'silent'; got one with name None"),
+        ({"name": "silent", "x": {1, 2}}, "what JSON can hold, of 'silent'; got something else"),
+    ],
+)
+def test_a_description_that_cannot_be_kept_is_refused_before_the_run(told: Any, text: str, tmp_path: Any) -> None:
+    own: Any = type("Own", (Told,), {"describe": lambda self: told})
+    with pytest.raises(InputError, match=rf"`describe\(\)` must be {text}"):
+        dd.distill(DATA, own(), out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match=text):
+        dd.benchmark(DATA, [own()], **BENCH)
+
+
+@pytest.mark.parametrize("name", ["random", "Herding", "full", "random_labels of rded"])
+def test_a_users_method_does_not_take_the_row_of_a_baseline(name: str) -> None:
+    """It would not be run: the row would be the library's baseline, beside which it stands."""
+    with pytest.raises(InputError, match=f"`methods` must be named otherwise than baselines; got '{name}'. Give the"):
+        dd.benchmark(DATA, [dataclasses.replace(Told(), name=name)], **BENCH)
+
+
 def test_a_users_method_is_refused_data_of_another_kind() -> None:
     with pytest.raises(
         InputError, match=r"`data` must be graphs for the method 'silent'.*For this data there are: mtt"

@@ -197,6 +197,7 @@ def test_a_value_that_can_be_changed_is_named() -> None:
         kind: ClassVar[str] = "images"
         budget: ClassVar[str] = "ipc"
         name: str = "loose"
+        ipc: int = 2
         distill: Any = None
         describe: Any = None
 
@@ -233,6 +234,64 @@ def test_too_many_bytes_and_another_kind_of_set_are_named() -> None:
         check_method(Greedy())
     with pytest.raises(AssertionError, match="`candidates`: expected a set of kind 'graphs'; got 'images'"):
         check_method(Greedy(kind_of_set="images"))
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (lambda step: None, "`steps`: expected a stream of `dd.methods.Step` values from `distill`; got None"),
+        (lambda step: [7], "`steps`: expected a stream of `dd.methods.Step` values from `distill`; got a int"),
+        (lambda step: [changed(step, iteration=1.0)], "`steps`: expected a whole number as `iteration`; got a float"),
+        (lambda step: [changed(step, state=None)], "`state`: expected tensors by name; got None"),
+        (lambda step: [changed(step, state={"x": 1.0})], "`state`: expected tensors by name; got a float as 'x'"),
+        (lambda step: [changed(step, preview=torch.rand(3, 8))], "`preview`: expected a tensor [K, n, C, H, W]; got a"),
+        (lambda step: [changed(step, candidates=None)], "`candidates`: expected a tuple of `dd.methods.Candidate` val"),
+        (lambda step: [changed(step, candidates=(7,))], "`candidates`: expected a tuple of `dd.methods.Candidate` val"),
+        (lambda step: [of_set(step, None)], "`candidates`: expected a set of kind 'images'; got None"),
+        (lambda step: [of_set(step, torch.rand(3))], "`candidates`: expected a set of kind 'images'; got a Tensor"),
+        (lambda step: [of_set(step, trees())], "`candidates`: expected a set of kind 'images'; got 'graphs'"),
+        (lambda step: [of_set(step, classes=("x", "y", "z"))], "`candidates`: expected the classes 0, 1, 2; got x, y"),
+        (
+            lambda step: [of_set(step, images=step.candidates[0].set.images[..., :4])],
+            "`candidates`: expected images of shape [3, 8, 8]; got [3, 8, 4]",
+        ),
+    ],
+)
+def test_what_is_no_step_for_the_data_is_named_by_the_check_and_by_distill(given: Any, text: str) -> None:
+    """`distill` keeps no set that could not be judged on the data that it is of."""
+
+    class Strange(Broken):
+        def distill(self, real: dd.Images, run: Run, state: Any = None) -> Any:
+            dd.data.check_ipc(real, self.ipc)
+            return given(only_step(dd.methods.RandomReal(ipc=1), real, real.train.pixels(torch.arange(3))))
+
+    with pytest.raises(AssertionError, match="^broken breaks the promise " + re.escape(text)):
+        check_method(Strange())
+    with pytest.raises(dd.InputError, match="^method 'broken' breaks the promise " + re.escape(text)):
+        dd.distill(pictures(), Strange(), progress=False)
+
+
+def changed(step: Step, **fields: Any) -> Step:
+    return dataclasses.replace(step, **fields)
+
+
+def of_set(step: Step, *given: Any, **fields: Any) -> Step:
+    """The step with another set in its candidate, or the same one with other fields."""
+    candidate = step.candidates[0]
+    small = given[0] if given else dataclasses.replace(candidate.set, **fields)  # type: ignore[type-var]
+    return changed(step, candidates=(dataclasses.replace(candidate, set=small),))
+
+
+def trees() -> dd.TreeSummary:
+    return dd.distill(graphs(), Mirage(depth=1, budget_bytes=300), progress=False)
+
+
+def test_a_budget_that_is_no_number_is_named() -> None:
+    class Named(Broken):
+        budget: ClassVar[str] = "name"
+
+    with pytest.raises(AssertionError, match="promise `budget`: expected a whole number as `name`, or None; got 'brok"):
+        check_method(Named())
 
 
 def test_refusals_of_the_check_itself() -> None:
