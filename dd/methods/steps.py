@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+import torch
 from torch import Tensor
 
 from dd.errors import InputError
@@ -33,7 +34,7 @@ def steps_of(method: Method, real: Any, run: Run, state: Mapping[str, Tensor] | 
     """
     given: Any = method.distill(real, run, state)
     fault = None if isinstance(given, Iterable) else Fault("steps", STREAM, _a(given))
-    for step in given if fault is None else ():
+    for step in each(given) if fault is None else ():
         if (fault := fault_of(step, method, real)) is not None:
             break
         yield step
@@ -42,6 +43,25 @@ def steps_of(method: Method, real: Any, run: Run, state: Mapping[str, Tensor] | 
             f"method {method.name!r} breaks the promise `{fault.promise}`: expected {fault.expected}; got {fault.got}. "
             "`dd.testing.check_method` tries every promise."
         )
+
+
+def each(given: Iterable[Step]) -> Iterator[Step]:
+    """Steps, each computed in the gradient mode that the last one left; their reader keeps his own.
+
+    So a method may yield inside `torch.no_grad()`, without its candidates being scored in it.
+    """
+    steps, own = iter(given), torch.is_grad_enabled()
+    while True:
+        reader = torch.is_grad_enabled()
+        torch.set_grad_enabled(own)
+        try:
+            step = next(steps)
+        except StopIteration:
+            return
+        finally:
+            own = torch.is_grad_enabled()
+            torch.set_grad_enabled(reader)
+        yield step
 
 
 STREAM: Final = "a stream of `dd.methods.Step` values from `distill`"
@@ -55,6 +75,12 @@ def fault_of(step: object, method: Method, real: Any) -> Fault | None:
         if type(value := getattr(step, name)) is not int:
             return Fault("steps", f"a whole number as `{name}`", _a(value))
     state: Any = step.state
+    metrics: Any = step.metrics
+    if not isinstance(metrics, Mapping):
+        return Fault("metrics", "numbers and texts by name", _a(metrics))
+    if wrong := [name for name, value in metrics.items() if not isinstance(value, int | float | str)]:
+        way_out = ", its `.item()` is a number" if isinstance(metrics[wrong[0]], Tensor) else ""
+        return Fault("metrics", "numbers and texts by name", f"{_a(metrics[wrong[0]])} as {wrong[0]!r}{way_out}")
     if not isinstance(state, Mapping):
         return Fault("state", "tensors by name", _a(state))
     if wrong := [name for name, value in state.items() if not isinstance(value, Tensor)]:

@@ -167,7 +167,7 @@ def _preview(step: Step, real: Images | Graphs, folder: RunFolder) -> None:
 
 
 def _text(metrics: Mapping[str, Any]) -> str:
-    return ", ".join(f"{k} {metrics[k]:.4g}" for k in ("loss", "lr") if k in metrics)
+    return ", ".join(f"{k} {metrics[k]:.4g}" for k in ("loss", "lr") if isinstance(metrics.get(k), int | float))
 
 
 def _request(method: Method, real: Images | Graphs, run: Run, protocol: Protocol) -> dict[str, Any]:

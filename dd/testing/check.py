@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import os
@@ -26,7 +27,7 @@ from dd.data.graphs.graphs import Graphs
 from dd.errors import DDError, InputError, refuse
 from dd.methods import Method, Run, Step, need_method
 from dd.methods.base import Candidate
-from dd.methods.steps import STREAM, fault_of
+from dd.methods.steps import STREAM, each, fault_of
 from dd.models import as_spec
 from dd.run.distill import distill
 from dd.synthetic import AnySet, CompensatedImages, SyntheticImages, TreeSummary, to_tensors
@@ -49,8 +50,9 @@ def check_method(
     What is proved: it is a frozen value, and `describe()` gives one that is equal to it; steps are counted, and their
     states stay as they were given; candidates have the classes, shapes, finite values and the budget that were asked
     for; it goes on from any step, and an interrupted run ends, with the same bytes; the same seed gives the same bytes
-    whatever the global random state is, and another seed other samples; a bad budget is an `InputError` that names it;
-    the global random state and the real data stay as they are; nothing is left outside its run folder and its store.
+    whatever the global random state is, and another seed other samples; test data are not read; a bad budget is an
+    `InputError` that names it; the global random state, torch's settings and the real data stay as they are; nothing is
+    left outside its run folder and its store, as far as Python hears of it in the calling thread and by `torch.save`.
 
     Args:
         method: a value with little to do, such as two images a class, three iterations and small networks.
@@ -71,6 +73,7 @@ def check_method(
         with watched((Path(folder), kept)) as written:
             _value(bench)
             _run(bench)
+            _unseen(bench)
             _seeds(bench, random)
             _interrupted(bench)
             _refusals(bench)
@@ -99,12 +102,12 @@ class _Bench:
         made: AnySet = distill(self.real, options.pop("method", self.method), out=out, **options)
         return made
 
-    def stream(self, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
+    def stream(self, state: Mapping[str, Tensor] | None = None, real: Any = None) -> Iterator[Step]:
         """The steps of a run by hand."""
-        given: Any = self.method.distill(self.real, Run(store=self.store), state)
+        given: Any = self.method.distill(real or self.real, Run(store=self.store), state)
         if not isinstance(given, Iterable):
             self.broken("steps", STREAM, type(given).__name__)
-        for step in given:
+        for step in each(given):
             if (fault := fault_of(step, self.method, self.real)) is not None:
                 self.broken(*fault)
             yield step
@@ -140,13 +143,16 @@ def _value(bench: _Bench) -> None:
 
 def _run(bench: _Bench) -> None:
     """A run by hand, and runs from its states; what lies around it stays as it is."""
-    real, before = bench.real, (_randomness(), _contents(bench.real))
+    real, before = bench.real, (_randomness(), _contents(bench.real), _settings())
     steps, told = [], []
     for step in bench.stream():
         steps.append(step)
         told.append(_told(step))
     if _randomness() != before[0]:
         bench.broken("global random state", "that of torch, numpy and random as it was", "another one after a run")
+    if (settings := _settings()) != before[2]:
+        others = [f"{name} {value}" for name, value in settings.items() if value != before[2][name]]
+        bench.broken("global settings", "those of torch and the working folder as they were", ", ".join(others))
     if _contents(real) != before[1]:
         bench.broken("real data", "the same data after a run", "other data")
     _counted(bench, steps)
@@ -164,6 +170,17 @@ def _run(bench: _Bench) -> None:
             found = next((_other(a, b) for a, b in zip(rest, wanted, strict=False) if a != b), f"{len(rest)} steps")
             expected = f"from the state of step {steps[place].iteration} the steps of an unbroken run"
             bench.broken("resume", expected, found)
+
+
+def _unseen(bench: _Bench) -> None:
+    """A run on the same training data with other test data: none is chosen by them."""
+    if bench.real.test is None:
+        return
+    other = copy.copy(bench.real)
+    object.__setattr__(other, "test", bench.real.train)
+    whole, again = [[_told(step) for step in bench.stream(real=real)] for real in (bench.real, other)]
+    if whole != again:
+        bench.broken("test data", "the same sets and states, whatever they are", "other ones")
 
 
 def _restored(step: Step) -> dict[str, Tensor]:
@@ -186,8 +203,11 @@ def _counted(bench: _Bench, steps: Sequence[Step]) -> None:
 
 
 def _candidate(bench: _Bench, candidate: Candidate) -> None:
-    """Finite values and the budget of a set."""
+    """Finite values and the budget of a set, which says whose it is."""
     small: Any = candidate.set
+    if small.method.get("name") != bench.method.name:
+        got = repr(small.method.get("name"))
+        bench.broken("candidates", f"a set whose `method` has the name {bench.method.name!r}", got)
     for name, values in to_tensors(small)[0].items():
         if values.is_floating_point() and not bool(values.isfinite().all()):
             bench.broken("candidates", "finite values", f"NaN or infinite ones in {name!r}")
@@ -294,6 +314,15 @@ def _randomness() -> object:
     return digest(torch.get_rng_state()), (kind, np.asarray(keys).tobytes(), *rest), python_random.getstate()
 
 
+def _settings() -> dict[str, object]:
+    """What else of the process a method could change for those after it."""
+    return {
+        "threads": torch.get_num_threads(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "working folder": os.getcwd(),
+    }
+
+
 @contextmanager
 def _other_randomness() -> Iterator[None]:
     """Another global random state inside the block."""
@@ -323,11 +352,13 @@ def _contents(real: Any) -> list[str]:
 def _again(value: Any, told: Any) -> Any:
     """A value like `value` with what its description says; what no description can hold stays."""
     if dataclasses.is_dataclass(value) and isinstance(told, Mapping):
-        names = [field.name for field in dataclasses.fields(value) if field.name in told]
+        names = [field.name for field in dataclasses.fields(value) if field.init and field.name in told]
         kind: Any = type(value)
         return kind(**{name: _again(getattr(value, name), told[name]) for name in names})
-    if isinstance(value, tuple) and isinstance(told, list | tuple):
-        return tuple(map(_again, value, told)) if len(value) == len(told) else tuple(told)
+    if isinstance(value, tuple | list) and isinstance(told, list | tuple):
+        return type(value)(map(_again, value, told) if len(value) == len(told) else told)
+    if isinstance(value, dict) and isinstance(told, Mapping):
+        return {name: _again(value.get(name), inner) for name, inner in told.items()}
     if isinstance(value, str) and isinstance(told, str) and _same_model(value, told):
         return value
     if value is None or isinstance(value, bool | int | str | float | list | dict):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any, Final
+
+import torch
 
 _WRITES: Final = {"open": 1, "os.mkdir": 1, "os.rename": 2, "os.link": 2, "os.symlink": 2, "os.truncate": 1}
 """Events of Python that write, and how many paths they name."""
@@ -23,10 +25,25 @@ def watched(allowed: Sequence[Path]) -> Iterator[set[str]]:
     """Paths outside `allowed` that this thread writes inside the block, as Python hears of them."""
     _listen()
     _HEARD.paths, _HEARD.allowed = set(), tuple(os.path.realpath(path) for path in allowed)
+    kept = torch.save
+    torch.save = _told(kept)
     try:
         yield _HEARD.paths
     finally:
+        torch.save = kept
         _HEARD.allowed = None
+
+
+def _told(save: Callable[..., None]) -> Callable[..., None]:
+    """`torch.save`, which opens its file where Python does not hear of it."""
+
+    @wraps(save)
+    def told(value: object, place: Any, *args: Any, **options: Any) -> None:
+        save(value, place, *args, **options)
+        if isinstance(place, str | os.PathLike):
+            _hear("open", (place, "w", os.O_WRONLY))
+
+    return told
 
 
 @cache

@@ -219,9 +219,12 @@ class Greedy:
 
     def distill(self, real: Any, run: Run, state: Any = None) -> Iterator[Step]:
         if self.kind_of_set == "images":
-            yield only_step(dd.methods.RandomReal(ipc=1), pictures(), pictures().train.pixels(torch.arange(3)))
+            yield only_step(
+                dd.methods.RandomReal(name=self.name, ipc=1), pictures(), pictures().train.pixels(torch.arange(3))
+            )
         else:
-            yield from Mirage(depth=1, budget_bytes=2 * self.budget_bytes).distill(real, run, state)
+            for step in Mirage(depth=1, budget_bytes=2 * self.budget_bytes).distill(real, run, state):
+                yield of_set(step, method=self.describe())
 
     def describe(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -280,6 +283,123 @@ def of_set(step: Step, *given: Any, **fields: Any) -> Step:
     candidate = step.candidates[0]
     small = given[0] if given else dataclasses.replace(candidate.set, **fields)  # type: ignore[type-var]
     return changed(step, candidates=(dataclasses.replace(candidate, set=small),))
+
+
+class Given(Broken):
+    """Broken in what `base`, its first step, is made into."""
+
+    given: ClassVar[Any]
+
+    def distill(self, real: dd.Images, run: Run, state: Any = None) -> Iterator[Step]:
+        dd.data.check_ipc(real, self.ipc)
+        mine = dd.methods.RandomReal(name=self.name, ipc=self.ipc, train=dd.TrainRecipe(model="mlp", steps=1))
+        yield from self.given(real, mine, run)
+
+
+def first(real: dd.Images, method: Any, run: Run) -> Step:
+    return next(method.distill(real, run))
+
+
+def a_test_image(real: Any, method: Any, run: Run) -> Iterator[Step]:
+    rows = torch.cat([(real.test.labels == k).nonzero()[: method.ipc, 0] for k in range(3)])
+    yield only_step(method, real, real.test.pixels(rows))
+
+
+def another_name(real: Any, method: Any, run: Run) -> Iterator[Step]:
+    yield first(real, dataclasses.replace(method, name="other"), run)
+
+
+def a_folder(real: Any, method: Any, run: Run) -> Iterator[Step]:
+    os.chdir(os.environ["TMPDIR"])
+    yield first(real, method, run)
+
+
+def a_file(real: Any, method: Any, run: Run) -> Iterator[Step]:
+    torch.save(1, Path(os.environ["TMPDIR"]) / "mine.pt")
+    yield first(real, method, run)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (a_test_image, "`test data`: expected the same sets and states, whatever they are; got other ones"),
+        (another_name, "`candidates`: expected a set whose `method` has the name 'broken'; got 'other'"),
+        (
+            a_folder,
+            "`global settings`: expected those of torch and the working folder as they were; got working folder",
+        ),
+        (a_file, "`files`: expected none outside its run folder and its store; got "),
+    ],
+)
+def test_what_a_method_does_beside_its_steps_is_named(
+    given: Any, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.chdir(tmp_path)  # and back
+    own: Any = type("Own", (Given,), {"given": staticmethod(given)})
+    with pytest.raises(AssertionError, match="^broken breaks the promise " + re.escape(text)):
+        check_method(own(), random=given is not a_test_image, store=tmp_path / "store")
+
+
+def without_gradients(real: Any, method: Any, run: Run) -> Iterator[Step]:
+    with torch.no_grad():
+        step = first(real, method, run)
+        for i in (1, 2):
+            assert not torch.is_grad_enabled()
+            yield changed(step, iteration=i, total=2)
+
+
+def test_a_method_may_yield_without_gradients() -> None:
+    """Its candidates are scored with them all the same, and it has none after a step either."""
+    own: Any = type("Own", (Given,), {"given": staticmethod(without_gradients)})
+    assert len(dd.distill(pictures(), own(), progress=False)) == 6
+    assert torch.is_grad_enabled()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    size: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Composed(Broken):
+    """Broken in nothing: fields of every form that JSON can tell, and one that is made of others."""
+
+    parts: list[Part] = dataclasses.field(default_factory=lambda: [Part(size=2)])
+    by_name: dict[str, Part] = dataclasses.field(default_factory=lambda: {"x": Part(size=3)})
+    pairs: tuple[tuple[int, int], ...] = ((1, 2), (3, 4))
+    derived: int = dataclasses.field(default=7, init=False)
+
+
+def test_fields_of_every_form_are_described() -> None:
+    check_method(Composed())
+
+
+@pytest.mark.parametrize(
+    ("metrics", "text"),
+    [
+        (None, "`metrics`: expected numbers and texts by name; got None"),
+        (
+            {"loss": torch.tensor(1.0)},
+            "`metrics`: expected numbers and texts by name; got a Tensor as 'loss', its `.it",
+        ),
+    ],
+)
+def test_metrics_that_no_log_can_hold_are_named(metrics: Any, text: str) -> None:
+    own: Any = type("Own", (Given,), {"given": staticmethod(lambda *given: [changed(first(*given), metrics=metrics)])})
+    with pytest.raises(AssertionError, match=re.escape(text)):
+        check_method(own())
+    with pytest.raises(dd.InputError, match=re.escape(text)):
+        dd.distill(pictures(), own(), progress=False)
+
+
+def test_a_metric_may_be_a_word() -> None:
+    words = {"loss": "high", "lr": 0.5}
+    own: Any = type("Own", (Given,), {"given": staticmethod(lambda *given: [changed(first(*given), metrics=words)])})
+    said: list[str] = []
+    dd.distill(pictures(), own(), progress=lambda done, total, text: said.append(text))
+    assert said == ["lr 0.5"]
 
 
 def trees() -> dd.TreeSummary:
