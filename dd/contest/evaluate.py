@@ -148,7 +148,8 @@ def evaluate(
         method = rebuild(loaded.method, committee)
         picked = pick_images(loaded, method, baselines)
         protocol: Protocol = "paper" if loaded.provenance.get("protocol") == "paper" else "clean"
-        real = only_images(load_real(data, source, protocol, "evaluate"), "a set of images")
+        whole = dataclasses.replace(source, split=0)  # of graphs given by mistake: they are refused, and no split is
+        real = only_images(load_real(data, whole, protocol, "evaluate"), "a set of images")
         forward = CompiledForward() if compile else plain_forward
         given = given_images(loaded, real, method, picked, rules, run, forward)
     told = judged(given, wanted, run, path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +154,67 @@ def test_notebooks_run_and_carry_their_outputs(path: Path, tmp_path: Path, monke
     assert {kind for cell in kinds(kept) for kind, _ in cell} == {"stream", "execute_result"}
     assert "image/png" in str(kinds(kept))
     assert "/tmp/" not in path.read_text(encoding="utf-8")
+
+
+PLACEHOLDERS = {"dd.X", "dd.a.b", "dd.Blend"}
+"""Names that stand for any, and that of the method which CONTRIBUTING adds."""
+
+
+def texts() -> Iterator[tuple[Path, str]]:
+    """What a reader reads: pages, notebooks, code with its docstrings, scripts, settings; no records."""
+    for folder in ("dd", "docs", "scripts", "datasets", "expert_trajectories", "tests", "."):
+        for path in sorted(ROOT.glob(f"{folder}/*" if folder == "." else f"{folder}/**/*")):
+            plain = path.suffix in (".md", ".py", ".toml", ".yml", ".ipynb", ".sh", ".cff") or path.name == "Makefile"
+            if plain and path.is_file() and "store" not in path.parts:
+                yield path, path.read_text(encoding="utf-8")
+    yield ROOT / ".ci" / "run", (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def is_there(name: str) -> bool:
+    """Whether `dd.a.b` can be reached: modules by import, then attributes and the fields of a class."""
+    parts = name.split(".")
+    for depth in range(len(parts), 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:depth]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[depth:]:
+            if not hasattr(found, part):
+                return part in getattr(found, "__dataclass_fields__", ()) and part == parts[-1]
+            found = getattr(found, part)
+        return True
+    return False
+
+
+def test_every_name_of_the_library_that_a_text_has_is_there() -> None:
+    """Modules were moved: a text that names one by its old place leads nowhere."""
+    told: dict[str, set[str]] = {}
+    for path, text in texts():
+        for name in re.findall(r"`(dd(?:\.[A-Za-z]\w*)+)[`(]", text):
+            told.setdefault(name, set()).add(path.relative_to(ROOT).as_posix())
+    assert len(told) > 100
+    gone = {name: sorted(where) for name, where in told.items() if name not in PLACEHOLDERS and not is_there(name)}
+    assert not gone
+
+
+@pytest.mark.parametrize("name", ["dd.augment", "dd.distill.none", "dd.base.none", "dd.RunOptions"])
+def test_a_name_that_is_nowhere_is_seen(name: str) -> None:
+    assert not is_there(name)
+    assert all(map(is_there, ("dd.distill", "dd.base.seeding.child", "dd.TrainRecipe.steps", "dd.methods._cards")))
+
+
+def test_every_file_of_the_checkout_that_a_text_has_is_there() -> None:
+    """Paths from the root, in backticks; not those of the example that CONTRIBUTING adds, nor of stores."""
+    gone = {}
+    for path, text in texts():
+        for name in re.findall(r"`((?:dd|docs|scripts|tests|datasets|expert_trajectories)/[\w./-]+)`", text):
+            example = (
+                "blend" in name
+                or "NAME" in name
+                or "/store" in name
+                or name == "datasets/hashes"
+                or "tests" in path.parts
+            )
+            if not example and not (ROOT / name).exists():
+                gone[name] = path.relative_to(ROOT).as_posix()
+    assert not gone

@@ -265,8 +265,9 @@ def test_other_verbs_refuse_graphs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="`data` must be graphs for a summary of trees; got Images"):
         evaluate(small, "digits")
     images = dd.distill("digits", "random", ipc=1, progress=False)
-    with pytest.raises(InputError, match="`data` must be images for a set of images; got graphs"):
-        dd.evaluate(images, graphs, progress=False)
+    for wrong in (graphs, "digits-graphs"):
+        with pytest.raises(InputError, match="`data` must be images for a set of images; got graphs"):
+            dd.evaluate(images, wrong, progress=False)
     for name, value in (("early_stop", True), ("split", 1)):
         with pytest.raises(InputError, match=f"`{name}` must be left out for images"):
             dd.evaluate(images, "digits", progress=False, **{name: value})
