@@ -94,9 +94,18 @@ def announce_preset(run: Opened, device: torch.device, progress: bool | Progress
     text = f"{run.method.name} on {run.real.name}: preset `{row.tier}` ({row.source or 'no source'}"
     text += "" if row.settings else ", settings not verified"
     text += ")" if row.run else ", never run here)"
+    if others := _others(run.method, row):  # its accuracy and its record are not those of this run
+        text += f", but for {', '.join(f'`{name}`' for name in others)}"
     if (predict := estimator_of(type(run.method))) is not None:
         text += f"; {predict(run.method, run.real, device, calibrate=False)}"
     announce(text, progress)
+
+
+def _others(value: Any, row: Preset) -> list[str]:
+    """Fields in which a method of a preset was changed."""
+    whole: Any = METHODS[row.method](**row.fields)
+    names = [field.name for field in dataclasses.fields(whole)]
+    return [name for name in names if getattr(value, name) != getattr(whole, name)]
 
 
 def resolve_method(

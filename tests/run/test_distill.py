@@ -422,3 +422,12 @@ def test_verify_names_the_damaged_file(store: Path, tmp_path: Path) -> None:
         dd.load(path)
     folder = next(p for p in store.iterdir() if p.is_dir())
     assert "2 expert(s), every checksum matches" in dd.verify(folder)
+
+
+def test_a_run_says_in_which_fields_it_is_not_that_of_its_row(capsys: pytest.CaptureFixture[str]) -> None:
+    """The row's accuracy, and that a record shows it, are then not said of this run."""
+    for changed in ({}, {"train": {"steps": 3}, "whiten": True}):
+        dd.distill("digits", "random", ipc=1, **changed)
+        told = capsys.readouterr().err.splitlines()[0]
+        assert told.startswith("random on digits: preset `cpu` (")
+        assert told.endswith("), but for `whiten`, `train`" if changed else ")")
