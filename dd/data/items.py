@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dd.base.process import under_own_settings
 from dd.errors import warn
 
 ROUNDS: Final = 6
@@ -68,7 +67,6 @@ class Twins(NamedTuple):
         return lines
 
 
-@under_own_settings
 def twins(train: Labelled, val: Labelled | None, test: Labelled | None) -> Twins | None:
     """What the splits of a data set have in common; `None` where the content of a split is not known."""
     seen = [part for part in (train, val) if part is not None]

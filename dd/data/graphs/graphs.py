@@ -231,6 +231,7 @@ class Graphs:
         return sums.hexdigest()
 
     @cached_property
+    @under_own_settings
     def twins(self) -> Twins | None:
         """How many graphs are there twice."""
         return twins(self.train, self.val, self.test)

@@ -111,6 +111,7 @@ class Images:
         self._take(splits, names, name, constants, card, aspect, whole, own)
 
     @classmethod
+    @under_own_settings
     def of(
         cls,
         *,
@@ -206,6 +207,7 @@ class Images:
         return total.hexdigest()
 
     @cached_property
+    @under_own_settings
     def twins(self) -> Twins | None:
         """How many images are there twice; `None` where their content is not known."""
         return twins(self.train, self.val, self.test)
@@ -254,7 +256,7 @@ class Images:
             object.__setattr__(self, key, value)
         self._check()
         if own:
-            warn_twins(self.twins, "images")
+            warn_twins(twins(self.train, self.val, self.test), "images")
 
     def _check(self) -> None:
         """All refusals that concern more than one image."""
