@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -170,19 +170,14 @@ def _low(hashes: Tensor) -> Tensor:
     return (hashes & 0xFFFFFFFF).sort().values
 
 
-def image_items(images: Tensor) -> Tensor:
-    """A 64-bit hash of the pixels of each image, int64 `[N]`.
-
-    Args:
-        images: `[N, C, H, W]`, uint8 or float32 in [0, 1]; a float image of k/255 has the number of its uint8 form.
-    """
-    shape = str(tuple(images.shape[1:])).encode()
-    return _numbers(hashlib.blake2b(image, digest_size=8, key=shape).digest() for image in _contents(images))
+def numbers(hashes: Iterable[bytes]) -> Tensor:
+    """Hashes of eight bytes each as int64 `[N]`."""
+    return torch.from_numpy(np.frombuffer(b"".join(hashes), dtype="<i8").astype(np.int64))
 
 
 def text_items(texts: Iterable[str]) -> Tensor:
     """A 64-bit hash of each text, such as the checksum of a file, int64 `[N]`."""
-    return _numbers(hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest() for text in texts)
+    return numbers(hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest() for text in texts)
 
 
 def graph_items(x: Tensor, edge_index: Tensor, edge_attr: Tensor, graph: Tensor, count: int) -> Tensor:
@@ -206,20 +201,6 @@ def graph_items(x: Tensor, edge_index: Tensor, edge_attr: Tensor, graph: Tensor,
         seen.index_add_(0, source, _mixed(colour[target] ^ back))
         colour = _mixed(_mixed(colour) + seen)
     return _mixed(torch.zeros(count, dtype=torch.int64).index_add_(0, graph, _mixed(colour)))
-
-
-def _contents(images: Tensor) -> Iterator[bytes | memoryview]:
-    """The bytes of each image, in the uint8 form where it has one."""
-    if images.dtype == torch.uint8:
-        yield from (memoryview(image.reshape(-1)) for image in images.contiguous().numpy())
-        return
-    for image in images.contiguous():
-        whole = (image * 255).round().to(torch.uint8)
-        yield (whole if torch.equal(whole.to(torch.float32) / 255, image) else image).numpy().tobytes()
-
-
-def _numbers(hashes: Iterable[bytes]) -> Tensor:
-    return torch.from_numpy(np.frombuffer(b"".join(hashes), dtype="<i8").astype(np.int64))
 
 
 def _folded(features: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from dd.data import GraphSplit, Images, TensorSplit, load_graphs, load_images
 from dd.data.images.custom import as_split
-from dd.data.images.splits import JoinedSplit
-from dd.data.items import KEPT, ROUNDS, Sketch, image_items, twins
+from dd.data.images.splits import JoinedSplit, image_items
+from dd.data.items import KEPT, ROUNDS, Sketch, twins
 
 Colour = tuple[Any, ...]
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from dd.data.images.checks import unread
 from dd.data.images.pictures import picture
 from dd.data.images.resize import fit, fit_all, parse_size, rule
-from dd.data.images.splits import JoinedSplit, LazySplit, Split, TensorSplit, as_float
+from dd.data.images.splits import JoinedSplit, LazySplit, Split, TensorSplit, as_float, image_items
 from dd.data.images.values import (
     channels_first,
     check_layout,
@@ -24,7 +24,6 @@ from dd.data.images.values import (
     pair_values,
     tensor_of,
 )
-from dd.data.items import image_items
 from dd.errors import refuse
 
 LIMIT: Final = 2 * 1024**3

@@ -15,7 +15,7 @@ from dd.base import seeding
 from dd.base.process import under_own_settings
 from dd.base.shapes import check, stored
 from dd.data.images.values import check_unit
-from dd.data.items import image_items
+from dd.data.items import numbers
 from dd.data.workers import reading_processes
 from dd.errors import DDError, refuse
 
@@ -338,6 +338,26 @@ def constant_channels(split: Split) -> list[int]:
         if bool(varies.all()):
             break
     return (~varies).nonzero().flatten().tolist()
+
+
+def image_items(images: Tensor) -> Tensor:
+    """A 64-bit hash of the pixels of each image, int64 `[N]`.
+
+    Args:
+        images: `[N, C, H, W]`, uint8 or float32 in [0, 1]; a float image of k/255 has the number of its uint8 form.
+    """
+    shape = str(tuple(images.shape[1:])).encode()
+    return numbers(hashlib.blake2b(image, digest_size=8, key=shape).digest() for image in _contents(images))
+
+
+def _contents(images: Tensor) -> Iterator[bytes | memoryview]:
+    """The bytes of each image, in the uint8 form where it has one."""
+    if images.dtype == torch.uint8:
+        yield from (memoryview(image.reshape(-1)) for image in images.contiguous().numpy())
+        return
+    for image in images.contiguous():
+        whole = (image * 255).round().to(torch.uint8)
+        yield (whole if torch.equal(whole.to(torch.float32) / 255, image) else image).numpy().tobytes()
 
 
 def _hash_keys(keys: Sequence[str], rows: Tensor | None, labels: Tensor, shape: tuple[int, int, int], rule: str) -> str:
