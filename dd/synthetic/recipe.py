@@ -162,9 +162,20 @@ class TrainRecipe:
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> TrainRecipe:
-        """The inverse of `to_json`; a field of a newer version is refused."""
-        known = {f.name for f in dataclasses.fields(TrainRecipe)}
-        for name in value:
-            if name not in known:
-                raise unknown("recipe field", name, known, "The file may come from a newer version.")
-        return TrainRecipe(**value)
+        """The inverse of `to_json`; a field of a newer version is refused, and so is one that is not told."""
+        return TrainRecipe(**check_whole_recipe(value, TrainRecipe))
+
+
+def check_whole_recipe(value: dict[str, Any], kind: Any) -> dict[str, Any]:
+    """The fields of a recipe as a file has them, if they are all of them: a default may be another one by now.
+
+    Raises:
+        InputError: names the field that is not known, or those that are missing.
+    """
+    known = {field.name for field in dataclasses.fields(kind)}
+    for name in value:
+        if name not in known:
+            raise unknown("recipe field", name, known, "The file may come from a newer version.")
+    if missing := sorted(known - value.keys()):
+        raise refuse("recipe", "whole", f"one without {', '.join(missing)}")
+    return value

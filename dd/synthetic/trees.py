@@ -22,6 +22,7 @@ from dd.errors import DamagedError, DDError, refuse
 from dd.synthetic.base import TreeBytes, Whole
 from dd.synthetic.file import Kept, only, read_set, write_set
 from dd.synthetic.labels import LabelStore
+from dd.synthetic.recipe import check_whole_recipe
 from dd.synthetic.tree_checks import check_summary
 from dd.synthetic.tree_recipe import TreeRecipe
 
@@ -389,7 +390,7 @@ def _rebuild(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> TreeSumm
             meta["node_label"], values(""), tensors["codes.table"], values("edge_"), tensors["codes.edge_table"]
         ),
         classes=tuple(meta["classes"]),
-        recipe=TreeRecipe(**meta["recipe"]),
+        recipe=TreeRecipe(**check_whole_recipe(meta["recipe"], TreeRecipe)),
         directed=meta["directed"],
         method=meta["method"],
         provenance=meta["provenance"],

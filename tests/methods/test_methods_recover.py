@@ -280,6 +280,14 @@ def test_given_pairs_vote_in_turn_whatever_the_priors(tmp_path: Path) -> None:
             dataclasses.replace(method, **also)
 
 
+@pytest.mark.parametrize(
+    "change", [{"committee": None}, {"committee": 3}, {"train": {"x": 1}}, {"teacher": {"x": 1}}, {"ipc": "x"}]
+)
+def test_a_record_that_names_the_class_and_is_none_of_it_is_damaged(change: dict[str, object]) -> None:
+    with pytest.raises(DamagedError, match="the set says that its method is Recover, "):
+        rebuild({**METHOD.describe(), **change})
+
+
 def test_the_teachers_constants_are_the_space_of_the_set(tmp_path: Path) -> None:
     own = dataclasses.replace(METHOD.teacher, mean=(0.2, 0.3, 0.4), std=(0.5, 0.6, 0.7))
     small = list(dataclasses.replace(METHOD, teacher=own).distill(REAL, Run(store=tmp_path)))[-1].candidates[0].set

@@ -136,8 +136,15 @@ def edited(path: Path, **meta: Any) -> Path:
         ({"format": None}, r"x\.safetensors has format version None"),
         ({"kind": "trees"}, r"x\.safetensors is no summary of trees: `directed` must be true or false; got nothing"),
         ({"kind": "voxels"}, r"x\.safetensors is not a synthetic image set but 'voxels'"),
+        (
+            {"recipe": {}},
+            r"x\.safetensors holds what no set can have \(`recipe` must be whole; got one without accumul",
+        ),
         ({"recipe": {"warmup": 1}}, r"x\.safetensors holds what no set can have \(unknown recipe field 'warmup'"),
-        ({"recipe": {"lr": "high"}}, r"x\.safetensors holds what no set can have \(`lr` must be a finite number"),
+        (
+            {"recipe": {**TrainRecipe().to_json(), "lr": "high"}},
+            r"x\.safetensors holds what no set can have \(`lr` must be a finite number",
+        ),
         (
             {"recipe": None},
             r"x\.safetensors is no synthetic image set: `recipe` must be an object; got null\. Restore it",

@@ -184,9 +184,16 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         ({"kind": "clouds"}, "is not a summary of trees but 'clouds'"),
         ({"kind": None}, "is not a synthetic set: its metadata names no kind"),
         ({"classes": None}, "is no summary of trees: `classes` must be a list of at least one; got nothing"),
+        ({"recipe": {}}, "is not a whole summary of trees: `recipe` must be whole; got one without balance, "),
         ({"recipe": {"steps": 3, "warmup": 2}}, "is not a whole summary of trees: .*warmup"),
-        ({"recipe": {"steps": 0}}, "is not a whole summary of trees: `steps` must be a whole number"),
-        ({"recipe": {"model": "gon"}}, "is not a whole summary of trees: unknown graph network 'gon'"),
+        (
+            {"recipe": dataclasses.asdict(TreeRecipe()) | {"steps": 0}},
+            "is not a whole summary of trees: `steps` must be a whole number",
+        ),
+        (
+            {"recipe": dataclasses.asdict(TreeRecipe()) | {"model": "gon"}},
+            "is not a whole summary of trees: unknown graph network 'gon'",
+        ),
         ({"classes": ["one"]}, r"is not a whole summary of trees: `support` must be of shape"),
     ],
 )

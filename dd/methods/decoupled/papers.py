@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dd.errors import refuse
+from dd.errors import DamagedError, InputError, refuse
 from dd.methods.decoupled.infer import Infer
 from dd.methods.decoupled.recover import Recover
 from dd.methods.panel import Member, check_members
@@ -91,16 +91,25 @@ def rebuild(record: Mapping[str, Any], committee: Sequence[Member] | None = None
 
     Raises:
         InputError: another number of teachers, or a `dd.Teacher` with other weights than the record's.
+        DamagedError: a record that names one of the two classes and is none of its own.
     """
     kind = _KINDS.get(str(record.get("class")))
     if kind is None:
         return None
+    told = record.get("committee")
+    if not isinstance(told, list | tuple):
+        raise DamagedError(f"the set says that its method is {kind.__name__}, and names no `committee` of it.")
     if committee is not None:
-        record = {**record, "committee": _same(record["committee"], check_members(committee))}
-    elif not all(isinstance(member, str) for member in record["committee"]):
+        record = {**record, "committee": _same(told, check_members(committee))}
+    elif not all(isinstance(member, str) for member in told):
         return None
     fields: dict[str, Any] = {key: value for key, value in record.items() if key != "class"}
-    fields.update({key: tuple(fields[key]) for key in _TUPLES if fields.get(key) is not None})
-    fields["teacher"] = TeacherRecipe(**record["teacher"])
-    fields["train"] = TrainRecipe.from_json(record["train"])
-    return kind(**fields)
+    try:
+        fields.update({key: tuple(fields[key]) for key in _TUPLES if fields.get(key) is not None})
+        fields["teacher"] = TeacherRecipe(**record["teacher"])
+        fields["train"] = TrainRecipe(**record["train"])  # measured records tell no field that came later
+        return kind(**fields)
+    except (InputError, LookupError, TypeError) as error:
+        raise DamagedError(
+            f"the set says that its method is {kind.__name__}, with fields of none ({error})."
+        ) from error
