@@ -7,9 +7,9 @@ print(dd.evaluate(small, "cifar10"))
 from importlib.metadata import PackageNotFoundError, version
 
 from dd import testing as testing
-from dd.cli.report import report
 from dd.contest.benchmark import benchmark
 from dd.contest.evaluate import evaluate
+from dd.contest.report import report
 from dd.data import Graphs, Images, load_graphs, load_images
 from dd.data.images.adapters import from_hf, from_webdataset
 from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, WriteError

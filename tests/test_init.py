@@ -6,6 +6,8 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import subprocess
+import sys
 
 import pytest
 
@@ -46,3 +48,11 @@ def test_data_of_other_libraries_come_in_by_the_front() -> None:
     assert len(dd.from_hf(rows)) == 1
     with pytest.raises(dd.MissingError):
         dd.from_webdataset("no/such/shard.tar")
+
+
+def test_the_command_line_and_pictures_are_loaded_where_they_are_used() -> None:
+    code = (
+        "import sys, dd; print([n for n in sys.modules if n.split('.')[0] in ('tyro', 'matplotlib') or n == 'dd.cli'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

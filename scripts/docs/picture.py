@@ -15,7 +15,7 @@ from typing import Any
 import dd
 from dd.base.files import read_json, write_bytes
 from dd.base.raster import as_png
-from dd.cli.report import sets_of
+from dd.contest.report import sets_of
 from dd.data import Source
 from dd.evaluation import mean_std
 from dd.evaluation.leaderboard import Benchmark
