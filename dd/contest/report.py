@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,9 @@ def report(
     real = _real(small, data, Source(**source))
     if real is not None:
         small = small.attach(real.train)
-    sets = sets_of(boards[0], board, small.ipc, real) if board is not None and small.kind == "images" else None
+    sets = None
+    if board is not None and small.kind == "images":
+        sets = sets_of(boards[0], board, small.ipc, real, {folders[0]: small})
     if board is not None and (again := benchmark_command(board, str(boards[0]))) is not None:
         commands.append(again)
     beside: dict[str, Any] = {"others": folders[1:], "board": board, "sets": sets}
@@ -86,7 +88,9 @@ def _head(path: Path) -> bytes:
         return file.read(100).lstrip()
 
 
-def sets_of(folder: Path, board: dict[str, Any], ipc: int, real: Images | None) -> dict[str, ImageSet]:
+def sets_of(
+    folder: Path, board: dict[str, Any], ipc: int, real: Images | None, known: Mapping[Path, AnySet] | None = None
+) -> dict[str, ImageSet]:
     """The sets of `ipc` images a class that a benchmark's folder keeps, by name and score, for one picture of all.
 
     Args:
@@ -94,13 +98,14 @@ def sets_of(folder: Path, board: dict[str, Any], ipc: int, real: Images | None) 
         board: the content of its `leaderboard.json`.
         ipc: images a class.
         real: the data, for the transform of whitened sets, which are left out without it.
+        known: run folder → its set, where it was loaded before.
     """
     found = {}
     for row in board["rows"]:
         run = folder / "runs" / _run_name(board, row)
         if row["budget"] != ipc or row["model"] != board["models"][0] or not is_there(run / SET):
             continue
-        small = load(run)
+        small = (known or {}).get(run) or load(run)
         if small.kind == "images" and small.canvas == 1 and row["mean"] is not None:
             ready = small if real is None else small.attach(real.train)
             if ready.transform is not None:

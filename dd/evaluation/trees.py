@@ -143,7 +143,7 @@ def _fitted(
 
 def _changed(recipe: TreeRecipe, steps: int | None, lr: float | None) -> TreeRecipe:
     given = {name: value for name, value in (("steps", steps), ("lr", lr)) if value is not None}
-    return dataclasses.replace(recipe, **given)  # type: ignore[arg-type]
+    return dataclasses.replace(recipe, **given)  # type: ignore[arg-type]  # each is of the field with its name
 
 
 @final
