@@ -66,7 +66,7 @@ for name in ("replace", "rename", "unlink", "remove"):
 COMMON = """
 from pathlib import Path
 import dd
-from dd import files, locks
+from dd.base import files, locks
 from scripts.campaigns import jobs
 
 os.chdir(sys.argv[1])

@@ -14,7 +14,9 @@ from torchvision.transforms.functional import to_pil_image
 
 import dd
 from dd.base.files import read_json, read_jsonl
+from dd.data import Source
 from dd.methods import Candidate, Step
+from dd.run.resolve import announce_preset, opened
 
 TINY = {"model": "convnet(width=4)", "augment": "crop_flip", "augment_mode": "all", "batch_size": 16, "lr": 0.05}
 
@@ -426,8 +428,9 @@ def test_verify_names_the_damaged_file(store: Path, tmp_path: Path) -> None:
 
 def test_a_run_says_in_which_fields_it_is_not_that_of_its_row(capsys: pytest.CaptureFixture[str]) -> None:
     """The row's accuracy, and that a record shows it, are then not said of this run."""
-    for changed in ({}, {"train": {"steps": 3}, "whiten": True}):
-        dd.distill("digits", "random", ipc=1, **changed)
-        told = capsys.readouterr().err.splitlines()[0]
-        assert told.startswith("random on digits: preset `cpu` (")
-        assert told.endswith("), but for `whiten`, `train`" if changed else ")")
+    for changed in ({}, {"iterations": 3, "lr_img": 1.0}):
+        run = opened("digits", "mtt", Source(), "clean", "cpu", torch.device("cpu"), {"ipc": 1, **changed})
+        announce_preset(run, torch.device("cpu"), None)
+        told = capsys.readouterr().err.splitlines()[0].partition("; ")[0]  # before what it costs
+        assert told.startswith("mtt on digits: preset `cpu` (")
+        assert told.endswith("), but for `iterations`, `lr_img`" if changed else ")")

@@ -58,6 +58,11 @@ class Watched:
         """That of the method."""
         return self.inner.name
 
+    @property
+    def ipc(self) -> int:
+        """That of the method."""
+        return self.inner.ipc
+
     def describe(self) -> dict[str, Any]:
         """That of the method."""
         return self.inner.describe()
