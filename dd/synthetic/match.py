@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from dd.data.graphs.graphs import GraphSplit
 from dd.data.graphs.refine import Refiner, Table, rows_of, salted
 from dd.synthetic.trees import TreeSummary
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 @final
@@ -42,6 +44,8 @@ class Matcher:
 
     def counts(self, split: GraphSplit) -> csr_matrix:
         """How many nodes of each graph have each kept tree, sparse float64 `[N, R]`."""
+        from scipy.sparse import csr_matrix  # loaded where it is used: every process pays for what `import dd` loads
+
         found = self.trees(split)
         held = found >= 0
         graph, tree = split.graph[held].numpy(), found[held].numpy()

@@ -118,7 +118,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(dd.methods.presets, "rows", lambda method: [less(row) for row in rows(method)])
         for module in (dd, sys.modules["dd.cli.main"], sys.modules["dd.run.buffer"]):
             patch.setattr(module, "load_recipe", lambda name: dataclasses.replace(load_recipe(name), **EXPERTS))
-        patch.setitem(TrainRecipe.__init__.__kwdefaults__, "steps", MOST["steps"])
+        for recipe in (TrainRecipe, dd.TreeRecipe):
+            patch.setitem(recipe.__init__.__kwdefaults__, "steps", MOST["steps"])
         patch.setitem(TrainRecipe.__init__.__kwdefaults__, "model", "convnet(width=4)")
         patch.setitem(dd.TeacherRecipe.__init__.__kwdefaults__, "epochs", MOST["epochs"])
         patch.setattr(dd.Teacher, "check", lambda *_: 1.0)  # of one epoch: no better than chance
