@@ -2,7 +2,7 @@
 
 `dd.evaluate` holds one: the set that it is given, and baselines made to stand beside it. `dd.benchmark` holds many, one
 for each set that it distils and each baseline, at every budget and seed. Both read the same parts, of images in
-`baselines_images` and `contest_images`, of graphs in `baselines_graphs` and `contest_graphs`:
+`baselines_images` and `images`, of graphs in `baselines_graphs` and `graphs`:
 
 - a `Baseline` is a value in a table, `IMAGE_BASELINES` or `GRAPH_BASELINES`: how it is made, what it spends, how its
   networks are trained, which verb offers it. Nothing is read from its name; to add one is a function and an entry;

@@ -23,7 +23,6 @@ from dd.errors import refuse
 from dd.evaluation import EvalReport, Row, origin
 from dd.evaluation.fast import CompiledForward, plain_forward
 from dd.evaluation.report import no_better, support_of
-from dd.evaluation.selection import Protocol
 from dd.evaluation.unseen import standing
 from dd.methods import Run, rebuild
 from dd.methods.panel import Member
@@ -33,7 +32,7 @@ from dd.pages.report import write_run_page
 from dd.run.folder import REPORT
 from dd.run.keep import Out, Place, place_of
 from dd.run.load import load
-from dd.run.resolve import load_real, only_images, resolve_device, source_like
+from dd.run.resolve import load_real, only_images, protocol_of, resolve_device, source_like
 from dd.synthetic import AnySet, TreeSummary, need_set
 
 _UNTOLD: Final = {"models", "committee", "device", "threads", "progress", "download", "out"}
@@ -147,9 +146,8 @@ def evaluate(
         _left_out(split=split, early_stop=early_stop or None)
         method = rebuild(loaded.method, committee)
         picked = pick_images(loaded, method, baselines)
-        protocol: Protocol = "paper" if loaded.provenance.get("protocol") == "paper" else "clean"
         whole = dataclasses.replace(source, split=0)  # of graphs given by mistake: they are refused, and no split is
-        real = only_images(load_real(data, whole, protocol, "evaluate"), "a set of images")
+        real = only_images(load_real(data, whole, protocol_of(loaded), "evaluate"), "a set of images")
         forward = CompiledForward() if compile else plain_forward
         given = given_images(loaded, real, method, picked, rules, run, forward)
     told = judged(given, wanted, run, path)

@@ -13,17 +13,17 @@ import torch
 from dd.base.progress import Progress, reporter
 from dd.base.seeding import child, child_seed
 from dd.base.shapes import check_whole, filled
+from dd.contest.contest import given_lr
 from dd.contest.images import match_data
 from dd.data import Images, Source, Split
 from dd.errors import InputError, refuse
 from dd.evaluation import NetworkLearner, NetworkPredictor, RealImages, enough_steps, model_name, origin, tune_lr
-from dd.evaluation.selection import Protocol
 from dd.evaluation.subset import Equipped
 from dd.methods.start import pick_real
 from dd.models import AnyModel
 from dd.run.keep import Out
 from dd.run.load import load
-from dd.run.resolve import load_real, resolve_device, source_like
+from dd.run.resolve import load_real, protocol_of, resolve_device, source_like
 from dd.synthetic import ImageSet, TrainRecipe, need_set
 
 AnyImageSet = ImageSet | str | Path
@@ -186,20 +186,18 @@ def open_bench(small: AnyImageSet, data: object, test: bool = True, **options: U
     Raises:
         InputError: graphs; classes or shape differ from the data's; no test split; another argument out of range.
     """
-    trained, lr = tuple(options.get("networks", ())), options.get("lr", "recipe")
+    trained = tuple(options.get("networks", ()))
     repeats = len(trained) or check_whole(options.get("repeats", 5), "repeats")
-    if isinstance(lr, bool) or not (isinstance(lr, float | int) or lr in ("recipe", "tuned")):
-        raise refuse("lr", "`recipe`, `tuned` or a number", repr(lr))
+    lr = given_lr(options.get("lr", "recipe"))
     loaded = load(small) if isinstance(small, str | Path) else need_set(small)
     if loaded.kind != "images":
         raise refuse("small", "a set of images", type(loaded).__name__, "Summaries of graphs have no such measure.")
-    protocol: Protocol = "paper" if loaded.provenance.get("protocol") == "paper" else "clean"
     source = source_like(loaded, data, filled(Source, options))
-    real = load_real(data, source, protocol, "evaluate" if test else "distill")
+    real = load_real(data, source, protocol_of(loaded), "evaluate" if test else "distill")
     if real.kind != "images":
         raise refuse("data", "images", real.kind)
     where = resolve_device(options.get("device"))
-    number = None if isinstance(lr, str) else float(lr)
+    number = None if lr == "tuned" else lr
     learner = NetworkLearner(model=options.get("model"), steps=options.get("steps"), lr=number, device=where)
     ready = match_data(loaded, real, test)
     learner.recipe(ready)  # refuses steps and lr out of range before anything is trained

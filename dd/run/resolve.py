@@ -204,6 +204,11 @@ def source_like(small: AnySet, data: object, source: Source) -> Source:
     return dataclasses.replace(source, size=size, aspect=source.aspect or small.provenance.get("aspect"))
 
 
+def protocol_of(small: AnySet) -> Protocol:
+    """The protocol that a set was made under; the data that it is judged on are held out alike."""
+    return "paper" if small.provenance.get("protocol") == "paper" else "clean"
+
+
 def load_real(
     data: object,
     source: Source = PLAIN,
