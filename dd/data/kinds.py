@@ -11,11 +11,12 @@ from dd.base.paths import as_path, expanded
 from dd.base.texts import clean_name
 from dd.data.card import list_cards
 from dd.data.graphs.card import load_graph_card
-from dd.data.graphs.custom import are_graphs
+from dd.data.graphs.custom import are_graphs, check_classified
 from dd.data.graphs.graphs import Graphs
 from dd.data.graphs.sources import tu_folder
 from dd.data.images.images import Images
 from dd.data.images.load import FOLDER, card_of
+from dd.errors import refuse
 
 SMILES: Final = "smiles:"
 
@@ -58,14 +59,18 @@ def about(data: object, root: str | os.PathLike[str] | None = None) -> About:
     """The kind and the name of a data argument.
 
     Raises:
-        InputError: the name of no data set.
+        InputError: the name of no data set, or one graph alone, or graphs whose nodes have the classes.
     """
     if isinstance(data, Images):
         return About(data.kind, data.name if data.card is None else data.card.name)
     if isinstance(data, Graphs):
         return About(data.kind, data.name)
     if is_graph_data(data, root):
+        if not isinstance(data, str):
+            check_classified(data)
         return About("graphs", _graph_name(data) if isinstance(data, str) else "graphs")
+    if isinstance(data, list | tuple) and not data:
+        raise refuse("data", "a set with images or graphs", "an empty one")
     if not isinstance(data, str):
         return About("images", "custom")
     if data.startswith(FOLDER):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from reference.graphs import graph, some_graphs
 
+import dd
 from dd.data import Bins, Graphs, load_graphs
 from dd.data.graphs.bins import fit_columns
 from dd.data.graphs.checks import asymmetric
@@ -199,3 +200,82 @@ def test_sparse_tensors_and_those_without_numbers_are_refused(name: str) -> None
             graphs.append(Data(**{**own, name: change(own[name])}))
         with pytest.raises(InputError, match=rf"`data\[0\]\.{name}` must be a dense tensor; got one that is {got}"):
             load_graphs(graphs)
+
+
+def of_nodes(n: int) -> SimpleNamespace:
+    """A graph whose nodes have the classes."""
+    made = graph([(0, 1), (1, 2)], n)
+    made.y = torch.arange(n) % 2
+    return made
+
+
+class Planetoid:
+    """A data set of one graph whose nodes have the classes."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, i: int) -> SimpleNamespace:
+        return of_nodes(5)
+
+
+@pytest.mark.parametrize("method", ["mirage", "ftd"])
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (of_nodes(4), "many graphs with a class each; got one graph of 4 nodes, which have a label each"),
+        ([of_nodes(4)], "got one graph of 4 nodes, which have a label each"),
+        (Planetoid(), "got one graph of 5 nodes, which have a label each"),
+        (graph([(0, 1)], 2, 1), "got one graph of 2 nodes. "),
+        ([of_nodes(n) for n in (4, 5, 6)], r"`data\[0\].y` must be one class a graph; got a label for each of its 4"),
+        ((of_nodes(4), of_nodes(5)), r"`data\[0\].y` must be one class a graph"),
+        (([of_nodes(4)], [of_nodes(5)]), r"`data\[0\].y` must be one class a graph"),
+    ],
+)
+def test_graphs_whose_nodes_have_the_classes_are_told_from_those_that_have_one(
+    data: Any, text: str, method: str
+) -> None:
+    """Whatever the method: that it is for images would be no help."""
+    with pytest.raises(InputError, match=f"{text}.*list of `Data.*Node classification.*is not there yet"):
+        dd.distill(data, method)
+
+
+def test_a_later_graph_whose_nodes_have_the_classes_is_named() -> None:
+    with pytest.raises(InputError, match=r"`data\[19\].y` must be one class a graph; got a label for each of its 3"):
+        load_graphs([*with_y([0, 1] * 9), graph([(0, 1)], 2, 0), of_nodes(3)])
+
+
+def test_one_graph_of_a_list_is_too_few_to_distil_and_enough_to_test() -> None:
+    with pytest.raises(InputError, match="many graphs with a class each; got one graph of 2 nodes"):
+        load_graphs(with_y([1]))
+    real = load_graphs(with_y([1]), split=None, role="evaluate", classes=2)
+    assert real.test is not None
+    assert real.test.labels.tolist() == [1]
+
+
+def test_the_way_out_of_one_graph_is_accepted() -> None:
+    from torch_geometric.data import Data
+
+    edges = torch.tensor([[0, 1], [1, 0]])
+    data = [Data(edge_index=edges, num_nodes=2, y=torch.tensor([k])) for k in (0, 1) * 10]
+    assert load_graphs(data).num_classes == 2
+
+
+def test_graphs_of_several_types_of_nodes_are_refused() -> None:
+    from torch_geometric.data import HeteroData
+
+    mixed = HeteroData()
+    mixed["a"].x, mixed["b"].x = torch.zeros(3, 1), torch.zeros(2, 1)
+    mixed["a", "to", "b"].edge_index = torch.tensor([[0, 1], [1, 0]])
+    for data in (mixed, [mixed, mixed]):
+        for method in ("mirage", "ftd"):
+            with pytest.raises(InputError, match=r"one type of nodes; got HeteroData. Give `.to_homogeneous\(\)`"):
+                dd.distill(data, method)
+    assert isinstance(mixed.to_homogeneous().edge_index, torch.Tensor)
+
+
+@pytest.mark.parametrize("method", ["mirage", "ftd"])
+def test_nothing_is_neither_images_nor_graphs(method: str) -> None:
+    for data in ([], ()):
+        with pytest.raises(InputError, match="`data` must be a set with images or graphs; got an empty one"):
+            dd.distill(data, method)

@@ -9,22 +9,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dd.base.texts import shown
 from dd.data.graphs.bins import as_features
 from dd.data.graphs.graphs import GraphSplit, graph_split
 from dd.data.images.checks import some, unread
-from dd.errors import refuse
+from dd.errors import InputError, refuse
 
 GRAPH_FORMS: Final = (
     "a PyG dataset or list of `Data`, a tuple (train, test) or (train, val, test) of these, or `Graphs`"
 )
 
 
+MANY: Final = (
+    "Graph classification needs many graphs with one class each, such as a list of `Data(…, y=torch.tensor([k]))`. "
+    "Node classification, where the nodes of a graph have the classes, is not there yet."
+)
+
+
 def is_graph(item: object) -> bool:
-    """Whether it is one graph: `edge_index` is a tensor, and it is no collection.
+    """Whether it is one graph: `edge_index` is a tensor, or it has nodes of several types; and it is no collection.
 
     A PyG `InMemoryDataset` and a `Batch` have an `edge_index` too, that of all their graphs.
     """
-    return not holds_graphs(item) and isinstance(getattr(item, "edge_index", None), Tensor)
+    if holds_graphs(item):
+        return False
+    return isinstance(getattr(item, "edge_index", None), Tensor) or _is_hetero(item)
+
+
+def _is_hetero(item: object) -> bool:
+    return all(isinstance(getattr(item, name, None), list) for name in ("node_types", "edge_types"))
 
 
 def holds_graphs(data: Any) -> bool:
@@ -46,6 +59,38 @@ def are_graphs(data: Any) -> bool:
     if is_graph(data) or holds_graphs(data):
         return True
     return isinstance(data, tuple | list) and bool(data) and holds_graphs(data[0])
+
+
+def check_classified(data: Any, fewest: int = 1) -> None:
+    """Refuse graphs that are not there to be classified: one by itself, those whose nodes have the classes.
+
+    Args:
+        data: a data argument for which `are_graphs`; of many graphs the first is looked at.
+        fewest: graphs of a list.
+
+    Raises:
+        InputError: says what it is, and what is needed.
+    """
+    part = data[0] if is_parts(data) else data
+    first = data if is_graph(data) else part[0]
+    nodes = getattr(first, "num_nodes", None)
+    if _is_hetero(first):
+        way_out = "Give `.to_homogeneous()` of each, with one class in its `y`."
+        raise refuse("data", "graphs of one type of nodes", type(first).__name__, way_out)
+    of_nodes = _are_of_nodes(getattr(first, "y", None), nodes)
+    if is_graph(data) or (part is data and len(data) < (2 if of_nodes else fewest)):
+        got = f"one graph of {shown(nodes)} nodes" + (", which have a label each" if of_nodes else "")
+        raise refuse("data", "many graphs with a class each", got, MANY)
+    if of_nodes:
+        raise _labels_of_nodes(0, nodes)
+
+
+def _are_of_nodes(y: Any, nodes: object) -> bool:
+    return isinstance(y, Tensor | np.ndarray | list) and bool(np.ndim(y)) and len(y) == nodes and len(y) > 1
+
+
+def _labels_of_nodes(i: int, nodes: object) -> InputError:
+    return refuse(f"data[{i}].y", "one class a graph", f"a label for each of its {nodes} nodes", MANY)
 
 
 def is_parts(data: object) -> bool:
@@ -70,7 +115,7 @@ def graphs_of(lists: Sequence[Any]) -> tuple[GraphSplit, list[int]]:
     sizes = []
     for graphs in lists:
         if is_graph(graphs):
-            raise refuse("data", "many graphs with a class each", "one graph", f"Give {GRAPH_FORMS}.")
+            check_classified(graphs)
         if not _is_sequence(graphs):
             raise refuse("data", GRAPH_FORMS, type(graphs).__name__, unread(graphs, "data"))
         items += [graphs[i] for i in range(len(graphs))]
@@ -82,8 +127,11 @@ def graphs_of(lists: Sequence[Any]) -> tuple[GraphSplit, list[int]]:
             got = type(item).__name__
             raise refuse(f"data[{i}]", "a graph with `edge_index` [2, E] and `y`", got, f"Give {GRAPH_FORMS}.")
         _check_dense(item, i)
-    labels = torch.tensor([_label(getattr(item, "y", None), i) for i, item in enumerate(items)], dtype=torch.int64)
     nodes = [_nodes(item, i) for i, item in enumerate(items)]
+    for i, item in enumerate(items):
+        if _are_of_nodes(getattr(item, "y", None), nodes[i]):
+            raise _labels_of_nodes(i, nodes[i])
+    labels = torch.tensor([_label(getattr(item, "y", None), i) for i, item in enumerate(items)], dtype=torch.int64)
     ptr = torch.cat([torch.zeros(1, dtype=torch.int64), torch.tensor(nodes).cumsum(0)])
     edges = [_edges(item.edge_index, n, i) for i, (item, n) in enumerate(zip(items, nodes, strict=True))]
     edge_index = torch.cat([edge + start for edge, start in zip(edges, ptr.tolist(), strict=False)], dim=1)

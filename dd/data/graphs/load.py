@@ -16,7 +16,7 @@ from dd.base.shapes import check_names
 from dd.data.graphs.bins import Bins, check_bins, fit_columns
 from dd.data.graphs.card import GraphCard, load_graph_card
 from dd.data.graphs.checks import check_labels, check_train, orientation
-from dd.data.graphs.custom import graphs_of, is_parts
+from dd.data.graphs.custom import are_graphs, check_classified, graphs_of, is_parts
 from dd.data.graphs.digits import digits_graphs
 from dd.data.graphs.graphs import Graphs, GraphSplit
 from dd.data.graphs.moleculenet import card_source, molecule_source, table_source
@@ -217,6 +217,8 @@ def _from_user(data: Any, split: int | str | None, classes: Sequence[str] | int 
     if split == "published":
         raise refuse("split", "a whole number, or None, for graphs of your own", repr(split))
     parts = list(data) if is_parts(data) else [data]
+    if are_graphs(data):
+        check_classified(data, fewest=2 if role == "distill" else 1)
     whole, sizes = graphs_of(parts)
     names = _class_names(classes, whole)
     check_labels(whole.labels, names)
