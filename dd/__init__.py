@@ -16,7 +16,7 @@ from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingE
 from dd.evaluation import EvalReport
 from dd.evaluation.leaderboard import Benchmark
 from dd.exchange.export import dataset_card, push_to_hub, to_hf, to_imagefolder, to_tensorboard
-from dd.exchange.importers import import_buffer, import_folder, import_pt
+from dd.exchange.importers import import_buffer, import_folder, import_numpy, import_pt
 from dd.experts import ExpertRecipe, load_recipe
 from dd.measure.adversarial import adversarial
 from dd.measure.calibration import calibration
@@ -115,6 +115,7 @@ __all__ = [
     "from_webdataset",
     "import_buffer",
     "import_folder",
+    "import_numpy",
     "import_pt",
     "list_methods",
     "load",

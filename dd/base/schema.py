@@ -149,6 +149,20 @@ _TREES: Final = {
         f"an object with {', '.join(_FIGURES)}, or without `coverage`",
     ),
 }
+_FOLDER: Final = Also(
+    {
+        "kind": Word("imagefolder"),
+        "format": Word(1),
+        "classes": Many(str),
+        "folders": Many(str),
+        "recipe": dict,
+        "transform": ByKind("kind", {"normalise": _NORMALISE, "zca": _ZCA}),
+        "method": {"name?": str},
+        "provenance": {"training_items?": Maybe(_SKETCH)},
+    },
+    lambda told: len(told["classes"]) == len(told["folders"]),
+    "a note with a folder for each class",
+)
 _COMPENSATED: Final = {**_LABELLED, "transform": ByKind("kind", {"normalise": _NORMALISE})}
 _SELECTION: Final = {
     "record": {
@@ -236,6 +250,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "shard": Kind("shard of a label store", {"kind": Word("labels"), "format": Word(SET_FORMAT)}),
     "images": Kind("synthetic image set", _IMAGES, _ANEW),
     "compensated": Kind("set of compensated images", _COMPENSATED, _ANEW),
+    "folder of a set": Kind("note on a set", _FOLDER, "Remove it, and give `mean=`, `std=` and `lr=`."),
     "labelled": Kind("set", {"labels?": _STORE}, _ANEW),
     "set": Kind("set", {"kind?": str}, _ANEW),
     "trees": Kind("summary of trees", _TREES, _ANEW),

@@ -12,12 +12,14 @@ from typing import Any
 from PIL import Image
 
 from dd.base.files import read_jsonl, refused, write_bytes, write_text
+from dd.base.foreign import NOTE
 from dd.base.names import file_name
 from dd.base.paths import as_path
 from dd.base.process import under_own_settings
 from dd.data import list_cards, load_card
 from dd.errors import MissingError, refuse
 from dd.evaluation import EvalReport
+from dd.exchange.folder import write_note
 from dd.synthetic import ImageSet, need_images
 from dd.synthetic.figures import grid_png
 
@@ -27,7 +29,9 @@ def to_imagefolder(small: ImageSet, path: str | Path, split: str = "train") -> P
     """Write the images as PNG, `PATH/SPLIT/CLASS/00000.png`: what `imagefolder:PATH` and torchvision read.
 
     Classes are numbered in their names (`0-airplane`), so that every reader has them in label order. Pixels are rounded
-    to 1/255 and clipped; soft labels become the most probable class. The file of `small.save` loses nothing.
+    to 1/255 and clipped; soft labels become the most probable class. `PATH/SPLIT/set.json` says the rest: recipe,
+    normalisation, class names, method, provenance. `dd.import_folder("PATH/SPLIT")` reads both, with pixels as rounded.
+    The file of `small.save` loses nothing.
 
     Returns:
         The folder PATH.
@@ -37,7 +41,7 @@ def to_imagefolder(small: ImageSet, path: str | Path, split: str = "train") -> P
             `PATH/SPLIT` that are not of this set: a reader would take them for its pictures.
         WriteError: the disk refuses.
     """
-    small = need_images(small)
+    small = need_images(small).hard()
     if small.channels not in (1, 3):
         raise refuse("small", "of 1 or 3 channels for PNG", small.channels)
     if small.canvas > 1:
@@ -47,12 +51,13 @@ def to_imagefolder(small: ImageSet, path: str | Path, split: str = "train") -> P
     digits = len(str(len(small.classes) - 1))
     folders = [f"{k:0{digits}}-{file_name(name, '_', 'class')}" for k, name in enumerate(small.classes)]
     base = as_path(path) / split
-    files = [base / folders[label] / f"{i:05}.png" for i, label in enumerate(small.hard().labels.tolist())]
-    _refuse_others(base, files)
+    files = [base / folders[label] / f"{i:05}.png" for i, label in enumerate(small.labels.tolist())]
+    _refuse_others(base, [*files, base / NOTE])
     for picture, file in zip(_pictures(small), files, strict=True):
         buffer = io.BytesIO()
         picture.save(buffer, format="PNG", optimize=True)
         write_bytes(file, buffer.getvalue())
+    write_note(base, small, folders)
     return as_path(path)
 
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 from torch import Tensor
 
 from dd.base.files import read_meta
-from dd.base.paths import as_path
+from dd.base.foreign import foreign
+from dd.base.paths import as_path, is_file
 from dd.errors import DamagedError, DDError, refuse
 from dd.synthetic.compensated import CompensatedImages
 from dd.synthetic.images import SyntheticImages
@@ -64,9 +65,15 @@ def load_set(path: str | Path) -> AnySet:
     """Read a set of whatever kind; every checksum is compared.
 
     Raises:
-        MissingError, DamagedError: see `SyntheticImages.load`.
+        MissingError, DamagedError: see `SyntheticImages.load`; of a file of others with the verb that imports it.
     """
-    kind = str(read_meta(as_path(path), "set").get("kind"))
+    path = as_path(path)
+    try:
+        kind = str(read_meta(path, "set").get("kind"))
+    except DamagedError as error:
+        if is_file(path) and (told := foreign(path)) is not None:
+            raise DamagedError(f"{path} is no set of this library but {told.what}. {told.way_out}") from error
+        raise
     return _KINDS.get(kind, SyntheticImages).load(path)
 
 

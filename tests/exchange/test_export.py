@@ -46,7 +46,7 @@ def test_an_image_folder_reads_back_in_label_order(tmp_path: Path, channels: int
     made = small(channels)
     to_imagefolder(made, tmp_path / "out")
     to_imagefolder(made, tmp_path / "out", "test")
-    assert sorted(p.name for p in (tmp_path / "out" / "train").iterdir()) == ["0-zebra_.._x", "1-cat"]
+    assert sorted(p.name for p in (tmp_path / "out" / "train").iterdir()) == ["0-zebra_.._x", "1-cat", "set.json"]
     real = dd.load_images(f"imagefolder:{tmp_path / 'out'}").all_train()
     assert real.train.labels.tolist() == [0, 0, 1, 1]
     order = torch.tensor([1, 3, 0, 2])
@@ -155,7 +155,7 @@ def test_the_hub_gets_file_folder_picture_and_card(monkeypatch: pytest.MonkeyPat
     assert push_to_hub(made, "me/tiny", token="t") == "datasets/me/tiny"
     assert (seen["repo"], seen["repo_type"], seen["private"], seen["token"]) == ("me/tiny", "dataset", True, "t")
     assert [f for f in seen["files"] if "data/" not in f] == ["README.md", "grid.png", "synthetic.safetensors"]
-    assert sum(f.startswith("data/train/") for f in seen["files"]) == 4
+    assert sum(f.startswith("data/train/") for f in seen["files"]) == 5  # and set.json
     assert torch.equal(seen["images"], made.images)
     assert "# me/tiny" in seen["card"]
     with pytest.raises(InputError, match="`repo` must be `user/name`; got 'tiny'"):

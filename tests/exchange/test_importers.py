@@ -146,9 +146,9 @@ def test_foreign_and_truncated_files_are_refused(tmp_path):
         (noise() * float("nan"), {"ipc": 1}, "`images` must be finite"),
         (noise()[:0], {"ipc": 1}, "`images` must be at least one"),
         (noise()[0], {"ipc": 1}, r"`images` must be a tensor \[N C H W\]"),
-        ((noise() * 9).to(torch.uint8), {"ipc": 1}, "floats in model space.*`import_folder`"),
-        ({"x": noise()}, {"ipc": 1}, "a file of one tensor; got a dict .*Save the one that is meant"),
-        ([noise()], {"ipc": 1}, "a file of one tensor; got a list"),
+        ((noise() * 9).long(), {"ipc": 1}, r"floats in model space, or uint8 pixels; .*`x\.to\(torch\.uint8\)`"),
+        ({"one": noise(), "y": noise()}, {"ipc": 1}, "or of images and labels; got one with 'one', 'y' in .*two lines"),
+        ([noise()], {"ipc": 1}, "a file of one tensor or of images and labels; got a list of 1 in"),
     ],
 )
 def test_import_pt_refusals(tmp_path, images, arguments, message):

@@ -1,7 +1,10 @@
 """Sets as DC, DSA and DM save them: images and labels of each experiment in one file, beside NumPy scores."""
 
+import re
+
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from dd.errors import DamagedError, InputError
@@ -70,3 +73,48 @@ def test_statistics_that_are_missing_or_no_sequences(tmp_path, given, message):
     with pytest.raises(InputError, match=message):
         import_pt(saved(tmp_path, noise(c=1)), ipc=2, **given)
     import_pt(saved(tmp_path, noise(c=1)), ipc=2, mean=(0.5,), std=(0.2,), lr=0.01)
+
+
+def labels() -> torch.Tensor:
+    return torch.tensor([0, 0, 1, 1, 2, 2])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [noise(), labels()],
+        (noise(), labels()),
+        [[noise(), labels()]],
+        {"images": noise(), "labels": labels()},
+        {"X": noise(), "y": labels(), "seed": 3},
+        {"data": noise(), "targets": labels()},
+    ],
+    ids=["list", "tuple", "experiments", "images, labels", "x, y", "data, targets"],
+)
+def test_pairs_in_one_file(tmp_path, value):
+    small = import_pt(saved(tmp_path, value), **STATISTICS, lr=0.01)
+    assert torch.equal(small.images, noise())
+    assert torch.equal(small.labels, labels())
+
+
+def test_bytes_are_pixels(tmp_path):
+    pixels = torch.randint(0, 256, (6, 3, 4, 4), dtype=torch.uint8)
+    small = import_pt(saved(tmp_path, [pixels, labels()]), **STATISTICS, lr=0.01)
+    assert torch.equal(small.pictures(), pixels)
+
+
+def test_two_lines_make_a_pair_of_what_has_other_names(tmp_path, monkeypatch):
+    path = saved(tmp_path, {"syn": noise(), "classes": labels()}, "theirs.pt")
+    with pytest.raises(InputError, match=r"got one with 'syn', 'classes' in .*These two lines") as caught:
+        import_pt(path, **STATISTICS)
+    run_lines(str(caught.value), tmp_path, monkeypatch, "'syn'", "'classes'")
+    assert torch.equal(import_pt("set.pt", **STATISTICS, lr=0.01).labels, labels())
+
+
+def run_lines(message, folder, monkeypatch, images, labels_name):
+    """Execute the two lines of a message, with names put in the place of I and L."""
+    monkeypatch.chdir(folder)
+    lines = re.findall(r"`((?:t = |torch\.save|numpy\.savez)[^`]*)`", message)
+    assert len(lines) == 2
+    code = "\n".join(lines).replace("[I]", f"[{images}]").replace("[L]", f"[{labels_name}]")
+    exec(code, {"torch": torch, "numpy": np, "safetensors": safetensors})
