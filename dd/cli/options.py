@@ -14,6 +14,7 @@ import tyro
 
 from dd.data import Source
 from dd.methods import RunOptions
+from dd.methods.trajectory.given import Init, Word
 from dd.models import as_spec
 from dd.synthetic import TreeRecipe
 from dd.teachers import TeacherRecipe
@@ -226,6 +227,8 @@ def twin(value: Any) -> Any:
             fields.append((f.name, type(inner), dataclasses.field(default=inner)))
         elif f.name == "committee":
             fields.append((f.name, tuple[str, ...], dataclasses.field(default=tuple(str(as_spec(m)) for m in held))))
+        elif hints[f.name] == Init:
+            fields.append((f.name, Word | Path, dataclasses.field(default=held)))
         elif f.name == "model":
             text = held if isinstance(value, TreeRecipe) else str(as_spec(held))
             fields.append((f.name, str, dataclasses.field(default=text)))

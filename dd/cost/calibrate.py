@@ -26,6 +26,7 @@ from dd.data import Images, Split
 from dd.evaluation import NetworkLearner
 from dd.experts import ExpertStore
 from dd.methods import Run, Step, TrajectoryMatching
+from dd.methods.trajectory.given import GivenSet
 from dd.synthetic import SyntheticImages
 from dd.transforms.whiten import ZCA, Transform, make_transform
 
@@ -241,7 +242,7 @@ class _Matching:
             current_start_epoch=None,
             window_iterations=0,
             truncate=None,
-            init=method.init if as_it_starts else "real",
+            init=method.init if as_it_starts and not isinstance(method.init, GivenSet) else "real",
             skip_above=math.inf,
         )
         return shortened.distill(self._data, self._run)

@@ -35,11 +35,14 @@ def pick_real(real: Images, ipc: int, seed: int) -> Tensor:
 @torch.no_grad()
 def scores(student: Student, theta: Tensor, real: Images, transform: Transform, rows: Tensor) -> Tensor:
     """Logits `[n, K]` of training images, not augmented, in batches."""
-    parts = []
-    for part in rows.split(_BATCH):
-        x = transform.forward(real.train.pixels(part)).to(theta)
-        parts.append(student.logits(theta, x))
-    return torch.cat(parts)
+    parts = (transform.forward(real.train.pixels(part)).to(theta) for part in rows.split(_BATCH))
+    return torch.cat([student.logits(theta, x) for x in parts])
+
+
+@torch.no_grad()
+def logits_in(student: Student, theta: Tensor, images: Tensor) -> Tensor:
+    """Logits `[n, K]` of images in model space, in batches."""
+    return torch.cat([student.logits(theta, x) for x in images.split(_BATCH)])
 
 
 def points_of(
@@ -102,14 +105,16 @@ def correct(student: Student, theta: Tensor, real: Images, transform: Transform,
     return torch.cat(chosen)
 
 
-def committee_logits(
-    student: Student, thetas: Sequence[Tensor], real: Images, transform: Transform, rows: Tensor, labels: Tensor
-) -> Tensor:
+def committee_logits(found: Sequence[Tensor], labels: Tensor) -> Tensor:
     """DATM's first label logits `[n, K]`: the mean over the experts that classify the image correctly.
 
     Where none does, the mean over all (the authors' code divides by zero there).
+
+    Args:
+        found: logits `[n, K]` of each expert.
+        labels: classes `[n]`.
     """
-    found = torch.stack([scores(student, theta, real, transform, rows) for theta in thetas])
-    good = (found.argmax(2) == labels).to(found)[:, :, None]
+    every = torch.stack(list(found))
+    good = (every.argmax(2) == labels).to(every)[:, :, None]
     right = good.sum(0)
-    return torch.where(right > 0, (good * found).sum(0) / right.clamp(min=1), found.mean(0))
+    return torch.where(right > 0, (good * every).sum(0) / right.clamp(min=1), every.mean(0))

@@ -17,6 +17,8 @@ _HIDDEN = ("class", "name", "title", "source")
 def distill_command(run: Mapping[str, Any], out: str) -> str | None:
     """`ddistill distill …` with every field that differs from the two-core preset; `None` where no shell can say it.
 
+    A set to start from is told as `SET-` and the first digits of its hash: the reader knows where it lies.
+
     Args:
         run: the content of `run.json`.
         out: the run folder, as the command should name it.
@@ -35,6 +37,10 @@ def distill_command(run: Mapping[str, Any], out: str) -> str | None:
     words = ["ddistill", "distill", data, name, "--preset", "cpu", "--seed", str(request.get("seed", 0))]
     plain = METHODS[name](**preset(name, card, told["ipc"] if counted else None, "cpu").fields)
     words += ["--ipc", str(told.pop("ipc"))] if counted else []
+    if isinstance(start := told.get("init"), Mapping):  # a set, which its hash names, wherever it lies
+        told["init"] = f"SET-{str(start.get('sha256'))[:12]}"
+        if told.get("init_lr") is True:
+            del told["init_lr"]
     words += _changes(plain.describe(), told)
     if request.get("protocol") == "paper":
         words += ["--protocol", "paper"]

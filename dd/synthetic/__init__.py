@@ -6,7 +6,18 @@ from dd.synthetic.compensated import CompensatedImages, base_sets, compose, most
 from dd.synthetic.images import SyntheticImages
 from dd.synthetic.labels import LabelRecord, LabelStore, batch_ids
 from dd.synthetic.recipe import TrainRecipe
-from dd.synthetic.sets import AnySet, ImageSet, from_tensors, load_set, need_images, need_set, need_trees, to_tensors
+from dd.synthetic.sets import (
+    AnySet,
+    ImageSet,
+    digest_of,
+    from_tensors,
+    load_set,
+    need_images,
+    need_set,
+    need_trees,
+    set_at,
+    to_tensors,
+)
 from dd.synthetic.tree_recipe import TreeRecipe
 from dd.synthetic.trees import Level, TreeSummary
 
@@ -14,11 +25,13 @@ __all__ = [
     "AnySet",
     "CompensatedImages",
     "ImageSet",
+    "digest_of",
     "from_tensors",
     "load_set",
     "need_images",
     "need_set",
     "need_trees",
+    "set_at",
     "to_tensors",
     "Crops",
     "base_sets",

@@ -8,11 +8,12 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from dd.base.files import read_meta
-from dd.base.foreign import foreign
-from dd.base.paths import as_path, is_file
-from dd.errors import DamagedError, DDError, refuse
+from dd.base.files import file_digest, read_meta
+from dd.base.foreign import foreign, pictures
+from dd.base.paths import as_path, is_file, is_folder, is_there
+from dd.errors import DamagedError, DDError, MissingError, refuse
 from dd.synthetic.compensated import CompensatedImages
+from dd.synthetic.file import set_in
 from dd.synthetic.images import SyntheticImages
 from dd.synthetic.labels import LabelStore
 from dd.synthetic.trees import TreeSummary
@@ -75,6 +76,27 @@ def load_set(path: str | Path) -> AnySet:
             raise DamagedError(f"{path} is no set of this library but {told.what}. {told.way_out}") from error
         raise
     return _KINDS.get(kind, SyntheticImages).load(path)
+
+
+def set_at(path: Path) -> AnySet:
+    """The set in a file, or in a run folder.
+
+    Raises:
+        MissingError, DamagedError: see `load_set`; of a folder of pictures with the verb that imports it.
+    """
+    if not is_folder(path):
+        return load_set(path)
+    if not is_there(set_in(path)) and (way_out := pictures(path)):
+        raise MissingError(f"no set of this library in {path}. {way_out}")
+    return load_set(set_in(path))
+
+
+def digest_of(small: AnySet) -> str:
+    """The sha256 of a set: of its tensors and all that its file says of it, without the whitening matrix.
+
+    It is the checksum in the file of `small.save`, wherever that lies.
+    """
+    return file_digest(*small.content())
 
 
 def to_tensors(small: AnySet) -> tuple[dict[str, Tensor], dict[str, Any]]:

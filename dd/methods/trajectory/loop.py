@@ -16,7 +16,8 @@ from dd.errors import DamagedError, DivergedError, refuse
 from dd.experts import ExpertStore, make_student
 from dd.inner import InnerStep, Matching, Problem, Road, Student, Target, compiler_present, solve, worth_compiling
 from dd.methods.base import PRECISIONS, Candidate, Run
-from dd.methods.start import committee_logits, correct, pick_real, representative
+from dd.methods.start import committee_logits, correct, logits_in, pick_real, representative, scores
+from dd.methods.trajectory.given import GivenSet, images_of, logits_of, step_size
 from dd.methods.trajectory.outer import State, adam, sgd
 from dd.methods.trajectory.terms import balance, matching_points, perturb, softmax_pull, window_end
 from dd.models import as_spec, uses_batch_stats
@@ -62,7 +63,9 @@ class Loop:
         """Images, step size and counters before the first iteration."""
         method, real = self.method, self.real
         logits = None
-        if method.init == "noise":
+        if isinstance(method.init, GivenSet):
+            images, logits = self._given(method.init)
+        elif method.init == "noise":
             sides = [method.canvas * side for side in real.size]
             images = torch.randn((len(self.labels), real.channels, *sides), generator=child(self.run.seed, "init"))
         else:
@@ -71,11 +74,12 @@ class Loop:
             if method.labels == "learned":
                 experts = range(method.expert.experts if method.init == "correct" else 1)
                 thetas = [self._last(expert) for expert in experts]
-                logits = committee_logits(self.student, thetas, real, self.transform, rows, self.labels)
+                found = [scores(self.student, theta, real, self.transform, rows) for theta in thetas]
+                logits = committee_logits(found, self.labels)
         images = images.to(self.run.device, self.dtype)
         state = {
             "images": images,
-            "lr": torch.tensor(method.lr_init, dtype=self.dtype, device=self.run.device),
+            "lr": torch.tensor(step_size(method), dtype=self.dtype, device=self.run.device),
             "iteration": torch.tensor(0),
             "failures": torch.tensor(0),
             "still": torch.tensor(0),
@@ -83,6 +87,16 @@ class Loop:
         if method.ema:
             state["ema"] = images
         return state if logits is None else {**state, "logits": logits}
+
+    def _given(self, start: GivenSet) -> tuple[Tensor, Tensor | None]:
+        """(images, logits of their labels where labels are learned) of a set to start from."""
+        images, labels = images_of(start, self.transform)
+        if self.method.labels != "learned":
+            return images, None
+        if labels.ndim == 2:
+            return images, logits_of(labels).to(self.run.device, self.dtype)
+        x = images.to(self.run.device, self.dtype)
+        return images, logits_in(self.student, self._last(0), x)
 
     def _last(self, expert: int) -> Tensor:
         """θ of the snapshot that the start is made with."""
@@ -142,8 +156,8 @@ class Loop:
         if still >= _STILL_AFTER:
             raise DivergedError(
                 f"the student has not moved for {still} outer iterations: the loss stays at {ratio:.6f} of 1, with a "
-                f"step size of {beta:.3g} (it started at {self.method.lr_init:g}). Lower `lr_lr`, or raise `lr_init`; "
-                "the last good state is kept."
+                f"step size of {beta:.3g} (it started at {step_size(self.method):g}). Lower `lr_lr`, or raise "
+                "`lr_init`; the last good state is kept."
             )
         return torch.tensor(still)
 

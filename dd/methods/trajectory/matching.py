@@ -21,12 +21,12 @@ from dd.data import Images, check_ipc
 from dd.errors import refuse
 from dd.experts import ExpertRecipe, ExpertStore, make_student
 from dd.methods.base import Run, Step
+from dd.methods.trajectory.given import GivenSet, Init, check_start, given_init
 from dd.methods.trajectory.loop import Loop
 from dd.synthetic import TrainRecipe
 from dd.transforms.whiten import make_transform
 
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
-    "init": ("real", "noise", "representative", "correct"),
     "init_snapshot": ("read", "last"),
     "init_space": ("logit", "feature"),
     "pixel_optimizer": ("sgd", "adam"),
@@ -59,7 +59,13 @@ class TrajectoryMatching:
         batch_syn: synthetic images a student step; `None` takes all.
         momentum: μ of the student steps; the papers' MTT and FTD have 0.
         init: `real` images of the class, `noise` N(0, 1) in model space, `representative` (AST: nearest to the centres
-            of a k-means per class), or `correct` (DATM: real ones that expert 0 classifies correctly).
+            of a k-means per class), `correct` (DATM: real ones that expert 0 classifies correctly), or a set, its file
+            or its run folder, of the same classes, shape, `ipc`, `canvas` and whitening. Of a set are taken its images
+            in model space, bit for bit where it is normalised alike; its soft labels, where labels are `learned`
+            (classes become the logits of the first expert there, and `assigned` ones are not read); and its step size,
+            see `init_lr`. Momenta, averages and the window of starts begin anew.
+        init_lr: of a set to start from that trajectory matching has made, or that was imported: β₀ is its step size, in
+            place of `lr_init`.
         init_snapshot: what an expert means in `init` and in the start of learned labels: its `last` snapshot, as in the
             authors' code, which asks for whole trajectories, or the last one that the matching has `read`.
         init_space: of the k-means: an expert's `logit`s, as in the authors' code, or its last `feature`s.
@@ -110,7 +116,8 @@ class TrajectoryMatching:
     max_start_epoch: int = 20
     batch_syn: int | None = None
     momentum: float = 0.0
-    init: Literal["real", "noise", "representative", "correct"] = "real"
+    init: Init = "real"
+    init_lr: bool = True
     init_snapshot: Literal["read", "last"] = "read"
     init_space: Literal["logit", "feature"] = "logit"
     balance: bool = False
@@ -139,12 +146,15 @@ class TrajectoryMatching:
     train: TrainRecipe = field(default_factory=TrainRecipe)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "init", given_init(self.init))
         _check_fields(self)
 
     @property
     def snapshots_read(self) -> int:
         """The last snapshot that is read: max_start_epoch − 1 + M of the matching, or that of the start."""
-        asks = self.init in ("representative", "correct") or self.labels == "learned"
+        start = self.init
+        labelled = isinstance(start, GivenSet) and start.small.labels.ndim == 2
+        asks = start in ("representative", "correct") or (self.labels == "learned" and not labelled)
         return self.expert.snapshots if asks and self.init_snapshot == "last" else self.snapshots_matched
 
     @property
@@ -153,11 +163,12 @@ class TrajectoryMatching:
         return self.max_start_epoch - 1 + self.expert_epochs
 
     def check_fits(self, real: Images, device: torch.device) -> None:
-        """Refuse more student steps than a CPU's memory has room for the weights of.
+        """Refuse a set that the run cannot start from, and more student steps than a CPU has room for the weights of.
 
         Raises:
-            InputError: with both figures.
+            InputError: says what of the set does not fit, or has both figures.
         """
+        check_start(self, real)
         if device.type == "cpu" and (steps := self.student_steps) > _FEW:
             numbers = [steps, make_student(self.expert, real, seed=0).size]
             check_memory(f"the weights after each of {steps:,} student steps", numbers, "Lower `student_steps`.")
@@ -166,6 +177,10 @@ class TrajectoryMatching:
         """The fields as JSON-able values."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         fields.update(expert=self.expert.describe(), train=self.train.to_json())
+        if isinstance(self.init, GivenSet):
+            fields.update(init=self.init.describe())
+        else:  # runs without a set are told as before there were any
+            del fields["init_lr"]
         return {k: ("inf" if v == math.inf else v) for k, v in fields.items()}
 
     @under_own_settings
@@ -178,6 +193,7 @@ class TrajectoryMatching:
                 did not move.
         """
         check_ipc(real, self.ipc)
+        check_start(self, real)
         transform = make_transform(real, self.expert.whiten)
         store = ExpertStore(run.store, self.expert, real)
         store.ensure(transform, snapshots=self.snapshots_read, device=run.device, progress=run.progress)
@@ -238,7 +254,7 @@ def _check_canvas(m: TrajectoryMatching) -> None:
     if m.labels != "hard":
         way_out = 'Use labels="hard", or `canvas=1`.'
         raise refuse("labels", "`hard` with a canvas, whose crops share one label", repr(m.labels), way_out)
-    if m.init not in ("real", "noise"):
+    if m.init not in ("real", "noise") and not isinstance(m.init, GivenSet):
         way_out = 'Use init="noise" or "real", or `canvas=1`.'
         raise refuse("init", "`real` or `noise` with a canvas", repr(m.init), way_out)
 
