@@ -56,7 +56,7 @@ def paste(
 ) -> Image.Image:
     """The rows with their names, folded into blocks, and a last line where something is left out."""
     font = _font(max(11, min(16, cell[1] // 3)))
-    texts = [name if len(name) <= _LETTERS else name[: _LETTERS - 1] + "…" for name in names]
+    texts = [short(name) for name in names]
     margin = math.ceil(max(font.getlength(text) for text in texts)) + 8
     line = max(cell[1], math.ceil(font.size) + 2) + _GAP
     block = margin + columns * (cell[0] + _GAP) + 8
@@ -90,6 +90,11 @@ def default_scale(side: int) -> float:
     """Size on a sheet in units of the picture's own, see `SIDE`."""
     low, high = SIDE
     return max(1, round(low / side)) if side <= high else high / side
+
+
+def short(name: str) -> str:
+    """A name of at most `_LETTERS` letters, for which there is room beside a picture."""
+    return name if len(name) <= _LETTERS else name[: _LETTERS - 1] + "…"
 
 
 def _side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:

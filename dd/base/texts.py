@@ -79,6 +79,13 @@ def as_cell(value: object) -> object:
     return printable(text)
 
 
+def a_class(counts: Iterable[int], what: str = "") -> str:
+    """How many of each class, in words: `3 a class`, `1 to 3 composed a class`."""
+    found = list(counts)
+    low, high = min(found), max(found)
+    return f"{low:,}{'' if low == high else f' to {high:,}'}{what} a class"
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)

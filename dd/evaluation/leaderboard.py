@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, final
 
 from dd.base.files import json_text, sweep, write_text
+from dd.base.frames import data_frame
 from dd.base.locks import locked
+from dd.base.markup import join, paragraph, table
 from dd.base.texts import as_cell, printable
 from dd.errors import refuse, unknown
 from dd.evaluation import mean_std, origin_lines
+from dd.evaluation.entries import Difference, Entry
 
 FORMAT: Final = 1
 AGAINST: Final = "random"
@@ -25,120 +27,6 @@ SAME_LABELS: Final = "random, same labels"
 SIZES: Final = ("images", "labels", "trees", "patterns", "extras", "total", "published")
 FORMATS: Final = ("json", "txt", "csv", "md")
 """In the order in which they are written: by the first one a folder is known."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A mean difference in points of a fraction, with the half width of its 95 % interval (Student's t)."""
-
-    mean: float
-    half: float | None
-    n: int
-    paired: bool
-
-    def __str__(self) -> str:
-        spread = "" if self.half is None else f" ± {100 * self.half:.1f}"
-        return f"{100 * self.mean:+.1f}{spread}"
-
-
-def difference(ours: Sequence[float], theirs: Sequence[float], paired: bool) -> Difference:
-    """The mean of ours minus that of theirs.
-
-    Args:
-        ours, theirs: scores, fractions; with `paired` as many, in the same order.
-        paired: by place; else Welch's interval of two independent samples.
-
-    Raises:
-        InputError: no score, or pairs of unequal numbers.
-    """
-    if not ours or not theirs or (paired and len(ours) != len(theirs)):
-        raise refuse("theirs", f"as many scores as ours ({len(ours)}, at least 1)", len(theirs))
-    from scipy.stats import t
-
-    mean = mean_std(ours)[0] - mean_std(theirs)[0]
-    if paired:
-        n, spread = len(ours), mean_std([a - b for a, b in zip(ours, theirs, strict=True)])[1]
-        half = None if spread is None else float(t.ppf(0.975, n - 1)) * spread / math.sqrt(n)
-        return Difference(mean, half, n, True)
-    parts = [(mean_std(v)[1], len(v)) for v in (ours, theirs)]
-    if any(std is None for std, _ in parts):
-        return Difference(mean, None, min(n for _, n in parts), False)
-    errors = [(std or 0.0) ** 2 / n for std, n in parts]
-    total = sum(errors)
-    freedom = total**2 / sum(e**2 / (n - 1) for e, (_, n) in zip(errors, parts, strict=True)) if total else 1.0
-    return Difference(mean, float(t.ppf(0.975, freedom)) * math.sqrt(total), min(n for _, n in parts), False)
-
-
-@final
-@dataclass(frozen=True)
-class Entry:
-    """One set at one budget under one model, over its seeds.
-
-    Attributes:
-        set: a method or a baseline.
-        budget: images a class, or bytes of graphs; `None` for what has none (all data).
-        model: of the networks.
-        cells: the records of its seeds, in the order of the seeds.
-    """
-
-    set: str
-    budget: int | None
-    model: str
-    cells: tuple[Mapping[str, Any], ...]
-
-    @property
-    def refused(self) -> str | None:
-        """Why there is no number, of the first seed that has none."""
-        return next((cell["refused"] for cell in self.cells if cell.get("refused")), None)
-
-    @property
-    def values(self) -> tuple[float, ...]:
-        """Scores: a mean a seed where there are several seeds, else those of the networks."""
-        if self.refused is not None:
-            return ()
-        if len(self.cells) > 1:
-            return tuple(mean_std(cell["values"])[0] for cell in self.cells)
-        return tuple(self.cells[0]["values"])
-
-    @property
-    def networks(self) -> int:
-        """Trained networks, all seeds together."""
-        return sum(len(cell.get("values") or ()) for cell in self.cells)
-
-    @property
-    def score(self) -> str:
-        """Mean and spread in per cent, or `n/a`."""
-        if self.refused is not None:
-            return "n/a"
-        mean, std = mean_std(self.values)
-        return f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
-
-    @property
-    def counts(self) -> str:
-        """Sets × networks of each, or `n/a`."""
-        return "n/a" if self.refused else f"{len(self.cells)} × {self.networks // len(self.cells)}"
-
-    def first(self, key: str) -> Any:
-        """What the first seed's record says."""
-        return self.cells[0].get(key)
-
-    @property
-    def beside(self) -> str | None:
-        """The method whose labels these random images have; `None` for every other set."""
-        return self.first("beside")
-
-    def seconds(self, key: str) -> float | None:
-        """The mean of `distill_seconds` or `train_seconds` over the seeds."""
-        found = [float(cell[key]) for cell in self.cells if cell.get(key) is not None]
-        return sum(found) / len(found) if found else None
-
-    def minus(self, other: Entry) -> Difference | None:
-        """The difference to another set, paired by seed, or by network where there is one seed."""
-        if self.refused is not None or other.refused is not None or self is other:
-            return None
-        same = [cell.get("streams") for cell in self.cells] == [cell.get("streams") for cell in other.cells]
-        paired = len(self.values) == len(other.values) and (same or len(self.cells) > 1)
-        return difference(self.values, other.values, paired)
 
 
 @final
@@ -260,14 +148,42 @@ class Benchmark:
         lines += [f"n/a: {name} at {'all' if budget is None else budget}: {why}" for name, budget, why in refused]
         return [*lines, *self.notes, *origin_lines(self.cells)]
 
+    @property
+    def head(self) -> str:
+        """What was measured, in one line."""
+        return f"{self.dataset} ({self.protocol} protocol)"
+
+    def __repr__(self) -> str:
+        means = [mean_std(entry.values)[0] for entry in self.entries if entry.values]
+        found = f"{self.metric} {100 * min(means):.1f} to {100 * max(means):.1f} %" if means else "no number"
+        sets, refused = {entry.set for entry in self.entries}, sum(entry.refused is not None for entry in self.entries)
+        budgets = list(dict.fromkeys(f"{e.budget:,}" for e in self.entries if e.budget is not None))
+        sizes = [f"{len(sets)} sets", f"{' '.join(budgets) or 'no'} {self.unit}", f"{len(self.models)} models"]
+        sizes += [f"{refused} of {len(self.entries)} rows n/a"] if refused else []
+        return f"Benchmark({self.dataset!r}, {', '.join(sizes)}, {found}, protocol {self.protocol})"
+
     def __str__(self) -> str:
         heads, rows = self.table()
         widths = [max(len(r[i]) for r in [heads, *rows]) for i in range(len(heads))]
-        lines = [f"{self.dataset} ({self.protocol} protocol)"]
+        lines = [self.head]
         for cells in (heads, *rows):
             padded = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
             lines.append("  ".join(padded).rstrip())
         return printable("\n".join([*lines, *self.legend]))
+
+    def _repr_html_(self) -> str:
+        return join([paragraph(self.head), table(*self.table()), *map(paragraph, self.legend)])
+
+    def to_dataframe(self) -> Any:
+        """A `pandas.DataFrame`: a row a set, budget, model and metric, with the columns of `to_csv`.
+
+        Scores and differences are fractions, NaN where there is none (a row that was refused says why in `refused`).
+
+        Raises:
+            MissingError: pandas is not installed.
+        """
+        texts = "dataset protocol set unit model metric paired selection refused".split()
+        return data_frame(self._records(), self._columns, texts)
 
     def to_markdown(self) -> str:
         """The table in Markdown."""
@@ -281,19 +197,28 @@ class Benchmark:
 
         A text that a spreadsheet would take for a formula begins with an apostrophe.
         """
-        sizes = self._sizes
+        stream = io.StringIO()
+        writer = csv.DictWriter(stream, self._columns, lineterminator="\n")
+        writer.writeheader()
+        for record in self._records():
+            writer.writerow({key: as_cell(value) for key, value in record.items()})
+        return stream.getvalue()
+
+    @property
+    def _columns(self) -> list[str]:
         keys = ["dataset", "protocol", "set", "budget", "unit", "model", "metric", "mean", "std", "sets", "networks"]
         keys += [f"minus_{AGAINST}", "half_width_95", "paired"]
         keys += ["minus_random_labels", "half_width_95_labels"] if self._labelled else []
-        keys += ["steps", "lr", *(f"bytes_{s}" for s in sizes)]
-        keys += ["distill_seconds", "train_seconds", "selection", "refused"]
-        stream = io.StringIO()
-        writer = csv.DictWriter(stream, keys, lineterminator="\n")
-        writer.writeheader()
+        keys += ["steps", "lr", *(f"bytes_{s}" for s in self._sizes)]
+        return [*keys, "distill_seconds", "train_seconds", "selection", "refused"]
+
+    def _records(self) -> list[dict[str, Any]]:
+        """By column, a record an entry."""
+        columns, found = self._columns, []
         for line in map(self._told, self.entries):
             taken = {f"bytes_{k}": v for k, v in (line.pop("bytes") or {}).items()}
-            writer.writerow({k: as_cell(v) for k, v in {**line, **taken}.items() if k in keys})
-        return stream.getvalue()
+            found.append({k: (line | taken).get(k) for k in columns})
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Rows, and every record that they were made of."""

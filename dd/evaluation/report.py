@@ -15,7 +15,10 @@ import torch
 from torch import Tensor
 
 from dd.base.files import dump_json, write_json
+from dd.base.frames import data_frame
+from dd.base.markup import join, paragraph, table
 from dd.base.texts import printable
+from dd.errors import refuse
 from dd.evaluation.scores import Figures
 
 FORMAT = 1
@@ -27,6 +30,16 @@ def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
     if len(values) < 2:
         return mean, None
     return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
+
+
+def interval95(values: Sequence[float]) -> float | None:
+    """Half width of the 95 % confidence interval of the mean (Student's t); `None` for a single value."""
+    std = mean_std(values)[1]
+    if std is None:
+        return None
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, len(values) - 1)) * std / math.sqrt(len(values))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +94,18 @@ class Row:
     @property
     def interval(self) -> float | None:
         """Half width of the 95 % confidence interval of the mean (Student's t)."""
-        if self.std is None:
-            return None
-        from scipy.stats import t
+        return interval95(self.values)
 
-        return float(t.ppf(0.975, len(self.values) - 1)) * self.std / math.sqrt(len(self.values))
+    def records(self) -> list[dict[str, Any]]:
+        """What a data frame has of it: a record a metric, its own first; scores are fractions."""
+        told = {"set": self.set, "model": self.model}
+        cost = {"steps": self.steps, "lr": self.lr, "seconds": self.seconds}
+        found = []
+        for metric, values in {self.metric: self.values, **self.other_metrics}.items():
+            mean, std = mean_std(values)
+            scores = {"metric": metric, "mean": mean, "std": std, "interval95": interval95(values), "n": len(values)}
+            found.append({**told, **scores, **cost})
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """The row of `report.json`."""
@@ -119,6 +139,9 @@ class EvalReport:
         support: test items of each class, by its name in label order: what a row's `recall` is of. Where the largest
             class has at least `UNEVEN` times as many as the smallest, the table shows balanced accuracies.
         command: evaluates a run folder again, where a shell can say it.
+
+    Raises:
+        InputError: no row.
     """
 
     dataset: str
@@ -132,6 +155,10 @@ class EvalReport:
     notes: tuple[str, ...] = field(default=())
     support: Mapping[str, int] = field(default_factory=dict)
     command: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise refuse("rows", "at least one, that of the set", "none")
 
     @property
     def mean(self) -> float:
@@ -168,19 +195,53 @@ class EvalReport:
         """Write `report.json`."""
         write_json(Path(path), self.to_json())
 
-    def __str__(self) -> str:
+    def to_dataframe(self) -> Any:
+        """A `pandas.DataFrame`: a row a set, model and metric.
+
+        Columns are `set`, `model`, `metric`, then numbers: `mean`, `std` and `interval95` (half width), fractions, the
+        last two NaN for a single network; `n` networks, `steps`, `lr`, `seconds`.
+
+        Raises:
+            MissingError: pandas is not installed.
+        """
+        columns = "set model metric mean std interval95 n steps lr seconds".split()
+        return data_frame([record for row in self.rows for record in row.records()], columns, columns[:3])
+
+    @property
+    def head(self) -> str:
+        """What was measured, in one line."""
         where = f"{self.split} split" if self.split.isidentifier() else self.split
-        head = f"{self.method} on {self.dataset} ({where}, protocol {self.protocol}: {self.selection})"
+        return f"{self.method} on {self.dataset} ({where}, protocol {self.protocol}: {self.selection})"
+
+    @property
+    def legend(self) -> list[str]:
+        """What is said below the table: bytes and notes."""
+        sizes = ", ".join(f"{name} {count:,}" for name, count in self.bytes.items())
+        return [f"bytes: {sizes}", *(f"note: {note}" for note in self.notes)]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Heads and rows of the table for people."""
         scores = [self.rows[0].metric]
         if uneven(self.support.values()):
             scores += [name for name in ("balanced_accuracy",) if name not in scores]
         heads = [{"auroc": "AUROC × 100"}.get(name, f"{name.replace('_', ' ')} %") for name in scores]
-        table = [("set", "model", *heads, "n", "steps", "lr", "s"), *(_cells(row, scores) for row in self.rows)]
-        least = [*_TEXTS, *[_SCORE] * len(scores), *_NUMBERS]
-        widths = [max(width, *map(len, column)) for width, column in zip(least, zip(*table, strict=True), strict=True)]
-        lines = [" ".join(_padded(cells, widths)) for cells in table]
-        sizes = ", ".join(f"{name} {count:,}" for name, count in self.bytes.items())
-        return printable("\n".join([head, *lines, f"bytes: {sizes}", *(f"note: {note}" for note in self.notes)]))
+        return ["set", "model", *heads, "n", "steps", "lr", "s"], [_cells(row, scores) for row in self.rows]
+
+    def __repr__(self) -> str:
+        first, many = self.rows[0], f"{len(self.rows)} row{'s' if len(self.rows) > 1 else ''}"
+        found = f"{first.metric} {_score(first.values)} % with {first.model}"
+        return f"EvalReport({self.method!r} on {self.dataset!r}, {found}, {many}, protocol {self.protocol})"
+
+    def __str__(self) -> str:
+        heads, rows = self.table()
+        least = [*_TEXTS, *[_SCORE] * (len(heads) - len(_TEXTS) - len(_NUMBERS)), *_NUMBERS]
+        columns = zip(heads, *rows, strict=True)
+        widths = [max(width, *map(len, column)) for width, column in zip(least, columns, strict=True)]
+        lines = [" ".join(_padded(cells, widths)) for cells in (heads, *rows)]
+        return printable("\n".join([self.head, *lines, *self.legend]))
+
+    def _repr_html_(self) -> str:
+        return join([paragraph(self.head), table(*self.table(), texts=len(_TEXTS)), *map(paragraph, self.legend)])
 
 
 _TEXTS: Final = (14, 28)
@@ -220,9 +281,9 @@ def no_better(rows: Sequence[Row], support: Sequence[int]) -> list[str]:
     return [f"{text}: {', '.join(dict.fromkeys(below))}"] if below else []
 
 
-def _cells(row: Row, scores: Sequence[str]) -> tuple[str, ...]:
+def _cells(row: Row, scores: Sequence[str]) -> list[str]:
     numbers = (str(len(row.values)), str(row.steps), f"{row.lr:.3g}", f"{row.seconds:.1f}")
-    return (row.set, row.model, *(_score(row.by(name)) for name in scores), *numbers)
+    return [row.set, row.model, *(_score(row.by(name)) for name in scores), *numbers]
 
 
 def _score(values: Sequence[float] | None) -> str:

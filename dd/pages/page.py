@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -11,14 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from dd.base.files import dump_json, write_text
+from dd.base.markup import data_url
 from dd.errors import refuse
 from dd.evaluation.report import uneven
 from dd.evaluation.unseen import TRAINING
 
 FRACTIONS: Final = ("accuracy", "auroc", "balanced_accuracy")
 """Metrics in [0, 1] of which more is better; shown in per cent."""
-
-_PNG: Final = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ def render(
         lead=lead,
         command=command,
         pictures=[
-            {**dataclasses.asdict(p), "url": _data_url(p.data, p.argument)} for p in pictures if p.data is not None
+            {**dataclasses.asdict(p), "url": data_url(p.data, p.argument)} for p in pictures if p.data is not None
         ],
         board=board,
         headline=_headline(rows),
@@ -153,16 +151,6 @@ def duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def _data_url(picture: bytes, argument: str) -> str:
-    if picture.startswith(_PNG):
-        kind = "png"
-    elif picture.lstrip().startswith((b"<?xml", b"<svg")):
-        kind = "svg+xml"
-    else:
-        raise refuse(argument, "the bytes of a PNG or SVG file", f"{picture[:8]!r}…")
-    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
 def _headline(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

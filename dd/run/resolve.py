@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, final
 import torch
 
 from dd.base.bounds import check_memory
+from dd.base.devices import check_device
 from dd.base.progress import Progress, announce
 from dd.base.shapes import check_name
 from dd.cost.estimate import estimator_of
@@ -38,15 +39,7 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
             return torch.device("cpu")
         rank = os.environ.get("LOCAL_RANK", "")
         return torch.device("cuda", int(rank) % torch.cuda.device_count()) if rank.isdecimal() else torch.device("cuda")
-    try:
-        found = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise refuse("device", "a torch device such as 'cpu' or 'cuda:0'", repr(device)) from error
-    if found.type == "meta":
-        raise refuse("device", "a device that keeps numbers, such as 'cpu' or 'cuda:0'", repr(device))
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise refuse("device", "a device of this machine", repr(device), "No CUDA device is visible to torch.")
-    return found
+    return check_device(device)
 
 
 @final

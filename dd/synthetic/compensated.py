@@ -19,7 +19,9 @@ from dd.base.schema import SET_FORMAT
 from dd.base.shapes import check, check_finite, check_names, check_whole, plain
 from dd.errors import DamagedError, DDError, refuse
 from dd.synthetic.base import NBytes, Whole
+from dd.synthetic.common import Common, moved, on_cpu, one_line
 from dd.synthetic.file import Kept, about_labels, only, read_set, write_set
+from dd.synthetic.images import sizes_of
 from dd.synthetic.labels import LabelStore
 from dd.synthetic.recipe import TrainRecipe
 from dd.transforms.whiten import Normalise, transform_from
@@ -67,13 +69,13 @@ def compose(base: Tensor, compensators: Tensor, transform: Normalise) -> Tensor:
     """
     plain = transform.forward(base.flatten(0, 1).float() / 255).view(base.shape)
     moved = plain[:, None] + compensators.float()[:, :, None]  # [k, M, K, C, H, W]
-    low, high = (transform.forward(torch.full((1, *base.shape[2:]), v)) for v in (0.0, 1.0))
+    low, high = (transform.forward(torch.full((1, *base.shape[2:]), v, device=base.device)) for v in (0.0, 1.0))
     clipped = torch.minimum(torch.maximum(moved, low), high)
     return torch.cat([plain[:, None], clipped], dim=1).flatten(0, 2)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CompensatedImages(Whole, Dataset[tuple[Tensor, Any]]):
+class CompensatedImages(Common, Whole, Dataset[tuple[Tensor, Any]]):
     """k base sets of one image a class, M compensators for each, and static teacher logits: k (M + 1) images a class.
 
     `small[i]` is (float32 image `[C, H, W]` in model space, float32 `[K]` teacher logits, or the int label where no
@@ -130,6 +132,15 @@ class CompensatedImages(Whole, Dataset[tuple[Tensor, Any]]):
                 raise refuse("logits", "None beside a label store", "both")
             self.store.check(self.pictures(), len(self.classes))
 
+    def _on(self, device: torch.device) -> CompensatedImages:
+        base, compensators = self.base.to(device), self.compensators.to(device)
+        if base is self.base and compensators is self.compensators:
+            return self
+        logits = None if self.logits is None else self.logits.to(device)
+        made = moved(self, base=base, compensators=compensators, logits=logits)
+        vars(made).pop("images", None)  # those on the other device
+        return made
+
     @property
     def members(self) -> int:
         """M."""
@@ -157,7 +168,7 @@ class CompensatedImages(Whole, Dataset[tuple[Tensor, Any]]):
         """Teacher logits float32 `[k (M + 1) K, K]`, or int64 `[k (M + 1) K]` where none are kept."""
         if self.logits is not None:
             return self.logits.float().flatten(0, 2)
-        return torch.arange(len(self.classes)).repeat(len(self) // len(self.classes))
+        return self.hard_labels.to(self.base.device)
 
     @property
     def canvas(self) -> int:
@@ -170,21 +181,24 @@ class CompensatedImages(Whole, Dataset[tuple[Tensor, Any]]):
         return -(-self.base.shape[0] * (len(self.classes) + self.members) // len(self.classes))
 
     @under_own_settings
-    def pixels(self) -> Tensor:
-        """The composed images as pixels in [0, 1] `[n, C, H, W]`."""
-        return self.transform.inverse(self.images).clamp(0, 1)
+    def pixels(self, index: Tensor | None = None) -> Tensor:
+        """The composed images as pixels in [0, 1] `[n, C, H, W]`, on the CPU.
+
+        Args:
+            index: rows, int64, which alone are composed; all by default.
+        """
+        images = self.images if index is None else torch.stack([self[i][0] for i in index.tolist()])
+        return self.transform.inverse(images.cpu()).clamp(0, 1)
 
     @under_own_settings
     def pictures(self) -> Tensor:
-        """The composed images as uint8 `[n, C, H, W]`, rounded: what dynamic labels are labels of."""
+        """The composed images as uint8 `[n, C, H, W]`, rounded, on the CPU: what dynamic labels are labels of."""
         return (self.pixels() * 255).round().to(torch.uint8)
 
-    @under_own_settings
-    def plot(self, path: str | Path | None = None, **options: Any) -> dict[str, bytes]:
-        """Figures by name, also to NAME.png, NAME.svg or a folder; see `dd.synthetic.figures.plot`."""
-        from dd.synthetic.figures import plot
-
-        return plot(self, path, **options)
+    @property
+    def hard_labels(self) -> Tensor:
+        """The class that each image is of, int64 `[n]`, on the CPU."""
+        return torch.arange(len(self.classes)).repeat(len(self) // len(self.classes))
 
     def ready_transform(self) -> Normalise:
         """The transform."""
@@ -200,10 +214,8 @@ class CompensatedImages(Whole, Dataset[tuple[Tensor, Any]]):
 
     def __repr__(self) -> str:
         k, classes = self.base.shape[:2]
-        shape = "x".join(map(str, self.base.shape[2:]))
-        name, images = self.method.get("name"), k * classes
-        return (
-            f"CompensatedImages({name!r}, {images} images, {k * self.members} compensators, {classes} classes, {shape})"
+        return one_line(
+            self, [f"{k * classes:,} images, {k * self.members:,} compensators", *sizes_of(self, " composed")]
         )
 
     def __len__(self) -> int:
@@ -225,8 +237,9 @@ class CompensatedImages(Whole, Dataset[tuple[Tensor, Any]]):
         With a label store: all its records in turn, as in `SyntheticImages`.
         """
         if self.store is not None:
+            place = self.base.device
             for x, logits in self.store.replay(self.pictures().float() / 255, generator):
-                yield self.transform.forward(x), logits
+                yield self.transform.forward(x).to(place), logits.to(place)
             return
         images, labels = self.images, self.labels
         if size >= len(self):
@@ -238,6 +251,10 @@ class CompensatedImages(Whole, Dataset[tuple[Tensor, Any]]):
     @under_own_settings
     def content(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and metadata of its file."""
+        tensors, meta = self._content()
+        return on_cpu(tensors), meta
+
+    def _content(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {"base": self.base, "compensators": self.compensators}
         if self.logits is not None:
             tensors["logits"] = self.logits
@@ -258,7 +275,7 @@ class CompensatedImages(Whole, Dataset[tuple[Tensor, Any]]):
     @under_own_settings
     def nbytes(self) -> NBytes:
         """Bytes of the file that `save` writes; base images and compensators are the images."""
-        tensors, meta = self.content()
+        tensors, meta = self._content()
         sizes = {name: t.numel() * t.element_size() for name, t in tensors.items()}
         images, labels = sizes["base"] + sizes["compensators"], sizes.get("logits", 0)
         total = packed_size(shapes_of(tensors), meta)

@@ -12,15 +12,18 @@ from PIL import Image
 
 from dd.base.curves import KINDS, heat_map, loss_curve, scores_of
 from dd.base.files import read_jsonl, write_bytes
+from dd.base.markup import Pictures, image, join, paragraph
 from dd.base.paths import as_path, is_folder
 from dd.base.raster import as_png, as_svg, default_scale, paste, paste_rows, picture
 from dd.data import Images, Split
 from dd.data.images.nearest import nearest
-from dd.errors import refuse
+from dd.errors import DDError, refuse
 from dd.synthetic.sets import AnySet, ImageSet
 
 PIXELS: Final = 600_000
 """Of a set, in a grid whose number of columns is not given; keeps a PNG of noise below 3 MB."""
+NOTEBOOK: Final = (64, 65_000, 20)
+"""Of a set in a notebook: sides of its pictures in px, pixels, and classes, at most; a PNG of noise is below 300 kB."""
 PAIRS: Final = 5
 """Synthetic images of a class that are shown beside their nearest real ones."""
 CLASSES: Final = 20
@@ -48,19 +51,19 @@ def grid(small: ImageSet, columns: int | None = None, *, scale: float | None = N
     for name, value in (("columns", columns), ("classes", classes)):
         if value is not None and value < 1:
             raise refuse(name, "at least 1", value)
-    pixels = small.pixels()
-    height, width = pixels.shape[2:]  # of a canvas where there are canvases
+    height, width = (side * small.canvas for side in small.size)
     scale = default_scale(max(height, width)) if scale is None else scale
     if not 0 < scale < math.inf:
         raise refuse("scale", "positive and finite", scale)
-    labels = small.hard().labels
+    labels = small.hard_labels
     names = small.classes[:classes]
     largest = max(1, int(torch.bincount(labels, minlength=len(names))[: len(names)].max()))
     if columns is None:
         columns = max(1, min(10, PIXELS // (len(names) * height * width)))
     shown = [(labels == k).nonzero().flatten()[:columns] for k in range(len(names))]
     cell = (max(1, round(width * scale)), max(1, round(height * scale)))
-    rows = [[picture(pixels[i], cell) for i in index.tolist()] for index in shown]
+    pixels = iter(small.pixels(torch.cat(shown)))
+    rows = [[picture(next(pixels), cell) for _ in index] for index in shown]
     left_out = []
     if largest > columns:
         left_out.append(f"{columns} of up to {largest} images a class")
@@ -99,19 +102,19 @@ def neighbours(small: ImageSet, train: Split) -> Image.Image:
     """
     if small.canvas > 1:
         raise refuse("small", "a set without canvases", f"canvases of {small.canvas}²")
-    pixels, labels = small.pixels(), small.hard().labels
-    names = small.classes[:CLASSES]
+    labels, names = small.hard_labels, small.classes[:CLASSES]
     shown = [(labels == k).nonzero().flatten()[:PAIRS] for k in range(len(names))]
     rows = torch.cat(shown)
-    index, _ = nearest(pixels[rows], train, within=labels[rows])
-    beside = dict(zip(rows.tolist(), train.pixels(index), strict=True))
+    pixels = small.pixels(rows)
+    index, _ = nearest(pixels, train, within=labels[rows])
+    found = iter(zip(pixels, train.pixels(index), strict=True))
     left_out = []
     if len(names) < len(small.classes):
         left_out.append(f"{len(names)} of {len(small.classes)} classes")
     most = int(torch.bincount(labels, minlength=len(names)).max())
     if most > PAIRS:
         left_out.append(f"{PAIRS} of up to {most} images a class")
-    pairs = [[x for i in part.tolist() for x in (pixels[i], beside[i])] for part in shown]
+    pairs = [[x for _ in part for x in next(found)] for part in shown]
     return paste_rows(pairs, names, ", ".join(left_out), together=2)
 
 
@@ -131,9 +134,10 @@ def gallery(sets: Mapping[str, ImageSet]) -> Image.Image:
         raise refuse("sets", "one or more of equal classes and sizes", ", ".join(sets) or "none")
     rows = []
     for small in sets.values():
-        pixels, labels = small.pixels(), small.hard().labels
+        labels = small.hard_labels
         first = [(labels == k).nonzero().flatten()[:1] for k in range(min(len(small.classes), CLASSES))]
-        rows.append([pixels[i[0]] if len(i) else torch.zeros_like(pixels[0]) for i in first])
+        pixels = iter(small.pixels(torch.cat(first)))
+        rows.append([next(pixels) if len(i) else torch.zeros(small.channels, *small.size) for i in first])
     classes = len(next(iter(sets.values())).classes)
     return paste_rows(rows, list(sets), f"{CLASSES} of {classes} classes" if classes > CLASSES else "")
 
@@ -145,7 +149,7 @@ def figures(
     log: Sequence[Mapping[str, Any]] | str | Path = (),
     report: Mapping[str, Any] | None = None,
     kind: str = "png",
-) -> dict[str, bytes]:
+) -> Pictures:
     """What the report shows of a set, by name: `grid` or `trees`, `neighbours`, `loss`, `models`.
 
     Args:
@@ -170,11 +174,11 @@ def figures(
         made.update({k: as_svg(p) if kind == "svg" else as_png(p) for k, p in pictures.items()})
     made["loss"] = loss_curve(read_jsonl(as_path(log, "log"), "log") if isinstance(log, str | Path) else log, kind)
     made["models"] = heat_map(scores_of((report or {}).get("rows") or ()), kind)
-    return {name: content for name, content in made.items() if content is not None}
+    return Pictures({name: content for name, content in made.items() if content is not None})
 
 
-def plot(small: AnySet, path: str | Path | None = None, **options: Any) -> dict[str, bytes]:
-    """`figures`, also written where a path is given.
+def plot(small: AnySet, path: str | Path | None = None, **options: Any) -> Pictures:
+    """`figures`, which a notebook shows, also written where a path is given.
 
     Args:
         small: the set.
@@ -199,3 +203,23 @@ def plot(small: AnySet, path: str | Path | None = None, **options: Any) -> dict[
     made = figures(small, **{**options, "kind": suffix})
     write_bytes(place, made["trees" if small.kind == "graphs" else "grid"])
     return made
+
+
+def notebook(small: AnySet) -> str:
+    """A set as HTML for a notebook: one line, and some of its images or trees; of a set that has no picture, why."""
+    from dd.synthetic.tree_views import draw
+
+    try:
+        shown = image(draw(small, None, 3, 4) if small.kind == "graphs" else _few_images(small), "What is in the set")
+    except DDError as error:
+        shown = paragraph(error)
+    return join([paragraph(repr(small)), shown])
+
+
+def _few_images(small: ImageSet) -> bytes:
+    """A grid within `NOTEBOOK`."""
+    side, most, classes = NOTEBOOK
+    height, width = (length * small.canvas for length in small.size)
+    scale = min(default_scale(max(height, width)), side / max(height, width))
+    drawn = min(1.0, scale) ** 2 * height * width * min(classes, len(small.classes))
+    return as_png(grid(small, max(1, min(10, int(most / drawn))), scale=scale, classes=classes))

@@ -16,10 +16,12 @@ from dd.base.paths import as_path
 from dd.base.process import under_own_settings
 from dd.base.schema import SET_FORMAT
 from dd.base.shapes import check, check_finite, check_names, check_whole, plain
+from dd.base.texts import a_class
 from dd.data import Split
 from dd.errors import DamagedError, DDError, InputError, refuse
 from dd.synthetic.base import NBytes, SyntheticSet
 from dd.synthetic.canvas import draw_crops
+from dd.synthetic.common import Common, moved, on_cpu, one_line
 from dd.synthetic.file import Kept, about_labels, mark_kept, only, read_set, write_set
 from dd.synthetic.labels import LabelStore
 from dd.synthetic.recipe import TrainRecipe
@@ -29,7 +31,7 @@ _SUM_TOLERANCE = 1e-3  # rows of 1,000 rounded probabilities
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SyntheticImages(Dataset[tuple[Tensor, Any]]):
+class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
     """Images `[n, C, H, W]` in model space with labels, and all that a fresh network needs to be trained on them.
 
     `small[i]` is (float32 image `[C, H, W]` in model space, int label or float32 `[K]` probabilities); a default
@@ -89,9 +91,8 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
             self.store.check(self.pictures(), len(self.classes))
 
     def __repr__(self) -> str:
-        shape = "x".join(map(str, self.images.shape[1:]))
-        kind = "images" if self.canvas == 1 else "canvases"
-        return f"SyntheticImages({self.method.get('name')!r}, {len(self)} {kind}, {len(self.classes)} classes, {shape})"
+        kind = "images" if self.canvas == 1 else f"canvases of {self.canvas}²"
+        return one_line(self, [f"{len(self):,} {kind}", *sizes_of(self)])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -99,6 +100,10 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
         label = self.labels[index]
         return self.images[index], int(label) if label.ndim == 0 else label
+
+    def _on(self, device: torch.device) -> SyntheticImages:
+        images, labels = self.images.to(device), self.labels.to(device)
+        return self if images is self.images and labels is self.labels else moved(self, images=images, labels=labels)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -127,8 +132,9 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         """
         if self.store is not None:
             transform = self.ready_transform()
+            place = self.images.device
             for x, logits in self.store.replay(self.pictures().float() / 255, generator):
-                yield transform.forward(x), logits
+                yield transform.forward(x).to(place), logits.to(place)
             return
         whole = size >= len(self)
         if whole and self.canvas == 1:
@@ -140,25 +146,30 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
                 yield self.images[rows], self.labels[rows]
                 continue
             sides = self.images.shape[2], self.images.shape[3]
-            crops = draw_crops(rows.repeat(self.canvas_samples), sides, self.size, generator)
+            index = rows.repeat(self.canvas_samples).to(self.images.device)
+            crops = draw_crops(index, sides, self.size, generator)
             yield crops.take(self.images), self.labels[crops.index]
 
     @under_own_settings
-    def pixels(self) -> Tensor:
-        """The images (or canvases) as pixels in [0, 1] `[n, C, H, W]`, clipped."""
-        return self.ready_transform().inverse(self.images).clamp(0, 1)
+    def pixels(self, index: Tensor | None = None) -> Tensor:
+        """The images (or canvases) as pixels in [0, 1] `[n, C, H, W]`, clipped, on the CPU.
+
+        Args:
+            index: rows, int64; all by default.
+        """
+        images = self.images if index is None else self.images[index.to(self.images.device)]
+        return self.ready_transform().inverse(images.cpu()).clamp(0, 1)
 
     @under_own_settings
     def pictures(self) -> Tensor:
-        """The images as uint8 `[n, C, H, W]`, rounded."""
+        """The images as uint8 `[n, C, H, W]`, rounded, on the CPU."""
         return (self.pixels() * 255).round().to(torch.uint8)
 
-    @under_own_settings
-    def plot(self, path: str | Path | None = None, **options: Any) -> dict[str, bytes]:
-        """Figures by name, also to NAME.png, NAME.svg or a folder; see `dd.synthetic.figures.plot`."""
-        from dd.synthetic.figures import plot
-
-        return plot(self, path, **options)
+    @property
+    def hard_labels(self) -> Tensor:
+        """One class an image, int64 `[n]`, on the CPU: the most probable one, the first of equals."""
+        labels = self.labels.cpu()
+        return labels if labels.ndim == 1 else labels.argmax(1)
 
     def ready_transform(self) -> Transform:
         """The transform, or a message that says how to get it."""
@@ -196,14 +207,18 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
         """
         if self.labels.ndim == 1 and self.store is None:
             return self
-        labels = self.labels if self.labels.ndim == 1 else self.labels.argmax(1)
+        labels = self.hard_labels.to(self.labels.device)
         told = {**self.provenance, "labels": "largest of the soft labels"}
         return replace(self, labels=labels, store=None, recipe=self.recipe.hard(), provenance=told)
 
     @under_own_settings
     def content(self, whitening_matrix: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and metadata of its file."""
-        tensors = {"images": self.images if self.store is None else self.pictures(), "labels": self.labels}
+        tensors, meta = self._content(self.images if self.store is None else self.pictures(), whitening_matrix)
+        return on_cpu(tensors), meta
+
+    def _content(self, images: Tensor, whitening_matrix: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = {"images": images, "labels": self.labels}
         record = dict(self.transform_record)
         kept = record.pop("tensors", None)
         if isinstance(self.transform, ZCA):
@@ -228,7 +243,8 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
     @under_own_settings
     def nbytes(self) -> NBytes:
         """Bytes of the file that `save` writes, without the whitening matrix."""
-        tensors, meta = self.content()
+        stored = torch.float32 if self.store is None else torch.uint8  # of the pictures, which are not made for it
+        tensors, meta = self._content(torch.empty_like(self.images, dtype=stored, device="meta"))
         images, labels = (tensors[k].numel() * tensors[k].element_size() for k in ("images", "labels"))
         total = packed_size(shapes_of(tensors), meta)
         if self.store is not None:
@@ -288,6 +304,16 @@ class SyntheticImages(Dataset[tuple[Tensor, Any]]):
             canvas_samples=meta.get("canvas_samples", 1),
             store=store,
         )
+
+
+def sizes_of(small: Any, what: str = "") -> list[str]:
+    """Labels, classes, images a class (`what` they are) and their shape, of a set of images, in words."""
+    counts = torch.bincount(small.hard_labels, minlength=len(small.classes)).tolist()
+    labels = ["soft labels"] if small.labels.ndim == 2 else []
+    if small.store is not None:
+        labels = [f"labels of {len(small.store):,} batches"]
+    shape = "x".join(map(str, (small.channels, *(side * small.canvas for side in small.size))))
+    return [*labels, f"{len(small.classes):,} classes", a_class(counts, what), shape]
 
 
 def _check_canvas(small: SyntheticImages) -> None:

@@ -121,7 +121,7 @@ class LabelStore:
         """Bytes of all records, without headers and manifest."""
         return sum(record.nbytes for record in self.records)
 
-    @property
+    @cached_property
     def file_bytes(self) -> int:
         """Bytes of the folder that `save` writes: shards with their headers, and the manifest."""
         total = sum(packed_size(shapes_of(tensors), self._meta) for tensors in self.parts())

@@ -29,18 +29,18 @@ _KINDS: Final[dict[str, type[AnySet]]] = {"compensated": CompensatedImages, "tre
 
 
 def need_set(small: object) -> AnySet:
-    """The set that a user gave.
+    """The set that a user gave, on the CPU.
 
     Raises:
         InputError: something else.
     """
     if not isinstance(small, AnySet):
         raise refuse("small", "a set, its file or its run folder", f"a {type(small).__name__}")
-    return small
+    return small.to("cpu")
 
 
 def need_images(small: object) -> ImageSet:
-    """The set of images that a user gave; of what `need_set` refuses here a path too.
+    """The set of images that a user gave, on the CPU; of what `need_set` refuses here a path too.
 
     Raises:
         InputError: something else.
@@ -48,18 +48,18 @@ def need_images(small: object) -> ImageSet:
     if not isinstance(small, ImageSet):
         way_out = "Of a path: `dd.load(path)`." if isinstance(small, str | Path) else ""
         raise refuse("small", "a set of images", f"a {type(small).__name__}", way_out)
-    return small
+    return small.to("cpu")
 
 
 def need_trees(small: object) -> TreeSummary:
-    """The summary of graphs that a user gave.
+    """The summary of graphs that a user gave, on the CPU.
 
     Raises:
         InputError: something else.
     """
     if not isinstance(small, TreeSummary):
         raise refuse("small", "a summary of graphs", f"a {type(small).__name__}")
-    return small
+    return small.to("cpu")
 
 
 def load_set(path: str | Path) -> AnySet:

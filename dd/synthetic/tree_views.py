@@ -13,11 +13,14 @@ from torch import Tensor
 
 from dd.base.files import write_bytes
 from dd.base.paths import as_path
+from dd.base.raster import short
 from dd.errors import refuse
 from dd.synthetic.trees import TreeSummary
 
 LIMIT: Final = 1_000_000
 """Nodes of explicit trees that are made at most."""
+CLASSES: Final = 20
+"""Whose trees are drawn at most."""
 _NONE: Final = torch.zeros(0, dtype=torch.int64)
 
 
@@ -106,7 +109,7 @@ def _trees_data(small: TreeSummary, trees: Sequence[int], counts: Tensor, label:
         root=root,
         count=count,
         y=torch.tensor([label]),
-    )
+    ).to(small.device)
 
 
 def _raw(values: tuple[Tensor, ...], places: Tensor) -> Tensor:
@@ -171,8 +174,8 @@ def telling(small: TreeSummary, per_class: int) -> list[list[tuple[int, float, f
     return found
 
 
-def draw(small: TreeSummary, path: str | Path | None, per_class: int) -> bytes:
-    """The trees that tell each class from the others as PNG; see `TreeSummary.draw`."""
+def draw(small: TreeSummary, path: str | Path | None, per_class: int, classes: int = CLASSES) -> bytes:
+    """The trees that tell each class from the others as PNG, of `classes` at most; see `TreeSummary.draw`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -181,20 +184,23 @@ def draw(small: TreeSummary, path: str | Path | None, per_class: int) -> bytes:
     if path is not None and as_path(path).suffix.lower() != ".png":
         raise refuse("path", "a file NAME.png", repr(str(path)), "For NAME.svg give it to `plot`.")
     shown = telling(small, per_class)
-    figure = Figure(figsize=(2.8 * per_class, 2.5 * small.num_classes), dpi=100)
+    count = min(classes, small.num_classes)
+    names = [short(name) for name in small.classes]
+    figure = Figure(figsize=(2.8 * per_class, 2.5 * count), dpi=100)
     FigureCanvasAgg(figure)
     palette = _Palette(small)
-    axes = figure.subplots(small.num_classes, per_class, squeeze=False, subplot_kw={"xticks": (), "yticks": ()})
+    axes = figure.subplots(count, per_class, squeeze=False, subplot_kw={"xticks": (), "yticks": ()})
     for k, row in enumerate(axes):
         for axis in row:
             axis.set_axis_off()
-        others = [name for j, name in enumerate(small.classes) if j != k]
-        beside = {0: "", 1: f", {others[0]} {{}} %" if others else ""}.get(len(others), ", others at most {} %")
+        others = [name for j, name in enumerate(names) if j != k]
+        beside = others[0] if len(others) == 1 else "others at most"
         for axis, (tree, own, most) in zip(row, shown[k], strict=False):
             _plot_tree(axis, small, tree, palette)
-            text = f"{small.classes[k]}: {100 * own:.0f} % of graphs" + beside.format(f"{100 * most:.0f}")
-            axis.set_title(text, fontsize=8, pad=2)
+            rest = f", {beside} {100 * most:.0f} %" if others else ""
+            axis.set_title(f"{names[k]}: {100 * own:.0f} % of graphs{rest}", fontsize=8, pad=2, parse_math=False)
     lines = sorted(palette.legend, key=lambda line: line.lstrip()[0].isalpha())
+    lines += [f"{count} of {small.num_classes} classes"] if count < small.num_classes else []
     height = figure.get_figheight() + 0.13 * len(lines)
     figure.set_figheight(height)
     figure.subplots_adjust(0.01, 0.13 * len(lines) / height, 0.99, 1 - 0.25 / height, wspace=0.08, hspace=0.12)

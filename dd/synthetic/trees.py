@@ -17,9 +17,11 @@ from dd.base.paths import as_path
 from dd.base.process import under_own_settings
 from dd.base.schema import SET_FORMAT
 from dd.base.shapes import check_names
+from dd.base.texts import a_class
 from dd.data.graphs.codes import Codes
 from dd.errors import DamagedError, DDError, refuse
 from dd.synthetic.base import TreeBytes, Whole
+from dd.synthetic.common import Common, moved, one_line
 from dd.synthetic.file import Kept, only, read_set, write_set
 from dd.synthetic.labels import LabelStore
 from dd.synthetic.recipe import check_whole_recipe
@@ -73,7 +75,7 @@ class Level:
 
 @final
 @dataclass(frozen=True, eq=False, kw_only=True)
-class TreeSummary(Whole):
+class TreeSummary(Common, Whole):
     """Patterns over the trees of depth L of a DAG: P patterns, K classes, R trees of depth L.
 
     Attributes:
@@ -94,6 +96,7 @@ class TreeSummary(Whole):
         provenance: data set, its hash, split and rule, seed.
         published: bytes by the published two-byte count.
         figures: coverage, thresholds and the like, of `report()`.
+        device: where `small[i]`, `batches` and `to_pyg` put their graphs; the summary itself is on the CPU.
         kept: as in `SyntheticImages`.
     """
 
@@ -116,6 +119,7 @@ class TreeSummary(Whole):
     provenance: Mapping[str, Any] = field(default_factory=dict)
     published: int = 0
     figures: Mapping[str, Any] = field(default_factory=dict)
+    device: torch.device = field(default=torch.device("cpu"), init=False)
     kept: Kept | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -134,9 +138,9 @@ class TreeSummary(Whole):
             raise refuse("labels", "at least one pattern", "none", "Lower `min_support` or raise `budget_bytes`.")
 
     def __repr__(self) -> str:
-        name, trees = self.method.get("name"), len(self.levels[-1])
-        sizes = f"{len(self)} patterns, {trees} trees of depth {self.depth}, {len(self.classes)} classes"
-        return f"TreeSummary({name!r}, {sizes})"
+        each = a_class(torch.bincount(self.labels, minlength=self.num_classes).tolist())
+        sizes = f"{len(self):,} patterns", f"{len(self.levels[-1]):,} trees of depth {self.depth}"
+        return one_line(self, [*sizes, f"{self.num_classes:,} classes", each, f"{self.published:,} bytes published"])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -154,7 +158,7 @@ class TreeSummary(Whole):
         from torch_geometric.data import Batch
 
         for rows in torch.randperm(len(self), generator=generator).split(size):
-            yield Batch.from_data_list([self[int(r)][0] for r in rows]), self.labels[rows]
+            yield Batch.from_data_list([self[int(r)][0] for r in rows]), self.labels[rows].to(self.device)
 
     @property
     def depth(self) -> int:
@@ -257,16 +261,12 @@ class TreeSummary(Whole):
 
         return draw(self, path, per_class)
 
-    @under_own_settings
-    def plot(self, path: str | Path | None = None, **options: Any) -> dict[str, bytes]:
-        """Figures by name, also to NAME.png, NAME.svg or a folder; see `dd.synthetic.figures.plot`."""
-        from dd.synthetic.figures import plot
-
-        return plot(self, path, **options)
+    def _on(self, device: torch.device) -> TreeSummary:
+        return self if device == self.device else moved(self, device=device)
 
     def with_recipe(self, **changes: Any) -> TreeSummary:
         """The same patterns with other fields of the recipe."""
-        return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, **changes))
+        return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, **changes))._on(self.device)
 
     def _tensors(self) -> dict[str, Tensor]:
         """What the file holds: few tensors, since each costs more in the header than in it; see `_rebuild`."""

@@ -262,6 +262,6 @@ def test_an_error_of_the_users_dataset_names_the_item() -> None:
 
 def test_images_are_printable_and_frozen() -> None:
     images = hold_out(Images(train=(X, Y), name="mine"))
-    assert repr(images) == "Images('mine', 4 classes, 36 train, 4 val, 3x6x5)"
+    assert repr(images) == "Images('mine', 4 classes, 9 a class, 36 train, 4 val, 3x6x5, 3,600 bytes in memory)"
     with pytest.raises(AttributeError):
         images.name = "other"  # type: ignore[misc]

@@ -14,7 +14,8 @@ import scipy.stats
 
 from dd.base.files import read_json
 from dd.errors import InputError
-from dd.evaluation.leaderboard import Benchmark, Difference, difference
+from dd.evaluation.entries import Difference, difference
+from dd.evaluation.leaderboard import Benchmark
 
 
 def cell(name: str, values: list[float], seed: int = 0, budget: int | None = 10, **more: Any) -> dict[str, Any]:

@@ -35,8 +35,9 @@ def small(scale: float = 0.5, logits: bool = True) -> CompensatedImages:
 
 
 def test_at_the_prompt_it_is_one_line() -> None:
-    sizes = f"{SETS * K} images, {SETS * M} compensators, {K} classes, 3x8x8"
-    assert repr(small()) == f"CompensatedImages('infer', {sizes})"
+    made = small()
+    sizes = f"{SETS * K} images, {SETS * M} compensators, soft labels, {K} classes, {SETS * (M + 1)} composed a class"
+    assert repr(made) == f"CompensatedImages('infer', {sizes}, 3x8x8, {made.nbytes.total:,} bytes on disk)"
 
 
 def test_the_budget_is_exact() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dd.base.process import under_own_settings
 from dd.base.shapes import check_names, plain
-from dd.base.texts import clean_name, clean_names
+from dd.base.texts import a_class, clean_name, clean_names
 from dd.data.graphs.bins import Bins
 from dd.data.items import Twins, graph_items, twins
 from dd.errors import refuse
@@ -198,7 +198,9 @@ class Graphs:
     def __repr__(self) -> str:
         sizes = {"train": self.train, "val": self.val, "test": self.test}
         counts = ", ".join(f"{len(split)} {key}" for key, split in sizes.items() if split is not None)
-        return f"Graphs({self.name!r}, {self.num_classes} classes, {counts}, split {self.split} ({self.rule}))"
+        classes = f"{self.num_classes} classes, {a_class(self.graphs_per_class.tolist())}"
+        nodes = f"{self.train.num_nodes / max(1, len(self.train)):.1f} nodes a graph"
+        return f"Graphs({self.name!r}, {classes}, {counts}, {nodes}, split {self.split} ({self.rule}))"
 
     @property
     def num_classes(self) -> int:

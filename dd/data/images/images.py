@@ -14,12 +14,12 @@ from torch import Tensor
 from dd.base import seeding
 from dd.base.process import under_own_settings
 from dd.base.shapes import check_names
-from dd.base.texts import clean_name
+from dd.base.texts import a_class, clean_name
 from dd.data.card import Card
 from dd.data.images.checks import RENUMBER, check_labels, name_of, some
 from dd.data.images.custom import as_split
 from dd.data.images.resize import CROP, check_aspect, parse_size
-from dd.data.images.splits import JoinedSplit, Split, constant_channels, statistics
+from dd.data.images.splits import JoinedSplit, Split, TensorSplit, constant_channels, statistics
 from dd.data.items import Twins, twins, warn_twins
 from dd.errors import refuse
 
@@ -146,8 +146,11 @@ class Images:
     def __repr__(self) -> str:
         sizes = {"train": self.train, "val": self.val, "test": self.test}
         counts = ", ".join(f"{len(split)} {key}" for key, split in sizes.items() if split is not None)
-        shape = "x".join(map(str, self.train.shape))
-        return f"Images({self.name!r}, {self.num_classes} classes, {counts}, {shape})"
+        each = f", {a_class(torch.bincount(self.train.labels, minlength=self.num_classes).tolist())}"
+        shape, there = "x".join(map(str, self.train.shape)), [s for s in sizes.values() if s is not None]
+        held = sum(split.nbytes for split in there if isinstance(split, TensorSplit))
+        kept = f"{held:,} bytes in memory" if all(isinstance(s, TensorSplit) for s in there) else "read when asked for"
+        return f"Images({self.name!r}, {self.num_classes} classes{each}, {counts}, {shape}, {kept})"
 
     @property
     def drawn(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Protocol, TypeAlias, final
 
@@ -93,6 +94,11 @@ class TensorSplit:
 
     def __repr__(self) -> str:
         return f"TensorSplit({len(self)} of {'x'.join(map(str, self.shape))}, {self._images.dtype})"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its pixels in memory."""
+        return len(self) * math.prod(self.shape) * self._images.element_size()
 
     @property
     def images(self) -> Tensor:
