@@ -135,6 +135,11 @@ class Contest(Protocol):
         ...
 
 
+def row_of(baseline: str, own: str) -> str:
+    """What a row beside the set `own` is called: the baseline's name, told apart where the set has it too."""
+    return f"{baseline} (baseline)" if baseline == own else baseline
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class Given:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dd.base.seeding import child_seed
 from dd.contest.baselines_graphs import GRAPH_BASELINES, BesideGraphs, GraphEntrant
-from dd.contest.contest import Given, Rules, chosen
+from dd.contest.contest import Given, Rules, chosen, row_of
 from dd.data import Images
 from dd.data.graphs.graphs import Graphs, GraphSplit
 from dd.errors import DivergedError, refuse
@@ -169,10 +169,12 @@ def given_graphs(
     if not len(real.train):
         notes += [f"no {one.name} row: the data has no training graphs" for one in picked if not one.supports]
         picked = [one for one in picked if one.supports]
+    made = [one.stand(beside) for one in picked]
+    others = [dataclasses.replace(entrant, name=row_of(entrant.name, name)) for entrant in made]
     return Given(
         small=small,
         real=real,
-        contest=dataclasses.replace(contest, entrants=[own, *(one.stand(beside) for one in picked)]),
+        contest=dataclasses.replace(contest, entrants=[own, *others]),
         title=f"{name}, {len(small)} patterns of depth {small.depth}",
         split=f"test graphs of split {real.split}, {real.rule}",
         selection=", last step of training",

@@ -12,7 +12,7 @@ import torch
 
 from dd.base.seeding import child_seed
 from dd.contest.baselines_images import IMAGE_BASELINES, BesideImages, ImageBaseline, ImageEntrant
-from dd.contest.contest import Given, Rules, chosen
+from dd.contest.contest import Given, Rules, chosen, row_of
 from dd.data import Images
 from dd.errors import refuse
 from dd.evaluation import NetworkLearner, Row, Scorer, enough_steps, model_name, tune_lr
@@ -167,7 +167,8 @@ def given_images(
             notes.append(f"no {one.name} row: {reason}")
             continue
         sets = made[one.make] = made.get(one.make) or one.sets(beside, run)
-        entrants.append(ImageEntrant(name=one.name, sets=sets, lr="tuned" if one.tuned else beside.lr))
+        row = row_of(one.name, name)
+        entrants.append(ImageEntrant(name=row, sets=sets, lr="tuned" if one.tuned else beside.lr))
     return Given(
         small=small,
         real=real,

@@ -80,9 +80,9 @@ def write_report(
     """
     made = figures(small, real=real, log=read_jsonl(folder / "log.jsonl", "log"), report=report)
     reports = [report, *(read_report(other) for other in others)]
-    rows = list((board or {}).get("rows") or ())
+    rows, names = list((board or {}).get("rows") or ()), _names(reports, [folder, *others])
     if board is not None or others:
-        compared = scores_of(_by_budget(rows) if rows else [row for told in reports for row in _own(told)])
+        compared = scores_of(_by_budget(rows) if rows else _side_by_side(reports, names))
         made.pop("models", None)
         if (picture := heat_map(compared)) is not None:
             made["models"] = picture
@@ -104,7 +104,7 @@ def write_report(
         f"{report['method']} on {report['dataset']}",
         "\n".join(commands),
         pictures,
-        _board(reports, board),
+        _board(reports, names, board),
         _lead(small, report),
     )
 
@@ -142,6 +142,19 @@ def _own(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [row for row in report["rows"] if row["set"] == report["rows"][0]["set"]]
 
 
+def _names(reports: Sequence[Mapping[str, Any]], folders: Sequence[Path]) -> list[str]:
+    """What runs beside each other are called: their sets, or where these share a name with their size, or folder."""
+    for choice in ([str(told["rows"][0]["set"]) for told in reports], [str(told["method"]) for told in reports]):
+        if len(set(choice)) == len(choice):
+            return choice
+    return [f"{told['method']} ({folder.name or folder})" for told, folder in zip(reports, folders, strict=True)]
+
+
+def _side_by_side(reports: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Mapping[str, Any]]:
+    """The own rows of several reports, each under the name of its run."""
+    return [{**row, "set": name} for told, name in zip(reports, names, strict=True) for row in _own(told)]
+
+
 def _by_budget(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Rows of a leaderboard whose sets are told apart by their budget, where there are several."""
     if len({row["budget"] for row in rows} - {None}) < 2:
@@ -164,7 +177,7 @@ def _points(
     return [(str(r["set"]), int(size), float(r["mean"]), r["std"]) for r, size in own if size]
 
 
-def _board(reports: Sequence[Mapping[str, Any]], board: Mapping[str, Any] | None) -> Board | None:
+def _board(reports: Sequence[Mapping[str, Any]], names: Sequence[str], board: Mapping[str, Any] | None) -> Board | None:
     if board is not None:
         from dd.evaluation.leaderboard import Benchmark
 
@@ -172,14 +185,17 @@ def _board(reports: Sequence[Mapping[str, Any]], board: Mapping[str, Any] | None
         return Board("Leaderboard", *table.table(), table.legend)
     if len(reports) < 2:
         return None
+    titles = [str(told["method"]) for told in reports]
+    if len(set(titles)) < len(titles):
+        titles = list(names)
     heads = ["run", "model", "score %", "n", "steps", "bytes"]
     rows = []
-    for told in reports:
+    for told, title in zip(reports, titles, strict=True):
         for row in _own(told):
             spread = "" if row["std"] is None else f" ± {100 * row['std']:.1f}"
             text = f"{100 * row['mean']:.1f}{spread}"
             size = f"{told['bytes'].get('total', 0):,}"
-            rows.append([str(told["method"]), str(row["model"]), text, str(row["n"]), f"{row['steps']:,}", size])
+            rows.append([title, str(row["model"]), text, str(row["n"]), f"{row['steps']:,}", size])
     return Board("Runs side by side", heads, rows, origin_lines(reports))
 
 

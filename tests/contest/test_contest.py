@@ -95,7 +95,7 @@ def test_nothing_is_read_from_the_name_of_a_baseline_of_images(monkeypatch: pyte
     small = dd.distill("digits", "random", ipc=1, progress=False)
     report = dd.evaluate(small, "digits", baselines=("random", "my_random", "random_tuned", "my_random_tuned"), **FAST)
     rows = {row.set: (row.values, row.lr) for row in report.rows[1:]}
-    assert rows["random"] == rows["my_random"] != rows["random_tuned"]
+    assert rows["random (baseline)"] == rows["my_random"] != rows["random_tuned"]
     assert rows["random_tuned"] == rows["my_random_tuned"]
     board = dd.benchmark("digits", "infer", ipc=1, baselines=("random", "my_random", "full", "my_full"), **FAST)
     for name, budget in (("random", 1), ("full", None)):
@@ -107,7 +107,7 @@ def test_a_set_with_the_name_of_a_baseline_does_not_tune_it() -> None:
     small = dd.distill("digits", "random", ipc=1, progress=False)
     recipe = dd.evaluate(small, "digits", baselines="random", **FAST).rows
     tuned = dd.evaluate(small, "digits", baselines=("random", "random_tuned"), lr="tuned", **FAST).rows
-    assert [row.set for row in tuned] == ["random", "random", "random_tuned"]
+    assert [row.set for row in tuned] == ["random", "random (baseline)", "random_tuned"]
     assert (tuned[1].lr, tuned[1].values) == (small.recipe.lr, recipe[1].values)
 
 

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from dd.errors import InputError
-from dd.pages.page import duration, score, size, write_page
+from dd.pages.page import Picture, duration, score, size, write_page
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(64))
 
@@ -37,7 +37,7 @@ def page(tmp_path, report=REPORT, **arguments):
 class Tags(HTMLParser):
     """Every opening tag with its attributes, and that all are closed in order."""
 
-    VOID = ("meta", "img", "br", "circle", "line")
+    VOID = ("meta", "img", "br", "wbr", "circle", "line")
 
     def __init__(self, text):
         super().__init__()
@@ -66,6 +66,19 @@ def test_page_is_whole_and_fetches_nothing(tmp_path):
     assert not {tag for tag, _ in tags.found} & {"script", "link", "iframe", "a", "object", "base"}
     policy = next(attrs["content"] for _, attrs in tags.found if attrs.get("http-equiv"))
     assert policy.startswith("default-src 'none'; ")
+
+
+def test_on_a_phone_every_number_is_in_a_row_of_its_own_or_scrolls(tmp_path):
+    others = {"balanced_accuracy": {"mean": 0.5, "std": None, "values": [0.5]}}
+    uneven = {**REPORT, "rows": [row("my_<set>", 0.8, other_metrics=others)], "support": {"a": 9, "b": 1}}
+    text = page(tmp_path, report=uneven, pictures=[Picture("Trees", "Trees", PNG, wide=True)])
+    more = re.search(r'<tr class="more">(.*?)</tr>', text, re.DOTALL)
+    assert "balanced accuracy 50.0 %" in more[1]
+    assert '<span class="soft wide"><br>balanced accuracy 50.0 %</span>' in text  # not beside the score there
+    assert "<td>my_<wbr>&lt;set&gt;</td>" in text
+    regions = [attrs["class"] for _, attrs in Tags(text).found if attrs.get("role") == "region"]
+    assert regions == ["scroll", "table"]
+    assert ".table, .scroll { overflow-x: auto; }" in text
 
 
 def test_page_says_the_numbers(tmp_path):

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from PIL import Image
 from reference.teachers import quick_rded
 
 import dd
+from dd.base.curves import scores_of
 from dd.base.files import read_json, write_json
 from dd.cli.main import main
 from dd.errors import DamagedError, InputError, MissingError
 from dd.pages.commands import distill_command
+from dd.pages.report import _names, _own, _side_by_side
 
 TINY = "--ipc 1 --iterations 3 --student-steps 2 --expert-epochs 1 --max-start-epoch 2 --expert.model convnet(width=4)"
 TINY += " --expert.experts 2 --expert.snapshots 3 --expert.batch-size 16 --expert.snapshot-every 2 --train.steps 3"
@@ -28,7 +31,7 @@ TINY += " --expert.experts 2 --expert.snapshots 3 --expert.batch-size 16 --exper
 class Page(HTMLParser):
     """Tags with their attributes; all must be closed in order."""
 
-    VOID = ("meta", "img", "br", "circle", "line")
+    VOID = ("meta", "img", "br", "wbr", "circle", "line")
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -104,6 +107,29 @@ def test_runs_side_by_side(runs: Path, tmp_path: Path) -> None:
     assert {"Runs side by side", "Score against bytes", "Across architectures"} <= set(page.headings)
     assert "commit" in page.text
     assert out.stat().st_size < 1_000_000
+
+
+def test_a_baseline_of_the_name_of_the_set_is_told_apart(runs: Path) -> None:
+    told = read_json(runs / "random" / "report.json")
+    own = {row["model"]: row["mean"] for row in told["rows"] if row["set"] == "random"}
+    assert len(own) == 2 < len([row for row in told["rows"] if row["set"].startswith("random")])
+    assert {row["set"] for row in told["rows"]} == {"random", "random (baseline)"}
+    assert scores_of(told["rows"])["random"] == own
+    text = (runs / "random" / "index.html").read_text(encoding="utf-8")
+    assert text.count('<tr class="own">') == 2
+
+
+def test_runs_of_one_name_are_told_apart(runs: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(runs / "random", tmp_path / name)
+    told = read_json(tmp_path / "b" / "report.json")
+    rows = _own(told)
+    assert _names([told, told], [tmp_path / "a", tmp_path / "b"]) == ["random, 20 images (a)", "random, 20 images (b)"]
+    assert _names([told, {**told, "method": "random, 9 images"}], []) == ["random, 20 images", "random, 9 images"]
+    assert _names([told, read_json(runs / "mtt" / "report.json")], []) == ["random", "mtt"]
+    assert [row["set"] for row in _side_by_side([told, told], "ab")] == ["a"] * len(rows) + ["b"] * len(rows)
+    page = Page(dd.report([tmp_path / "a", tmp_path / "b"]))
+    assert '<th scope="row">random, 20 images (b)</th>' in page.text
 
 
 def test_a_benchmark_shows_its_best_set(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import re
 import shutil
@@ -35,6 +37,27 @@ def shoot(page: Path, out: Path, width: int, *more: str) -> str:
         env={**os.environ, "HOME": str(out.parent)},
     )
     return done.stderr
+
+
+def overflowing(page: Path, width: int) -> dict[str, int]:
+    """By label, how many px of each region of a page in a frame of `width` px lie outside it, and of the whole page."""
+    assert BROWSER is not None
+    text = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text(encoding="utf-8"))
+    ask = "const all = [document.documentElement, ...document.querySelectorAll('[role=region]')];"
+    ask += "parent.postMessage(all.map(e => [e.ariaLabel || 'page', e.scrollWidth - e.clientWidth]), '*')"
+    inner, outer = page.with_name("inner.html"), page.with_name("outer.html")
+    inner.write_text(text.replace("</body>", f"<script>{ask}</script></body>"), encoding="utf-8")
+    hear = "onmessage = e => { document.querySelector('pre').textContent = JSON.stringify(e.data) }"
+    frame = f'<pre></pre><script>{hear}</script><iframe src="inner.html" style="border:0;width:{width}px"></iframe>'
+    outer.write_text(frame, encoding="utf-8")
+    words = [*QUIET.split(), f"--user-data-dir={page.parent / 'profile'}", "--virtual-time-budget=3000", "--dump-dom"]
+    home = {**os.environ, "HOME": str(page.parent)}
+    done = subprocess.run(
+        [BROWSER, *words, outer.as_uri()], capture_output=True, text=True, timeout=120, check=True, env=home
+    )
+    found = re.search(r"<pre>(.*?)</pre>", done.stdout)
+    assert found is not None
+    return dict(json.loads(found[1]))
 
 
 def shot(path: Path) -> np.ndarray:
@@ -77,6 +100,32 @@ def test_the_console_would_be_seen(page: Path, tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     page.write_text(text.replace("</h1>", '</h1><img src="file:///nowhere.png" alt="">'), encoding="utf-8")
     assert "Content Security Policy" in "".join(console(shoot(page, tmp_path / "shot.png", 500)))
+
+
+def test_a_phone_cuts_no_score(tmp_path: Path) -> None:
+    """390 px wide, with a long name and three metrics; trees and leaderboards scroll by themselves."""
+    told = {name: {"mean": 0.5, "std": None, "values": [0.5]} for name in ("accuracy", "balanced_accuracy")}
+    row = {
+        "model": "supports of the summary",
+        "metric": "auroc",
+        "mean": 0.5,
+        "std": 0.123,
+        "n": 2,
+        "values": [0.4, 0.6],
+    }
+    row |= {"steps": 1000, "lr": 0.01, "seconds": 5.0, "interval95": 0.02, "other_metrics": told}
+    rows = [
+        {**row, "set": name} for name in ("mirage", "edges_per_node", "random, same labels of my_method (baseline)")
+    ]
+    report = {"dataset": "MUTAG", "rows": rows, "bytes": {"total": 9}, "origin": {}, "support": {"a": 9, "b": 1}}
+    stream = io.BytesIO()
+    Image.new("L", (1100, 90)).save(stream, format="PNG")
+    wide = Picture("Trees", "Trees", stream.getvalue(), wide=True)
+    page = write_page(tmp_path / "index.html", report, None, None, "A set", "ddistill …", [wide])
+    found = overflowing(page, 390)
+    assert found == {"page": 0, "Trees": found["Trees"], "Scores": 0}
+    assert found["Trees"] > 500  # at its own size, to be scrolled
+    assert overflowing(page, 1300) == {"page": 0, "Trees": 0, "Scores": 0}
 
 
 def test_the_dark_page_is_dark(page: Path, tmp_path: Path) -> None:
