@@ -184,12 +184,12 @@ def draw(small: TreeSummary, path: str | Path | None, per_class: int, classes: i
     if path is not None and as_path(path).suffix.lower() != ".png":
         raise refuse("path", "a file NAME.png", repr(str(path)), "For NAME.svg give it to `plot`.")
     shown = telling(small, per_class)
-    count = min(classes, small.num_classes)
-    names = [short(name) for name in small.classes]
-    figure = Figure(figsize=(2.8 * per_class, 2.5 * count), dpi=100)
+    count, names = min(classes, small.num_classes), [short(name) for name in small.classes]
+    columns = max(1, *map(len, shown[:count]))
+    figure = Figure(figsize=(2.8 * columns, 2.5 * count), dpi=100)
     FigureCanvasAgg(figure)
     palette = _Palette(small)
-    axes = figure.subplots(count, per_class, squeeze=False, subplot_kw={"xticks": (), "yticks": ()})
+    axes = figure.subplots(count, columns, squeeze=False, subplot_kw={"xticks": (), "yticks": ()})
     for k, row in enumerate(axes):
         for axis in row:
             axis.set_axis_off()

@@ -1,6 +1,6 @@
 """Run the notebooks and keep what they show: `python scripts/docs/notebooks.py` (a minute; where they changed).
 
-Kept are the printed text and the last value of each cell, as text, or as a PNG where it is a picture.
+Kept are the printed text and the last value of each cell, as a notebook shows it: HTML, a PNG, or text.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def outputs(source: str, title: str, names: dict[str, Any], count: int) -> list[
         made.append({"name": "stdout", "output_type": "stream", "text": text.splitlines(keepends=True)})
     if value is not None:
         data: dict[str, Any] = {"text/plain": repr(value).splitlines(keepends=True)}
-        if hasattr(value, "_repr_png_"):
+        if hasattr(value, "_repr_html_"):
+            data["text/html"] = value._repr_html_().splitlines(keepends=True)
+        elif hasattr(value, "_repr_png_"):
             data = {"image/png": base64.b64encode(value._repr_png_()).decode(), "text/plain": ["a picture"]}
         made.append({"data": data, "execution_count": count, "metadata": {}, "output_type": "execute_result"})
     return made

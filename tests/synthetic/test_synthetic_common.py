@@ -25,6 +25,7 @@ from dd.errors import InputError
 from dd.synthetic import AnySet, CompensatedImages, LabelRecord, LabelStore, SyntheticImages, TrainRecipe, TreeSummary
 from dd.synthetic.file import Kept, mark_kept
 from dd.synthetic.labels import digest
+from dd.synthetic.tree_views import CLASSES, telling
 from dd.transforms.views import draw_mix, draw_views
 from dd.transforms.whiten import Normalise
 
@@ -192,6 +193,20 @@ def test_plot_is_shown_too(made: AnySet) -> None:
 def test_names_of_classes_are_no_formula_and_no_format() -> None:
     odd = dataclasses.replace(trees(), classes=("$x_$", "{0.a}"))
     assert odd.draw().startswith(b"\x89PNG")
+
+
+def test_only_so_many_classes_are_drawn_and_no_empty_column() -> None:
+    drawn = random_graphs(0, [5] * 23, features=(3,), probability=0.3)
+    drawn = dataclasses.replace(drawn, labels=torch.arange(23))
+    two, own = summary_by_hand(drawn, fit_codes(drawn), 1), torch.eye(23).long()
+    fields: dict[str, Any] = {"support": own, "labels": torch.arange(23), "graphs": torch.ones(23).long()}
+    kept = torch.zeros(0, 23).long()
+    value = dataclasses.replace(two, classes=tuple(map(str, range(23))), tree_support=kept, **fields)
+    shown = max(map(len, telling(value, 50)[:CLASSES]))
+    whole, alone = (Image.open(io.BytesIO(value.draw(per_class=n))) for n in (50, 1))
+    assert whole.width == 280 * shown < 50 * 280
+    assert alone.width == 280
+    assert 250 * CLASSES <= alone.height < 250 * 21
 
 
 # Equality
