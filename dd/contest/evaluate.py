@@ -70,8 +70,8 @@ def evaluate(
     Args:
         small: a set, its file or its run folder.
         data: as in `dd.distill`, in every form that it takes; a bare Dataset or pair is all test data, and then there
-            are no baseline rows. Its classes are the set's; where some have no image,
-            `dd.load_images(…, role="evaluate", classes=K)` says how many there are.
+            are no baseline rows. Its classes are the set's, and go by their names where labels have some; where some
+            have no image, `dd.load_images(…, role="evaluate", classes=K)` says how many there are.
         models: names, `tv:NAME`, `dd.Model`s or factories; `None` is the one the set was distilled for.
         repeats: fresh networks per row.
         steps: optimiser steps; the set's recipe has them.
@@ -140,14 +140,15 @@ def evaluate(
     )
     if loaded.kind == "graphs":
         source = dataclasses.replace(source, split=_split_of(loaded, data, split))
-        graphs = load_real(data, source, role="evaluate")
+        graphs = load_real(data, source, role="evaluate", like=loaded.classes)
         given = given_graphs(loaded, graphs, baselines, rules, early_stop)
     else:
         _left_out(split=split, early_stop=early_stop or None)
         method = rebuild(loaded.method, committee)
         picked = pick_images(loaded, method, baselines)
         whole = dataclasses.replace(source, split=0)  # of graphs given by mistake: they are refused, and no split is
-        real = only_images(load_real(data, whole, protocol_of(loaded), "evaluate"), "a set of images")
+        real = load_real(data, whole, protocol_of(loaded), "evaluate", loaded.classes)
+        real = only_images(real, "a set of images")
         forward = CompiledForward() if compile else plain_forward
         given = given_images(loaded, real, method, picked, rules, run, forward)
     told = judged(given, wanted, run, path)
@@ -168,7 +169,8 @@ def _split_of(small: TreeSummary, data: object, split: int | str | None) -> int 
         return None
     if split is not None:
         return split
-    return "published" if told.get("rule") == "published" else int(told.get("split", 0))
+    rule, number = told.get("rule"), int(told.get("split", 0))
+    return {"published": "published", "random": f"random:{number}"}.get(str(rule), number)
 
 
 def judged(given: Given, models: Sequence[Any], run: Run, path: Path | None = None) -> EvalReport:

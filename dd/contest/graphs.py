@@ -15,6 +15,7 @@ from dd.contest.baselines_graphs import GRAPH_BASELINES, BesideGraphs, GraphEntr
 from dd.contest.contest import Given, Rules, chosen, row_of
 from dd.data import Images
 from dd.data.graphs.graphs import Graphs, GraphSplit
+from dd.data.labels import check_same_classes
 from dd.errors import DivergedError, refuse
 from dd.evaluation import GraphLearner, GraphPredictor, Row, TreeLearner
 from dd.evaluation.scores import Figures, check_metric, figures
@@ -202,6 +203,7 @@ def check_same_data(small: TreeSummary, real: Graphs) -> list[str]:
     told = small.provenance
     if len(small.classes) != real.num_classes:
         raise refuse("data", f"of {len(small.classes)} classes, like the summary", f"{real.num_classes} ({real.name})")
+    check_same_classes(small.classes, real.classes, "summary")
     if real.test is None:
         raise refuse("data", "with test graphs", "none", "Give a tuple (train, test).")
     if small.directed != real.directed:

@@ -14,6 +14,7 @@ from dd.base.seeding import child_seed
 from dd.contest.baselines_images import IMAGE_BASELINES, BesideImages, ImageBaseline, ImageEntrant
 from dd.contest.contest import Given, Rules, chosen, row_of
 from dd.data import Images
+from dd.data.labels import check_same_classes
 from dd.errors import refuse
 from dd.evaluation import NetworkLearner, Row, Scorer, enough_steps, model_name, tune_lr
 from dd.evaluation.fast import Forward, plain_forward
@@ -194,6 +195,7 @@ def match_data(small: ImageSet, real: Images, test: bool = True) -> ImageSet:
         if real.num_classes < k and not len(real.train):
             way = f'If some have no test image, give `dd.load_images(data, role="evaluate", classes={k})`.'
         raise refuse("data", f"of {k} classes, like the set", f"{real.num_classes} ({real.name})", way)
+    check_same_classes(small.classes, real.classes, "set")
     shape = (real.channels, *real.size)
     own = (small.channels, *small.size)
     if own != shape:

@@ -193,7 +193,7 @@ def open_bench(small: AnyImageSet, data: object, test: bool = True, **options: U
     if loaded.kind != "images":
         raise refuse("small", "a set of images", type(loaded).__name__, "Summaries of graphs have no such measure.")
     source = source_like(loaded, data, filled(Source, options))
-    real = load_real(data, source, protocol_of(loaded), "evaluate" if test else "distill")
+    real = load_real(data, source, protocol_of(loaded), "evaluate" if test else "distill", loaded.classes)
     if real.kind != "images":
         raise refuse("data", "images", real.kind)
     where = resolve_device(options.get("device"))

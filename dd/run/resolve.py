@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, final
@@ -207,15 +207,20 @@ def load_real(
     source: Source = PLAIN,
     protocol: Protocol = "clean",
     role: Literal["distill", "evaluate"] = "distill",
+    like: Sequence[str] | None = None,
 ) -> Images | Graphs:
     """The data argument as `Images` or `Graphs`; with protocol='paper' nothing is held out of train (of images).
+
+    Args:
+        data, source, protocol, role: see `load_images` and `load_graphs`.
+        like: classes of the set that the data is to test.
 
     Raises:
         InputError, MissingError, DamagedError: see `load_images` and `load_graphs`.
     """
     if protocol not in ("clean", "paper"):
         raise refuse("protocol", "`clean` or `paper`", repr(protocol))
-    files: dict[str, Any] = {"role": role, "root": source.root, "download": source.download}
+    files: dict[str, Any] = {"role": role, "root": source.root, "download": source.download, "like": like}
     if about(data, source.root).kind == "graphs":
         for name, value in (("size", source.size), ("aspect", source.aspect)):
             if value is not None:

@@ -173,28 +173,39 @@ def test_code_for_one_hot_labels(given: Any) -> None:
         is_whole(load_images(Items(X, [run(code, label=label) for label in given])))
 
 
-def test_code_for_names() -> None:
-    named = [NAMES[k] for k in Y]
-    for given in (named, numpy.array(named)):
-        code = code_of(refused(lambda: load_images((X, given))))  # noqa: B023
-        is_whole(load_images((X, run(code, labels=given)), classes=NAMES))
-    code = code_of(refused(lambda: load_images(Items(X, named))))
-    is_whole(load_images(Items(X, [run(code, names=NAMES, label=label) for label in named]), classes=NAMES))
+@pytest.mark.parametrize("given", [Y + 0.5, (Y + 0.5).numpy(), (Y + 0.5).tolist()])
+def test_code_for_quantities(given: Any) -> None:
+    for data in ((X, given), Items(X, given)):
+        code = code_of(refused(lambda: load_images(data)))  # noqa: B023
+        assert code == "numpy.digitize(labels, edges)"
+    is_whole(load_images((X, run(code, labels=torch.as_tensor(given), edges=[1, 2, 3]))))
 
 
-@pytest.mark.parametrize("given", [Y * 2, Y - 1, Y * 10**12, (Y * 2).numpy(), (Y * 2).tolist()])
-def test_code_for_numbers_with_gaps(given: Any) -> None:
-    message = refused(lambda: load_images((X, given)))
+def test_ways_out_of_missing_labels_and_several_tasks() -> None:
+    some = Y.float().where(torch.arange(40) != 3, torch.nan)
+    for data in ((X, some), (X, some.tolist()), Items(X, some)):
+        assert "Leave out what has no label." in refused(lambda: load_images(data))  # noqa: B023
+    kept = torch.isfinite(some)
+    is_whole(load_images((X[kept], some[kept])), TensorSplit(X[kept], Y[kept]))
+    several = torch.stack([Y, Y.flip(0)], 1)
+    assert code_of(refused(lambda: load_images((X, several)))) == "labels[:, 0]"
+    is_whole(load_images((X, several[:, 0])))
+    mixed = ["one" if k == 1 else int(k) for k in Y]
+    assert code_of(refused(lambda: load_images((X, mixed)))) == "[str(label) for label in labels]"
+    assert load_images((X, [str(label) for label in mixed])).classes == ("0", "2", "3", "one")
+
+
+def test_code_for_numbers_below_0_of_splits() -> None:
+    """Splits are taken as they are: their labels are numbers of classes."""
+    message = refused(lambda: load_images(TensorSplit(X, Y - 1)))
     code = next(piece for piece in re.findall("`([^`]+)`", message) if piece.startswith("torch.unique"))
     assert "train and test alike" in message
-    is_whole(load_images((X, run(code, labels=given))))
+    is_whole(load_images(TensorSplit(X, run(code, labels=Y - 1))))
 
 
 def test_other_ways_out_of_labels() -> None:
-    assert "Subtract 1" in refused(lambda: load_images((X, Y + 1)))
-    assert "Leave those images out" in refused(lambda: load_images((X, Y - 1)))
-    kept = Y > 0
-    is_whole(load_images((X[kept], (Y - 1)[kept])), TensorSplit(X[kept], (Y - 1)[kept]))
+    assert "Subtract 1" in refused(lambda: load_images((X, Y + 1), classes=5))
+    is_whole(load_images((X, Y), classes=4))
     assert "Lower `classes=`" in refused(lambda: load_images((X, Y), classes=5))
     is_whole(load_images((X, Y), classes=4))
     # The first of these names has no image: numbering from 0 alone would call an ant a bee.

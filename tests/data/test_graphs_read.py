@@ -116,6 +116,8 @@ def test_bins_refuse() -> None:
 
 # Refusals
 
+TEST = int(np.random.RandomState(0).permutation(20)[-1])  # of 20 graphs one that is no training graph
+
 
 def with_y(values: list[Any]) -> list[SimpleNamespace]:
     return [graph([(0, 1)], 2, y) for y in values]
@@ -127,11 +129,11 @@ def with_y(values: list[Any]) -> list[SimpleNamespace]:
         ([], "an empty one"),
         (([], []), "an empty one"),
         (with_y([0] * 20), "at least two classes"),
-        (with_y([1, 2] * 10), "none of class 0"),
-        (with_y([-1, 1] * 10), r"0 … K−1 with every class present.*torch.unique"),
-        (with_y([0, 900] * 10), "0 … K−1 with every class present"),
-        (with_y([0.5, 1.0] * 10), r"`data\[0\].y` must be one class"),
-        (with_y([None] * 10), r"`data\[0\].y` must be one class 0 … K−1; got none"),
+        (with_y([5 if i == TEST else 0 for i in range(20)]), "training graphs of every class; got none of class 1"),
+        ((with_y([0, 1] * 10), with_y([2])), r"`labels` must be 0 … 1 \(there are 2 classes\); got 2"),
+        (with_y([0.5, 1.0] * 10), r"`data\[0\].y` must be one class a graph, .*; got 0\.5 .* no quantity"),
+        (with_y([[0, 1, 1]] * 10), r"`data\[0\].y` must be one class a graph, .* shape \[1, 3\].*`labels\[:, 0\]`"),
+        (with_y([None] * 10), r"`data\[0\].y` must be one class a graph, a whole number or a name; got None"),
         (with_y([float("nan")] * 10), "must be one class"),
         ([graph([], 2, i % 2) for i in range(20)], "without any"),
         ([graph([(0, 5)], 2, i % 2) for i in range(20)], r"`data\[0\].edge_index` must be nodes of the graph, 0 … 1"),

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -187,8 +188,8 @@ def test_the_store_knows_a_molecule_without_its_numbers(monkeypatch: pytest.Monk
 def test_workers_and_the_store_change_nothing(monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
     many = list(DRUGS) * 30 + ["nonsense"]
     plain = read_molecules(many, scaffolds=True, workers=0)
-    for module in ("molecules", "graph_molecules"):
-        monkeypatch.setattr(f"dd.data.{module}.FEW", 100)
+    for module in ("molecules", "moleculenet"):
+        monkeypatch.setattr(f"dd.data.graphs.{module}.FEW", 100)
     for found in (read_molecules(many, scaffolds=True, workers=2), *(kept(many) for _ in range(2))):
         assert all((a == b).all() for a, b in zip(found, plain, strict=True))
     assert len(list((store / "molecules").iterdir())) == 1
@@ -255,9 +256,9 @@ def test_smiles_graphs_refuse() -> None:
         smiles_graphs(DRUGS, LABELS, rule="stratified")
     with pytest.raises(InputError, match="`split`"):
         smiles_graphs(DRUGS, LABELS, split="published")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"`labels` must be integers \[20\]"):
+    with pytest.raises(InputError, match=r"`labels` must be one a SMILES, 20; got 5"):
         smiles_graphs(DRUGS, LABELS[:5])
-    with pytest.raises(InputError, match="integers"):
+    with pytest.raises(InputError, match="one class a molecule, a whole number or a name"):
         smiles_graphs(DRUGS, [0.5] * 20)  # type: ignore[list-item]
     with pytest.raises(InputError, match="float in row 1"):
         smiles_graphs(["C", float("nan")], [0, 1])  # type: ignore[list-item]
@@ -315,38 +316,48 @@ def test_rows_beside_the_table(tmp_path: Path) -> None:
     for wrong, text in (
         ({"train": [0, 1], "valid": [2], "test": [1]}, "a row is in two splits"),
         ({"train": [0, 99], "valid": [2], "test": [1]}, r"`train` is not a list of rows 0 … 19"),
-        ({"train": [0, 1], "valid": [2]}, "`test` is not a list"),
-        ([1, 2], "`train` is not a list"),
+        ({"train": [0, 1], "valid": [2]}, "`test` must be a list; got nothing"),
+        ([1, 2], "is no split of a table"),
     ):
         beside.write_text(json.dumps(wrong))
         with pytest.raises(DamagedError, match=text):
             load_graphs(f"smiles:{file}")
 
 
-def test_tables_refuse(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="is not there"):
-        load_graphs(f"smiles:{tmp_path / 'none.csv'}")
-    with pytest.raises(InputError, match=r"`smiles:PATH.csv`"):
-        load_graphs("smiles:")
-    file = write_table(tmp_path / "drugs.csv")
-    with pytest.raises(InputError, match="`root`"):
-        load_graphs(f"smiles:{file}", root=tmp_path)
-    with pytest.raises(InputError, match="`split`"):
-        load_graphs(f"smiles:{file}", split="published")
-    with pytest.raises(InputError, match="columns `smiles` and toxic"):
-        load_graphs(f"smiles:{file}#toxic")
-    with pytest.raises(InputError, match=r"one of labels; got mol, active, weight.*#COLUMN"):
-        read_table(write_table(tmp_path / "two.csv", "mol,active,weight", ",1"))
-    with pytest.raises(InputError, match="columns `smiles`"):
-        read_table(write_table(tmp_path / "other.csv", "name,active"))
-    with pytest.raises(DamagedError, match="rows of another length than the header: 0, 1, 2, 3, 4, …"):
-        read_table(write_table(tmp_path / "long.csv", more=",7"))
-    (tmp_path / "empty.csv").write_text("")
-    with pytest.raises(DamagedError, match="not a CSV file"):
-        read_table(tmp_path / "empty.csv")
-    (tmp_path / "text.csv").write_text("smiles,active\nC,yes\nCC,\n")
-    with pytest.raises(InputError, match="`labels` must be an integer in every row; got 'yes' in row 0, '' in row 1"):
-        read_table(tmp_path / "text.csv")
+CHAINS = [f"{'C' * n}{end}" for n in range(1, 6) for end in ("O", "N", "F", "Cl")]
+
+
+def test_molecules_of_one_scaffold_are_split_at_random(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"got 20 of 20 with the same one, none: they have no ring\..*`rule=\"random\"`"
+    ):
+        smiles_graphs(CHAINS, LABELS)
+    real = smiles_graphs(CHAINS, LABELS, rule="random")
+    assert len(real.train) == 16
+    rings = [f"{'C' * n}c1ccccc1" for n in range(20)]
+    with pytest.raises(InputError, match=r"got 20 of 20 with the same one\. Draw the split at random"):
+        smiles_graphs(rings, LABELS)
+    mixed = [*CHAINS[:11], *rings[:9]]  # 11 of 20 without a ring fit into train: of them no class 1
+    with pytest.raises(InputError, match=r"got 11 of 20 with the same one, none"):
+        smiles_graphs(mixed, [0] * 11 + [1] * 9)
+    file = tmp_path / "chains.csv"
+    rows = [f"{text},{label}" for text, label in zip(CHAINS, LABELS, strict=True)]
+    file.write_text("\n".join(["smiles,active", *rows]))
+    with pytest.raises(InputError, match=r"`split=\"random\"` \(`--split random`\)"):
+        load_graphs(f"smiles:{file}")
+    assert load_graphs(f"smiles:{file}", split="random").fingerprint == real.fingerprint
+
+
+def test_a_card_of_scaffolds_is_split_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = replace(load_graph_card("BACE"), counts={"graphs": 20}, per_class=(10, 10))
+    monkeypatch.setattr("dd.data.graphs.load.load_graph_card", lambda _: card)
+    file = tmp_path / card.folders[0] / card.marker
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_table(file, f"{card.columns[0]},{card.columns[1]}")
+    by_scaffold, drawn = (load_graphs("BACE", root=tmp_path, split=split) for split in (3, "random:3"))
+    assert (by_scaffold.rule, by_scaffold.split, drawn.rule, drawn.split) == ("scaffold", 3, "random", 3)
+    whole = molecule_source(DRUGS, LABELS, scaffold=False).graphs
+    assert torch.equal(drawn.train.x, whole.subset(random_rows(len(DRUGS), 3).train).x)
 
 
 # Real data

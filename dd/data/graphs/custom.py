@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dd.base.texts import shown
+from dd.base.texts import clean_names, shown
 from dd.data.graphs.bins import as_features
 from dd.data.graphs.graphs import GraphSplit, graph_split
-from dd.data.images.checks import some, unread
+from dd.data.images.checks import unread
+from dd.data.labels import Encoding, one_kind, read_label
 from dd.errors import InputError, refuse
 
 GRAPH_FORMS: Final = (
@@ -102,11 +103,21 @@ def is_parts(data: object) -> bool:
     )
 
 
-def graphs_of(lists: Sequence[Any]) -> tuple[GraphSplit, list[int]]:
-    """All graphs of some lists end to end, and the length of each list.
+def graphs_of(
+    lists: Sequence[Any],
+    classes: Sequence[str] | int | None,
+    every: bool = True,
+    like: Sequence[str] | None = None,
+) -> tuple[GraphSplit, list[int], tuple[str, ...]]:
+    """All graphs of some lists end to end, the length of each list, and the classes, which are those of the first.
 
     Features are judged together: all whole numbers are categories (int64), one-hot columns one category, anything else
     is continuous (float32). Self-loops are kept, exact duplicates of an edge are removed.
+
+    Args:
+        lists: of graphs.
+        classes: names in the order of the classes, or their number; `None`: the labels say it.
+        every, like: see `Encoding.of`.
 
     Raises:
         InputError: another form, an empty list, graphs that do not fit together, labels that are no class, NaN.
@@ -131,13 +142,16 @@ def graphs_of(lists: Sequence[Any]) -> tuple[GraphSplit, list[int]]:
     for i, item in enumerate(items):
         if _are_of_nodes(getattr(item, "y", None), nodes[i]):
             raise _labels_of_nodes(i, nodes[i])
-    labels = torch.tensor([_label(getattr(item, "y", None), i) for i, item in enumerate(items)], dtype=torch.int64)
+    labels = [read_label(getattr(item, "y", None), f"data[{i}].y", "a graph") for i, item in enumerate(items)]
+    labels = one_kind(labels, "data labels")
+    encoding = Encoding.of(labels[: sizes[0]], classes, "data labels", every, like)
     ptr = torch.cat([torch.zeros(1, dtype=torch.int64), torch.tensor(nodes).cumsum(0)])
     edges = [_edges(item.edge_index, n, i) for i, (item, n) in enumerate(zip(items, nodes, strict=True))]
     edge_index = torch.cat([edge + start for edge, start in zip(edges, ptr.tolist(), strict=False)], dim=1)
     x = as_features(_features(items, "x", nodes), "x")
     edge_attr = as_features(_features(items, "edge_attr", [edge.shape[1] for edge in edges]), "edge_attr")
-    return graph_split(x, edge_index, edge_attr, ptr, labels), sizes
+    y = encoding.classes_of(labels, "data labels")
+    return graph_split(x, edge_index, edge_attr, ptr, y), sizes, clean_names(encoding.names)
 
 
 def _is_sequence(data: object) -> bool:
@@ -151,14 +165,6 @@ def _check_dense(item: Any, i: int) -> None:
         if isinstance(value, Tensor) and (value.is_nested or value.is_meta or value.layout != torch.strided):
             kind = "nested" if value.is_nested else "without its numbers" if value.is_meta else str(value.layout)
             raise refuse(f"data[{i}].{name}", "a dense tensor", f"one that is {kind}", "Give `.to_dense()` of it.")
-
-
-def _label(y: object, i: int) -> int:
-    value = y.reshape(-1).tolist() if isinstance(y, Tensor) else [y]
-    if len(value) != 1 or not isinstance(value[0], int | float) or value[0] != value[0] // 1:
-        got = "none" if y is None else some(value)
-        raise refuse(f"data[{i}].y", "one class 0 … K−1", got, "Choose one task, and give its class as an integer.")
-    return int(value[0])
 
 
 def _nodes(item: Any, i: int) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dd.base.paths import as_path, expanded
 from dd.base.process import under_own_settings
-from dd.base.shapes import check_names
+from dd.base.texts import clean_names
 from dd.data.graphs.bins import Bins, check_bins, fit_columns
 from dd.data.graphs.card import GraphCard, load_graph_card
 from dd.data.graphs.checks import check_labels, check_train, orientation
@@ -21,10 +21,11 @@ from dd.data.graphs.digits import digits_graphs
 from dd.data.graphs.graphs import Graphs, GraphSplit
 from dd.data.graphs.moleculenet import card_source, molecule_source, table_source
 from dd.data.graphs.sources import Unsplit, find_graphs, own_card, tu_folder, tu_graphs
-from dd.data.graphs.splits import Rows, check_split, held_out_rows, published_rows, random_rows
+from dd.data.graphs.splits import Rows, check_split, held_out_rows, published_rows, random_number, random_rows
 from dd.data.images.load import ROLES
 from dd.data.items import warn_twins
 from dd.data.kinds import SMILES
+from dd.data.labels import Encoding, read_labels
 from dd.errors import InputError, refuse
 
 
@@ -39,6 +40,7 @@ def load_graphs(
     directed: bool | None = None,
     classes: Sequence[str] | int | None = None,
     role: str = "distill",
+    like: Sequence[str] | None = None,
 ) -> Graphs:
     """Any data argument as `Graphs`.
 
@@ -46,16 +48,17 @@ def load_graphs(
         data: a graph card's name (capitals do not matter); the name of any other set whose raw text in the form of the
             TU collection is under `root` (`NAME_A.txt`, `NAME_graph_indicator.txt`, `NAME_graph_labels.txt` and perhaps
             `NAME_node_labels.txt`, `NAME_edge_labels.txt`), as spelled there; `"smiles:PATH.csv"`, a table with a
-            column `smiles` and one of labels (`"smiles:PATH.csv#COLUMN"` if there are more), see `smiles_graphs`; a PyG
-            data set,
-            `InMemoryDataset` or other, whole, sliced or as torch's `Subset`; a list of `torch_geometric.data.Data`, or
-            a `Batch`; a tuple (train, test) or (train, val, test) of these, or a list of them as `random_split` gives
-            it; `Graphs`. Of a `Data`, `edge_index`, `x`, `edge_attr`, `y` and `num_nodes` are read. Features may be
-            categories (integers, or floats that are all whole numbers; one-hot columns are turned back to one category)
-            or continuous. `y` is a class, 0 … K−1. Each direction of an undirected edge is an edge of its own, as
+            column of SMILES and one of labels (`"smiles:PATH.csv#COLUMN"` if there are more), see
+            `moleculenet.read_table` and `smiles_graphs`; a PyG data set, `InMemoryDataset` or other, whole, sliced or
+            as torch's `Subset`; a list of `torch_geometric.data.Data`, or a `Batch`; a tuple (train, test) or (train,
+            val, test) of these, or a list of them as `random_split` gives it; `Graphs`. Of a `Data`, `edge_index`, `x`,
+            `edge_attr`, `y` and `num_nodes` are read. Features may be categories (integers, or floats that are all
+            whole numbers; one-hot columns are turned back to one category) or continuous. `y` is one class, a whole
+            number or a name, see `dd.data.labels`. Each direction of an undirected edge is an edge of its own, as
             everywhere in PyG.
         split: which split. A number draws 80/10/10 (rule `random`; for cards whose rule is `scaffold` or `given` every
-            number means the same graphs); `"published"` is that of the published code, for cards that have one. A list
+            number means the same graphs); `"random"`, or `"random:K"` for another one, draws so whatever the rule;
+            `"published"` is that of the published code, for cards that have one. A list
             is drawn at random in the same way, so that distilling and evaluating with one list keeps test graphs
             apart; `split=None` takes all of a list: as training graphs when distilling, as test graphs when
             evaluating. Where training graphs are given, a tenth of each class is held out as validation graphs, the
@@ -68,10 +71,12 @@ def load_graphs(
         directed: `None` finds out, see `dd.data.graphs.checks.orientation`; `True` takes edges as they are.
         classes: class names, or their number, of a list.
         role: `"distill"` or `"evaluate"`; the latter needs test graphs.
+        like: classes of the summary that a list is to test: its labels go by them where they are no numbers of classes.
 
     Raises:
         InputError: an unknown name or split, another form, or graphs that cannot be learned from: one class, a class
-            without training graphs, no edges, labels that are not 0 … K−1, NaN, symmetric and asymmetric graphs mixed.
+            without training graphs, no edges, test labels that no training graph has, NaN, symmetric
+            and asymmetric graphs mixed.
         MissingError: files that are not there; the message shows the layout and whether `download` fetches them.
         DamagedError: files that cannot be read; the message names them.
 
@@ -93,7 +98,7 @@ def load_graphs(
     elif isinstance(data, Graphs):
         graphs = data
     else:
-        graphs = _from_user(data, split, classes, role)
+        graphs = _from_user(data, split, classes, role, like)
     _check(graphs, role)
     if not isinstance(data, Graphs) and (not isinstance(data, str) or data.startswith(SMILES)):
         warn_twins(graphs.twins, "graphs")
@@ -109,7 +114,7 @@ def parts_of(graphs: Graphs) -> list[GraphSplit]:
 
 def smiles_graphs(
     smiles: Sequence[str],
-    labels: Sequence[int] | Tensor,
+    labels: Sequence[int | str] | Tensor,
     *,
     split: int = 0,
     rule: str = "scaffold",
@@ -125,7 +130,7 @@ def smiles_graphs(
 
     Args:
         smiles: one a molecule. Those that rdkit does not read are left out, with a warning that names their rows.
-        labels: classes, 0 … K−1, one a molecule.
+        labels: classes, one a molecule: whole numbers or names, see `dd.data.labels`.
         split: number of the split; `scaffold` gives the same graphs for every number.
         rule: `scaffold` (`molecules.scaffold_rows`; nothing is drawn) or `random` (`splits.random_rows`).
         chirality: whether scaffolds keep chirality.
@@ -142,9 +147,14 @@ def smiles_graphs(
         raise refuse("rule", "'scaffold' or 'random'", repr(rule))
     if not isinstance(split, int):
         raise refuse("split", "a whole number from 0 on", repr(split))
-    source = molecule_source(smiles, labels, scaffold=rule == "scaffold", chirality=chirality, workers=workers)
+    found = read_labels(labels, "labels", "a molecule")
+    if len(found) != len(smiles):
+        raise refuse("labels", f"one a SMILES, {len(smiles)}", len(found))
+    encoding = Encoding.of(found, classes, "labels")
+    y = encoding.classes_of(found, "labels")
+    source = molecule_source(smiles, y, scaffold=rule == "scaffold", chirality=chirality, workers=workers)
     rows = source.rows or random_rows(len(source.graphs), split)
-    graphs = source.graphs_in(rows, _class_names(classes, source.graphs), name, split, rule)
+    graphs = source.graphs_in(rows, clean_names(encoding.names), name, split, rule)
     warn_twins(graphs.twins, "graphs")
     return load_graphs(graphs, directed=False)
 
@@ -157,12 +167,15 @@ def _from_name(name: str, split: int | str | None, root: str | None, download: b
         raise refuse("data", f"`{SMILES}PATH.csv` or `{SMILES}PATH.csv#COLUMN`", f"`{name}`")
     if root is not None:
         raise refuse("root", "left out unless `data` is the name of a card", repr(root))
-    if not isinstance(split, int):
-        raise refuse("split", "a whole number from 0 on, for molecules of your own", repr(split))
+    drawn = random_number(split)
+    if not isinstance(split, int) and drawn is None:
+        expected = "a whole number from 0 on, or 'random', for molecules of your own"
+        raise refuse("split", expected, repr(split))
     file = expanded(as_path(path, "data"))
-    source = table_source(file, column or None, chirality=False)
-    assert source.rows is not None
-    return source.graphs_in(source.rows, _class_names(None, source.graphs), file.stem, split, "scaffold")
+    source, names = table_source(file, column or None, chirality=False, scaffold=drawn is None)
+    rows = source.rows or random_rows(len(source.graphs), drawn or 0)
+    number = split if isinstance(split, int) else drawn or 0
+    return source.graphs_in(rows, names, file.stem, number, "scaffold" if drawn is None else "random")
 
 
 def _card(name: str, root: str | None) -> GraphCard:
@@ -179,9 +192,11 @@ def _from_card(card: GraphCard, split: int | str | None, root: str | None, downl
     if split is None or (split == "published" and not card.published):
         words = "a whole number from 0 on" + (", or 'published'" if card.published else "")
         raise refuse("split", f"{words} for {card.name!r}", repr(split))
-    source = _source(card, root, download)
-    n, rule, number = len(source.graphs), card.rule, split if isinstance(split, int) else 0
-    if split == "published" and card.published != "same":
+    source, drawn = _source(card, root, download), random_number(split)
+    n, rule, number = len(source.graphs), card.rule, split if isinstance(split, int) else drawn or 0
+    if drawn is not None:
+        rows, rule = random_rows(n, drawn), "random"
+    elif split == "published" and card.published != "same":
         rows, rule = published_rows(card.published, n), "published"
     elif source.rows is not None:
         rows = source.rows
@@ -213,39 +228,30 @@ def _assert_counts(card: GraphCard, graphs: GraphSplit, where: str) -> None:
         raise refuse(card.name, f"{list(card.per_class)} graphs a class", f"{sizes} in {where}", "Get it again.")
 
 
-def _from_user(data: Any, split: int | str | None, classes: Sequence[str] | int | None, role: str) -> Graphs:
+def _from_user(
+    data: Any, split: int | str | None, classes: Sequence[str] | int | None, role: str, like: Sequence[str] | None
+) -> Graphs:
     if split == "published":
         raise refuse("split", "a whole number, or None, for graphs of your own", repr(split))
     parts = list(data) if is_parts(data) else [data]
     if are_graphs(data):
         check_classified(data, fewest=2 if role == "distill" else 1)
-    whole, sizes = graphs_of(parts)
-    names = _class_names(classes, whole)
+    split = random_number(split) if isinstance(split, str) else split
+    tests = len(parts) == 1 and not isinstance(split, int) and role == "evaluate"
+    whole, sizes, names = graphs_of(parts, classes, every=not tests, like=like if tests else None)
     check_labels(whole.labels, names)
     source = Unsplit(whole, None, _numbered("x", whole.x.shape[1]), _numbered("edge_attr", whole.edge_attr.shape[1]))
     if len(parts) == 1 and isinstance(split, int):
         return source.graphs_in(random_rows(len(whole), split), names, "graphs", split, "random")
     ends = torch.tensor(sizes).cumsum(0).tolist()
     ranges = [torch.arange(end - size, end) for end, size in zip(ends, sizes, strict=True)]
-    if len(parts) == 1 and role == "evaluate":
+    if tests:
         rows = Rows(ranges[0][:0], None, ranges[0])
     elif len(parts) == 3:
         rows = Rows(*ranges)
     else:
         rows = held_out_rows(whole.labels, ranges[0], ranges[1] if len(parts) == 2 else None, len(names))
     return source.graphs_in(rows, names, "graphs", 0, "given")
-
-
-def _class_names(classes: Sequence[str] | int | None, whole: GraphSplit) -> tuple[str, ...]:
-    if classes is None:
-        low, k = int(whole.labels.min()), int(whole.labels.max()) + 1
-        if low < 0 or k > len(whole):
-            way = "Renumber them from 0, as by `torch.unique(y, return_inverse=True)`."
-            raise refuse("labels", "0 … K−1 with every class present", f"{low} … {k - 1}", way)
-        classes = k
-    if isinstance(classes, int):
-        return tuple(str(k) for k in range(classes))
-    return check_names(classes, "classes")
 
 
 def _numbered(what: str, n: int) -> tuple[str, ...]:

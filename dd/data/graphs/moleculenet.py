@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ from torch import Tensor
 from dd.base.files import load_tensors, read_foreign_json, save_tensors
 from dd.base.home import home
 from dd.base.paths import is_file, reading
+from dd.base.texts import clean_names
 from dd.data.graphs.card import GraphCard
 from dd.data.graphs.graphs import graph_split
 from dd.data.graphs.molecules import (
@@ -31,55 +33,125 @@ from dd.data.graphs.molecules import (
 from dd.data.graphs.sources import Unsplit
 from dd.data.graphs.splits import Rows
 from dd.data.images.checks import some
-from dd.errors import DamagedError, DDError, MissingError, WriteError, refuse, warn
+from dd.data.labels import NO_CLASS, Encoding, Labels
+from dd.errors import DamagedError, DDError, MissingError, WriteError, find_name, refuse, warn
 
-SMILES_COLUMNS: Final = ("smiles", "SMILES", "mol")
+SMILES_COLUMNS: Final = ("smiles", "canonicalsmiles", "isomericsmiles", "smilesstring", "mol", "molecule", "structure")
+"""What a column of SMILES is called, letters and digits alone, small; the first of these that there is."""
+LABEL_COLUMNS: Final = ("label", "labels", "class", "target", "y", "activity", "active")
+"""What a column of labels is called where there are others, likewise."""
+SEPARATORS: Final = (",", ";", "\t")
+RING: Final = ATOM_NAMES.index("in a ring")
 CACHE_FORMAT: Final = 2
+_MISSING: Final = ("", "nan", "na", "n/a", "null")
 _TYPES: Final = (torch.int16, torch.int32, torch.int8, torch.int32, torch.int32, torch.int32, torch.int64)
 
 
-def read_table(file: Path, column: str | None = None) -> tuple[list[str], list[int]]:
-    """SMILES and labels of a CSV file with a header.
+def read_table(file: Path, column: str | None = None) -> tuple[list[str], Labels]:
+    """SMILES and labels of a table of text: rows below a header, columns separated by commas, semicolons or tabs.
 
     Args:
-        file: has a column `smiles` (or `mol`).
-        column: that of the labels; by default the only other one.
+        file: has a column of SMILES: `smiles`, `canonical_smiles` or another name of `SMILES_COLUMNS`, however it is
+            written.
+        column: that of the labels; by default the only other one, or the one called as in `LABEL_COLUMNS`.
+
+    Returns:
+        Labels are whole numbers where all are, else texts.
 
     Raises:
         MissingError: no such file.
         DamagedError: not text, or rows of another length than the header.
-        InputError: columns that are not there or cannot be told, labels that are no integers.
+        InputError: no rows, columns that are not there or cannot be told, rows without a label, other numbers.
     """
     try:
-        header, *rows = reading(file, _rows_of)
+        header, rows = reading(file, _rows_of)
     except (ValueError, csv.Error) as error:
         if isinstance(error, DDError):
             raise
         raise DamagedError(f"{file} is not a CSV file with a header ({error})") from error
     if wrong := [i for i, row in enumerate(rows) if len(row) != len(header)]:
         raise DamagedError(f"{file}: rows of another length than the header: {some(wrong)} (counted from 0)")
-    smiles = next((name for name in SMILES_COLUMNS if name in header), None)
-    others = [name for name in header if name != smiles]
-    if smiles is None or (column is None and len(others) != 1) or (column is not None and column not in others):
-        way = "Name the column of labels: `smiles:PATH.csv#COLUMN`."
-        raise refuse("data", f"a table with columns `smiles` and {column or 'one of labels'}", some(header, 20), way)
-    at, place = header.index(smiles), header.index(column or others[0])
-    labels = [_whole(row[place]) for row in rows]
-    if bad := [i for i, label in enumerate(labels) if label is None]:
-        got = ", ".join(f"{rows[i][place]!r} in row {i}" for i in bad[:3])
-        raise refuse("labels", "an integer in every row", got, "Leave the rows without a label out.")
-    return [row[at] for row in rows], [label for label in labels if label is not None]
+    at, place = _columns(header, column)
+    if not rows:
+        raise refuse("data", "a table with a molecule in each row below the header", f"a header alone in {file}")
+    return [row[at] for row in rows], _labels([row[place].strip() for row in rows])
 
 
-def _rows_of(file: Path) -> list[list[str]]:
+def _rows_of(file: Path) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, cut at the separator that gives a column of SMILES."""
     with file.open(encoding="utf-8-sig", newline="") as text:
-        return [row for row in csv.reader(text) if row]
+        lines = text.read().splitlines(keepends=True)
+    if not any(line.strip() for line in lines):
+        raise ValueError("it is empty")
+    tables = ([row for row in csv.reader(lines, delimiter=mark) if row] for mark in SEPARATORS)
+    first, *others = ((table[0], table[1:]) for table in tables)
+    right = (table for table in (first, *others) if len(table[0]) > 1 and any(map(_smiles_rank, table[0])))
+    return next(right, first)
 
 
-def table_source(file: Path, column: str | None, chirality: bool) -> Unsplit:
-    """The graphs of a table and their scaffold split: `<stem>_scaffold_split.json` if it is beside the table."""
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).casefold()
+
+
+def _smiles_rank(name: str) -> int:
+    """Place among `SMILES_COLUMNS` from 1 on; 0 of another name."""
+    return SMILES_COLUMNS.index(_plain(name)) + 1 if _plain(name) in SMILES_COLUMNS else 0
+
+
+def _columns(header: list[str], column: str | None) -> tuple[int, int]:
+    """Places of the SMILES and of the labels."""
+    names = [name.strip() for name in header]
+    of_smiles = sorted((rank, i) for i, rank in enumerate(map(_smiles_rank, names)) if rank)
+    others = [name for i, name in enumerate(names) if i not in {i for _, i in of_smiles}]
+    if column is None and len(others) > 1:
+        usual = [name for name in others if _plain(name) in LABEL_COLUMNS]
+        others = usual if len(usual) == 1 else others
+    if not of_smiles:
+        way_out = "The first row has the names of the columns, separated by commas, semicolons or tabs."
+        raise refuse("data", "a table with columns `smiles` and one of labels", some(names, 20), way_out)
+    if column is None and len(others) != 1:
+        way_out = "Name the column of labels: `smiles:PATH.csv#COLUMN`."
+        raise refuse("data", "a table with columns `smiles` and one of labels", some(names, 20), way_out)
+    at = of_smiles[0][1]
+    left = [name for i, name in enumerate(names) if i != at]
+    found = others[0] if column is None else column if column in left else find_name("column", column, left)
+    return at, names.index(found)
+
+
+def _labels(cells: list[str]) -> Labels:
+    """The labels of a column: whole numbers where all are, else texts."""
+    missing = [i for i, cell in enumerate(cells) if cell.casefold() in _MISSING]
+    numbers = [number for cell in cells if (number := _number(cell)) is not None]
+    if numbers and not missing:  # of numbers and words it is the words that are no labels
+        missing = [i for i, cell in enumerate(cells) if _number(cell) is None] if len(numbers) < len(cells) else []
+    if missing:
+        got = ", ".join(f"{cells[i]!r} in row {i}" for i in missing[:3])
+        raise refuse("labels", "a class in every row", got, "Leave the rows without a label out.")
+    if numbers and (broken := [number for number in numbers if not number.is_integer()]):
+        raise refuse("labels", "classes", f"{some(broken)}, which are no whole numbers", NO_CLASS)
+    return [int(number) for number in numbers] if numbers else list(cells)
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def table_source(
+    file: Path, column: str | None, *, chirality: bool, scaffold: bool = True
+) -> tuple[Unsplit, tuple[str, ...]]:
+    """The graphs of a table and the names of their classes, see `read_table`.
+
+    With their scaffold split if asked for: `<stem>_scaffold_split.json` if it is beside the table.
+    """
     smiles, labels = read_table(file, column)
-    return molecule_source(smiles, labels, file=file, chirality=chirality)
+    encoding = Encoding.of(labels, None, "labels")
+    y = encoding.classes_of(labels, "labels")
+    source = molecule_source(smiles, y, file=file, chirality=chirality, scaffold=scaffold)
+    return source, clean_names(encoding.names)
 
 
 def card_source(card: GraphCard, folder: Path) -> Unsplit:
@@ -91,7 +163,7 @@ def card_source(card: GraphCard, folder: Path) -> Unsplit:
     file = folder / card.marker
     smiles, raw = read_table(file, card.columns[1])
     if not set(raw) <= set(card.labels):
-        raise DamagedError(f"{file}: labels {sorted(set(raw))}, not {list(card.labels)}. Get it again.")
+        raise DamagedError(f"{file}: labels {some(sorted(set(map(str, raw))))}, not {list(card.labels)}. Get it again.")
     labels = np.searchsorted(np.array(card.labels), raw).tolist()
     source = molecule_source(smiles, labels, file=file, chirality=card.chirality)
     sizes = np.bincount(labels, minlength=len(card.classes)).tolist()
@@ -139,15 +211,21 @@ def molecule_source(
         rows = _shipped_rows(given, found.rows, smiles)
     elif scaffold:
         rows = scaffold_rows(found.scaffolds.tolist(), total=len(smiles))
+        _check_scaffolds(found, rows, graphs.labels)
     return Unsplit(graphs, rows, ATOM_NAMES, BOND_NAMES)
 
 
-def _whole(text: str) -> int | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return int(number) if number.is_integer() else None
+def _check_scaffolds(found: Molecules, rows: Rows, labels: Tensor) -> None:
+    """Refuse a scaffold split that leaves no training molecule of a class."""
+    lacking = set(labels.tolist()) - set(labels[rows.train].tolist())
+    if not lacking:
+        return
+    largest = np.bincount(found.scaffolds).argmax()
+    share = found.scaffolds == largest
+    rings = bool(found.x[np.repeat(share, found.atoms), RING].any())
+    got = f"{int(share.sum()):,} of {len(share):,} with the same one" + ("" if rings else ", none: they have no ring")
+    way_out = 'Draw the split at random: `split="random"` (`--split random`), or `rule="random"` of `smiles_graphs`.'
+    raise refuse("data", "molecules of many scaffolds, each of which a scaffold split keeps together", got, way_out)
 
 
 def _warn_left(smiles: Sequence[str], left: set[int], why: str) -> None:

@@ -63,10 +63,18 @@ def check_split(split: object) -> None:
     Raises:
         InputError: names what was given.
     """
-    if split is None or split == "published":
+    if split is None or split == "published" or random_number(split) is not None:
         return
     if isinstance(split, bool) or not isinstance(split, int) or not 0 <= split < 2**32:
-        raise refuse("split", "a whole number from 0 on, or 'published'", repr(split))
+        raise refuse("split", "a whole number from 0 on, 'published', 'random' or 'random:K'", repr(split))
+
+
+def random_number(split: object) -> int | None:
+    """K of `random:K`, 0 of `random`: a split that is drawn at random whatever the rule of the data."""
+    head, colon, number = split.partition(":") if isinstance(split, str) else ("", "", "")
+    if head != "random" or (colon and not (number.isdecimal() and len(number) < 11 and int(number) < 2**32)):
+        return None
+    return int(number or 0)
 
 
 def _rows(train: np.ndarray, val: np.ndarray, test: np.ndarray) -> Rows:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from dd.data.labels import RENUMBER
 from dd.errors import InputError, refuse
-
-RENUMBER: Final = "`torch.unique(torch.as_tensor(labels), return_inverse=True)[1]`, train and test alike"
 
 
 def unread(data: object, name: str) -> str:

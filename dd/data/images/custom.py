@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeGuard, final
 
 import numpy as np
@@ -20,14 +20,16 @@ from dd.data.images.values import (
     check_layout,
     empty,
     image_values,
-    label_value,
     pair_values,
     tensor_of,
 )
+from dd.data.labels import Encoding, Label, Labels, one_kind, read_label
 from dd.errors import refuse
 
 LIMIT: Final = 2 * 1024**3
 """Bytes of pixels, after the resize, up to which a set is kept in memory."""
+
+Encode = Callable[[Labels], tuple[Tensor, Encoding]]
 
 FORMS: Final = "a map-style Dataset of (image, label), a pair (images, labels) of tensors or arrays, or a Split"
 
@@ -55,9 +57,9 @@ def as_split(
             A tensor always has channels first. An array has them first or last, on the axis that has 1, 3 or 4
             entries; where both have, or neither, `layout` must say it. Values are uint8 or float in [0, 1]. Floats
             are kept as uint8 where all are k/255 (what `ToTensor` makes), else as float32, which takes four times
-            the memory. All channels are kept as they are, a fourth one too. Labels are whole numbers 0 … K−1, of any
-            dtype, one an image: `[N]` or `[N, 1]`, a list, or an item's number or one-element array. A PIL image is
-            turned as its EXIF orientation says and put on white, see `pictures`.
+            the memory. All channels are kept as they are, a fourth one too. Labels are whole numbers of any dtype,
+            names or truth values, one an image: `[N]` or `[N, 1]`, a list, or an item's label or one-element array; see
+            `dd.data.labels`. A PIL image is turned as its EXIF orientation says and put on white, see `pictures`.
         argument: what to call it in messages.
         size: bring every image to this size, a number or (H, W).
         aspect: `"crop"` or `"squash"`, see `resize.fit`.
@@ -70,21 +72,69 @@ def as_split(
 
     Raises:
         InputError: another form, empty, unequal sizes, an array whose channels cannot be told, labels that are not
-            one whole number an image, pixels out of range or NaN.
+            one class an image, pixels out of range or NaN.
+    """
+    options: dict[str, Any] = {"size": size, "aspect": aspect, "limit": limit, "workers": workers, "layout": layout}
+    return read_split(data, None, argument=argument, call=call, **options)[0]
+
+
+def read_split(
+    data: object,
+    classes: Sequence[str] | int | Encoding | None,
+    *,
+    argument: str,
+    size: int | tuple[int, int] | None,
+    aspect: str,
+    layout: str | None,
+    call: str,
+    limit: int = LIMIT,
+    workers: int = 0,
+    every: bool = True,
+    like: Sequence[str] | None = None,
+) -> tuple[Split, Encoding]:
+    """`as_split`, and which label is which class.
+
+    Args:
+        data, argument, size, aspect, limit, workers, layout, call: see `as_split`.
+        classes: names in the order of the classes, or their number, or the encoding of train; `None`: those of the
+            attribute `classes` of a Dataset, else the labels say it.
+        every, like: see `Encoding.of`.
+
+    Raises:
+        InputError: likewise.
     """
     check_layout(layout)
     hw = parse_size(size)
+    own = _own_names(data) if classes is None else None
+
+    def encoded(labels: Labels) -> tuple[Tensor, Encoding]:
+        what = f"{argument} labels"
+        if isinstance(classes, Encoding):
+            return classes.classes_of(labels, what), classes
+        found = Encoding.of_dataset(labels, own, what) if own else Encoding.of(labels, classes, what, every, like)
+        return found.classes_of(labels, what), found
+
     if isinstance(data, TensorSplit | LazySplit | JoinedSplit):
         if hw is not None and data.shape[1:] != hw:
             raise refuse(argument, f"{hw[0]}x{hw[1]} images", f"a split of {data.shape[1]}x{data.shape[2]}")
-        return data
+        return data, classes if isinstance(classes, Encoding) else Encoding.numbers(
+            data.labels.tolist(), classes or own
+        )
     if isinstance(data, TensorDataset) and len(data.tensors) == 2:
         data = data.tensors
     if is_pair(data):
-        x, y = pair_values(data[0], data[1], layout, argument, call)
-        return TensorSplit(x.contiguous() if hw is None else fit_all(x, hw, aspect).contiguous(), y)
+        x, labels = pair_values(data[0], data[1], layout, argument, call)
+        y, found = encoded(labels)
+        return TensorSplit(x.contiguous() if hw is None else fit_all(x, hw, aspect).contiguous(), y), found
     _check_form(data, argument)
-    return _from_dataset(Items(data, argument, hw, aspect, layout, call), limit, workers)
+    return _from_dataset(Items(data, argument, hw, aspect, layout, call), limit, workers, encoded)
+
+
+def _own_names(data: object) -> list[str] | tuple[str, ...] | None:
+    """The names of classes that a Dataset has."""
+    own = getattr(data, "classes", None)
+    named = isinstance(own, list | tuple) and own and all(isinstance(name, str) for name in own)
+    return own if named else None
 
 
 def is_pair(data: object) -> TypeGuard[Sequence[Any]]:
@@ -126,7 +176,7 @@ def _is_set(part: object) -> bool:
     return isinstance(part, tuple | list) and bool(part) and isinstance(part[0], tuple)
 
 
-def _from_dataset(items: Items, limit: int, workers: int) -> Split:
+def _from_dataset(items: Items, limit: int, workers: int, encoded: Encode) -> tuple[Split, Encoding]:
     n = len(items)
     if not n:
         raise empty(items.argument)
@@ -142,27 +192,31 @@ def _from_dataset(items: Items, limit: int, workers: int) -> Split:
             )
     first = items[0]
     if n * first.numel() * first.element_size() > limit:
-        return _lazily(items, n, workers)
-    labels, store = torch.empty(n, dtype=torch.int64), torch.empty((n, *first.shape), dtype=first.dtype)
+        return _lazily(items, n, workers, encoded)
+    labels, store = Labels(), torch.empty((n, *first.shape), dtype=first.dtype)
     for i in range(n):
-        image, labels[i] = items.pair(i)
+        image, label = items.pair(i)
+        labels.append(label)
         items.same_shape(image, i, first)
         if image.dtype != store.dtype:
             store, image = as_float(store), as_float(image)
         store[i] = image
-    return TensorSplit(store, labels)
+    y, found = encoded(one_kind(labels, f"{items.argument} labels"))
+    return TensorSplit(store, y), found
 
 
-def _lazily(items: Items, n: int, workers: int) -> LazySplit:
+def _lazily(items: Items, n: int, workers: int, encoded: Encode) -> tuple[LazySplit, Encoding]:
     """Read everything once for labels, checks and hashes, keep no pixels."""
-    first, keys, labels, hashed = items[0], [], torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.int64)
+    first, keys, labels, hashed = items[0], [], Labels(), torch.empty(n, dtype=torch.int64)
     for i in range(n):
-        image, labels[i] = items.pair(i)
+        image, label = items.pair(i)
+        labels.append(label)
         items.same_shape(image, i, first)
         keys.append(hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()[:32])
         hashed[i] = image_items(image[None])[0]
     c, h, w = first.shape
-    return LazySplit(items, labels, (c, h, w), keys, rule(items.size, items.aspect), workers, hashed)
+    y, found = encoded(one_kind(labels, f"{items.argument} labels"))
+    return LazySplit(items, y, (c, h, w), keys, rule(items.size, items.aspect), workers, hashed), found
 
 
 @final
@@ -187,7 +241,7 @@ class Items:
     def __getitem__(self, i: int) -> Tensor:
         return self.pair(i)[0]
 
-    def pair(self, i: int) -> tuple[Tensor, int]:
+    def pair(self, i: int) -> tuple[Tensor, Label]:
         """Item i as (image, label)."""
         where = f"{self.argument}[{i}]"
         try:
@@ -199,7 +253,7 @@ class Items:
             got = f"{type(item).__name__}" + (f" of {len(item)}" if isinstance(item, tuple | list) else "")
             raise refuse(where, "(image, label)", got, "Wrap the Dataset so that it gives these two.")
         image = image_values(_image(item[0], self._layout, f"{where} image", self._call), f"{where} image")
-        return fit(image, self.size, self.aspect), label_value(item[1], f"{where} label")
+        return fit(image, self.size, self.aspect), read_label(item[1], f"{where} label")
 
     def same_shape(self, image: Tensor, i: int, first: Tensor) -> None:
         """Refuse image i if its shape is not that of item 0."""

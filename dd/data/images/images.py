@@ -14,16 +14,15 @@ from torch import Tensor
 from dd.base import seeding
 from dd.base.process import under_own_settings
 from dd.base.shapes import check_names
-from dd.base.texts import a_class, clean_name
+from dd.base.texts import a_class, clean_name, clean_names
 from dd.data.card import Card
-from dd.data.images.checks import RENUMBER, check_labels, name_of, some
-from dd.data.images.custom import as_split
+from dd.data.images.checks import check_labels, name_of, some
+from dd.data.images.custom import read_split
 from dd.data.images.resize import CROP, check_aspect, parse_size
 from dd.data.images.splits import JoinedSplit, Split, TensorSplit, constant_channels, statistics
 from dd.data.items import Twins, twins, warn_twins
+from dd.data.labels import HOW_MANY
 from dd.errors import refuse
-
-HOW_MANY: Final = '`dd.load_images(data, role="evaluate", classes=…)`'
 
 Constants = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and std, a number a channel each."""
@@ -47,7 +46,8 @@ class Images:
             see `as_split` for every form.
         test: likewise, or None.
         classes: class names in label order, or their number. By default those of the train Dataset's
-            `classes` attribute, else "0" … "K−1" for the K of the labels.
+            `classes` attribute, else what the labels say: "0" … "K−1" where they are these numbers; others are sorted,
+            and the classes are called as the labels are written. Test and validation labels go by those of train.
         name: what reports call it.
         val: likewise; by default `load_images` holds some of train out.
         mean: per-channel constants for pixels in [0, 1]; by default those of the train split in use.
@@ -60,9 +60,9 @@ class Images:
             has 1, 3 or 4 entries. Tensors are `[N, C, H, W]` always.
 
     Raises:
-        InputError: anything that could not be trained on: an empty set, one class, a class without images, labels that
-            are not 0 … K−1, unequal shapes, arrays whose channels cannot be told, NaN, images that are all the same
-            constant.
+        InputError: anything that could not be trained on: an empty set, one class, a class without images, test
+            labels that train does not have, unequal shapes, arrays whose channels cannot be told, NaN, images that are
+            all the same constant.
 
     Warns:
         UserWarning: test images that are also training images, and images under more than one class, counted;
@@ -99,11 +99,11 @@ class Images:
     ) -> None:
         pair, call = parse_size(size), "dd.Images(train=…, "
         options: dict[str, Any] = {"size": pair, "aspect": check_aspect(aspect), "layout": layout, "call": call}
-        splits = {
-            key: None if data is None and key != "train" else as_split(data, argument=key, **options)
-            for key, data in (("train", train), ("val", val), ("test", test))
-        }
-        names = class_names(classes, train, splits["train"] or splits["test"])
+        first, encoding = read_split(train, classes, argument="train", **options)
+        splits: dict[str, Split | None] = {"train": first}
+        for key, data in (("val", val), ("test", test)):
+            splits[key] = None if data is None else read_split(data, encoding, argument=key, **options)[0]
+        names = clean_names(encoding.names)
         if (mean is None) != (std is None):
             raise refuse("mean, std", "both or neither", "one of them")
         constants = None if mean is None or std is None else (tuple(mean), tuple(std))
@@ -118,8 +118,7 @@ class Images:
         train: Split,
         test: Split | None = None,
         val: Split | None = None,
-        classes: Sequence[str] | int | None = None,
-        data: object = None,
+        classes: Sequence[str],
         name: str = "custom",
         constants: Constants | None = None,
         card: Card | None = None,
@@ -129,8 +128,8 @@ class Images:
         """The data set of splits that were read just now: checked once, `val` held out, and nothing else asked.
 
         Args:
-            train, test, val, classes, name, card, aspect: as of the class.
-            data: what the splits were read from, which may have a `classes` attribute.
+            train, test, val, name, card, aspect: as of the class.
+            classes: their names.
             constants: mean and std of pixels in [0, 1]; by default those of the train split in use.
             own: whether the owner of the data is told what is there twice.
 
@@ -139,7 +138,7 @@ class Images:
         """
         made = object.__new__(cls)
         splits = {"train": train, "val": val, "test": test}
-        names = class_names(classes, data, train if len(train.labels) else test)
+        names = check_names(classes, "classes")
         made._take(splits, names, name, constants, card, aspect, None, own)
         return _held_out(made)
 
@@ -340,28 +339,3 @@ def check_ipc(images: Images, ipc: int) -> None:
             str(ipc),
             "Lower `ipc`, or add images.",
         )
-
-
-def class_names(classes: Sequence[str] | int | None, data: object, split: Split | None) -> tuple[str, ...]:
-    """Names from the argument, else from the Dataset, else numbers up to the largest label."""
-    if classes is None:
-        own = getattr(data, "classes", None)
-        if isinstance(own, list | tuple) and own and all(isinstance(name, str) for name in own):
-            classes = own
-    if classes is None:
-        assert split is not None
-        labels, n = split.labels, len(split.labels)
-        if n and int(labels.min()) < 0:
-            low = some(labels[labels < 0].unique().tolist())
-            raise refuse("labels", "0 … K−1", low, f"Leave those images out, or renumber: {RENUMBER}.")
-        classes = int(labels.max()) + 1 if n else 0
-        if classes > n:
-            raise refuse(
-                "labels",
-                "0 … K−1 with every class present",
-                f"label {classes - 1} in a set of {n} images",
-                f"Of a test set, give {HOW_MANY}; else renumber them: {RENUMBER}.",
-            )
-    if isinstance(classes, int):
-        return tuple(str(k) for k in range(classes))
-    return check_names(classes, "classes")

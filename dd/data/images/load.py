@@ -11,8 +11,9 @@ import torch
 
 from dd.base.paths import as_path, expanded
 from dd.base.process import under_own_settings
+from dd.base.texts import clean_names
 from dd.data.card import Card, list_cards, load_card
-from dd.data.images.custom import FORMS, LIMIT, as_split
+from dd.data.images.custom import FORMS, LIMIT, read_split
 from dd.data.images.folders import index_imagefolder, split_files
 from dd.data.images.images import Images, hold_out
 from dd.data.images.resize import CROP, check_aspect, parse_size
@@ -38,6 +39,7 @@ def load_images(
     limit: int = LIMIT,
     workers: int | None = None,
     layout: str | None = None,
+    like: Sequence[str] | None = None,
 ) -> Images:
     """Any data argument as `Images` with a validation split.
 
@@ -58,6 +60,8 @@ def load_images(
             Dataset. Where the system does not fork them, there are none outside `if __name__ == "__main__":`.
         layout: `"NCHW"` or `"NHWC"`: where the numpy arrays of a Dataset or a pair have their channels. `None`: on the
             axis, first or last, that has 1, 3 or 4 entries. Tensors are `[N, C, H, W]` always.
+        like: classes of the set that a Dataset or a pair is to test: its labels go by them where they are no numbers of
+            classes.
 
     Raises:
         InputError: an unknown name, another form, or data that cannot be trained on.
@@ -86,7 +90,7 @@ def load_images(
     elif isinstance(data, Images):
         images = _as_given(data, pair, given)
     else:
-        images = _from_user(data, role, pair, classes, aspect, limit, workers or 0, layout)
+        images = _from_user(data, role, pair, classes, aspect, limit, workers or 0, layout, like)
     if role == "evaluate" and images.test is None:
         way_out = "Give `dd.Images(train=…, test=…)`."
         if isinstance(data, str) and data.startswith(FOLDER):
@@ -164,13 +168,16 @@ def _from_user(
     limit: int,
     workers: int,
     layout: str | None,
+    like: Sequence[str] | None,
 ) -> Images:
     if isinstance(data, os.PathLike):
         raise refuse("data", f"`{FOLDER}PATH` for a folder", repr(data))
     call = "dd.load_images(data, " + ('role="evaluate", ' if role == "evaluate" else "")
-    split = as_split(data, size=size, aspect=aspect, limit=limit, workers=workers, layout=layout, call=call)
-    told: dict[str, Any] = {"classes": classes, "data": data, "aspect": aspect, "own": True}
+    options: dict[str, Any] = {"size": size, "aspect": aspect, "limit": limit, "workers": workers, "layout": layout}
+    told: dict[str, Any] = {"aspect": aspect, "own": True}
     if role == "distill":
-        return Images.of(train=split, **told)
-    nothing = TensorSplit(torch.empty((0, *split.shape), dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
-    return Images.of(train=nothing, test=split, **told)
+        train, encoding = read_split(data, classes, argument="data", call=call, **options)
+        return Images.of(train=train, classes=clean_names(encoding.names), **told)
+    test, encoding = read_split(data, classes, every=False, like=like, argument="data", call=call, **options)
+    nothing = TensorSplit(torch.empty((0, *test.shape), dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
+    return Images.of(train=nothing, test=test, classes=clean_names(encoding.names), **told)

@@ -1,40 +1,38 @@
-"""Pixels and labels as users give them, made into tensors: which axis is the channels', which values are right."""
+"""Pixels as users give them, made into tensors: which axis is the channels', which values are right."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dd.data.images.checks import some
+from dd.data.labels import Labels, read_labels
 from dd.errors import InputError, refuse
 
 CHANNELS: Final = (1, 3, 4)
 """Sizes by which the axis of channels is known: grey, colour, colour with a fourth band."""
-_ONE_HOT: Final = ", one-hot rows"
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def pair_values(images: object, labels: object, layout: str | None, argument: str, call: str) -> tuple[Tensor, Tensor]:
+def pair_values(images: object, labels: object, layout: str | None, argument: str, call: str) -> tuple[Tensor, Labels]:
     """A pair of images and labels, whose every value is looked at here.
 
     Args:
         images, layout, call: see `images_of` and `image_values`.
-        labels: see `label_values`.
+        labels: see `read_labels`.
         argument: what to call the pair in messages.
 
     Returns:
-        `[N, C, H, W]`, uint8 or float32 in [0, 1], and int64 `[N]`; N is at least 1.
+        `[N, C, H, W]`, uint8 or float32 in [0, 1], and N labels as they are written; N is at least 1.
 
     Raises:
         InputError: another form, other values, another number of labels than of images, or none.
     """
     x = images_of(images, layout, f"{argument} images", call)
-    y = label_values(labels, f"{argument} labels")
+    y = read_labels(labels, f"{argument} labels")
     if len(x) != len(y):
         raise refuse(f"{argument} labels", f"as many as there are images, {len(x)}", str(len(y)))
     if not len(x):
@@ -200,80 +198,3 @@ def _range_hint(low: float, high: float) -> str:
     if low < 0:
         return "Undo the normalisation: give pixels as they are, the library normalises them itself."
     return "Divide by 255: `x / 255`, or give uint8." if high <= 255 else "Scale the pixels to [0, 1]."
-
-
-def label_values(labels: object, argument: str) -> Tensor:
-    """Labels as int64 `[N]`.
-
-    Args:
-        labels: whole numbers of any dtype, as a tensor, array or list, `[N]` or `[N, 1]`.
-        argument: what to call them in a message.
-
-    Raises:
-        InputError: names, several numbers an image, or numbers that are not whole.
-    """
-    expected = "one class an image, integers [N]"
-    try:
-        array = labels if isinstance(labels, Tensor) else np.asarray(labels)
-    except (TypeError, ValueError):  # rows of unequal length, tensors of another device
-        array = np.empty(0, object)
-    if isinstance(array, np.ndarray) and array.dtype.kind in "US":
-        way = "Number them, train and test alike: `names, labels = numpy.unique(labels, return_inverse=True)`."
-        raise refuse(argument, expected, f"names such as {str(array.flat[0])!r}", way)
-    if isinstance(array, np.ndarray) and array.dtype.kind not in "biuf":
-        if not isinstance(labels, Sequence | np.ndarray) or not np.shape(labels[:1]):
-            raise refuse(argument, expected, type(labels).__name__)
-        found = [label_value(label, f"{argument}[{i}]") for i, label in enumerate(labels)]
-        return torch.tensor(found, dtype=torch.int64)
-    y = array if isinstance(array, Tensor) else tensor_of(array, argument)
-    y = y.detach().cpu()
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim != 1:
-        way = (
-            "Take the class: `torch.as_tensor(labels).int().argmax(1)`."
-            if _rows(y) == _ONE_HOT
-            else "One class an image is needed."
-        )
-        raise refuse(argument, expected, f"shape {list(y.shape)}{_rows(y)}", way)
-    if y.dtype.is_complex or not torch.equal(y, y.long().to(y.dtype)):
-        wrong = y.dtype if y.dtype.is_complex else some(y[y != y.long().to(y.dtype)].unique().tolist())
-        raise refuse(argument, expected, f"{wrong} among them", "One class an image is needed.")
-    return y.to(torch.int64)
-
-
-def _rows(y: Tensor) -> str:
-    """What rows of labels are."""
-    if y.ndim != 2 or y.dtype.is_complex:
-        return ""
-    if not bool(((y == 0) | (y == 1)).all()):
-        return ", rows of numbers"
-    return _ONE_HOT if bool((y.sum(1) == 1).all()) else ", rows of several classes or none (multi-label)"
-
-
-def label_value(label: object, argument: str) -> int:
-    """A label as an int: a whole number of Python, numpy or a tensor, or one in an array of one.
-
-    Raises:
-        InputError: a name, several numbers, or a number that is not whole.
-    """
-    given = label
-    if isinstance(label, list | tuple) and len(label) == 1:
-        label = label[0]
-    if isinstance(label, Tensor | np.ndarray | np.generic) and math.prod(label.shape) == 1:
-        label = label.item()
-    expected = "one class, an integer 0 … K−1"
-    if isinstance(label, int) or (isinstance(label, float) and label.is_integer()):
-        if not abs(label) < 2**63:
-            raise refuse(argument, expected, f"{label:.3g}", "One class an image is needed.")
-        return int(label)
-    if isinstance(label, Tensor) or (isinstance(label, np.ndarray) and label.dtype.kind in "biuf"):
-        y = torch.as_tensor(label)[None]
-        way = (
-            "Take the class: `torch.as_tensor(label).int().argmax()`."
-            if _rows(y) == _ONE_HOT
-            else "One class an image is needed."
-        )
-        raise refuse(argument, expected, f"shape {list(y.shape[1:])}{_rows(y)}", way)
-    way = "Number the names: `names.index(label)`." if isinstance(label, str) else "One class an image is needed."
-    raise refuse(argument, expected, f"{label!r} ({type(given).__name__})", way)
