@@ -142,6 +142,19 @@ class Encoding:
         return torch.tensor([found[label] for label in labels], dtype=torch.int64)
 
 
+def named(labels: Labels, own: Sequence[str] | None, names: Sequence[str]) -> Labels:
+    """Numbers of classes as the names that their Dataset has, where other splits have some of these in another order.
+
+    Args:
+        labels: of the Dataset.
+        own: the names that it has, if any.
+        names: of the other splits.
+    """
+    if own is None or tuple(own) == tuple(names) or not set(own) & set(names) or not _are_within(labels, own):
+        return labels
+    return [own[int(label)] for label in labels]
+
+
 def is_numbering(names: Sequence[str]) -> bool:
     """Whether classes have no names but their numbers, "0" … "K−1"."""
     return all(name == str(k) for k, name in enumerate(names))

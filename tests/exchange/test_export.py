@@ -218,10 +218,8 @@ def test_a_hugging_face_dataset_is_data() -> None:
     assert real.classes == ("red", "cyan")
     assert real.test is not None
     assert real.test.pixels(slice(1, 2)).flatten(2)[0, :, 0].tolist() == [0.0, 1.0, 1.0]
-    with pytest.raises(InputError, match="a column 'image' or 'img'"):
-        from_hf(Rows("picture"))
-    with pytest.raises(InputError, match="one split of a Hugging Face dataset"):
-        from_hf({"train": Rows()})
+    with pytest.raises(InputError, match=r"one column of pictures, called 'image'; got photograph, label\. Name it"):
+        from_hf(Rows("photograph"))
     with pytest.raises(InputError, match="`data` must be a map-style dataset"):
         from_hf(iter(Rows()))
 

@@ -57,6 +57,8 @@ def are_graphs(data: Any) -> bool:
 
     One graph alone is, so that what reads it says what is missing.
     """
+    if isinstance(data, Mapping) and data:
+        return are_graphs(next(iter(data.values())))
     if is_graph(data) or holds_graphs(data):
         return True
     return isinstance(data, tuple | list) and bool(data) and holds_graphs(data[0])
@@ -72,6 +74,8 @@ def check_classified(data: Any, fewest: int = 1) -> None:
     Raises:
         InputError: says what it is, and what is needed.
     """
+    if isinstance(data, Mapping):
+        data = tuple(data.values())
     part = data[0] if is_parts(data) else data
     first = data if is_graph(data) else part[0]
     nodes = getattr(first, "num_nodes", None)

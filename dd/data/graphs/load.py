@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from dd.data.graphs.graphs import Graphs, GraphSplit
 from dd.data.graphs.moleculenet import card_source, molecule_source, table_source
 from dd.data.graphs.sources import Unsplit, find_graphs, own_card, tu_folder, tu_graphs
 from dd.data.graphs.splits import Rows, check_split, held_out_rows, published_rows, random_number, random_rows
+from dd.data.images.checks import some, splits_by_name
 from dd.data.images.load import ROLES
 from dd.data.items import warn_twins
 from dd.data.kinds import SMILES
@@ -51,7 +52,8 @@ def load_graphs(
             column of SMILES and one of labels (`"smiles:PATH.csv#COLUMN"` if there are more), see
             `moleculenet.read_table` and `smiles_graphs`; a PyG data set, `InMemoryDataset` or other, whole, sliced or
             as torch's `Subset`; a list of `torch_geometric.data.Data`, or a `Batch`; a tuple (train, test) or (train,
-            val, test) of these, or a list of them as `random_split` gives it; `Graphs`. Of a `Data`, `edge_index`, `x`,
+            val, test) of these, or a list of them as `random_split` gives it, or a dict
+            by these names; `Graphs`. Of a `Data`, `edge_index`, `x`,
             `edge_attr`, `y` and `num_nodes` are read. Features may be categories (integers, or floats that are all
             whole numbers; one-hot columns are turned back to one category) or continuous. `y` is one class, a whole
             number or a name, see `dd.data.labels`. Each direction of an undirected edge is an edge of its own, as
@@ -233,6 +235,11 @@ def _from_user(
 ) -> Graphs:
     if split == "published":
         raise refuse("split", "a whole number, or None, for graphs of your own", repr(split))
+    if isinstance(data, Mapping):
+        found = splits_by_name(data)
+        if not {"train", "test"} <= found.keys():
+            raise refuse("data", "graphs by `train` and `test`", some(list(map(str, data)), 20), "Name them so.")
+        data = tuple(found.values())
     parts = list(data) if is_parts(data) else [data]
     if are_graphs(data):
         check_classified(data, fewest=2 if role == "distill" else 1)

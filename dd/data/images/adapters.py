@@ -10,15 +10,24 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, final
 
+import numpy as np
+
 from dd.base.paths import need_file
 from dd.base.process import under_own_settings
+from dd.data.images.checks import some
 from dd.data.images.pictures import UNREADABLE, extensions, open_picture, unreadable
-from dd.errors import DamagedError, DDError, refuse
+from dd.errors import DamagedError, DDError, find_name, refuse
+
+IMAGE_COLUMNS: Final = ("image", "img", "picture", "photo", "pixels", "pixel_values")
+LABEL_COLUMNS: Final = ("label", "labels", "class", "target", "y")
+"""What columns are called, in any letters, where their types do not tell."""
+UNLABELLED: Final = -1
+"""What stands for no label in a column of classes."""
 
 
 @final
 class HubImages:
-    """A Hugging Face dataset (one split, map-style) as (PIL image, int label) pairs, read when they are asked for.
+    """A Hugging Face dataset (one split, map-style) as (image, label) pairs, read when they are asked for.
 
     Attributes:
         classes: names of a `ClassLabel` column; absent where the labels have no names.
@@ -26,47 +35,85 @@ class HubImages:
 
     def __init__(self, data: Any, image: str, label: str) -> None:
         self._data, self._image, self._label = data, image, label
-        names = getattr((getattr(data, "features", None) or {}).get(label), "names", None)
+        features = _features(data)
+        self._dtype = getattr(features.get(image), "dtype", None)
+        names = getattr(features.get(label), "names", None)
         if names:
             self.classes = list(names)
 
     def __len__(self) -> int:
         return len(self._data)
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
         row = self._data[int(index)]
-        return row[self._image], int(row[self._label])
+        missing = [name for name in (self._image, self._label) if name not in row]
+        if missing:
+            raise refuse(f"data[{index}]", f"a row with {missing[0]!r}", some(list(row), 20))
+        image, label = row[self._image], row[self._label]
+        if isinstance(image, Mapping) and isinstance(image.get("bytes"), bytes):  # a picture that was not decoded
+            image = open_picture(io.BytesIO(image["bytes"]), f"the picture of row {index}")
+        elif isinstance(image, list):
+            image = np.asarray(image, dtype=self._dtype if self._dtype in ("uint8", "float32", "float64") else None)
+        unlabelled = hasattr(self, "classes") and isinstance(label, int) and label == UNLABELLED
+        return image, None if unlabelled else label
+
+
+def is_rows(data: object) -> bool:
+    """Whether it is a Hugging Face dataset, or a list of rows that are dicts, as it has them."""
+    listed = isinstance(data, list) and bool(data) and isinstance(data[0], Mapping)
+    return listed or (hasattr(data, "column_names") and hasattr(data, "features") and not isinstance(data, Mapping))
 
 
 @under_own_settings
-def from_hf(data: Any, image: str | None = None, label: str | None = None) -> HubImages:
-    """A Hugging Face image dataset for `dd.distill`, or for `dd.Images(train=…, test=…)`.
+def from_hf(data: Any, image: str | None = None, label: str | None = None) -> HubImages | dict[str, HubImages]:
+    """A Hugging Face image dataset whose columns are to be named; others are data as they are.
 
     Args:
-        data: one split, not streamed: `load_dataset(NAME, split="train")`.
-        image, label: columns; `None`: the one called `image` or `img`, and `label` or `labels`.
+        data: one split, or several as a `DatasetDict`, not streamed.
+        image, label: columns; `None`: the only one of pictures, and of classes, else the one called `image` or `img`,
+            and `label` or `labels` and so on.
+
+    Returns:
+        What verbs take as data; of several splits one for each, as `dd.load_images` takes them.
 
     Raises:
-        InputError: several splits, a stream, no row, or no such column.
+        InputError: a stream, no row, or columns that are not there or cannot be told.
     """
     if isinstance(data, Mapping):
-        raise refuse(
-            "data", "one split of a Hugging Face dataset", f"splits {', '.join(map(str, data))}", "Choose one."
-        )
+        return {str(name): _hub_split(part, image, label, f"data[{str(name)!r}]") for name, part in data.items()}
+    return _hub_split(data, image, label, "data")
+
+
+def _hub_split(data: Any, image: str | None, label: str | None, argument: str) -> HubImages:
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
-        raise refuse("data", "a map-style dataset", type(data).__name__, "Load it without streaming.")
+        way_out = "Load it without streaming."
+        raise refuse(argument, "a map-style dataset", type(data).__name__, way_out)
     if not len(data):
-        raise refuse("data", "at least one row", "none")
-    columns = list(getattr(data, "column_names", None) or data[0])
-    return HubImages(data, _column(image, ("image", "img"), columns), _column(label, ("label", "labels"), columns))
+        raise refuse(argument, "at least one row", "none")
+    columns = [str(name) for name in getattr(data, "column_names", None) or data[0]]
+    kinds = {name: type(kind).__name__ for name, kind in _features(data).items()}
+    pictures = _column("image", image, IMAGE_COLUMNS, columns, [name for name in columns if kinds.get(name) == "Image"])
+    named = [name for name in columns if kinds.get(name) == "ClassLabel"]
+    return HubImages(data, pictures, _column("label", label, LABEL_COLUMNS, columns, named))
 
 
-def _column(given: str | None, usual: tuple[str, ...], columns: list[str]) -> str:
-    found = [name for name in ((given,) if given is not None else usual) if name in columns]
-    if not found:
-        wanted = repr(given) if given is not None else " or ".join(map(repr, usual))
-        raise refuse("data", f"a dataset with a column {wanted}", ", ".join(columns), "Name it.")
-    return found[0]
+def _features(data: Any) -> Mapping[str, Any]:
+    features = getattr(data, "features", None)
+    return features if isinstance(features, Mapping) else {}
+
+
+def _column(what: str, given: str | None, usual: tuple[str, ...], columns: list[str], typed: list[str]) -> str:
+    """The column that was named, else the only one of its type, else the first of the usual names."""
+    if given is not None:
+        return find_name("column", given, columns)
+    called = sorted((usual.index(name.casefold()), name) for name in columns if name.casefold() in usual)
+    called = [(k, name) for k, name in called if name in typed or not typed]
+    if len(typed) == 1:
+        return typed[0]
+    if not called or (typed and called[0][1] not in ("image", "label")):
+        expected = f"a dataset with one column of {'pictures' if what == 'image' else 'classes'}, called {usual[0]!r}"
+        raise refuse("data", expected, some(typed or columns, 20), f'Name it: `dd.from_hf(data, {what}="…")`.')
+    return called[0][1]
 
 
 MOST_MEMBER: Final = 2**28

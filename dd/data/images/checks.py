@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dd.data.labels import RENUMBER
-from dd.errors import InputError, refuse
+from dd.errors import InputError, refuse, warn
+
+SPLITS: Final = {
+    "train": ("train", "training"),
+    "val": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing"),
+}
+"""What splits are called, in any letters."""
+
+
+def splits_by_name(data: Mapping[Any, Any]) -> dict[str, Any]:
+    """The splits of a dict as `train`, `val` and `test`, in this order, those that there are.
+
+    Raises:
+        InputError: two names of one split.
+
+    Warns:
+        UserWarning: of what is called otherwise and left out.
+    """
+    found, names = {}, {str(name).casefold(): name for name in data}
+    for split, words in SPLITS.items():
+        called = [names.pop(word) for word in words if word in names]
+        if len(called) > 1:
+            raise refuse("data", f"splits with one of {', '.join(words)}", some(called), "Leave the others out.")
+        if called:
+            found[split] = data[called[0]]
+    if found and names:
+        left = some(list(map(str, names.values())))
+        warn(f"splits left out of the data: {left}. Splits that are read: {', '.join(SPLITS)}, also by other names.")
+    return found
 
 
 def unread(data: object, name: str) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
+from dd.data.images.adapters import from_hf, is_rows
 from dd.data.images.checks import unread
 from dd.data.images.pictures import picture
 from dd.data.images.resize import fit, fit_all, parse_size, rule
@@ -23,7 +24,7 @@ from dd.data.images.values import (
     pair_values,
     tensor_of,
 )
-from dd.data.labels import Encoding, Label, Labels, one_kind, read_label
+from dd.data.labels import Encoding, Label, Labels, named, one_kind, read_label
 from dd.errors import refuse
 
 LIMIT: Final = 2 * 1024**3
@@ -53,6 +54,7 @@ def as_split(
               `[C, H, W]` or `[H, W, C]`; or a tensor `[H, W]` or `[C, H, W]`;
             - a pair (images, labels), or a `TensorDataset` of two: the images a tensor `[N, C, H, W]`, a numpy array
               `[N, C, H, W]` or `[N, H, W, C]`, or either as grey `[N, H, W]`;
+            - a Hugging Face dataset, one split of it, see `from_hf`, or a list of rows that are dicts;
             - a Split, which is returned as it is.
             A tensor always has channels first. An array has them first or last, on the axis that has 1, 3 or 4
             entries; where both have, or neither, `layout` must say it. Values are uint8 or float in [0, 1]. Floats
@@ -105,13 +107,17 @@ def read_split(
     """
     check_layout(layout)
     hw = parse_size(size)
-    own = _own_names(data) if classes is None else None
+    data = from_hf(data) if is_rows(data) else data
+    own = _own_names(data)
 
     def encoded(labels: Labels) -> tuple[Tensor, Encoding]:
         what = f"{argument} labels"
         if isinstance(classes, Encoding):
-            return classes.classes_of(labels, what), classes
-        found = Encoding.of_dataset(labels, own, what) if own else Encoding.of(labels, classes, what, every, like)
+            return classes.classes_of(named(labels, own, classes.names), what), classes
+        if classes is None and own:
+            found = Encoding.of_dataset(labels, own, what)
+        else:
+            found = Encoding.of(labels, classes, what, every, like)
         return found.classes_of(labels, what), found
 
     if isinstance(data, TensorSplit | LazySplit | JoinedSplit):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from dd.base.paths import as_path, expanded
 from dd.base.process import under_own_settings
 from dd.base.texts import clean_names
 from dd.data.card import Card, list_cards, load_card
+from dd.data.images.checks import some, splits_by_name
 from dd.data.images.custom import FORMS, LIMIT, read_split
 from dd.data.images.folders import index_imagefolder, split_files
 from dd.data.images.images import Images, hold_out
@@ -46,8 +47,10 @@ def load_images(
     Args:
         data: a card's name; `"imagefolder:PATH"`, whose folders are train, test and one of val, valid, validation
             (the validation split, so that nothing is held out of train; where there is no test folder, the test
-            split); a map-style Dataset of (image, label) or a pair (images, labels) of tensors or numpy arrays, see
-            `as_split` for every form, all of it training data when distilling and test data when evaluating; `Images`.
+            split); splits by their names, a Hugging Face `DatasetDict` or another dict: `train`, `test` and perhaps
+            `validation` (or `valid`, `val`, `dev`), each as any of these; a map-style Dataset of (image, label) or a
+            pair (images, labels) of tensors or numpy arrays, see `as_split` for every form, all of it training data
+            when distilling and test data when evaluating; `Images`.
         role: `"distill"` or `"evaluate"`; the latter needs test images.
         size: bring every image to this size, a number or (H, W).
         root: where a card's files are; by default the store of `dd.base.home.home`.
@@ -89,6 +92,8 @@ def load_images(
         images = _from_card(data, pair, root, download, aspect, limit, readers)
     elif isinstance(data, Images):
         images = _as_given(data, pair, given)
+    elif isinstance(data, Mapping) and data:
+        images = _from_splits(data, role, pair, classes, aspect, limit, workers or 0, layout, like)
     else:
         images = _from_user(data, role, pair, classes, aspect, limit, workers or 0, layout, like)
     if role == "evaluate" and images.test is None:
@@ -181,3 +186,25 @@ def _from_user(
     test, encoding = read_split(data, classes, every=False, like=like, argument="data", call=call, **options)
     nothing = TensorSplit(torch.empty((0, *test.shape), dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
     return Images.of(train=nothing, test=test, classes=clean_names(encoding.names), **told)
+
+
+def _from_splits(data: Mapping[Any, Any], role: str, size: tuple[int, int] | None, *options: Any) -> Images:
+    """Splits by their names; where there is no test split, the validation split is it, as in a folder."""
+    found = splits_by_name(data)
+    if role == "evaluate" and found.keys() == {"test"}:
+        return _from_user(found["test"], role, size, *options)
+    if "train" not in found:
+        way_out = "Say which is which: `dd.Images(train=data[…], test=data[…])`."
+        raise refuse("data", "splits with `train` among them", some(list(map(str, data)), 20), way_out)
+    classes, aspect, limit, workers, layout, _ = options
+    told: dict[str, Any] = {"size": size, "aspect": aspect, "limit": limit, "workers": workers, "layout": layout}
+    call = "dd.Images(train=…, "
+    train, encoding = read_split(found["train"], classes, argument="train", call=call, **told)
+    val, test = (
+        None if found.get(split) is None else read_split(found[split], encoding, argument=split, call=call, **told)[0]
+        for split in ("val", "test")
+    )
+    if test is None:
+        val, test = None, val
+    names = clean_names(encoding.names)
+    return Images.of(train=train, val=val, test=test, classes=names, aspect=aspect, own=True)
