@@ -273,7 +273,7 @@ def test_code_for_several_sets() -> None:
         is_whole(made, TensorSplit(*held), test=True)
     code = code_of(refused(lambda: load_images((X, Y, *held))))
     assert code == "dd.Images(train=(images, labels), test=(images, labels))"
-    assert "`dd.Images(train=…, test=…)`" in refused(lambda: load_images({"train": (X, Y), "test": held}))
+    assert "`dd.Images(train=data[…], test=data[…])`" in refused(lambda: load_images({"a": (X, Y), "b": held}))
     made = Images(train=(X, Y), test=held)
     is_whole(made)
     assert "`dd.Images(train=…, test=…)`" in refused(lambda: load_images(Images(train=(X, Y)), role="evaluate"))
