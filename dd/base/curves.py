@@ -24,6 +24,7 @@ POINTS: Final = 400
 """Of a curve; more rows are averaged in bins and their range is shaded."""
 
 KINDS: Final = ("png", "svg")
+_LETTERS: Final = 48
 
 
 def loss_curve(rows: Sequence[Mapping[str, Any]], kind: str = "png") -> bytes | None:
@@ -80,7 +81,9 @@ def accuracy_by_bytes(points: Sequence[tuple[str, int, float, float | None]], ki
         colour, x = COLOURS[place % len(COLOURS)], [size for size, _, _ in own]
         y, error = [100 * mean for _, mean, _ in own], [100 * std for _, _, std in own]
         marker = "osD^v"[place // len(COLOURS) % 5]
-        axis.errorbar(x, y, error, color=colour, marker=marker, markersize=4.5, linewidth=1.1, capsize=2, label=name)
+        axis.errorbar(
+            x, y, error, color=colour, marker=marker, markersize=4.5, linewidth=1.1, capsize=2, label=_label(name)
+        )
     axis.set_xscale("log")
     axis.set_xlabel("bytes on disk", color=INK, fontsize=11)
     axis.set_ylabel("score %", color=INK, fontsize=11)
@@ -103,7 +106,8 @@ def heat_map(scores: Mapping[str, Mapping[str, float]], kind: str = "png") -> by
         return None
     from matplotlib import colormaps
 
-    figure, axis = _axes(1.6 + 0.95 * len(models), 1.1 + 0.32 * len(scores))
+    wider, higher = (0.07 * max(0, *(len(_label(name)) - 20 for name in names)) for names in (scores, models))
+    figure, axis = _axes(1.6 + 0.95 * len(models) + wider, 1.1 + 0.32 * len(scores) + higher / 2)
     table = np.array([[100 * row.get(model, np.nan) for model in models] for row in scores.values()])
     low, high = np.nanmin(table), np.nanmax(table)
     place = (table - low) / (high - low) if high > low else np.full_like(table, 0.5)
@@ -115,8 +119,8 @@ def heat_map(scores: Mapping[str, Mapping[str, float]], kind: str = "png") -> by
         ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
         axis.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=9, color=ink)
     axis.grid(visible=False)
-    axis.set_xticks(range(len(models)), models, rotation=25, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(len(scores)), list(scores))
+    axis.set_xticks(range(len(models)), map(_label, models), rotation=25, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(scores)), map(_label, scores))
     return figure_bytes(figure, kind)
 
 
@@ -147,6 +151,12 @@ def figure_bytes(figure: Any, kind: str) -> bytes:
     with matplotlib.rc_context({"svg.hashsalt": "dd"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
+
+
+def _label(name: str) -> str:
+    """A name of others as a label: no formula, not hidden from a legend, and there is room for it."""
+    text = name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
 def _number(value: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,17 @@ def test_equal_input_gives_equal_bytes(kind: str) -> None:
         assert b"<b>" not in first
         if kind == "svg":
             assert b"<dc:date>" not in first
+
+
+@pytest.mark.parametrize("name", [r"$\frac{x}$", "a$b", "_hidden", 300 * "x", r"\$x$"])
+def test_names_of_others_are_no_formula_and_none_is_hidden(name: str) -> None:
+    heat = heat_map({name: {"mlp": 0.5, name: 0.2}, "other": {"mlp": 0.3}}, "svg")
+    curve = accuracy_by_bytes([(name, 100, 0.3, 0.01), ("other", 1000, 0.5, None)], "svg")
+    assert heat is not None
+    assert curve is not None
+    assert Image.open(io.BytesIO(heat_map({name: {"mlp": 0.5, "gin": 0.2}}) or b"")).width < 2000
+    labels = re.findall("<!-- (.*?) -->", curve.decode())
+    assert (name if len(name) < 48 else 47 * "x" + "…") in [label.strip() for label in labels]  # as it is written
 
 
 def test_nothing_to_compare_is_no_figure() -> None:
