@@ -76,6 +76,16 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -
     return f'<div style="overflow-x:auto">{whole}</div>{rest}'
 
 
+class Told:
+    """An answer that prints as lines of text: at the prompt its first one, in a notebook all of them as they are."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({(str(self).splitlines() or [''])[0]})"
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="overflow-x:auto">{text(self)}</pre>'
+
+
 class Pictures(dict[str, bytes]):
     """Pictures by name, the bytes of PNG or SVG files; a notebook shows them."""
 

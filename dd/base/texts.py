@@ -79,6 +79,11 @@ def as_cell(value: object) -> object:
     return printable(text)
 
 
+def count(number: int, what: str) -> str:
+    """`1 image`, `1,000 images`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def a_class(counts: Iterable[int], what: str = "") -> str:
     """How many of each class, in words: `3 a class`, `1 to 3 composed a class`."""
     found = list(counts)

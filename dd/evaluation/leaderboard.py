@@ -14,7 +14,7 @@ from dd.base.files import json_text, sweep, write_text
 from dd.base.frames import data_frame
 from dd.base.locks import locked
 from dd.base.markup import join, paragraph, table
-from dd.base.texts import as_cell, printable
+from dd.base.texts import as_cell, count, printable
 from dd.errors import refuse, unknown
 from dd.evaluation import mean_std, origin_lines
 from dd.evaluation.entries import Difference, Entry
@@ -158,7 +158,8 @@ class Benchmark:
         found = f"{self.metric} {100 * min(means):.1f} to {100 * max(means):.1f} %" if means else "no number"
         sets, refused = {entry.set for entry in self.entries}, sum(entry.refused is not None for entry in self.entries)
         budgets = list(dict.fromkeys(f"{e.budget:,}" for e in self.entries if e.budget is not None))
-        sizes = [f"{len(sets)} sets", f"{' '.join(budgets) or 'no'} {self.unit}", f"{len(self.models)} models"]
+        budget = f"{', '.join(budgets) or 'no'} {self.unit}"
+        sizes = [count(len(sets), "set"), budget, count(len(self.models), "model")]
         sizes += [f"{refused} of {len(self.entries)} rows n/a"] if refused else []
         return f"Benchmark({self.dataset!r}, {', '.join(sizes)}, {found}, protocol {self.protocol})"
 

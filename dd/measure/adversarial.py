@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dd.base.markup import Told
 from dd.base.process import under_own_settings
 from dd.base.seeding import child
 from dd.base.shapes import as_list, check, check_number, check_whole
@@ -156,8 +157,8 @@ class AttackedRow:
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
-class Adversarial:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Adversarial(Told):
     """What `dd.adversarial` answers; `print` is a table.
 
     Attributes:

@@ -9,6 +9,7 @@ from typing import Any, Final, Unpack, final
 import torch
 from torch import Tensor
 
+from dd.base.markup import Told
 from dd.base.process import under_own_settings
 from dd.base.shapes import check, check_finite, check_whole
 from dd.errors import refuse
@@ -106,8 +107,8 @@ def calibration_figures(logits: Tensor, labels: Tensor, bins: int = BINS) -> dic
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
-class Calibration:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Calibration(Told):
     """What `dd.calibration` answers; `print` is a table.
 
     Attributes:

@@ -11,6 +11,7 @@ from typing import Any, Final, Unpack, final
 import torch
 from torch import Tensor
 
+from dd.base.markup import Told
 from dd.base.process import under_own_settings
 from dd.base.seeding import child
 from dd.base.shapes import as_list, check_whole
@@ -51,8 +52,8 @@ class MemoryRow:
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
-class Continual:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Continual(Told):
     """What `dd.continual` answers; `print` is a table.
 
     Attributes:

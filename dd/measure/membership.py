@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NamedTuple, Unpack, final
 import torch
 from torch import Tensor
 
+from dd.base.markup import Told
 from dd.base.process import under_own_settings
 from dd.base.seeding import child, child_seed
 from dd.base.shapes import as_list, check, check_finite, check_whole
@@ -207,8 +208,8 @@ class AttackRow:
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
-class Membership:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Membership(Told):
     """What `dd.membership` answers; `print` is a table.
 
     Attributes:

@@ -9,6 +9,7 @@ from typing import Any, Unpack, final
 import torch
 from torch import Tensor, nn
 
+from dd.base.markup import Told
 from dd.base.process import under_own_settings
 from dd.data.images.nearest import Embed, flat, nearest
 from dd.errors import DDError, refuse
@@ -22,8 +23,8 @@ _USUAL = 200
 
 
 @final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Neighbours:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Neighbours(Told):
     """What `dd.neighbours` answers; `print` is a table.
 
     Attributes:

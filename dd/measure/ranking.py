@@ -11,6 +11,7 @@ from typing import Any, Final, Unpack, final
 
 import torch
 
+from dd.base.markup import Told
 from dd.base.process import under_own_settings
 from dd.base.seeding import child
 from dd.base.shapes import as_list, check, check_whole
@@ -111,8 +112,8 @@ class Proxy:
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
-class Ranking:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Ranking(Told):
     """What `dd.rank_architectures` answers; `print` is a table.
 
     Attributes:

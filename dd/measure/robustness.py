@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Unpack, final
 
 from dd.base.home import home
+from dd.base.markup import Told
 from dd.base.process import under_own_settings
 from dd.base.seeding import child_seed
 from dd.errors import refuse
@@ -125,8 +126,8 @@ class Training:
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
-class Robustness:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Robustness(Told):
     """What `dd.robustness` answers; `print` is a table.
 
     Attributes:

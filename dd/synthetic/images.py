@@ -16,7 +16,7 @@ from dd.base.paths import as_path
 from dd.base.process import under_own_settings
 from dd.base.schema import SET_FORMAT
 from dd.base.shapes import check, check_finite, check_names, check_whole, plain
-from dd.base.texts import a_class
+from dd.base.texts import a_class, count
 from dd.data import Split
 from dd.errors import DamagedError, DDError, InputError, refuse
 from dd.synthetic.base import NBytes, SyntheticSet
@@ -91,8 +91,8 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
             self.store.check(self.pictures(), len(self.classes))
 
     def __repr__(self) -> str:
-        kind = "images" if self.canvas == 1 else f"canvases of {self.canvas}²"
-        return one_line(self, [f"{len(self):,} {kind}", *sizes_of(self)])
+        canvases = f"{len(self):,} canvases of {self.canvas}²"
+        return one_line(self, [count(len(self), "image") if self.canvas == 1 else canvases, *sizes_of(self)])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -311,7 +311,7 @@ def sizes_of(small: Any, what: str = "") -> list[str]:
     counts = torch.bincount(small.hard_labels, minlength=len(small.classes)).tolist()
     labels = ["soft labels"] if small.labels.ndim == 2 else []
     if small.store is not None:
-        labels = [f"labels of {len(small.store):,} batches"]
+        labels = [f"labels of {len(small.store):,} stored batch{'es' if len(small.store) > 1 else ''}"]
     shape = "x".join(map(str, (small.channels, *(side * small.canvas for side in small.size))))
     return [*labels, f"{len(small.classes):,} classes", a_class(counts, what), shape]
 

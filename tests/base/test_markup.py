@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import typing
 
 import pytest
 from PIL import Image
 
-from dd.base.markup import ROWS, Pictures, data_url, image, paragraph, table
+import dd
+from dd.base.markup import ROWS, Pictures, Told, data_url, image, paragraph, table
 from dd.errors import InputError
 
 EVIL = '<script>alert(\'1\')</script>" onload="x" & \x1b[31m'
@@ -50,3 +53,30 @@ def test_pictures_are_a_dict_that_a_notebook_shows() -> None:
 def test_other_bytes_are_no_picture() -> None:
     with pytest.raises(InputError, match="`curve` must be the bytes of a PNG or SVG file; got b'GIF89a'"):
         data_url(b"GIF89a", "curve")
+
+
+def test_an_answer_is_its_first_line_at_the_prompt_and_all_lines_in_a_notebook() -> None:
+    @dataclasses.dataclass(repr=False)
+    class Answer(Told):
+        words: str
+
+        def __str__(self) -> str:
+            return self.words
+
+    assert repr(Answer("mtt on digits\n0.5 <b>")) == "Answer(mtt on digits)"
+    assert repr(Answer("")) == "Answer()"
+    assert Answer("mtt\n0.5 <b>")._repr_html_() == '<pre style="overflow-x:auto">mtt\n0.5 &lt;b&gt;</pre>'
+
+
+def test_every_answer_of_a_measure_is_one() -> None:
+    verbs = (
+        dd.adversarial,
+        dd.calibration,
+        dd.continual,
+        dd.membership,
+        dd.neighbours,
+        dd.rank_architectures,
+        dd.robustness,
+    )
+    answers = [typing.get_type_hints(verb)["return"] for verb in verbs]
+    assert all(answer.__repr__ is Told.__repr__ for answer in answers), answers

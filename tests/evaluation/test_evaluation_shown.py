@@ -50,9 +50,9 @@ def cells_of(shown: str) -> list[list[str]]:
 def test_at_the_prompt_they_are_one_line() -> None:
     text = "EvalReport('mtt, 10 images' on 'digits', accuracy 55.0 ± 7.1 % with mlp, 2 rows, protocol clean)"
     assert repr(report()) == text
-    text = "Benchmark('toy', 3 sets, 10 ipc, 1 models, 1 of 3 rows n/a, accuracy 30.0 to 60.0 %, protocol clean)"
+    text = "Benchmark('toy', 3 sets, 10 ipc, 1 model, 1 of 3 rows n/a, accuracy 30.0 to 60.0 %, protocol clean)"
     assert repr(BOARD) == text
-    assert repr(board()) == "Benchmark('toy', 0 sets, no ipc, 1 models, no number, protocol clean)"
+    assert repr(board()) == "Benchmark('toy', 0 sets, no ipc, 1 model, no number, protocol clean)"
     assert "n/a, no number" in repr(board(FAILED))
 
 
