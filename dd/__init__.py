@@ -49,6 +49,7 @@ from dd.run.distill import distill
 from dd.run.estimate import estimate
 from dd.run.load import load
 from dd.run.many import distill_many
+from dd.run.merge import merge
 from dd.run.teach import teach
 from dd.run.train import train
 from dd.run.verify import verify
@@ -123,6 +124,7 @@ __all__ = [
     "load_images",
     "load_recipe",
     "membership",
+    "merge",
     "neighbours",
     "push_to_hub",
     "rank_architectures",

@@ -88,7 +88,7 @@ def check_number(value: object, argument: str, low: float = -inf) -> float:
 def check_whole(value: object, argument: str, low: int = 1) -> int:
     """Return `value` if it is a whole number from `low` to its bound (`dd.base.bounds`). A bool is none, nor is 2.0."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise refuse(argument, f"a whole number of at least {low}", shown(value), _way_out(value))
+        raise refuse(argument, f"a whole number of at least {low}", shown(value), _way_out(value, argument))
     check_range(argument, value)
     return value
 
@@ -117,8 +117,14 @@ def check_name(value: object, argument: str) -> str:
     return value
 
 
-def _way_out(value: object) -> str:
-    """What helps where a number of numpy or torch is given."""
+BY_CLASS: Final = ("random", "herding", "k_center")
+"""Methods whose `ipc` may be a number for each class."""
+
+
+def _way_out(value: object, argument: str = "") -> str:
+    """What helps where a number of numpy or torch is given, or numbers by class."""
+    if argument == "ipc" and isinstance(value, Mapping):
+        return f"Numbers by class are for the methods {', '.join(BY_CLASS)}."
     scalar = isinstance(value, np.generic | np.ndarray | Tensor) and prod(value.shape) == 1
     return "Give a plain number: its `.item()`." if scalar else ""
 
@@ -191,7 +197,7 @@ def _check_all(values: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]]) 
             fits = bool in kinds if isinstance(got, bool) else isinstance(got, kinds)
             if not fits and not (float in kinds and isinstance(got, int) and not isinstance(got, bool)):
                 expected = " or ".join(_PLAIN[kind] for kind in kinds)
-                raise refuse(name, expected, shown(got), _way_out(got))
+                raise refuse(name, expected, shown(got), _way_out(got, name))
         if got is not None:
             check_ranges(name, got)
 

@@ -24,7 +24,7 @@ from typing import Annotated, Any, Final, cast
 import tyro
 
 import dd
-from dd.base.files import dump_json
+from dd.base.files import check_writable, dump_json
 from dd.base.parallel import is_main
 from dd.base.process import own_settings, tune_process
 from dd.base.progress import say
@@ -38,6 +38,7 @@ from dd.cli.options import (
     EstimateOptions,
     EvaluateOptions,
     ListOptions,
+    MergeOptions,
     TeachOptions,
     VerifyOptions,
     as_lr,
@@ -60,6 +61,7 @@ from dd.run.estimate import estimate
 from dd.run.folder import REPORT
 from dd.run.keep import place_of
 from dd.run.many import distill_many, seed_folder
+from dd.run.merge import merge
 from dd.run.resolve import default_ipc, preset_for, resolve_device
 from dd.run.teach import teach
 from dd.run.verify import verify
@@ -183,6 +185,17 @@ def _evaluate(argv: Sequence[str]) -> dict[str, Any]:
     return {**report.to_json(), "json": options.json}
 
 
+def _merge(argv: Sequence[str]) -> dict[str, Any]:
+    options = tyro.cli(MergeOptions, args=argv, prog="ddistill merge")
+    check_writable(options.out)
+    made = merge(options.paths, recipe=options.recipe)
+    made.save(options.out)
+    if not options.json:
+        say(f"{made} of {len(options.paths)} sets in {options.out} ({options.out.stat().st_size:,} bytes)")
+    told = {"path": str(options.out), "bytes": made.nbytes._asdict(), "provenance": dict(made.provenance)}
+    return {**told, "json": options.json}
+
+
 def _buffer(argv: Sequence[str]) -> dict[str, Any]:
     options = tyro.cli(BufferOptions, args=argv, prog="ddistill buffer")
     tune_process(options.threads)
@@ -250,6 +263,7 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], dict[str, Any]], str]] = {
     "distill": (_distill, "turn a data set into a few synthetic images a class, or a summary of trees"),
     "evaluate": (_evaluate, "train fresh networks on a set and test them, beside baselines"),
     "benchmark": (run_benchmark, "every method of a data set under one protocol, beside baselines"),
+    "merge": (_merge, "join sets of images, such as those of several parties, into one"),
     "report": (run_report, "one HTML page on runs or a benchmark: images, neighbours, curves, tables"),
     "measure": (run_measure, "robustness, calibration, privacy, attacks, nearest real images, downstream use"),
     "teach": (_teach, "train the teachers that decoupled methods need"),

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from dd.data import Source
+from dd.data import Ipc, Source
 from dd.methods import RunOptions
 from dd.methods.trajectory.given import Init, Word
 from dd.models import as_spec
@@ -189,6 +189,23 @@ class EvaluateOptions(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MergeOptions:
+    """Join sets of images of the same classes and model space.
+
+    Attributes:
+        paths: saved sets or run folders.
+        out: the file of the merged set.
+        recipe: whose recipe it has, by its place among the paths, from 0 on; needed where they differ.
+        json: print one JSON object.
+    """
+
+    paths: tyro.conf.Positional[tuple[Path, ...]]
+    out: Path
+    recipe: int | None = None
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ListOptions:
     """List methods, data sets, models and recipes, or describe one method.
 
@@ -227,6 +244,8 @@ def twin(value: Any) -> Any:
             fields.append((f.name, type(inner), dataclasses.field(default=inner)))
         elif f.name == "committee":
             fields.append((f.name, tuple[str, ...], dataclasses.field(default=tuple(str(as_spec(m)) for m in held))))
+        elif hints[f.name] == Ipc:
+            fields.append((f.name, int, dataclasses.field(default=held)))
         elif hints[f.name] == Init:
             fields.append((f.name, Word | Path, dataclasses.field(default=held)))
         elif f.name == "model":

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Final, Literal, final
 
 from dd.base.seeding import child_seed
 from dd.contest.contest import BOTH, Baseline, table
-from dd.data import Images
+from dd.data import Images, Ipc, class_counts
+from dd.errors import InputError
 from dd.evaluation import RealImages
 from dd.evaluation.subset import Equipped
 from dd.methods import ClassMean, Herding, Infer, KCenter, Method, RandomReal, Recover, Run
@@ -26,7 +27,7 @@ class BesideImages:
 
     Attributes:
         real: the data.
-        ipc: images a class.
+        ipc: images a class, or of each class by its name.
         recipe: how networks are trained on images with classes for labels.
         lr: their step size where it is not that of the recipe: a number, or `tuned` by the validation split.
         whiten: ZCA in place of mean/std normalisation.
@@ -36,7 +37,7 @@ class BesideImages:
     """
 
     real: Images
-    ipc: int
+    ipc: Ipc
     recipe: TrainRecipe
     lr: float | Literal["tuned"] | None = None
     whiten: bool = False
@@ -95,7 +96,7 @@ class ImageBaseline(Baseline):
     converged: bool = False
     labels: Literal["kept", "dropped"] | None = None
 
-    def stands(self, budget: int | None) -> bool:
+    def stands(self, budget: Ipc | None) -> bool:
         """Whether there is one of so many images a class."""
         return super().stands(budget) and self.ipc in (None, budget)
 
@@ -104,7 +105,14 @@ class ImageBaseline(Baseline):
         if not len(beside.real.train):
             return "the data has no training images to draw from"
         if not self.stands(beside.ipc):
-            return f"it has {'one image' if self.ipc == 1 else f'{self.ipc} images'} a class, the set has {beside.ipc}"
+            own, counts = "one image" if self.ipc == 1 else f"{self.ipc} images", beside.ipc
+            has = f"{min(counts.values())} to {max(counts.values())}" if isinstance(counts, Mapping) else counts
+            return f"it has {own} a class, the set has {has}"
+        if self.labels is None:
+            try:
+                class_counts(beside.real, beside.ipc)
+            except InputError as error:
+                return f"the data cannot give as many images: {error}"
         if self.labels == "kept" and beside.method is None:
             return "give the set's teachers as `committee=`"
         return ""
@@ -131,7 +139,7 @@ def _random(beside: BesideImages) -> Method:
 
 
 def _class_mean(beside: BesideImages) -> Method:
-    return ClassMean(ipc=beside.ipc, train=beside.recipe, whiten=beside.whiten)
+    return ClassMean(train=beside.recipe, whiten=beside.whiten)
 
 
 def _coreset(method: Callable[..., Method]) -> Callable[[BesideImages], Method]:

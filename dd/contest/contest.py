@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar, final
 import torch
 
 from dd.base.shapes import as_list
-from dd.data import Images
+from dd.data import Images, Ipc
 from dd.data.graphs.graphs import Graphs
 from dd.errors import find_name, refuse
 from dd.evaluation import Row
@@ -54,7 +54,7 @@ class Baseline:
     offered: tuple[Verb, ...] = BOTH
     default: tuple[Verb, ...] = ()
 
-    def stands(self, budget: int | None) -> bool:
+    def stands(self, budget: Ipc | None) -> bool:
         """Whether there is one of that budget."""
         return (budget is None) != self.budget
 

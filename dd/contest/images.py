@@ -13,7 +13,7 @@ import torch
 from dd.base.seeding import child_seed
 from dd.contest.baselines_images import IMAGE_BASELINES, BesideImages, ImageBaseline, ImageEntrant
 from dd.contest.contest import Given, Rules, chosen, row_of
-from dd.data import Images
+from dd.data import Images, Ipc
 from dd.data.labels import check_same_classes
 from dd.errors import refuse
 from dd.evaluation import NetworkLearner, Row, Scorer, enough_steps, model_name, tune_lr
@@ -155,11 +155,13 @@ def given_images(
     assert real.test is not None
     own, scorer = ImageEntrant(name=name, sets=[small], lr=rules.lr), Scorer(real.test, rules.device)
     contest = ImageContest(entrants=[own], real=real, rules=rules, scorer=scorer, forward=forward)
-    ipc, notes = small.ipc, []
+    counts, notes = list(small.counts), []
     if small.canvas > 1 and picked and len(real.train):
         smallest = int(torch.bincount(real.train.labels, minlength=real.num_classes).min())
-        ipc = min(ipc * small.canvas**2, smallest)
-        notes.append(f"a canvas counts as {small.canvas**2} images, its bytes: {ipc} a class in the baselines")
+        counts = [min(count * small.canvas**2, smallest) for count in counts]
+        each = str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
+        notes.append(f"a canvas counts as {small.canvas**2} images, its bytes: {each} a class in the baselines")
+    ipc: Ipc = counts[0] if len(set(counts)) == 1 else dict(zip(real.classes, counts, strict=True))
     lr = None if rules.lr == "tuned" else rules.lr
     beside = BesideImages(real=real, ipc=ipc, recipe=small.recipe.hard(), lr=lr, small=small, method=method)
     entrants, made = [own], dict[Any, list[Equipped]]()

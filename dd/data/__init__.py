@@ -6,6 +6,7 @@ from dd.data.graphs.card import GraphCard, load_graph_card
 from dd.data.graphs.codes import Codes, fit_codes
 from dd.data.graphs.graphs import Graphs, GraphSplit, graph_split
 from dd.data.graphs.load import load_graphs, smiles_graphs
+from dd.data.images.budget import Ipc, class_counts, given_ipc
 from dd.data.images.custom import LIMIT, as_split
 from dd.data.images.images import Images, check_ipc, hold_out
 from dd.data.images.load import load_images
@@ -22,6 +23,7 @@ __all__ = [
     "GraphSplit",
     "Graphs",
     "Images",
+    "Ipc",
     "LazySplit",
     "Source",
     "Split",
@@ -30,7 +32,9 @@ __all__ = [
     "as_split",
     "check_ipc",
     "chunks",
+    "class_counts",
     "fit_codes",
+    "given_ipc",
     "graph_split",
     "hold_out",
     "list_cards",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -119,6 +119,19 @@ class Sketch:
         different = torch.cat(items).unique()
         kept = different[:KEPT]
         return cls(_low(kept), None if len(kept) == len(different) else int(kept[-1]))
+
+    @classmethod
+    def union(cls, sketches: Sequence[Sketch | None]) -> Sketch | None:
+        """That of several collections together; `None` where one of them is not known.
+
+        Of hashes up to the smallest limit it is known whether they are in one of them. Larger ones stay among `low`, as
+        these are their lower halves alone: they belong to items of the collections, so none is taken for another's.
+        """
+        found = [sketch for sketch in sketches if sketch is not None]
+        if not found or len(found) < len(sketches):
+            return None
+        limits = [sketch.limit for sketch in found if sketch.limit is not None]
+        return cls(torch.cat([sketch.low for sketch in found]).unique(), min(limits) if limits else None)
 
     def to_json(self) -> dict[str, Any]:
         """For the provenance of a set."""

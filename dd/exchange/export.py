@@ -37,8 +37,8 @@ def to_imagefolder(small: ImageSet, path: str | Path, split: str = "train") -> P
         The folder PATH.
 
     Raises:
-        InputError: images of another number of channels than 1 or 3, a split with a slash, canvases, or files in
-            `PATH/SPLIT` that are not of this set: a reader would take them for its pictures.
+        InputError: images of another number of channels than 1 or 3, a class without images, a split with a slash,
+            canvases, or files in `PATH/SPLIT` that are not of this set: a reader would take them for its pictures.
         WriteError: the disk refuses.
     """
     small = need_images(small).hard()
@@ -46,6 +46,9 @@ def to_imagefolder(small: ImageSet, path: str | Path, split: str = "train") -> P
         raise refuse("small", "of 1 or 3 channels for PNG", small.channels)
     if small.canvas > 1:
         raise refuse("small", "a set without canvases, whose crops are the images", f"canvases of {small.canvas}²")
+    if 0 in (counts := small.counts):
+        got = f"none of {small.classes[counts.index(0)]!r}, whose folder no reader would count"
+        raise refuse("small", "a set with an image of every class", got, "`small.save` keeps every class.")
     if not re.fullmatch(r"[\w.-]+", split) or split.strip(".") == "":
         raise refuse("split", "a name without slashes", repr(split))
     digits = len(str(len(small.classes) - 1))
@@ -120,7 +123,7 @@ def push_to_hub(
     with tempfile.TemporaryDirectory(prefix="dd-hub-") as folder:
         base = Path(folder)
         small.save(base / "synthetic.safetensors")
-        if small.canvas == 1 and small.channels in (1, 3):
+        if small.canvas == 1 and small.channels in (1, 3) and min(small.counts):
             to_imagefolder(small, base / "data")
         write_bytes(base / "grid.png", grid_png(small))
         write_text(base / "README.md", dataset_card(small, report, repo))

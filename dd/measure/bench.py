@@ -163,13 +163,15 @@ class Bench:
         return real, learner if steps is None else dataclasses.replace(learner, steps=steps), seen
 
     @property
-    def budget(self) -> int:
-        """Real images a class of the same budget; a canvas of c × c pictures counts as c² images."""
-        smallest = int(torch.bincount(self.train.labels, minlength=self.real.num_classes).min())
-        return max(1, min(self.small.ipc * self.small.canvas**2, smallest))
+    def budget(self) -> list[int]:
+        """Real images of each class of the same budget; a canvas of c × c pictures counts as c² images."""
+        there = torch.bincount(self.train.labels, minlength=self.real.num_classes).tolist()
+        least = min(there) if self.small.canvas > 1 else max(there)
+        wanted = [min(count * self.small.canvas**2, least) for count in self.small.counts]
+        return [min(count, own) for count, own in zip(wanted, there, strict=True)]
 
     def random(self, draw: int, recipe: TrainRecipe | None = None) -> RealImages:
-        """`budget` random training images a class."""
+        """`budget` random training images."""
         rows = pick_real(self.real, self.budget, child_seed(self.seed, "draw", draw))
         return self.real_images(self.train.subset(rows), recipe)
 

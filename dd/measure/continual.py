@@ -59,7 +59,7 @@ class Continual(Told):
     Attributes:
         rows: the set first, then the baselines.
         classes: how many are known after each task.
-        per_class: images (or canvases) a class in the memory.
+        per_class: images (or canvases) a class in the memory, in the mean rounded down.
         dataset, method, model, origin: what was measured, and where.
         notes: what was done to the set.
     """
@@ -145,6 +145,8 @@ def continual(
         raise refuse("tasks", f"at most {max(1, most)} for {bench.real.num_classes} classes", tasks)
     notes: list[str] = []
     memory = plain_set(bench.small, notes)
+    if len(set(counts := bench.small.counts)) > 1:
+        notes.append(f"{min(counts)} to {max(counts)} images a class in the memory")
     orders = [
         torch.randperm(bench.real.num_classes, generator=child(bench.seed, "classes", i)) for i in range(bench.repeats)
     ]

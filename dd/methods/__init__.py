@@ -62,11 +62,12 @@ def names_of(kind: str) -> tuple[str, ...]:
 def one_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Fields for the method of that name; of those that exclude each other one that is given leaves out the others.
 
-    Which do says its class, by `either`.
+    Which do says its class, by `either`; and by `completed` which fields follow from those that are given.
     """
     either: tuple[str, ...] = getattr(class_of(name), "either", ())
     left_out = dict.fromkeys(either) if any(given.get(field) is not None for field in either) else {}
-    return {**left_out, **given}
+    completed: Callable[[Mapping[str, Any]], dict[str, Any]] = getattr(class_of(name), "completed", dict)
+    return completed({**left_out, **given})
 
 
 __all__ = [

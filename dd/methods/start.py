@@ -19,16 +19,17 @@ from dd.transforms.whiten import Transform
 _BATCH = 500
 
 
-def pick_real(real: Images, ipc: int, seed: int) -> Tensor:
-    """Row numbers of `ipc` random training images of each class, in class order `[K · ipc]`.
+def pick_real(real: Images, ipc: int | Sequence[int], seed: int) -> Tensor:
+    """Row numbers of `ipc` random training images of each class, or so many of each, in class order.
 
     Distinct, unless a class has fewer: then all of it as often as it goes in, which only canvases ask for.
     """
+    counts = [ipc] * real.num_classes if isinstance(ipc, int) else ipc
     rows = []
-    for k in range(real.num_classes):
+    for k, count in enumerate(counts):
         of_class = real.class_index(k)
         order = torch.randperm(len(of_class), generator=child(seed, "pick", k))
-        rows.append(of_class[order[torch.arange(ipc) % len(of_class)]])
+        rows.append(of_class[order[torch.arange(count) % len(of_class)]])
     return torch.cat(rows)
 
 

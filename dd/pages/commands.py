@@ -39,8 +39,6 @@ def distill_command(run: Mapping[str, Any], out: str) -> str | None:
     words += ["--ipc", str(told.pop("ipc"))] if counted else []
     if isinstance(start := told.get("init"), Mapping):  # a set, which its hash names, wherever it lies
         told["init"] = f"SET-{str(start.get('sha256'))[:12]}"
-        if told.get("init_lr") is True:
-            del told["init_lr"]
     words += _changes(plain.describe(), told)
     if request.get("protocol") == "paper":
         words += ["--protocol", "paper"]

@@ -15,7 +15,7 @@ import torch
 from dd.base.bounds import check_memory
 from dd.base.devices import check_device
 from dd.base.progress import Progress, announce
-from dd.base.shapes import check_name
+from dd.base.shapes import BY_CLASS, check_name, check_whole
 from dd.cost.estimate import estimator_of
 from dd.data import About, Images, Source, about, load_images
 from dd.data.graphs.graphs import Graphs
@@ -138,7 +138,10 @@ def preset_for(name: str, dataset: str | None, tier: Tier, device: torch.device,
     """The preset of a method; for images it depends on `ipc`, and on whether there is a GPU."""
     if class_of(name).budget != "ipc":
         return preset(name, dataset, None, tier, gpu=False)
-    return preset(name, dataset, fields.get("ipc", default_ipc(name)), tier, gpu=device.type == "cuda")
+    ipc = fields.get("ipc", default_ipc(name))
+    if isinstance(ipc, Mapping) and name in BY_CLASS:  # of rows, that of the largest class
+        ipc = max((count for count in ipc.values() if type(count) is int), default=0)
+    return preset(name, dataset, check_whole(ipc, "ipc"), tier, gpu=device.type == "cuda")
 
 
 def _check_fits(method: Method, real: Images | Graphs, device: torch.device) -> None:

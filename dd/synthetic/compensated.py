@@ -180,6 +180,11 @@ class CompensatedImages(Common, Whole, Dataset[tuple[Tensor, Any]]):
         """Stored images a class, base images and compensators, rounded up: the budget of a baseline beside it."""
         return -(-self.base.shape[0] * (len(self.classes) + self.members) // len(self.classes))
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """`ipc` of each class."""
+        return (self.ipc,) * len(self.classes)
+
     @under_own_settings
     def pixels(self, index: Tensor | None = None) -> Tensor:
         """The composed images as pixels in [0, 1] `[n, C, H, W]`, on the CPU.

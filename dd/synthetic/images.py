@@ -112,8 +112,21 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
 
     @property
     def ipc(self) -> int:
-        """Stored images (or canvases) a class: the budget of a baseline beside it."""
+        """Stored images (or canvases) a class, in the mean rounded down; `counts` has each."""
         return len(self) // len(self.classes)
+
+    @property
+    @under_own_settings
+    def counts(self) -> tuple[int, ...]:
+        """Stored images (or canvases) of each class: the budget of a baseline beside it.
+
+        Soft labels leave open of which class an image is: classes are alike where the number of images allows it, else
+        the largest label counts.
+        """
+        each = len(self.classes)
+        if self.labels.ndim == 2 and len(self) % each == 0:
+            return (self.ipc,) * each
+        return tuple(self.hard_labels.bincount(minlength=each).tolist())
 
     @property
     def channels(self) -> int:

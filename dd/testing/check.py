@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dd.base.files import digest, dump_json
 from dd.base.process import under_own_settings
-from dd.data import Images, load_images
+from dd.data import Images, class_counts, load_images
 from dd.data.graphs.graphs import Graphs
 from dd.errors import DDError, InputError, refuse
 from dd.methods import Method, Run, Step, need_method
@@ -131,7 +131,8 @@ def _value(bench: _Bench) -> None:
         dump_json(told)
     except InputError as error:
         bench.broken("description", "values that JSON can hold", error)
-    if (size := getattr(method, method.budget, None)) is not None and type(size) is not int:
+    size = getattr(method, method.budget, None)
+    if size is not None and type(size) is not int and not (method.budget == "ipc" and isinstance(size, dict)):
         bench.broken("budget", f"a whole number as `{method.budget}`, or None", repr(size))
     if missing := [field.name for field in dataclasses.fields(method) if field.name not in told]:
         bench.broken("description", "every field", f"none of {', '.join(missing)}")
@@ -224,9 +225,11 @@ def _budget(bench: _Bench, small: Any) -> None:
         if held > most:
             bench.broken("budget", f"at most {most:,} bytes", f"{held:,}")
     elif isinstance(small, SyntheticImages) and small.labels.ndim == 1:
-        counts = [int((small.labels == k).sum()) for k in range(classes)]
-        if counts != [most] * classes or len(small.labels) != sum(counts):
-            bench.broken("budget", f"{most} images of each of {classes} classes", f"{counts} of {len(small.labels)}")
+        wanted = class_counts(bench.real, most)
+        if list(small.counts) != wanted:
+            bench.broken(
+                "budget", f"{most} images of each of {classes} classes", f"{list(small.counts)} of {len(small)}"
+            )
     else:
         held = len(small.images) if isinstance(small, SyntheticImages) else len(small)
         if isinstance(small, CompensatedImages):  # base images and compensators take a place each

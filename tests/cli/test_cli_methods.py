@@ -175,6 +175,7 @@ def test_every_verb_in_a_process_of_its_own(home: Path) -> None:
         ["estimate", "digits", "MTT", "--ipc=1"],
         ["measure", "run", "digits", "--metrics", "neighbours", "--quiet"],
         ["verify", "run"],
+        ["merge", "run", "--out", "merged.safetensors"],
         ["list", "rded"],
     ]
     assert {"distill", *(words[0] for words in [*first, report])} == VERBS.keys()

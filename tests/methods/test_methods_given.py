@@ -16,6 +16,7 @@ from dd.base.files import read_digest
 from dd.cli.main import main
 from dd.methods import METHODS, Run
 from dd.pages.commands import distill_command
+from dd.run.resolve import resolve_method
 from dd.synthetic import SyntheticImages, TrainRecipe, digest_of
 from dd.transforms.whiten import Normalise
 
@@ -59,6 +60,7 @@ def first(real: dd.Images, store: Path) -> SyntheticImages:
 def start(value: dd.TrajectoryMatching, real: dd.Images, store: Path) -> dict[str, torch.Tensor]:
     """The state after a run without learning: that in which it began."""
     still = dataclasses.replace(value, iterations=1, lr_img=1e-30, lr_lr=0.0, lr_label=1e-30)
+    assert still.init == value.init
     return dict(next(iter(still.distill(real, Run(store=store)))).state)
 
 
@@ -68,7 +70,8 @@ def test_images_and_step_size_are_taken(name: str, real: dd.Images, store: Path,
     state = start(value, real, store)
     assert torch.equal(state["images"], first.images)
     assert float(state["lr"]) == pytest.approx(first.recipe.lr)
-    assert float(start(dataclasses.replace(value, init_lr=False), real, store)["lr"]) == pytest.approx(value.lr_init)
+    other = METHODS[name](**{**FIELDS, "intermediate": "none"}, init=first, skip_above=1e9, lr_init=0.5)
+    assert float(start(other, real, store)["lr"]) == 0.5
     assert ("logits" in state) == (name == "datm")
 
 
@@ -95,6 +98,16 @@ def test_only_a_step_size_that_was_learned_is_taken(real: dd.Images, store: Path
     assert float(start(dd.MTT(**FIELDS, init=drawn), real, store)["lr"]) == pytest.approx(0.01)
     theirs = dataclasses.replace(drawn, method={"name": "imported"})
     assert float(start(dd.MTT(**FIELDS, init=theirs), real, store)["lr"]) == pytest.approx(0.7)
+    asked: list[dict[str, Any]] = [
+        {"init": drawn},
+        {"init": theirs},
+        {"init": theirs, "lr_init": 0.2},
+        {"init": "noise"},
+    ]
+    row = dd.methods.presets.preset("mtt", "digits", 1, "cpu").fields["lr_init"]
+    cpu = torch.device("cpu")
+    made: list[Any] = [resolve_method("mtt", "digits", "cpu", cpu, {"ipc": 1, **fields})[0] for fields in asked]
+    assert [value.lr_init for value in made] == [row, 0.7, 0.2, row]
 
 
 def test_another_normalisation_is_turned_into_that_of_the_data(
@@ -180,7 +193,6 @@ def test_the_hash_names_the_set_and_not_its_path(first: SyntheticImages, tmp_pat
     assert f"init=GivenSet(set='mtt', sha256='{digest_of(first)}')" in repr(values[0])
     other = dataclasses.replace(first, images=first.images + 1)
     assert dd.MTT(**FIELDS, init=other) != values[0]
-    assert "init_lr" not in dd.MTT(**FIELDS).describe()
 
 
 def test_a_run_goes_on_where_the_same_set_is_given(
@@ -221,7 +233,6 @@ def test_from_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     told = distill_command(run, "run")
     assert told is not None
     assert f"--init SET-{digest_of(small)[:12]} " in told
-    assert "init-lr" not in told
     shutil.move("a.safetensors", "b.safetensors")
     assert main(["distill", "digits", "mtt", "--init", "b.safetensors", "--out", "run", *few]) == 0
     capsys.readouterr()

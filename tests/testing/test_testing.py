@@ -110,7 +110,7 @@ class Broken:
 
     def step(self, i: int, x: Tensor, real: dd.Images) -> Step:
         fault, shown = self.fault, x.clamp(0, 1)
-        base = dd.methods.RandomReal(ipc=len(x) // 3, train=dd.TrainRecipe(model="mlp", steps=1))
+        base = dd.methods.RandomReal(ipc=max(1, len(x) // 3), train=dd.TrainRecipe(model="mlp", steps=1))
         if fault == "fewer":
             base, shown = dataclasses.replace(base, ipc=1), shown[::2]
         if fault == "smaller":

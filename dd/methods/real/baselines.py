@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dd.base.process import under_own_settings
 from dd.base.shapes import check_types
-from dd.data import Images, check_ipc
+from dd.data import Images, Ipc, class_counts, given_ipc
 from dd.errors import refuse
 from dd.methods.base import Candidate, Run, Step
 from dd.methods.start import pick_real
@@ -26,7 +26,7 @@ class RandomReal:
     """`ipc` distinct random training images of each class, as they are.
 
     Attributes:
-        ipc: images per class.
+        ipc: images per class; or a number for each class, `{"cat": 5, "dog": 2}`, by name or by number.
         whiten: ZCA in place of mean/std normalisation.
         train: how fresh networks are trained on them.
     """
@@ -34,19 +34,19 @@ class RandomReal:
     kind: ClassVar[str] = "images"
     budget: ClassVar[str] = "ipc"
     name: str = "random"
-    ipc: int = 10
+    ipc: Ipc = 10
     whiten: bool = False
     train: TrainRecipe = field(default_factory=TrainRecipe)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "ipc", given_ipc(self.ipc))
         check_types(self)
 
     @under_own_settings
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
         """One step, one candidate."""
         del state
-        check_ipc(real, self.ipc)
-        pixels = real.train.pixels(pick_real(real, self.ipc, run.seed))
+        pixels = real.train.pixels(pick_real(real, class_counts(real, self.ipc), run.seed))
         yield only_step(self, real, pixels, self.whiten)
 
     def describe(self) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class Chosen(Protocol):
     """A baseline: what `only_step` reads of it."""
 
     @property
-    def ipc(self) -> int:
+    def ipc(self) -> Ipc:
         """Images per class."""
         ...
 
@@ -114,11 +114,11 @@ class Chosen(Protocol):
 
 
 def only_step(method: Chosen, real: Images, pixels: Tensor, whiten: bool = False) -> Step:
-    """The one step of a baseline: pixels in [0, 1] `[K · ipc, C, H, W]` in class order, as a set, whitened or not."""
+    """The one step of a baseline: pixels in [0, 1] `[n, C, H, W]` in class order, as a set, whitened or not."""
     transform = make_transform(real, whiten)
     made = SyntheticImages(
         images=transform.forward(pixels).float(),
-        labels=torch.arange(real.num_classes).repeat_interleave(method.ipc),
+        labels=torch.arange(real.num_classes).repeat_interleave(torch.tensor(class_counts(real, method.ipc))),
         classes=real.classes,
         recipe=method.train,
         transform=transform,

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from dd.base.process import under_own_settings
-from dd.base.shapes import check_types, check_whole
-from dd.data import Images, check_ipc
+from dd.base.shapes import check_types
+from dd.data import Images, Ipc, class_counts, given_ipc
 from dd.errors import refuse
 from dd.methods.base import Run, Step
 from dd.methods.panel import seat
@@ -89,7 +89,7 @@ class Coreset:
     Attributes:
         name: `herding` or `k_center` by convention.
         choose: the rule, `herding` (the mean of the class is met) or `k_center` (every image is near a chosen one).
-        ipc: images per class.
+        ipc: images per class; or a number for each class, by name or by number.
         teacher: the network whose features count; trained once and kept in the store.
         whiten: ZCA in place of mean/std normalisation, of the set that is returned.
         train: how fresh networks are trained on it.
@@ -99,13 +99,13 @@ class Coreset:
     budget: ClassVar[str] = "ipc"
     name: str = "herding"
     choose: str = "herding"
-    ipc: int = 10
+    ipc: Ipc = 10
     teacher: TeacherRecipe = field(default_factory=TeacherRecipe)
     whiten: bool = False
     train: TrainRecipe = field(default_factory=TrainRecipe)
 
     def __post_init__(self) -> None:
-        check_whole(self.ipc, "ipc")
+        object.__setattr__(self, "ipc", given_ipc(self.ipc))
         check_types(self)
         if self.choose not in CHOOSE:
             raise refuse("choose", " or ".join(f"`{rule}`" for rule in CHOOSE), repr(self.choose))
@@ -114,13 +114,15 @@ class Coreset:
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
         """One step, one candidate."""
         del state
-        check_ipc(real, self.ipc)
+        counts = class_counts(real, self.ipc)
         teacher = seat((self.teacher.model,), self.teacher, (100.0,), None, real, run).teachers[0]
         rows = []
-        for k in range(real.num_classes):
+        for k, count in enumerate(counts):
             own = real.class_index(k)
+            if not count:
+                continue
             parts = [_features(teacher, real.train.pixels(part).to(run.device)) for part in own.split(_BATCH)]
-            rows.append(own[CHOOSE[self.choose](torch.cat(parts), self.ipc)])
+            rows.append(own[CHOOSE[self.choose](torch.cat(parts), count)])
         yield only_step(self, real, real.train.pixels(torch.cat(rows)), self.whiten)
 
     def describe(self) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, final
+from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 from torch import Tensor
 
@@ -77,7 +77,7 @@ def given_init(value: object) -> Word | GivenSet:
         raise refuse(
             "init", "a set whose labels are one an image", "one with stored labels", "Give `init=small.hard()`."
         )
-    return GivenSet(str(value.method.get("name")), digest_of(value), value)
+    return GivenSet(str(value.method.get("name")), digest_of(value), value.to("cpu"))
 
 
 def _read(path: Path) -> AnySet:
@@ -151,7 +151,7 @@ def _check_labels(method: TrajectoryMatching, small: SyntheticImages, real: Imag
         return
     if least == most:
         raise refuse("init", f"a set of ipc={wanted} images a class", least, f"Give `ipc={least}`.")
-    way_out = "Images of each class must be equally many: leave some out, or add some."
+    way_out = "Images of each class must be equally many: leave some out, or add some by `dd.merge`."
     raise refuse("init", f"a set of ipc={wanted} images of each class", f"{least} to {most}", way_out)
 
 
@@ -175,12 +175,14 @@ def logits_of(probabilities: Tensor) -> Tensor:
     return probabilities.clamp(min=_LEAST).log()
 
 
-def step_size(method: TrajectoryMatching) -> float:
-    """β₀: that of the set to start from, where it was learned and `init_lr` does not say otherwise, else `lr_init`."""
-    start = method.init
-    if isinstance(start, GivenSet) and method.init_lr and learned_lr(start.small):
-        return start.small.recipe.lr
-    return method.lr_init
+def completed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields with `lr_init` as the set of `init` has learned it, where it has, and nobody says another."""
+    found = dict(fields)
+    if "init" in found:
+        found["init"] = start = given_init(found["init"])
+        if isinstance(start, GivenSet) and learned_lr(start.small):
+            found.setdefault("lr_init", start.small.recipe.lr)
+    return found
 
 
 def learned_lr(small: SyntheticImages) -> bool:

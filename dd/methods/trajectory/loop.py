@@ -17,7 +17,7 @@ from dd.experts import ExpertStore, make_student
 from dd.inner import InnerStep, Matching, Problem, Road, Student, Target, compiler_present, solve, worth_compiling
 from dd.methods.base import PRECISIONS, Candidate, Run
 from dd.methods.start import committee_logits, correct, logits_in, pick_real, representative, scores
-from dd.methods.trajectory.given import GivenSet, images_of, logits_of, step_size
+from dd.methods.trajectory.given import GivenSet, images_of, logits_of
 from dd.methods.trajectory.outer import State, adam, sgd
 from dd.methods.trajectory.terms import balance, matching_points, perturb, softmax_pull, window_end
 from dd.models import as_spec, uses_batch_stats
@@ -79,7 +79,7 @@ class Loop:
         images = images.to(self.run.device, self.dtype)
         state = {
             "images": images,
-            "lr": torch.tensor(step_size(method), dtype=self.dtype, device=self.run.device),
+            "lr": torch.tensor(method.lr_init, dtype=self.dtype, device=self.run.device),
             "iteration": torch.tensor(0),
             "failures": torch.tensor(0),
             "still": torch.tensor(0),
@@ -156,7 +156,7 @@ class Loop:
         if still >= _STILL_AFTER:
             raise DivergedError(
                 f"the student has not moved for {still} outer iterations: the loss stays at {ratio:.6f} of 1, with a "
-                f"step size of {beta:.3g} (it started at {step_size(self.method):g}). Lower `lr_lr`, or raise "
+                f"step size of {beta:.3g} (it started at {self.method.lr_init:g}). Lower `lr_lr`, or raise "
                 "`lr_init`; the last good state is kept."
             )
         return torch.tensor(still)

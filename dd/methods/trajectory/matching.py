@@ -21,7 +21,7 @@ from dd.data import Images, check_ipc
 from dd.errors import refuse
 from dd.experts import ExpertRecipe, ExpertStore, make_student
 from dd.methods.base import Run, Step
-from dd.methods.trajectory.given import GivenSet, Init, check_start, given_init
+from dd.methods.trajectory.given import GivenSet, Init, check_start, completed, given_init
 from dd.methods.trajectory.loop import Loop
 from dd.synthetic import TrainRecipe
 from dd.transforms.whiten import make_transform
@@ -62,10 +62,9 @@ class TrajectoryMatching:
             of a k-means per class), `correct` (DATM: real ones that expert 0 classifies correctly), or a set, its file
             or its run folder, of the same classes, shape, `ipc`, `canvas` and whitening. Of a set are taken its images
             in model space, bit for bit where it is normalised alike; its soft labels, where labels are `learned`
-            (classes become the logits of the first expert there, and `assigned` ones are not read); and its step size,
-            see `init_lr`. Momenta, averages and the window of starts begin anew.
-        init_lr: of a set to start from that trajectory matching has made, or that was imported: β₀ is its step size, in
-            place of `lr_init`.
+            (classes become the logits of the first expert there, and `assigned` ones are not read). By name, and in
+            `dd.MTT(init=…)` and the like, an `lr_init` that is not given is its step size, where trajectory matching
+            has learned it or the set was imported. Momenta, averages and the window of starts begin anew.
         init_snapshot: what an expert means in `init` and in the start of learned labels: its `last` snapshot, as in the
             authors' code, which asks for whole trajectories, or the last one that the matching has `read`.
         init_space: of the k-means: an expert's `logit`s, as in the authors' code, or its last `feature`s.
@@ -117,7 +116,6 @@ class TrajectoryMatching:
     batch_syn: int | None = None
     momentum: float = 0.0
     init: Init = "real"
-    init_lr: bool = True
     init_snapshot: Literal["read", "last"] = "read"
     init_space: Literal["logit", "feature"] = "logit"
     balance: bool = False
@@ -149,6 +147,11 @@ class TrajectoryMatching:
         object.__setattr__(self, "init", given_init(self.init))
         _check_fields(self)
 
+    @staticmethod
+    def completed(fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields that a user gives, with those that follow from them."""
+        return completed(fields)
+
     @property
     def snapshots_read(self) -> int:
         """The last snapshot that is read: max_start_epoch − 1 + M of the matching, or that of the start."""
@@ -179,8 +182,6 @@ class TrajectoryMatching:
         fields.update(expert=self.expert.describe(), train=self.train.to_json())
         if isinstance(self.init, GivenSet):
             fields.update(init=self.init.describe())
-        else:  # runs without a set are told as before there were any
-            del fields["init_lr"]
         return {k: ("inf" if v == math.inf else v) for k, v in fields.items()}
 
     @under_own_settings

@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 from dd.experts import ExpertRecipe
+from dd.methods.trajectory.given import completed
 from dd.methods.trajectory.matching import TrajectoryMatching
 
 
 def MTT(**fields: Any) -> TrajectoryMatching:
     """Matching training trajectories: plain SGD experts, no averaging."""
-    return TrajectoryMatching(**{"name": "mtt", **fields})
+    return TrajectoryMatching(**{"name": "mtt", **completed(fields)})
 
 
 def FTD(**fields: Any) -> TrajectoryMatching:
@@ -26,7 +27,7 @@ def FTD(**fields: Any) -> TrajectoryMatching:
     images and their average, on held-out images (with `protocol="paper"` on the test set).
     """
     defaults = {"name": "ftd", "expert": ExpertRecipe(step="gsam"), "ema": 0.9995}
-    return TrajectoryMatching(**{**defaults, **fields})
+    return TrajectoryMatching(**{**defaults, **completed(fields)})
 
 
 def AST(**fields: Any) -> TrajectoryMatching:
@@ -35,12 +36,12 @@ def AST(**fields: Any) -> TrajectoryMatching:
     """
     smooth = ExpertRecipe(lr=0.003, momentum=0.9, weight_decay=1e-3, ramp=True, penalty=2.0, drop_epochs=26)
     defaults = {"name": "ast", "expert": smooth, "momentum": 0.9, "init": "representative", "balance": True}
-    return TrajectoryMatching(**{**defaults, "intermediate": "equal", "perturb": 1.0, **fields})
+    return TrajectoryMatching(**{**defaults, "intermediate": "equal", "perturb": 1.0, **completed(fields)})
 
 
 def TESLA(**fields: Any) -> TrajectoryMatching:
     """TESLA: the gradient with every student point held constant; for many classes with `labels="assigned"`."""
-    return TrajectoryMatching(**{"name": "tesla", "gradient": "detached", **fields})
+    return TrajectoryMatching(**{"name": "tesla", "gradient": "detached", **completed(fields)})
 
 
 def DATM(**fields: Any) -> TrajectoryMatching:
@@ -49,4 +50,6 @@ def DATM(**fields: Any) -> TrajectoryMatching:
     """
     expert = ExpertRecipe(step="gsam", whiten=True, snapshots=100)
     defaults = {"name": "datm", "expert": expert, "iterations": 10000, "student_steps": 80, "lr_label": 2.0}
-    return TrajectoryMatching(**{**defaults, "init": "correct", "labels": "learned", "skip_above": 1.0, **fields})
+    return TrajectoryMatching(
+        **{**defaults, "init": "correct", "labels": "learned", "skip_above": 1.0, **completed(fields)}
+    )
