@@ -51,21 +51,51 @@ def refuse(argument: str, expected: str, got: object, way_out: str = "") -> Inpu
     return InputError(f"{text} {way_out}".rstrip())
 
 
-def unknown(kind: str, name: object, known: Iterable[object], way_out: str = "") -> InputError:
-    """An `InputError` for a name that is not in a table; lists the known ones, and offers one that is written alike."""
+def near(name: object, known: Iterable[object]) -> str:
+    """The one of a table that is written alike, as a hint with a blank behind it; empty where none is."""
+    plain = {_plain(str(one)): str(one) for one in sorted(map(str, known))}
+    close = get_close_matches(_plain(str(name)), plain, n=1)
+    return f"Did you mean {plain[close[0]]}? " if close else ""
+
+
+def unknown(
+    kind: str, name: object, known: Iterable[object], way_out: str = "", others: Iterable[object] = ()
+) -> InputError:
+    """An `InputError` for a name that is not in a table; lists the known ones, and offers one that is written alike.
+
+    Args:
+        kind: what has the name.
+        name: that was given.
+        known: names of the table.
+        way_out: said at the end.
+        others: names that may have been meant besides, offered but not listed.
+    """
     names = sorted(map(str, known))
-    lower = {one.lower(): one for one in names}
-    close = get_close_matches(str(name).lower(), lower, n=1)
-    hint = f"Did you mean {lower[close[0]]}? " if close else ""
+    hint = near(name, [*others, *names])
     return InputError(f"unknown {kind} {shown(name)}; known: {', '.join(names)}. {hint}{way_out}".rstrip())
 
 
-def find_name(kind: str, name: object, known: Iterable[str], way_out: str = "") -> str:
-    """The name in a table that is `name`, capitals aside; `unknown` is raised where there is none."""
-    names = {one.casefold(): one for one in known}
-    if not isinstance(name, str) or name.casefold() not in names:
-        raise unknown(kind, name, names.values(), way_out)
-    return names[name.casefold()]
+def known_as(name: object, known: Iterable[str]) -> str | None:
+    """The name in a table that is `name`, capitals and what is between letters and digits aside: `CIFAR-10`."""
+    names = list(known)
+    for plain in (str.casefold, _plain):
+        found = [one for one in names if isinstance(name, str) and plain(one) == plain(name)]
+        if len(found) == 1 and _plain(found[0]):
+            return found[0]
+    return None
+
+
+def find_name(kind: str, name: object, known: Iterable[str], way_out: str = "", others: Iterable[object] = ()) -> str:
+    """`known_as`; `unknown` is raised where there is none."""
+    names = list(known)
+    if (found := known_as(name, names)) is None:
+        raise unknown(kind, name, names, way_out, others)
+    return found
+
+
+def _plain(name: str) -> str:
+    """Letters and digits, small; a plus is a `p`, as in the names of pages."""
+    return "".join(filter(str.isalnum, name.replace("+", "p"))).casefold()
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dd.base.bounds import check_range, check_ranges
 from dd.base.texts import clean_name, clean_names, shown
-from dd.errors import refuse
+from dd.errors import near, refuse
 
 Filled = typing.TypeVar("Filled")
 
@@ -148,7 +148,7 @@ def check_choices(value: object, known: Mapping[str, Sequence[str]]) -> None:
     for name, words in known.items():
         got = getattr(value, name)
         if got not in words:
-            raise refuse(name, " or ".join(f"`{word}`" for word in words), repr(got))
+            raise refuse(name, " or ".join(f"`{word}`" for word in words), repr(got), near(got, words))
 
 
 def check_types(value: object) -> None:

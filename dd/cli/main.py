@@ -50,7 +50,7 @@ from dd.cli.report import run_report
 from dd.contest.evaluate import evaluate
 from dd.cost.estimate import estimated
 from dd.data import about, list_cards
-from dd.errors import InputError, find_name, refuse
+from dd.errors import InputError, find_name, known_as, refuse
 from dd.experts import load_recipe, recipe_names
 from dd.methods import METHODS, class_of, names_of
 from dd.methods.presets import cite, describe
@@ -79,7 +79,8 @@ def _with_method(verb: str, options: type[Common], argv: Sequence[str]) -> tuple
         print(_usage(verb), file=sys.stdout if asked else sys.stderr)
         raise SystemExit(0 if asked else 2)
     data, name, *rest = [*words, *asked]
-    name = find_name("method", name, METHODS)
+    swapped = known_as(data, METHODS) and not known_as(name, METHODS)
+    name = find_name("method", name, METHODS, "DATA comes first, then METHOD." if swapped else "")
     device = resolve_device(_early(rest, "--device"))
     known = None
     with suppress(InputError):  # which is said later, by what reads the data

@@ -23,7 +23,7 @@ import torch
 from dd.base.shapes import as_list
 from dd.data import Images, Ipc
 from dd.data.graphs.graphs import Graphs
-from dd.errors import find_name, refuse
+from dd.errors import find_name, near, refuse
 from dd.evaluation import Row
 from dd.synthetic import AnySet
 
@@ -119,7 +119,7 @@ def given_lr(lr: object) -> float | Literal["tuned"] | None:
     if isinstance(lr, float | int) and not isinstance(lr, bool):
         return float(lr)
     if lr not in ("recipe", "tuned"):
-        raise refuse("lr", "`recipe`, `tuned` or a number", repr(lr))
+        raise refuse("lr", "`recipe`, `tuned` or a number", repr(lr), near(lr, ("recipe", "tuned")))
     return "tuned" if lr == "tuned" else None
 
 

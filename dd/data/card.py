@@ -106,7 +106,7 @@ def list_cards(domain: str = "images") -> tuple[str, ...]:
 
 
 def load_card(name: str, others: str = "") -> Card:
-    """The card of an image data set; capitals do not matter.
+    """The card of an image data set; capitals and what is between letters and digits do not matter.
 
     Args:
         name: of the card.
@@ -116,7 +116,7 @@ def load_card(name: str, others: str = "") -> Card:
         InputError: no card has this name; the message lists those there are.
         DamagedError: the file is not a card.
     """
-    file = shipped("datasets") / f"{find_name('data set', name, list_cards(), others)}.toml"
+    file = shipped("datasets") / f"{find_name('data set', name, list_cards(), others, list_cards('graphs'))}.toml"
     return parse_card(read_toml(file), file)
 
 

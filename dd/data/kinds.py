@@ -10,13 +10,12 @@ from typing import Final, Literal, NamedTuple
 from dd.base.paths import as_path, expanded
 from dd.base.texts import clean_name
 from dd.data.card import list_cards
-from dd.data.graphs.card import load_graph_card
 from dd.data.graphs.custom import are_graphs, check_classified
 from dd.data.graphs.graphs import Graphs
 from dd.data.graphs.sources import tu_folder
 from dd.data.images.images import Images
 from dd.data.images.load import FOLDER, card_of
-from dd.errors import refuse
+from dd.errors import known_as, refuse
 
 SMILES: Final = "smiles:"
 
@@ -82,8 +81,7 @@ def about(data: object, root: str | os.PathLike[str] | None = None) -> About:
 def _graph_name(data: str) -> str:
     if data.startswith(SMILES):
         return clean_name(Path(data.removeprefix(SMILES).partition("#")[0]).stem)
-    known = any(data.casefold() == name.casefold() for name in list_cards("graphs"))
-    return load_graph_card(data).name if known else clean_name(data)
+    return known_as(data, list_cards("graphs")) or clean_name(data)
 
 
 def is_graph_data(data: object, root: str | os.PathLike[str] | None = None) -> bool:
@@ -94,7 +92,7 @@ def is_graph_data(data: object, root: str | os.PathLike[str] | None = None) -> b
     if isinstance(data, Graphs):
         return True
     if isinstance(data, str):
-        known = data.startswith(SMILES) or data.casefold() in map(str.casefold, list_cards("graphs"))
+        known = data.startswith(SMILES) or known_as(data, list_cards("graphs")) is not None
         return known or _is_tu(data, None if root is None else os.fspath(root))
     return are_graphs(data)
 

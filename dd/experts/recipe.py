@@ -12,7 +12,7 @@ from dd.base.home import shipped
 from dd.base.names import file_name
 from dd.base.paths import as_path, read_toml
 from dd.base.shapes import check_number, check_types, check_whole
-from dd.errors import InputError, refuse, unknown
+from dd.errors import InputError, find_name, refuse, unknown
 from dd.experts.smooth import PENALTY_FORMS, PenaltyForm
 from dd.models import Model, ModelSpec, as_spec
 from dd.transforms.dsa import DSA
@@ -160,8 +160,8 @@ def load_recipe(name: str) -> ExpertRecipe:
     """
     if not isinstance(name, str):
         raise refuse("recipe", "a name, a path that ends in .toml, or a recipe", f"a {type(name).__name__}")
-    if not name.endswith(".toml") and name not in recipe_names():
-        raise unknown("recipe", name, recipe_names(), "A path that ends in .toml works too.")
+    if not name.endswith(".toml"):
+        name = find_name("recipe", name, recipe_names(), "A path that ends in .toml works too.")
     path = as_path(name, "recipe") if name.endswith(".toml") else shipped("expert_trajectories") / f"{name}.toml"
     fields = read_toml(path, "recipe file")
     known = {f.name for f in dataclasses.fields(ExpertRecipe)}

@@ -12,7 +12,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final, Literal, final
 
-from dd.errors import InputError, find_name, refuse, unknown
+from dd.errors import InputError, find_name, near, refuse, unknown
 from dd.experts import ExpertRecipe, load_recipe
 from dd.methods import METHODS, Method, class_of, kind_of, one_of
 from dd.methods.cards import ABOUT, card
@@ -82,7 +82,7 @@ def preset(method: str, dataset: str | None, ipc: int | None, tier: Choice = "au
     method = find_name("method", method, METHODS)
     found = rows(method)
     if tier not in ("auto", "paper", "cpu"):
-        raise refuse("preset", "`auto`, `paper` or `cpu`", repr(tier))
+        raise refuse("preset", "`auto`, `paper` or `cpu`", repr(tier), near(tier, ("auto", "paper", "cpu")))
     if (ipc is not None) != (class_of(method).budget == "ipc"):
         raise refuse("ipc", "given for images, and left out for a method for graphs", repr(ipc))
     if ipc is not None and (isinstance(ipc, bool) or not isinstance(ipc, int) or ipc < 1):
@@ -319,7 +319,7 @@ def _no_such_field(method: Method, name: str, own: Iterable[str], nest: str, ins
         text += f" Of its {nest}: {', '.join(sorted(inside))}."
     if nest == "expert" and "train" in own:
         text += ' Fields of `train` are given as train={"steps": 500}.'
-    return InputError(text)
+    return InputError(f"{text} {near(name, [*own, *inside])}".rstrip())
 
 
 def _names(value: object) -> tuple[str, ...]:

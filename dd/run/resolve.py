@@ -21,7 +21,7 @@ from dd.data import About, Images, Source, about, load_images
 from dd.data.graphs.graphs import Graphs
 from dd.data.graphs.load import load_graphs
 from dd.data.images.load import FOLDER
-from dd.errors import InputError, find_name, refuse
+from dd.errors import InputError, find_name, near, refuse
 from dd.evaluation.selection import Protocol
 from dd.methods import METHODS, Method, class_of, kind_of, names_of, need_method, need_told, one_of
 from dd.methods.presets import Preset, preset, replace_fields
@@ -222,7 +222,7 @@ def load_real(
         InputError, MissingError, DamagedError: see `load_images` and `load_graphs`.
     """
     if protocol not in ("clean", "paper"):
-        raise refuse("protocol", "`clean` or `paper`", repr(protocol))
+        raise refuse("protocol", "`clean` or `paper`", repr(protocol), near(protocol, ("clean", "paper")))
     files: dict[str, Any] = {"role": role, "root": source.root, "download": source.download, "like": like}
     if about(data, source.root).kind == "graphs":
         for name, value in (("size", source.size), ("aspect", source.aspect)):

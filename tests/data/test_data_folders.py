@@ -82,12 +82,67 @@ def test_odd_proportions_are_cropped_not_squashed(tmp_path: Path) -> None:
     assert float(squashed[0, :, 0].max()) < 0.1
 
 
+def test_class_folders_without_splits_are_divided_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = tree(tmp_path, {"pets": 10}) / "pets"
+    made = folder(base)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        "/pets has no train and test: of 30 pictures in 3 class folders 6 are for tests, always the same ones"
+    )
+    assert made.classes == ("cat", "dog", "owl")
+    assert made.test is not None
+    assert torch.bincount(made.test.labels).tolist() == [2, 2, 2]
+    whole = made.all_train()
+    assert torch.bincount(whole.train.labels).tolist() == [8, 8, 8]
+    every = folder(tree(tmp_path / "same", {"train": 10})).all_train().train
+    both = torch.cat([whole.train.pixels(), made.test.pixels()]).flatten(1)
+    assert {tuple(row) for row in both.tolist()} == {tuple(row) for row in every.pixels().flatten(1).tolist()}
+    for again in (folder(base), folder(base, role="evaluate"), folder(base, limit=10)):
+        assert again.fingerprint == made.fingerprint
+        assert again.test is not None
+        assert again.test.fingerprint == made.test.fingerprint
+
+
+def test_class_folders_of_few_pictures_keep_them_for_training(tmp_path: Path) -> None:
+    made = folder(tree(tmp_path, {"few": 2}) / "few")
+    assert made.test is None
+    with pytest.raises(InputError, match="a set with test images"):
+        folder(tmp_path / "few", role="evaluate")
+    three = folder(tree(tmp_path, {"three": 3}) / "three")
+    assert three.test is not None
+    assert torch.bincount(three.test.labels).tolist() == [1, 1, 1]
+
+
+def test_what_is_beside_class_folders_is_left_out_aloud(tmp_path: Path) -> None:
+    base = tree(tmp_path, {"pets": 4}) / "pets"
+    (base / "notes").mkdir()
+    (base / "readme.md").write_text("pets")
+    with pytest.warns(UserWarning, match=r"1 × folder without pictures \(notes\)"):
+        assert folder(base).classes == ("cat", "dog", "owl")
+
+
+def test_class_folders_one_deeper_are_told(tmp_path: Path) -> None:
+    inner = tree(tmp_path / "data", {"pets": 4}) / "pets"
+    (tmp_path / "data" / "docs").mkdir()
+    with pytest.raises(MissingError, match=rf"Give `imagefolder:{inner}`\."):
+        folder(tmp_path / "data")
+    assert len(folder(inner).classes) == 3
+    divided = tree(tmp_path / "other" / "pets", {"train": 4})
+    with pytest.raises(MissingError, match=rf"Give `imagefolder:{divided}`\."):
+        folder(tmp_path / "other")
+    one = tree(tmp_path, {"one": 4}, classes=("cat",)) / "one"
+    with pytest.raises(InputError, match=rf"at least two class folders; got one, 'cat', in {one}"):
+        folder(one)
+
+
 def test_layout_refusals(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"no folder .*/nowhere/train\. Expected layout: PATH/train/<class>/"):
         folder(tmp_path / "nowhere")
     flat = tree(tmp_path / "flat", {"train": 3}) / "train"
+    (flat / "test").mkdir()
     with pytest.raises(MissingError, match=r"Class folders lie in .*/train itself: move .* into .*/train/train\.$"):
         folder(flat)
+    (flat / "test").rmdir()
     with pytest.raises(InputError, match=r"a set with test images; .* Put some pictures .* into .*/flat/test/<class>/"):
         load_images(f"imagefolder:{tmp_path / 'flat'}", role="evaluate")
     with pytest.raises(InputError, match=r"`data` must be `imagefolder:PATH`"):

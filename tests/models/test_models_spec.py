@@ -76,7 +76,7 @@ def test_spec_from_keywords() -> None:
         ("convnet(depht=3)", "unknown option of convnet 'depht'; known: depth, norm, pool, width"),
         ("mlp(width=3)", "unknown option of mlp 'width'.*no options"),
         ("tv:vgg11(norm=batch)", "unknown option of tv:vgg11 'norm'; known: weights"),
-        ("ConvNet", "unknown model 'ConvNet'; known: alexnet, convnet, densenet121.*Did you mean convnet"),
+        ("ConvNets", "unknown model 'ConvNets'; known: alexnet, convnet, densenet121.*Did you mean convnet"),
         ("mobilenet_v3_large", "torchvision's are written tv:NAME"),
         ("tv:resnet19", "got 'tv:resnet19'. Close: tv:resnet"),
         ("tv:zzz", "It has alexnet, convnext_base"),

@@ -46,7 +46,7 @@ def load_graphs(
     """Any data argument as `Graphs`.
 
     Args:
-        data: a graph card's name (capitals do not matter); the name of any other set whose raw text in the form of the
+        data: a graph card's name (`nci-1` is `NCI1`); the name of any other set whose raw text in the form of the
             TU collection is under `root` (`NAME_A.txt`, `NAME_graph_indicator.txt`, `NAME_graph_labels.txt` and perhaps
             `NAME_node_labels.txt`, `NAME_edge_labels.txt`), as spelled there; `"smiles:PATH.csv"`, a table with a
             column of SMILES and one of labels (`"smiles:PATH.csv#COLUMN"` if there are more), see

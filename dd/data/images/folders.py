@@ -14,14 +14,16 @@ from typing import Final, final
 import torch
 from torch import Tensor
 
+from dd.base import seeding
 from dd.base.paths import is_file, is_folder, names_in, need_file, need_folder, read_text
+from dd.base.progress import announce
 from dd.data.card import Card
 from dd.data.images.checks import some
 from dd.data.images.hashes import file_hashes
 from dd.data.images.pictures import RULE, UNREADABLE, extensions, open_picture, picture, shown_size, unreadable
 from dd.data.images.resize import fit, rule
 from dd.data.images.splits import LazySplit, Split, TensorSplit, read_rows
-from dd.data.images.walk import LeftOut, Samples, class_folders, other_splits, pictures_in
+from dd.data.images.walk import LeftOut, Samples, class_folders, has_splits, other_splits, pictures_in
 from dd.data.items import text_items
 from dd.errors import DamagedError, DDError, MissingError, refuse
 
@@ -29,6 +31,8 @@ TREE: Final = (
     "PATH/train/<class>/*.jpg (or png, …), PATH/test/<class>/*, PATH/val/<class>/* (or valid, validation; "
     "it is the test split where there is no test folder)"
 )
+TESTED: Final = 0.2
+"""Share of each class that is for tests where nobody has divided the pictures."""
 VAL: Final = ("val", "valid", "validation")
 """Folders of validation images; a tree may have one of them."""
 
@@ -44,6 +48,12 @@ class Tree:
     test: Samples | None
     left: LeftOut
     val: Samples | None = None
+
+    @property
+    def within(self) -> Path:
+        """The folder of the training classes."""
+        train = self.base / "train"
+        return train if is_folder(train) else self.base
 
 
 @final
@@ -76,14 +86,19 @@ def index_imagefolder(path: Path) -> Tree:
 
     The validation folder is the validation split, and nothing is held out of train; where there is no test folder it is
     the test split. Classes are the sorted folder names of `train`; other folders are matched by name, not by position.
+    Where class folders lie in `PATH` itself, without any split, a fifth of each class is for tests (`_divided`).
 
     Raises:
         MissingError: no `train`, or no class folder in it.
         InputError: several validation folders, a class folder without images, or other class folders than in train.
     """
-    if not is_folder(path / "train"):
-        need_folder(path / "train", way_out=f"Expected layout: {TREE}.{_flat(path)}")
     left = LeftOut()
+    if not is_folder(path / "train"):
+        flat = _flat(path)
+        if flat and not has_splits(path):
+            return _divided(path, flat, left)
+        into = f" Class folders lie in {path} itself: move {some(flat)} into {path / 'train'}." if flat else ""
+        need_folder(path / "train", way_out=f"Expected layout: {TREE}.{into or _deeper(path)}")
     other_splits(path, ("train", "test", *VAL), left)
     classes = _class_folders(path, "train", left)
     label = {name: k for k, name in enumerate(classes)}
@@ -103,17 +118,45 @@ def index_imagefolder(path: Path) -> Tree:
     return Tree(path, classes, train, test, left, val) if test is not None else Tree(path, classes, train, val, left)
 
 
-def _flat(path: Path) -> str:
-    """A way out where the class folders lie in `path` itself, as other libraries have them; else nothing."""
+def _flat(path: Path) -> list[str]:
+    """Folders with pictures in `path` itself, as other libraries have class folders."""
     readable = extensions()
     try:
         names = [p.name for p in sorted(path.iterdir()) if p.is_dir() and p.name not in ("test", *VAL)]
-        found = [name for name in names if any(p.suffix.lower() in readable for p in (path / name).iterdir())]
+        return [name for name in names if any(p.suffix.lower() in readable for p in (path / name).iterdir())]
     except OSError:
-        return ""
-    if not found:
-        return ""
-    return f" Class folders lie in {path} itself: move {some(found)} into {path / 'train'}."
+        return []
+
+
+def _deeper(path: Path) -> str:
+    """A way out where the class folders lie in one folder of `path`."""
+    folders = [p for p in (path.iterdir() if path.is_dir() else ()) if p.is_dir() and not p.name.startswith(".")]
+    inner = [p for p in folders if (p / "train").is_dir() or len(_flat(p)) > 1]
+    return f" Give `imagefolder:{inner[0]}`." if len(inner) == 1 else ""
+
+
+def _divided(path: Path, names: list[str], left: LeftOut) -> Tree:
+    """The index of class folders without splits: of each class, in the order of names, a fifth drawn for tests.
+
+    What is drawn depends on the number of pictures of the class alone; of fewer than three none is.
+    """
+    found = class_folders(path, "", left)
+    classes = tuple(name for name in found if name in names)
+    for name in set(found) - set(classes):
+        left.add("folder without pictures", name)
+    train, test = Samples(), Samples()
+    for k, name in enumerate(classes):
+        samples = pictures_in(path, "", {name: k}, left)
+        n = len(samples)
+        share = max(1, int(n * TESTED + 0.5)) if n > 2 else 0
+        drawn = set(torch.randperm(n, generator=seeding.child(0, "test", k))[:share].tolist())
+        test += [sample for i, sample in enumerate(samples) if i in drawn]
+        train += [sample for i, sample in enumerate(samples) if i not in drawn]
+    announce(
+        f"{path} has no train and test: of {len(train) + len(test):,} pictures in {len(classes)} class folders "
+        f"{len(test):,} are for tests, always the same ones"
+    )
+    return Tree(path, classes, train, test or None, left)
 
 
 def _check_classes(path: Path, folder: str, classes: tuple[str, ...], left: LeftOut) -> None:

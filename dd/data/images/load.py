@@ -45,12 +45,13 @@ def load_images(
     """Any data argument as `Images` with a validation split.
 
     Args:
-        data: a card's name; `"imagefolder:PATH"`, whose folders are train, test and one of val, valid, validation
-            (the validation split, so that nothing is held out of train; where there is no test folder, the test
-            split); splits by their names, a Hugging Face `DatasetDict` or another dict: `train`, `test` and perhaps
-            `validation` (or `valid`, `val`, `dev`), each as any of these; a map-style Dataset of (image, label) or a
-            pair (images, labels) of tensors or numpy arrays, see `as_split` for every form, all of it training data
-            when distilling and test data when evaluating; `Images`.
+        data: a card's name (`CIFAR-10` is `cifar10`); `"imagefolder:PATH"`, whose folders are train, test and one of
+            val, valid, validation (the validation split, so that nothing is held out of train; where there is no test
+            folder, the test split), or class folders alone, of which a fifth is for tests; splits by their names, a
+            Hugging Face `DatasetDict` or another dict: `train`, `test` and perhaps `validation` (or `valid`, `val`,
+            `dev`), each as any of these; a map-style Dataset of (image, label) or a pair (images, labels) of tensors or
+            numpy arrays, see `as_split` for every form, all of it training data when distilling and test data when
+            evaluating; `Images`.
         role: `"distill"` or `"evaluate"`; the latter needs test images.
         size: bring every image to this size, a number or (H, W).
         root: where a card's files are; by default the store of `dd.base.home.home`.
@@ -158,7 +159,7 @@ def _from_folder(path: str, size: tuple[int, int] | None, aspect: str, limit: in
     base = expanded(as_path(path, "data"))
     tree = index_imagefolder(base)
     if len(tree.classes) < 2:
-        raise refuse("data", "at least two class folders", f"one, {tree.classes[0]!r}, in {base / 'train'}")
+        raise refuse("data", "at least two class folders", f"one, {tree.classes[0]!r}, in {tree.within}")
     train, val, test = split_files(tree, size, aspect, limit, workers)
     name = base.resolve().name
     return Images.of(train=train, val=val, test=test, classes=tree.classes, name=name, aspect=aspect, own=True)

@@ -17,6 +17,8 @@ Samples = list[tuple[str, int]]  # path relative to the root of the tree, label
 _LITTER: Final = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}
 _SIDECARS: Final = {".csv", ".html", ".json", ".jsonl", ".log", ".md", ".toml", ".tsv", ".txt", ".xml", ".yaml", ".yml"}
 
+SPLIT_FOLDERS: Final = {"train", "test", "val", "valid", "validation", "training", "testing", "evaluation", "holdout"}
+"""Folders of these names are splits, not classes."""
 _OTHERS: Final = ("training", "testing", "dev", "eval", "evaluation", "holdout")
 """What splits are called elsewhere."""
 
@@ -60,6 +62,11 @@ def other_splits(base: Path, names: Sequence[str], left: LeftOut) -> None:
         like_one = entry.name.lower() in (*names, *_OTHERS)
         if like_one and _is_folder(entry) and _identity(entry.path) not in read:
             left.add(_SPLIT, entry.name)
+
+
+def has_splits(base: Path) -> bool:
+    """Whether a folder of `base` looks like a split by its name."""
+    return any(entry.name.lower() in SPLIT_FOLDERS and _is_folder(entry) for entry in _entries(str(base)))
 
 
 def class_folders(base: Path, folder: str, left: LeftOut) -> tuple[str, ...]:

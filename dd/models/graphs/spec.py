@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dd.base.bounds import check_memory
 from dd.base.seeding import isolated
-from dd.errors import refuse, unknown
+from dd.errors import find_name, refuse, unknown
 from dd.models.graphs.gnn import EMBEDDING, GraphNet
 from dd.models.graphs.rounds import PlainGraphs, TreeDag
 from dd.models.images.spec import Value, call_factory, canonical, check_options, defaults, read_call, write_call
@@ -122,6 +122,7 @@ class GraphSpec:
         Raises:
             InputError: unknown name or option, or a value that cannot be written.
         """
+        name = find_name("graph network", name, GNNS)
         return GraphSpec(name, canonical(options, defaults(_factory(name))))
 
     @staticmethod

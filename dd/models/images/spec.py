@@ -16,7 +16,7 @@ from torch import nn
 from dd.base.bounds import check_memory, check_ranges
 from dd.base.seeding import isolated
 from dd.base.texts import shown
-from dd.errors import refuse, unknown
+from dd.errors import find_name, refuse, unknown
 from dd.models.images.bottleneck import resnet50, resnet101
 from dd.models.images.classic import alexnet, lenet, mlp, vgg11
 from dd.models.images.convnet import Size, convnet
@@ -53,6 +53,7 @@ _SPEC = re.compile(r"\s*([\w:.-]+)\s*(?:\((.*)\))?\s*", re.ASCII | re.DOTALL)
 _WORD = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 _INT = re.compile(r"[+-]?\d+", re.ASCII)
 _FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_ZOOS: Final = "torchvision's are written tv:NAME, timm's timm:NAME."
 _BOOLS: Final = {"true": True, "True": True, "false": False, "False": False}
 
 
@@ -63,8 +64,13 @@ def _factory(name: str) -> Factory:
         check_zoo_name(prefix, short)
         return partial(ZOOS[prefix].make, short)
     if name not in MODELS:
-        raise unknown("model", name, MODELS, "torchvision's are written tv:NAME, timm's timm:NAME.")
+        raise unknown("model", name, MODELS, _ZOOS)
     return MODELS[name]
+
+
+def _called(name: str) -> str:
+    """The name of a model however it is written; that of a zoo as it is."""
+    return name if split_zoo(name)[0] else find_name("model", name, MODELS, _ZOOS)
 
 
 def defaults(factory: Callable[..., object]) -> dict[str, object]:
@@ -173,6 +179,7 @@ class ModelSpec:
         Raises:
             InputError: unknown name or option, or a value that cannot be written.
         """
+        name = _called(name)
         return ModelSpec(name, canonical(options, defaults(_factory(name))))
 
     @staticmethod
@@ -186,8 +193,7 @@ class ModelSpec:
             InputError: not of that form, an option given twice, or an unknown name or option.
         """
         name, options = read_call(text)
-        _factory(name)
-        return ModelSpec.of(name, **options)
+        return ModelSpec.of(_called(name), **options)
 
     def __str__(self) -> str:
         """The canonical text, which `parse` reads."""
