@@ -7,6 +7,7 @@ from difflib import get_close_matches
 
 from dd.base.texts import printable, shown
 
+_JOINING = {ord(mark): None for mark in "-_. "} | {ord("+"): "p"}
 _MOST = 2000
 """Characters of what an error quotes."""
 
@@ -76,7 +77,7 @@ def unknown(
 
 
 def known_as(name: object, known: Iterable[str]) -> str | None:
-    """The name in a table that is `name`, capitals and what is between letters and digits aside: `CIFAR-10`."""
+    """The name in a table that is `name`, capitals, dashes, dots, blanks and underscores aside: `CIFAR-10`."""
     names = list(known)
     for plain in (str.casefold, _plain):
         found = [one for one in names if isinstance(name, str) and plain(one) == plain(name)]
@@ -94,8 +95,8 @@ def find_name(kind: str, name: object, known: Iterable[str], way_out: str = "", 
 
 
 def _plain(name: str) -> str:
-    """Letters and digits, small; a plus is a `p`, as in the names of pages."""
-    return "".join(filter(str.isalnum, name.replace("+", "p"))).casefold()
+    """Small letters, without what joins words; a plus is a `p`, as in the names of pages."""
+    return name.translate(_JOINING).casefold()
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:

@@ -106,7 +106,7 @@ def list_cards(domain: str = "images") -> tuple[str, ...]:
 
 
 def load_card(name: str, others: str = "") -> Card:
-    """The card of an image data set; capitals and what is between letters and digits do not matter.
+    """The card of an image data set; capitals, dashes and underscores do not matter.
 
     Args:
         name: of the card.

@@ -208,6 +208,11 @@ def read_labels(labels: object, argument: str, each: str = "an image") -> Labels
         InputError: several labels a thing, numbers that are not whole, missing ones, several kinds of labels.
     """
     listed = isinstance(labels, list | tuple)
+    if isinstance(labels, Tensor) and (labels.is_nested or labels.is_meta or labels.layout != torch.strided):
+        kind = "without its numbers" if labels.is_meta else "that is not dense"
+        raise refuse(argument, _EXPECTED.format(each), f"a tensor {kind}", "Give `.to_dense()` of it.")
+    if bool(np.any(getattr(labels, "mask", False))) and isinstance(labels, np.ma.MaskedArray):
+        raise refuse(argument, _EXPECTED.format(each), f"{int(np.sum(labels.mask))} masked of {labels.size}", _LEAVE)
     try:
         array = labels.detach().cpu() if isinstance(labels, Tensor) else np.asarray(labels)
     except (TypeError, ValueError):  # rows of unequal length, tensors of another device
@@ -240,7 +245,7 @@ def read_label(label: object, argument: str, each: str = "an image") -> Label:
         label = label.item()
     if isinstance(label, bytes):
         label = label.decode(errors="backslashreplace")
-    if isinstance(label, str) and label.strip():
+    if isinstance(label, str) and label.strip().casefold() not in ("", "nan"):  # `str(float("nan"))` is no name
         return label
     if isinstance(label, bool):
         return label
@@ -306,6 +311,8 @@ def _check_whole(y: Tensor, argument: str, each: str) -> None:
     expected = _EXPECTED.format(each)
     if y.dtype.is_complex:
         raise refuse(argument, expected, str(y.dtype), f"One class {each} is needed.")
+    if y.dtype == torch.uint64 and int(y.view(torch.int64).min()) < 0:
+        raise refuse(argument, expected, "numbers of 2^63 or more", "Number the classes from 0.")
     if not y.is_floating_point():
         return
     if bad := int((~torch.isfinite(y)).sum()):
@@ -320,7 +327,7 @@ def _way_of_number(number: float) -> str:
 
 def _rows(y: Tensor) -> str:
     """What rows of labels are."""
-    if y.ndim != 2 or y.dtype.is_complex:
+    if y.ndim != 2 or y.dtype.is_complex or not y.numel():
         return ""
     if not bool(((y == 0) | (y == 1)).all()):
         return ", rows of numbers"

@@ -49,6 +49,13 @@ def test_data_is_called_by_its_card_however_it_is_spelled(given: str, name: str)
     assert card.name == name
 
 
+@pytest.mark.parametrize("name", ["", "-", "++", "\0", "\U0001f431", "a" * 10_000, "../cifar10/..", "digits/"])
+def test_what_is_no_name_is_refused_as_one(name: str) -> None:
+    with pytest.raises(InputError, match="unknown data set"):
+        about(name)
+    assert not is_graph_data(name)
+
+
 def test_two_names_that_are_spelled_alike_are_told_apart_or_not_at_all() -> None:
     names = ("a-b", "ab", "c-d", "c_d")
     assert [known_as(name, names) for name in ("A-B", "AB", "a_b", "c-d", "CD")] == ["a-b", "ab", None, "c-d", None]

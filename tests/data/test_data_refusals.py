@@ -153,6 +153,21 @@ REFUSALS: dict[str, tuple[Any, str]] = {
     "names and truth": (Items(X, ["a", True] * 20), r"labels of one kind; got 'a' \(str\) and True \(bool\)"),
     "name and NaN": ((X, ["a", float("nan")] * 20), r"`data labels\[1\]` must be one class .*; got nan .*Leave out"),
     "a label of its own kind": (Items(X, [{}] * 40), r"`data\[0\] label` must be one class .*; got \{\} \(dict\)"),
+    "sparse labels": (
+        (X, Y.to_sparse()),
+        r"`data labels` must be one class .*; got a tensor that is not dense\. Give `.to_d",
+    ),
+    "labels without numbers": (
+        (X, Y.to("meta")),
+        r"`data labels` must be one class .*; got a tensor without its numbers",
+    ),
+    "masked labels": (
+        (X, np.ma.array(Y.numpy(), mask=[1] + [0] * 39)),
+        r"`data labels` must be one class .*; got 1 masked of 40\. Leave out",
+    ),
+    "labels of 64 bits": ((X, np.array([2**64 - 1, 0] * 20, np.uint64)), r"got numbers of 2\^63 or more\. Number"),
+    "NaN as text": ((X, ["nan", "a"] * 20), r"`data labels\[0\]` must be one class .*; got 'nan' \(str\)\. Leave out"),
+    "rows without columns": ([{}], "one column of pictures, called 'image'; got no column"),
     "complex labels": ((X, Y * 1j), r"`data labels` must be one class .*; got torch\.complex64"),
     "broken label": (
         Items(X, [1.5] * 40),

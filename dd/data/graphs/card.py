@@ -103,7 +103,7 @@ class GraphCard:
 
 
 def load_graph_card(name: str) -> GraphCard:
-    """The card of a graph data set; capitals and what is between letters and digits do not matter.
+    """The card of a graph data set; capitals, dashes and underscores do not matter.
 
     Raises:
         InputError: no card has this name; the message lists those there are.

@@ -99,11 +99,11 @@ def _download(card: GraphCard, target: Path) -> None:
 
 def tu_folder(name: str, root: str | None) -> Path | None:
     """The folder under the root that has raw text of a TU set of this name, whole or not; `None` without."""
-    if not name or Path(name).name != name:
+    if not name.isprintable() or Path(name).name != name:
         return None
     store = home("datasets", root)
     places = [store / place.format(name=name) for place in TU_PLACES]
-    return next((p for p in places if any((p / f"{name}_{what}.txt").is_file() for what in TU_FILES)), None)
+    return next((p for p in places if any(is_file(p / f"{name}_{what}.txt") for what in TU_FILES)), None)
 
 
 def own_card(name: str, folder: Path) -> GraphCard:

@@ -112,7 +112,9 @@ def _column(what: str, given: str | None, usual: tuple[str, ...], columns: list[
         return typed[0]
     if not called or (typed and called[0][1] not in ("image", "label")):
         expected = f"a dataset with one column of {'pictures' if what == 'image' else 'classes'}, called {usual[0]!r}"
-        raise refuse("data", expected, some(typed or columns, 20), f'Name it: `dd.from_hf(data, {what}="…")`.')
+        raise refuse(
+            "data", expected, some(typed or columns or ["no column"], 20), f'Name it: `dd.from_hf(data, {what}="…")`.'
+        )
     return called[0][1]
 
 
