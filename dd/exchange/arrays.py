@@ -69,4 +69,7 @@ def _archive(path: Path) -> dict[str, np.ndarray]:
         )
     check_memory(f"what {path} holds", [held], "Save fewer images.", itemsize=1)
     with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+        found = {name: archive[name] for name in archive.files}
+    return {
+        name: array for name, array in found.items() if isinstance(array, np.ndarray)
+    }  # a text beside them is bytes

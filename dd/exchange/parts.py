@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dd.base.bounds import check_range
 from dd.base.shapes import check_finite
 from dd.data.images.checks import check_labels
 from dd.errors import DDError, refuse
@@ -79,6 +80,7 @@ def labels_of(
     if given is not None:
         labels = _label_values(given, n)
         k = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
+        check_range("classes", k)
     elif (unit := len(names) if names is not None else ipc) is not None:
         if n % unit:
             raise refuse("images", f"a multiple of {unit}, as no labels are given", n, "Give `labels_path`.")

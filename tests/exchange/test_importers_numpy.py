@@ -74,6 +74,23 @@ def test_two_lines_make_an_archive_of_what_has_other_names(tmp_path: Path, monke
     assert np.array_equal(dd.import_numpy("set.npz", **STATISTICS).images.numpy(), noise())
 
 
+def test_what_is_no_array_in_an_archive_is_passed_over(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=noise(), y=LABELS)
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("readme.txt", b"of theirs")
+    assert len(dd.import_numpy(tmp_path / "a.npz", **STATISTICS)) == 6
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
+        archive.writestr("readme.txt", b"of theirs")
+    with pytest.raises(dd.InputError, match="got one with nothing in"):
+        dd.import_numpy(tmp_path / "b.npz", **STATISTICS)
+
+
+def test_a_label_beyond_any_number_of_classes_is_refused_at_once(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=noise(), y=LABELS + 10**15)
+    with pytest.raises(dd.InputError, match=r"`classes` must be at most 1,000,000"):
+        dd.import_numpy(tmp_path / "a.npz", **STATISTICS)
+
+
 def test_each_verb_names_the_other(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", noise())
     torch.save(torch.zeros(6, 3, 8, 5), tmp_path / "x.pt")

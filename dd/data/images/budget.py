@@ -47,7 +47,7 @@ def class_counts(images: Images, ipc: Ipc) -> list[int]:
         return [ipc] * images.num_classes
     counts, names = dict[int, int](), {name: k for k, name in enumerate(images.classes)}
     for name, count in ipc.items():
-        k = names.get(name, int(name) if name.isdecimal() and len(name) < 10 else -1)
+        k = names.get(name, int(name) if name.isascii() and name.isdecimal() and len(name) < 10 else -1)
         if not 0 <= k < images.num_classes:
             known = f"numbers by the names of classes ({some(list(images.classes))}), or by 0…{images.num_classes - 1}"
             raise refuse("ipc", known, repr(name))
