@@ -97,6 +97,10 @@ def test_of_other_columns_the_usual_one_has_the_labels(tmp_path: Path) -> None:
         ([" yes", "no "], ["yes", "no"]),
         (["True", "False"], ["True", "False"]),
         (["none", "mild"], ["none", "mild"]),
+        (["9007199254740992", "9007199254740993"], [2**53, 2**53 + 1]),
+        (["1e3", "2."], [1000, 2]),
+        (["1_0", "x"], ["1_0", "x"]),
+        (["-1", "+1"], [-1, 1]),
     ],
 )
 def test_labels_of_a_table(cells: list[str], labels: list[Any], tmp_path: Path) -> None:

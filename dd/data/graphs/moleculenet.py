@@ -6,6 +6,7 @@ import contextlib
 import csv
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -43,6 +44,7 @@ LABEL_COLUMNS: Final = ("label", "labels", "class", "target", "y", "activity", "
 SEPARATORS: Final = (",", ";", "\t")
 RING: Final = ATOM_NAMES.index("in a ring")
 CACHE_FORMAT: Final = 2
+_NUMBER: Final = re.compile(r"[+-]?(\d{1,300}(\.\d*)?|\.\d+)(e[+-]?\d{1,4})?", re.ASCII | re.IGNORECASE)
 _MISSING: Final = ("", "nan", "na", "n/a", "null")
 _TYPES: Final = (torch.int16, torch.int32, torch.int8, torch.int32, torch.int32, torch.int32, torch.int64)
 
@@ -127,16 +129,18 @@ def _labels(cells: list[str]) -> Labels:
     if missing:
         got = ", ".join(f"{cells[i]!r} in row {i}" for i in missing[:3])
         raise refuse("labels", "a class in every row", got, "Leave the rows without a label out.")
-    if numbers and (broken := [number for number in numbers if not number.is_integer()]):
+    if numbers and (broken := [number for number in numbers if number != int(number)]):
         raise refuse("labels", "classes", f"{some(broken)}, which are no whole numbers", NO_CLASS)
     return [int(number) for number in numbers] if numbers else list(cells)
 
 
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
+def _number(text: str) -> float | int | None:
+    """A number in plain digits; whole ones are exact."""
+    if _NUMBER.fullmatch(text) is None:
         return None
+    if text.lstrip("+-").isdecimal():
+        return int(text)
+    number = float(text)
     return number if math.isfinite(number) else None
 
 

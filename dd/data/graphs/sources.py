@@ -99,7 +99,7 @@ def _download(card: GraphCard, target: Path) -> None:
 
 def tu_folder(name: str, root: str | None) -> Path | None:
     """The folder under the root that has raw text of a TU set of this name, whole or not; `None` without."""
-    if not name.isprintable() or Path(name).name != name:
+    if not name or not name.isprintable() or Path(name).name != name:
         return None
     store = home("datasets", root)
     places = [store / place.format(name=name) for place in TU_PLACES]

@@ -145,13 +145,13 @@ def _divided(path: Path, names: list[str], left: LeftOut) -> Tree:
     for name in set(found) - set(classes):
         left.add("folder without pictures", name)
     train, test = Samples(), Samples()
-    for k, name in enumerate(classes):
-        samples = pictures_in(path, "", {name: k}, left)
-        n = len(samples)
-        share = max(1, int(n * TESTED + 0.5)) if n > 2 else 0
-        drawn = set(torch.randperm(n, generator=seeding.child(0, "test", k))[:share].tolist())
-        test += [sample for i, sample in enumerate(samples) if i in drawn]
-        train += [sample for i, sample in enumerate(samples) if i not in drawn]
+    samples = pictures_in(path, "", {name: k for k, name in enumerate(classes)}, left)
+    for k in range(len(classes)):
+        own = [sample for sample in samples if sample[1] == k]
+        share = max(1, int(len(own) * TESTED + 0.5)) if len(own) > 2 else 0
+        drawn = set(torch.randperm(len(own), generator=seeding.child(0, "test", k))[:share].tolist())
+        test += [sample for i, sample in enumerate(own) if i in drawn]
+        train += [sample for i, sample in enumerate(own) if i not in drawn]
     announce(
         f"{path} has no train and test: of {len(train) + len(test):,} pictures in {len(classes)} class folders "
         f"{len(test):,} are for tests, always the same ones"
