@@ -12,6 +12,7 @@ from dd.contest.evaluate import evaluate
 from dd.contest.report import report
 from dd.data import Graphs, Images, load_graphs, load_images
 from dd.data.images.adapters import from_hf, from_webdataset
+from dd.data.images.blank import blank_images
 from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, WriteError
 from dd.evaluation import EvalReport
 from dd.evaluation.leaderboard import Benchmark
@@ -102,6 +103,7 @@ __all__ = [
     "adversarial",
     "architectures",
     "benchmark",
+    "blank_images",
     "buffer",
     "calibration",
     "cite",

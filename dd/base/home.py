@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-from dd.base.paths import as_path, expanded
+from dd.base.paths import as_path, expanded, is_there
+from dd.base.progress import Progress, announce
 from dd.errors import MissingError, refuse, unknown
 
 # Kind of thing -> the folder of that name inside an installed package. In site-packages a sibling folder
@@ -41,6 +42,15 @@ def home(kind: str, explicit: str | os.PathLike[str] | None = None) -> Path:
         way_out = "Name a folder for what is kept, such as DD_HOME=/tmp/dd."
         raise refuse("DD_HOME", "set where there is no home folder", "neither it nor HOME", way_out)
     return own / ".cache" / "dd" / kind
+
+
+def default_store(explicit: str | os.PathLike[str] | None, progress: bool | Progress | None) -> Path:
+    """The folder of experts and teachers; where nobody named one and it is made now, it is said which one it is."""
+    folder = home("expert_trajectories", explicit)
+    if explicit is None and not is_there(folder):
+        how = "`store=` (`--store`) names another folder, $DD_HOME one for all that is kept."
+        announce(f"experts and teachers are kept in {folder}; {how}", progress)
+    return folder
 
 
 def shipped(kind: str) -> Path:

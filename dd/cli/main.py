@@ -48,7 +48,6 @@ from dd.cli.options import (
 )
 from dd.cli.report import run_report
 from dd.contest.evaluate import evaluate
-from dd.cost.estimate import estimated
 from dd.data import about, list_cards
 from dd.errors import InputError, find_name, known_as, refuse
 from dd.experts import load_recipe, recipe_names
@@ -104,8 +103,6 @@ def _with_method(verb: str, options: type[Common], argv: Sequence[str]) -> tuple
         kw_only=True,
     )
     what = (inspect.getdoc(class_of(name)) or "").partition("\n\nAttributes")[0]
-    if verb == "estimate" and name not in estimated():
-        what = f"{name} has no estimate; these have: {', '.join(estimated())}."
     parsed: Any = tyro.cli(both, args=rest, prog=f"ddistill {verb} {data} {name}", description=what)
     fields = {**budget, **changes(defaults, parsed.method)}
     return data, name, parsed.run, fields
@@ -128,7 +125,7 @@ def _usage(verb: str) -> str:
     return (
         f"usage: ddistill {verb} DATA METHOD [options], in this order\n\n"
         f"DATA: {', '.join(list_cards())} or imagefolder:PATH; of graphs {', '.join(list_cards('graphs'))}\n"
-        f"METHOD: {', '.join(estimated()) if verb == 'estimate' else methods}\n\n"
+        f"METHOD: {methods}\n\n"
         f"`ddistill {verb} DATA METHOD --help` shows the options of the run and of the method, with the preset's "
         "values as defaults."
     )

@@ -21,7 +21,7 @@ from typing import Final
 import torch
 
 from dd.cost.counts import Peaks, Pieces, Plan, images_seen
-from dd.cost.meter import Convolutions, Memory, timed, typical
+from dd.cost.meter import Convolutions, Memory, Moment, quickest, timed
 from dd.data import Images, Split
 from dd.evaluation import NetworkLearner
 from dd.experts import ExpertStore
@@ -126,11 +126,11 @@ class _Experts:
             self._recipe, batch_size=self.batch, snapshot_every=every, snapshot_unit="step", lr=1e-6
         )  # a step size that cannot diverge
         store = ExpertStore(self._folder, recipe, self._data)
-        marks = [time.perf_counter()]
+        marks = [Moment.now()]
 
         def progress(done: int, total: int, text: str) -> None:
             del done, total, text
-            marks.append(time.perf_counter())
+            marks.append(Moment.now())
 
         store.ensure(
             self._transform,
@@ -140,7 +140,10 @@ class _Experts:
             progress=progress,
             compile=False,
         )
-        return [after - before for before, after in itertools.pairwise(marks)]
+        pairs = itertools.pairwise(marks)
+        if self._device.type != "cpu":
+            return [after.wall - before.wall for before, after in pairs]
+        return [before.until(after) for before, after in pairs]
 
     def measure(self, budget: float) -> tuple[float, float]:
         """(seconds a step, seconds a snapshot) of a run."""
@@ -151,7 +154,7 @@ class _Experts:
         marks = self._train(_EXPERTS, _SNAPSHOTS, every)
         starts = [marks[i] for i in range(0, len(marks), _SNAPSHOTS + 1)]
         stretches = [s for i, s in enumerate(marks) if i % (_SNAPSHOTS + 1)]
-        snapshot, stretch = min(starts), typical(stretches)
+        snapshot, stretch = min(starts), min(stretches)
         step = max(stretch - snapshot, 0.02 * stretch) / every
         if self._plan.expert_compiled:
             with Convolutions(self._device) as inside:
@@ -253,7 +256,7 @@ class _Matching:
         self.batch = max(self.batch, min(self._wanted, int(budget / cost)))
         streams = [self._stream(n, iterations=1000) for n in self.lengths]
         times = self._alternate(streams, budget)
-        means = [typical(of_length[1:]) for of_length in times]
+        means = [quickest(of_length[1:]) for of_length in times]
         seen = [self._seen(n) for n in self.lengths]
         image = means[-1] / seen[-1]
         if len(means) == 2 and means[1] > means[0]:

@@ -24,16 +24,15 @@ _TEST_BATCH: Final = 500
 
 def peak_bytes(method: TrajectoryMatching, n: Counts, peaks: Peaks | None) -> int:
     """Bytes at the highest moment, from tables where `peaks` is None."""
-    q2 = _FLOAT * n.pixels**2 if method.expert.whiten else 0
+    kept, fit = whitening_bytes(n.real_images, n.pixels) if method.expert.whiten else (0, 0)
     stages = (_expert(method, n, peaks), _matching(method, n, peaks), _selection(n, peaks))
-    return max(_whitening(n, q2), 2 * q2 + max(stages))
+    return max(fit, kept + max(stages))
 
 
-def _whitening(n: Counts, q2: int) -> int:
-    if not q2:
-        return 0
-    values = n.real_images * n.pixels
-    return _KORNIA * q2 + 2 * _FLOAT * values if values <= KORNIA_VALUES else _CHUNKED * q2
+def whitening_bytes(images: int, pixels: int) -> tuple[int, int]:
+    """(bytes of a fitted ZCA, of its fit at the highest moment) for so many images of so many numbers."""
+    q2, values = _FLOAT * pixels**2, images * pixels
+    return 2 * q2, _KORNIA * q2 + 2 * _FLOAT * values if values <= KORNIA_VALUES else _CHUNKED * q2
 
 
 def _expert(method: TrajectoryMatching, n: Counts, peaks: Peaks | None) -> int:

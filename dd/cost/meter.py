@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import platform
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -16,22 +15,49 @@ from torch.utils._python_dispatch import TorchDispatchMode
 T = TypeVar("T")
 
 
-def typical(seconds: Sequence[float]) -> float:
-    """The mean without the slowest quarter: a mean, since augmentations cost unequally; trimmed, since
-    another process may have the machine for a moment."""
-    kept = sorted(seconds)[: math.ceil(0.75 * len(seconds))]
-    return sum(kept) / len(kept)
+WINDOW: Final = 3
+
+
+def quickest(seconds: Sequence[float]) -> float:
+    """The smallest mean of `WINDOW` calls in a row: a mean, since augmentations cost unequally; the smallest, since
+    another process may have the machine for a while."""
+    width = min(WINDOW, len(seconds))
+    return min(sum(seconds[i : i + width]) / width for i in range(len(seconds) - width + 1))
+
+
+class Moment(NamedTuple):
+    """A point in time: of the clock, of this thread's processor time and of that of the whole process, in seconds."""
+
+    wall: float
+    thread: float
+    process: float
+
+    @classmethod
+    def now(cls) -> Moment:
+        """This moment."""
+        return cls(time.perf_counter(), time.thread_time(), time.process_time())
+
+    def until(self, end: Moment) -> float:
+        """Seconds that the work in between takes on a machine that does nothing else.
+
+        Counted is processor time: that of the calling thread, which works in every parallel part, or a thread's share
+        of the process's, whichever is more; never more than went by. Waiting for other programs is not in it, waiting
+        for files neither.
+        """
+        busy = max(end.thread - self.thread, (end.process - self.process) / torch.get_num_threads())
+        return min(end.wall - self.wall, busy)
 
 
 def timed(call: Callable[[], T], device: torch.device) -> tuple[float, T]:
-    """(seconds, result) of one call, with the device's queue empty before and after."""
+    """(seconds, result) of one call: on a CPU those of a quiet machine, on another device those that went by."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    start = time.perf_counter()
+    start = Moment.now()
     result = call()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - start, result
+    end = Moment.now()
+    return start.until(end) if device.type == "cpu" else end.wall - start.wall, result
 
 
 class Convolutions(TorchDispatchMode):

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from dd.base.home import home
+from dd.base.home import default_store
 from dd.base.process import under_own_settings
 from dd.base.progress import Progress, reporter
 from dd.base.shapes import filled
@@ -52,7 +52,7 @@ def buffer(
         snapshots = recipe.snapshots_read if snapshots is None else snapshots
         recipe = recipe.expert
     value = recipe if isinstance(recipe, ExpertRecipe) else load_recipe(recipe)
-    made = ExpertStore(home("expert_trajectories", store), value, real)
+    made = ExpertStore(default_store(store, progress), value, real)
     made.ensure(
         make_transform(real, value.whiten),
         experts=experts,

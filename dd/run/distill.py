@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import torch
 
 from dd.base.files import write_bytes
-from dd.base.home import home
+from dd.base.home import default_store, home
 from dd.base.paths import as_path
 from dd.base.process import under_own_settings
 from dd.base.progress import Progress, reporter
@@ -24,7 +24,7 @@ from dd.errors import InputError
 from dd.evaluation import origin
 from dd.evaluation.selection import Protocol, Selector
 from dd.inner import EngineName
-from dd.methods import Method, Run, Step
+from dd.methods import FromExperts, Method, Run, Step
 from dd.methods.steps import steps_of
 from dd.run.folder import RunFolder, check_run, split_state, to_device
 from dd.run.load import load
@@ -101,7 +101,9 @@ def distill(
     real, value = asked.real, asked.method
     announce_preset(asked, target, progress)
     report = reporter(f"{value.name} on {real.name}", progress)
-    run = filled(Run, given, device=target, store=home("expert_trajectories", store), progress=report)
+    asks = isinstance(value, FromExperts) or hasattr(value, "teacher")
+    kept = default_store(store, progress) if asks else home("expert_trajectories", store)
+    run = filled(Run, given, device=target, store=kept, progress=report)
     if out is None:
         return _run(value, real, run, protocol, None)
     with RunFolder(as_path(out, "out"), _request(value, real, run, protocol), origin(seed, target), resume) as folder:

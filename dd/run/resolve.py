@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, final
@@ -16,7 +16,7 @@ from dd.base.bounds import check_memory
 from dd.base.devices import check_device
 from dd.base.progress import Progress, announce
 from dd.base.shapes import BY_CLASS, check_name, check_whole
-from dd.cost.estimate import estimator_of
+from dd.cost.known import estimator_of
 from dd.data import About, Images, Source, about, load_images
 from dd.data.graphs.graphs import Graphs
 from dd.data.graphs.load import load_graphs
@@ -66,8 +66,9 @@ def opened(
     tier: Tier,
     device: torch.device,
     fields: Mapping[str, Any],
+    read: Callable[[object, Source, Protocol], Images | Graphs] | None = None,
 ) -> Opened:
-    """The method and its preset, then the data, read as the preset's row says where nobody does.
+    """The method and its preset, then the data, by `read` or `load_real`, as the preset's row says where nobody does.
 
     Raises:
         InputError: see `resolve_method` and `load_real`; or more than the memory of the machine holds.
@@ -75,7 +76,7 @@ def opened(
     value, row = resolve_method(method, data, tier, device, fields, source.root)
     if row is not None and about(data, source.root).card:
         source = dataclasses.replace(source, aspect=source.aspect or row.aspect)
-    real = load_real(data, source, protocol)
+    real = (read or load_real)(data, source, protocol)
     _check_fits(value, real, device)
     return Opened(real, value, row)
 

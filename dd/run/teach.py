@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from dd.base.home import home
+from dd.base.home import default_store
 from dd.base.process import under_own_settings
 from dd.base.progress import Progress, reporter
 from dd.base.shapes import filled
@@ -62,7 +62,7 @@ def teach(
     target = resolve_device(device)
     real = only_images(load_real(data, filled(Source, given), protocol), "`teach`")
     made = dataclasses.replace(recipe or TeacherRecipe(), **fields)
-    teachers = TeacherStore(home("expert_trajectories", store) / "teachers", real)
+    teachers = TeacherStore(default_store(store, progress) / "teachers", real)
     report = reporter(f"teachers on {real.name}", progress)
     recipes = [dataclasses.replace(made, model=name) for name in names]
     return [teachers.get(one, device=target, progress=report) for one in recipes]

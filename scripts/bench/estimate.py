@@ -2,14 +2,14 @@
 
     python scripts/bench/estimate.py [--cells digits-mtt-1,digits-ftd-10] [--root DATA] [--repeats 3] [--json]
 
-A cell is a preset for two cores with few experts and outer iterations. For every repeat a process of its own loads
-the data, calls the estimate, then makes the experts (`expert_seconds`, `disk_bytes`), distils (`matching_seconds`, up
-to the last iteration) and chooses among the candidates (`selection_seconds`, if there are two or more). `peak_bytes`
-is the high-water mark of the resident size, reset after the estimate, over the resident size at that moment: libraries
-and data are in both. Printed are medians over the repeats and predicted / measured. The cells are too short to be
-compiled. Other work on the machine moves the times; where it comes and goes within a cell, their ratio too.
+A cell is a preset for two cores, of trajectory matching with few experts and outer iterations. For every repeat a
+process of its own loads the data, calls the estimate, then distils into a folder with an empty store. `cpu` is
+processor seconds a thread, which is what a calibration predicts, `wall` what went by. `disk` is the store, `set` the
+set with its labels. `peak` is the high-water mark of the resident size, reset after the estimate, over the resident
+size at that moment: libraries and data are in both. `table` is the peak without a calibration. Printed are medians
+over the repeats and predicted / measured. The cells are too short to be compiled.
 
-The cell `cifar10-…` takes the first 500 training and 100 test pictures of every class of CIFAR-10; it is left out
+The cells `cifar10-…` take the first 500 training and 100 test pictures of every class of CIFAR-10; they are left out
 where `--root` does not hold it.
 """
 
@@ -33,7 +33,22 @@ CELLS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 CELLS["cifar10-mtt-1"] = ("cifar10", "mtt", {"ipc": 1, "experts": 1, "iterations": 12})
 CELLS["cifar10-mtt-10"] = ("cifar10", "mtt", {"ipc": 10, "experts": 1, "iterations": 6, "max_start_epoch": 3})
-FIELDS = ("expert_seconds", "matching_seconds", "selection_seconds", "seconds", "disk_bytes", "peak_bytes")
+CELLS["digits-sre2l++-10"] = ("digits", "sre2l++", {"ipc": 10})
+CELLS["digits-cvdd-1"] = ("digits", "cvdd", {"ipc": 1})
+CELLS["digits-infer-10"] = ("digits", "infer", {"ipc": 10})
+CELLS["digits-rded-10"] = ("digits", "rded", {"ipc": 10})
+CELLS["digits-herding-10"] = ("digits", "herding", {"ipc": 10})
+CELLS["digits-random-10"] = ("digits", "random", {"ipc": 10})
+CELLS["digits-graphs-mirage"] = ("digits-graphs", "mirage", {"budget_bytes": 8192})
+TEACHER = {"teacher": {"epochs": 1, "min_steps": 1}}
+CELLS["cifar10-sre2l++-10"] = ("cifar10", "sre2l++", {"ipc": 10, "iterations": 5, "label_epochs": 5, **TEACHER})
+CELLS["cifar10-cvdd-1"] = ("cifar10", "cvdd", {"ipc": 1, "iterations": 5, "label_epochs": 5, **TEACHER})
+CELLS["cifar10-rded-10"] = ("cifar10", "rded", {"ipc": 10, "label_epochs": 20, **TEACHER})
+CELLS["cifar10-infer-10"] = ("cifar10", "infer", {"ipc": 10, "iterations": 5, **TEACHER})
+CELLS["cifar10-herding-10"] = ("cifar10", "herding", {"ipc": 10, **TEACHER})
+CELLS["cifar10-random-10"] = ("cifar10", "random", {"ipc": 10})
+CELLS["cifar10-class_mean-1"] = ("cifar10", "class_mean", {"ipc": 1})
+FIELDS = ("cpu", "wall", "disk", "set", "peak", "table")
 
 
 def cut(root: str) -> Any:
@@ -58,41 +73,37 @@ def child(name: str, root: str) -> dict[str, Any]:
     import torch
 
     import dd
+    from dd.cost.meter import Moment
     from dd.run.resolve import load_real, resolve_method
 
     data, method, fields = CELLS[name]
     real = load_real(cut(root) if data == "cifar10" else data)
     start = time.perf_counter()
-    guess = dd.estimate(real, method, calibrate=True, device="cpu", **fields).to_json()
+    guess = dd.estimate(real, method, calibrate=True, device="cpu", **fields)
     calibration = time.perf_counter() - start
+    table = dd.estimate(real, method, device="cpu", **fields)
     value, _ = resolve_method(method, real, "auto", torch.device("cpu"), fields)
-    with tempfile.TemporaryDirectory() as store:
+    with tempfile.TemporaryDirectory() as folder:
+        store, out = Path(folder) / "store", Path(folder) / "run"
         give_back()
         was_reset = reset_high_water()
         base = base_mb(was_reset)
-        start = time.perf_counter()
-        made = dd.buffer(real, value, store=store, device="cpu", progress=False)
-        experts = time.perf_counter() - start
-        disk = sum(path.stat().st_size for path in made.folder.glob("*.safetensors"))
-        last = start = time.perf_counter()
-
-        def progress(done: int, total: int, text: str) -> None:
-            nonlocal last
-            del done, total, text
-            last = time.perf_counter()
-
-        dd.distill(real, value, store=store, device="cpu", progress=progress)
-        end = time.perf_counter()
-    many = guess["selection_seconds"] > 0
+        begun = Moment.now()
+        dd.distill(real, value, out=out, store=store, device="cpu", progress=False)
+        ended = Moment.now()
+        peak = round((high_water_mb(was_reset) - base) * MB) if was_reset else 0
+        disk = sum(path.stat().st_size for path in store.rglob("*.safetensors"))
+        made = [*out.glob("synthetic.safetensors"), *out.glob("labels/**/*.safetensors")]
+        of_set = sum(path.stat().st_size for path in made)
     measured = {
-        "expert_seconds": experts,
-        "matching_seconds": (last if many else end) - start,
-        "selection_seconds": end - last if many else 0.0,
-        "seconds": experts + end - start,
-        "disk_bytes": disk,
-        "peak_bytes": round((high_water_mb(was_reset) - base) * MB) if was_reset else 0,
+        "cpu": [guess.seconds, begun.until(ended)],
+        "wall": [guess.seconds, ended.wall - begun.wall],
+        "disk": [guess.disk_bytes, disk],
+        "set": [guess.set_bytes, of_set],
+        "peak": [guess.peak_bytes, peak],
+        "table": [table.peak_bytes, peak],
     }
-    return {"calibration_seconds": calibration, **{field: [guess[field], measured[field]] for field in FIELDS}}
+    return {"calibration_seconds": calibration, **measured}
 
 
 def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -128,7 +139,7 @@ def main() -> None:
         table[name] = run(name, args)
         if not args.json:
             cells = [f"{field} {_text(field, table[name][field])}" for field in FIELDS]
-            print(f"{name:16s} " + "   ".join(cells), flush=True)
+            print(f"{name:20s} " + "   ".join(cells), flush=True)
     if args.json:
         print(json.dumps(table))
 
@@ -136,7 +147,7 @@ def main() -> None:
 def _text(field: str, value: dict[str, Any]) -> str:
     if value["ratio"] is None:
         return "-"
-    unit, name = (1e6, "MB") if field.endswith("bytes") else (1.0, "s")
+    unit, name = (1.0, "s") if field in ("cpu", "wall") else (1e6, "MB")
     predicted, measured = value["predicted"] / unit, value["measured"] / unit
     return f"{predicted:.3g} / {measured:.3g} {name} = {value['ratio']:.2f}"
 

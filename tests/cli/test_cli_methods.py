@@ -19,8 +19,8 @@ import pytest
 import dd
 from dd.cli.main import VERBS, main
 from dd.cli.options import BufferOptions, DistillOptions, EstimateOptions, EvaluateOptions, TeachOptions
-from dd.cost.estimate import estimated
-from dd.methods import METHODS, TrajectoryMatching, kind_of
+from dd.cost.known import estimated
+from dd.methods import METHODS, kind_of
 from dd.methods.cards import card, is_baseline
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +81,6 @@ def test_help_of_every_method(verb: str, method: str, capsys: pytest.CaptureFixt
     (text,) = told
     assert text.startswith(f"usage: ddistill {verb} {data_of(method)} {method} ")
     assert all(option in text for option in ("--preset", "--size", "--train.steps"))
-    assert ("has no estimate" in text) == (verb == "estimate" and method not in estimated())
 
 
 def options_of(*places: Callable[..., Any] | type) -> set[str]:
@@ -124,22 +123,15 @@ def test_the_side_in_pixels_is_not_the_number_of_voters(home: Path, store: Path)
     assert made.method["voters"] == 3
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in estimated()])
-def test_methods_without_an_estimate_say_which_have_one(
-    method: str, home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for data in (data_of(method), "cifar10"):  # before data are looked for
-        assert main(["estimate", data, method]) == 2
-        error = capsys.readouterr().err
-        assert "one of trajectory matching (mtt, ftd, ast, tesla, datm)" in error
-        assert f"got {method}. Others have no estimate." in error
-    with pytest.raises(dd.InputError, match="Others have no estimate"):
-        dd.estimate("cifar10", METHODS[method]())
-
-
-def test_methods_with_an_estimate_are_those_of_trajectory_matching() -> None:
-    made = {name for name, make in METHODS.items() if isinstance(make(), TrajectoryMatching)}
-    assert made == set(estimated())
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_an_estimate(method: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert method in estimated()
+    assert main(["estimate", data_of(method), method, *TINY[method], "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["seconds"] == pytest.approx(sum(told["stages"].values()))
+    assert told["seconds"] > 0
+    assert told["peak_bytes"] > 0
+    assert list(home.iterdir()) == []
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -148,7 +140,7 @@ def test_the_published_row_or_an_error_that_lists_those_there_are(
 ) -> None:
     published = [row["dataset"] for row in card(method).rows if row["tier"] == "paper"]
     listed = published or ["mtt, ftd, ast"]  # the data sets that have a row, or the methods that have one
-    for verb in ("distill", "estimate") if method in estimated() else ("distill",):
+    for verb in ("distill", "estimate"):
         assert main([verb, data_of(method), method, "--preset", "paper"]) == 2
         error = capsys.readouterr().err
         assert "`preset='paper'` must be asked for a" in error

@@ -158,17 +158,18 @@ class Costed(Told):
         return Estimate(
             disk_bytes=size,
             peak_bytes=1,
-            expert_seconds=0,
-            matching_seconds=2,
-            flops_per_image=3,
-            rate=4,
+            stages={"blending": 2.0},
             measured=True,
         )
 
 
 def test_a_users_method_is_asked_what_it_costs() -> None:
-    assert dd.estimate(DATA, Costed(), calibrate=True).disk_bytes == DATA.num_classes
-    with pytest.raises(InputError, match=r"one of trajectory matching \(mtt, .*\), or one with a method `estimate`"):
+    found = dd.estimate(DATA, Costed(), calibrate=True)
+    assert found.disk_bytes == DATA.num_classes
+    assert str(found).startswith("blending about 2 seconds, ")
+    with pytest.raises(
+        InputError, match=r"one of mtt, ftd, .*, or one with a method `estimate\(real, device, calibrate\)`"
+    ):
         dd.estimate(DATA, Told())
     with pytest.raises(InputError, match="images for the method 'mtt'"):
         dd.estimate("digits-graphs", "mtt")

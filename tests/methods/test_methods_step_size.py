@@ -16,12 +16,12 @@ from torch import Tensor
 
 import dd
 from dd.base.process import own_settings
-from dd.cost.estimate import estimated
-from dd.methods import METHODS, Run
+from dd.methods import METHODS, Run, TrajectoryMatching, class_of
 from dd.methods.presets import preset, rows
 
 ITERATIONS = 30
-CELLS = [(m, r["dataset"], r["ipc"]) for m in estimated() for r in rows(m) if r["tier"] == "paper"]
+MATCHING = [name for name in METHODS if class_of(name) is TrajectoryMatching]
+CELLS = [(m, r["dataset"], r["ipc"]) for m in MATCHING for r in rows(m) if r["tier"] == "paper"]
 
 
 def published(cell: tuple[str, str, int]) -> dd.TrajectoryMatching:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from dd.data.images.adapters import from_hf, is_rows
 from dd.data.images.checks import unread
+from dd.data.images.noise import BlankSplit
 from dd.data.images.pictures import picture
 from dd.data.images.resize import fit, fit_all, parse_size, rule
 from dd.data.images.splits import JoinedSplit, LazySplit, Split, TensorSplit, as_float, image_items
@@ -31,6 +32,8 @@ LIMIT: Final = 2 * 1024**3
 """Bytes of pixels, after the resize, up to which a set is kept in memory."""
 
 Encode = Callable[[Labels], tuple[Tensor, Encoding]]
+
+_SPLITS: Final = (TensorSplit, LazySplit, JoinedSplit, BlankSplit)
 
 FORMS: Final = "a map-style Dataset of (image, label), a pair (images, labels) of tensors or arrays, or a Split"
 
@@ -120,7 +123,7 @@ def read_split(
             found = Encoding.of(labels, classes, what, every, like)
         return found.classes_of(labels, what), found
 
-    if isinstance(data, TensorSplit | LazySplit | JoinedSplit):
+    if isinstance(data, _SPLITS):
         if hw is not None and data.shape[1:] != hw:
             raise refuse(argument, f"{hw[0]}x{hw[1]} images", f"a split of {data.shape[1]}x{data.shape[2]}")
         return data, classes if isinstance(classes, Encoding) else Encoding.numbers(
@@ -174,7 +177,7 @@ def _check_form(data: object, argument: str) -> None:
 
 def _is_set(part: object) -> bool:
     """Whether it would be a set by itself: where all parts of `data` are, these are splits."""
-    if isinstance(part, Dataset | DataLoader | TensorSplit | LazySplit | JoinedSplit):
+    if isinstance(part, (Dataset, DataLoader, *_SPLITS)):
         return True
     if is_pair(part):
         x, y = part[0], part[1]

@@ -313,8 +313,8 @@ def _held_out(images: Images) -> Images:
         return images
     check_labels(labels, images.classes, "train", at_least=2)
     held = torch.zeros(len(labels), dtype=torch.bool)
-    for k in range(len(images.classes)):
-        rows = (labels == k).nonzero().flatten()
+    by_class = labels.argsort(stable=True).split(labels.bincount(minlength=len(images.classes)).tolist())
+    for k, rows in enumerate(by_class):
         n = max(1, int(len(rows) * HELD_OUT + 0.5))
         held[rows[torch.randperm(len(rows), generator=seeding.child(0, "val", k))[:n]]] = True
     train, val = (images.train.subset(part.nonzero().flatten()) for part in (~held, held))

@@ -1,0 +1,49 @@
+"""What baselines of real images that ask no network will cost: reading, and a whitening where they have one."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Final
+
+import torch
+
+from dd.cost.estimate import Estimate
+from dd.cost.forward import assumed_rate
+from dd.cost.matching import whitening_seconds
+from dd.cost.memory import whitening_bytes
+from dd.data import Images, class_counts
+from dd.methods import ClassMean, RandomReal
+
+_READ: Final = 4e8  # bytes a second of float32 pixels out of memory
+_SOME: Final = 200
+_BLOCK: Final = 1000  # images that a mean is summed over at once
+# Bytes, measured on small cells (scripts/bench/estimate.py): of libraries, of a number in a mean, copies of the set.
+_LIBRARIES, _SUMMED, _COPIES = 2_000_000, 24, 12
+
+
+def estimate_plain(method: RandomReal | ClassMean, real: Images, device: torch.device, calibrate: bool) -> Estimate:
+    """Random real images and class means."""
+    pixels, count = math.prod(real.train.shape), len(real.train)
+    total = sum(class_counts(real, method.ipc))
+    read = count if isinstance(method, ClassMean) else total
+    rate = _reading(real) if calibrate else _READ / (4 * pixels)
+    seconds, kept, fit = read / rate, 0, 0
+    if method.whiten:
+        seconds += whitening_seconds(real, assumed_rate(device))
+        kept, fit = whitening_bytes(count, pixels)
+    made = total * (4 * pixels + 8)
+    block = min(_BLOCK, -(-count // real.num_classes)) if isinstance(method, ClassMean) else 0
+    peak = _LIBRARIES + max(fit, kept + _COPIES * made + _SUMMED * block * pixels)
+    return Estimate(stages={"choice": seconds}, disk_bytes=0, set_bytes=made, peak_bytes=peak, measured=calibrate)
+
+
+def _reading(real: Images) -> float:
+    """Images a second, the quickest of three looks at some."""
+    rows = torch.linspace(0, len(real.train) - 1, min(_SOME, len(real.train))).long()
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        real.train.pixels(rows)
+        times.append(time.perf_counter() - start)
+    return len(rows) / max(min(times), 1e-6)
