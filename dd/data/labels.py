@@ -142,6 +142,51 @@ class Encoding:
         return torch.tensor([found[label] for label in labels], dtype=torch.int64)
 
 
+@final
+@dataclass(frozen=True)
+class Encoder:
+    """How the labels of a split become classes.
+
+    Attributes:
+        argument: what to call the split in messages.
+        classes: as of `Encoding.of`, or the encoding of train.
+        own: names that its Dataset has.
+        every, like: see `Encoding.of`.
+    """
+
+    argument: str
+    classes: Sequence[str] | int | Encoding | None
+    own: Sequence[str] | None
+    every: bool = True
+    like: Sequence[str] | None = None
+
+    def read(self, labels: object, count: int) -> tuple[Tensor, Encoding]:
+        """The class of each of `count` things, and which label is which; another count is refused."""
+        what = f"{self.argument} labels"
+        found = read_labels(labels, what)
+        if len(found) != count:
+            raise refuse(what, f"as many as there are images, {count}", str(len(found)))
+        return self(found)
+
+    def __call__(self, labels: Labels) -> tuple[Tensor, Encoding]:
+        """The same of labels that were read, of one kind or not."""
+        what, classes = f"{self.argument} labels", self.classes
+        labels = one_kind(labels, what)
+        if isinstance(classes, Encoding):
+            return classes.classes_of(named(labels, self.own, classes.names), what), classes
+        if classes is None and self.own:
+            found = Encoding.of_dataset(labels, self.own, what)
+        else:
+            found = Encoding.of(labels, classes, what, self.every, self.like)
+        return found.classes_of(labels, what), found
+
+    def numbers(self, labels: Tensor) -> Encoding:
+        """That of a split whose labels are numbers of classes."""
+        if isinstance(self.classes, Encoding):
+            return self.classes
+        return Encoding.numbers(labels.tolist(), self.own if self.classes is None else self.classes)
+
+
 def named(labels: Labels, own: Sequence[str] | None, names: Sequence[str]) -> Labels:
     """Numbers of classes as the names that their Dataset has, where other splits have some of these in another order.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeGuard, final
 
 import numpy as np
@@ -25,13 +25,11 @@ from dd.data.images.values import (
     pair_values,
     tensor_of,
 )
-from dd.data.labels import Encoding, Label, Labels, named, one_kind, read_label
+from dd.data.labels import Encoder, Encoding, Label, Labels, read_label
 from dd.errors import refuse
 
 LIMIT: Final = 2 * 1024**3
 """Bytes of pixels, after the resize, up to which a set is kept in memory."""
-
-Encode = Callable[[Labels], tuple[Tensor, Encoding]]
 
 _SPLITS: Final = (TensorSplit, LazySplit, JoinedSplit, BlankSplit)
 
@@ -110,33 +108,20 @@ def read_split(
     """
     check_layout(layout)
     hw = parse_size(size)
-    data = from_hf(data) if is_rows(data) else data
-    own = _own_names(data)
-
-    def encoded(labels: Labels) -> tuple[Tensor, Encoding]:
-        what = f"{argument} labels"
-        if isinstance(classes, Encoding):
-            return classes.classes_of(named(labels, own, classes.names), what), classes
-        if classes is None and own:
-            found = Encoding.of_dataset(labels, own, what)
-        else:
-            found = Encoding.of(labels, classes, what, every, like)
-        return found.classes_of(labels, what), found
-
+    if not is_pair(data) and is_rows(data):
+        data = from_hf(data)
+    encode = Encoder(argument, classes, _own_names(data), every, like)
     if isinstance(data, _SPLITS):
         if hw is not None and data.shape[1:] != hw:
             raise refuse(argument, f"{hw[0]}x{hw[1]} images", f"a split of {data.shape[1]}x{data.shape[2]}")
-        return data, classes if isinstance(classes, Encoding) else Encoding.numbers(
-            data.labels.tolist(), classes or own
-        )
+        return data, encode.numbers(data.labels)
     if isinstance(data, TensorDataset) and len(data.tensors) == 2:
         data = data.tensors
     if is_pair(data):
-        x, labels = pair_values(data[0], data[1], layout, argument, call)
-        y, found = encoded(labels)
+        x, y, found = pair_values(data[0], data[1], layout, argument, call, encode)
         return TensorSplit(x.contiguous() if hw is None else fit_all(x, hw, aspect).contiguous(), y), found
     _check_form(data, argument)
-    return _from_dataset(Items(data, argument, hw, aspect, layout, call), limit, workers, encoded)
+    return _from_dataset(Items(data, argument, hw, aspect, layout, call), limit, workers, encode)
 
 
 def _own_names(data: object) -> list[str] | tuple[str, ...] | None:
@@ -185,7 +170,7 @@ def _is_set(part: object) -> bool:
     return isinstance(part, tuple | list) and bool(part) and isinstance(part[0], tuple)
 
 
-def _from_dataset(items: Items, limit: int, workers: int, encoded: Encode) -> tuple[Split, Encoding]:
+def _from_dataset(items: Items, limit: int, workers: int, encode: Encoder) -> tuple[Split, Encoding]:
     n = len(items)
     if not n:
         raise empty(items.argument)
@@ -201,7 +186,7 @@ def _from_dataset(items: Items, limit: int, workers: int, encoded: Encode) -> tu
             )
     first = items[0]
     if n * first.numel() * first.element_size() > limit:
-        return _lazily(items, n, workers, encoded)
+        return _lazily(items, n, workers, encode)
     labels, store = Labels(), torch.empty((n, *first.shape), dtype=first.dtype)
     for i in range(n):
         image, label = items.pair(i)
@@ -210,11 +195,11 @@ def _from_dataset(items: Items, limit: int, workers: int, encoded: Encode) -> tu
         if image.dtype != store.dtype:
             store, image = as_float(store), as_float(image)
         store[i] = image
-    y, found = encoded(one_kind(labels, f"{items.argument} labels"))
+    y, found = encode(labels)
     return TensorSplit(store, y), found
 
 
-def _lazily(items: Items, n: int, workers: int, encoded: Encode) -> tuple[LazySplit, Encoding]:
+def _lazily(items: Items, n: int, workers: int, encode: Encoder) -> tuple[LazySplit, Encoding]:
     """Read everything once for labels, checks and hashes, keep no pixels."""
     first, keys, labels, hashed = items[0], [], Labels(), torch.empty(n, dtype=torch.int64)
     for i in range(n):
@@ -224,7 +209,7 @@ def _lazily(items: Items, n: int, workers: int, encoded: Encode) -> tuple[LazySp
         keys.append(hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()[:32])
         hashed[i] = image_items(image[None])[0]
     c, h, w = first.shape
-    y, found = encoded(one_kind(labels, f"{items.argument} labels"))
+    y, found = encode(labels)
     return LazySplit(items, y, (c, h, w), keys, rule(items.size, items.aspect), workers, hashed), found
 
 

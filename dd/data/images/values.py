@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dd.data.labels import Labels, read_labels
+from dd.data.labels import Encoder, Encoding
 from dd.errors import InputError, refuse
 
 CHANNELS: Final = (1, 3, 4)
@@ -17,27 +17,29 @@ CHANNELS: Final = (1, 3, 4)
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def pair_values(images: object, labels: object, layout: str | None, argument: str, call: str) -> tuple[Tensor, Labels]:
+def pair_values(
+    images: object, labels: object, layout: str | None, argument: str, call: str, encode: Encoder
+) -> tuple[Tensor, Tensor, Encoding]:
     """A pair of images and labels, whose every value is looked at here.
 
     Args:
         images, layout, call: see `images_of` and `image_values`.
         labels: see `read_labels`.
         argument: what to call the pair in messages.
+        encode: which label is which class.
 
     Returns:
-        `[N, C, H, W]`, uint8 or float32 in [0, 1], and N labels as they are written; N is at least 1.
+        `[N, C, H, W]`, uint8 or float32 in [0, 1], classes int64 `[N]`, and
+        which label is which; N is at least 1.
 
     Raises:
         InputError: another form, other values, another number of labels than of images, or none.
     """
     x = images_of(images, layout, f"{argument} images", call)
-    y = read_labels(labels, f"{argument} labels")
-    if len(x) != len(y):
-        raise refuse(f"{argument} labels", f"as many as there are images, {len(x)}", str(len(y)))
     if not len(x):
         raise empty(argument)
-    return image_values(x, f"{argument} images"), y
+    y, found = encode.read(labels, len(x))
+    return image_values(x, f"{argument} images"), y, found
 
 
 def empty(argument: str) -> InputError:
