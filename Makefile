@@ -49,6 +49,7 @@ records: .venv/installed  ## the measured tables; resumes where it stopped (hour
 	$(BIN)/python -m scripts.records.make.graphs --root $(or $(ROOT),data)
 	$(BIN)/python -m scripts.records.make.readings --root $(or $(ROOT),data)
 	$(BIN)/python -m scripts.records.make.leaderboards --root $(or $(ROOT),data)
+	$(BIN)/python -m scripts.records.make.federated
 
 campaigns: .venv/installed  ## what can go wrong, tried many times; writes scripts/records/campaigns/
 	$(BIN)/python -W ignore -m scripts.campaigns

@@ -176,10 +176,20 @@ def given_images(
         small=small,
         real=real,
         contest=dataclasses.replace(contest, entrants=entrants),
-        title=f"{name}, {len(small)} " + (f"canvases of {small.canvas}²" if small.canvas > 1 else "images"),
+        title=_title(small, name),
         split="test",
         notes=notes,
     )
+
+
+def _title(small: ImageSet, name: str) -> str:
+    """The method, the set's size, and the set that it began from, where it did."""
+    size = f"{len(small)} " + (f"canvases of {small.canvas}²" if small.canvas > 1 else "images")
+    start = small.method.get("init")
+    begun = (
+        f", begun from the set {start.get('set')} {str(start.get('sha256'))[:12]}" if isinstance(start, dict) else ""
+    )
+    return f"{name}, {size}{begun}"
 
 
 def match_data(small: ImageSet, real: Images, test: bool = True) -> ImageSet:

@@ -217,6 +217,9 @@ def test_a_run_goes_on_where_the_same_set_is_given(
     whole = dd.distill(real, dd.MTT(**value, init=first), store=store)
     assert torch.equal(made.images, whole.images)
     assert dd.load(out).method["init"] == {"set": "mtt", "sha256": digest_of(first)}
+    report = dd.evaluate(out, real, repeats=1, baselines=())
+    assert report.method == f"mtt, 10 images, begun from the set mtt {digest_of(first)[:12]}"
+    assert report.method in (out / "index.html").read_text()
 
 
 def test_from_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

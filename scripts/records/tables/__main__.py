@@ -1,4 +1,4 @@
-"""`docs/results.md`, the pages under `docs/results/` and the README's small table, from the records.
+"""`docs/results.md`, the pages under `docs/results/`, and the tables of README and other pages, from the records.
 
     python -m scripts.records.tables [--check]
 
@@ -17,6 +17,7 @@ from typing import Final
 from scripts.records.tables.accuracy import accuracy_table, records
 from scripts.records.tables.boards import PREFIX, board_lines, boards
 from scripts.records.tables.decoupled import decoupled_table
+from scripts.records.tables.federated import federated_records, federated_table
 from scripts.records.tables.graphs import graph_records, short_table, whole_text
 from scripts.records.tables.published import published_records, published_table
 from scripts.records.tables.readings import DEFAULT, reading_records, readings_table
@@ -34,13 +35,16 @@ TABLES: Final[Mapping[str, Callable[[], list[str]]]] = {
     "readings": lambda: readings_table(reading_records(), DEFAULT),
     "published": lambda: published_table(published_records()),
     "leaderboards": board_lines,
+    "federated": lambda: federated_table(federated_records()),
 }
 """Name between the marks: lines."""
+PAGES: Final = (ROOT / "README.md", DOCS / "results.md", DOCS / "federated.md")
+"""Pages with tables between marks."""
 
 
 def generated() -> dict[Path, str]:
     """Every text that is made of the records, by its path."""
-    made = {path: filled(path.read_text(encoding="utf-8")) for path in (ROOT / "README.md", DOCS / "results.md")}
+    made = {path: filled(path.read_text(encoding="utf-8")) for path in PAGES}
     made[DOCS / "results" / "graphs.md"] = graphs_text()
     for name, board in boards().items():
         made[DOCS / "results" / f"{PREFIX}{name}.md"] = board.to_markdown()
