@@ -101,7 +101,7 @@ def refused(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        if isinstance(error, ValueError) and "\0" not in str(path):
+        if isinstance(error, WriteError) or (isinstance(error, ValueError) and "\0" not in str(path)):
             raise
         way_out = _WAYS_OUT.get(getattr(error, "errno", None), "Free some space or name another folder")
         what = getattr(error, "strerror", None) or error

@@ -29,8 +29,6 @@ PAGES = sorted((ROOT / "docs" / "methods").glob("*.md"))
 MANUAL = sorted(page for page in (ROOT / "docs").glob("*.md") if "```" in page.read_text(encoding="utf-8"))
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *MANUAL, *PAGES]
 OTHER_WORDS = {  # printed → executed here
-    'print(dd.estimate("cifar10", "ftd", ipc=50, preset="paper", root="data"))': 'dd.estimate("digits", "ftd", ipc=50)',
-    'print(dd.estimate("cifar10", "mtt", ipc=1, preset="paper", root="data"))': 'dd.estimate("digits", "mtt", ipc=1)',
     "distill cifar10 ftd --ipc 10 --root data": "distill digits ftd --ipc 10",  # CIFAR-10 has files
     "distill cifar10 mtt --ipc 1 --preset paper --protocol paper --root data": "distill digits mtt --ipc 1 "
     "--protocol paper",

@@ -201,3 +201,6 @@ def test_from_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert main(["merge", "a.safetensors", "--out", "d.safetensors"]) == 0
     assert "d.safetensors (" in capsys.readouterr().out
     assert main(["merge", "a.safetensors", "none", "--out", "e.safetensors"]) == 1
+    capsys.readouterr()
+    assert main(["merge", "a.safetensors", "--out", "."]) == 1
+    assert capsys.readouterr().err.count("could not write") == 1

@@ -26,7 +26,7 @@ class RandomReal:
     """`ipc` distinct random training images of each class, as they are.
 
     Attributes:
-        ipc: images per class; or a number for each class, `{"cat": 5, "dog": 2}`, by name or by number.
+        ipc: images per class; in Python also a number for each class, `{"cat": 5, "dog": 2}`, by name or by number.
         whiten: ZCA in place of mean/std normalisation.
         train: how fresh networks are trained on them.
     """

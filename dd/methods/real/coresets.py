@@ -89,7 +89,7 @@ class Coreset:
     Attributes:
         name: `herding` or `k_center` by convention.
         choose: the rule, `herding` (the mean of the class is met) or `k_center` (every image is near a chosen one).
-        ipc: images per class; or a number for each class, by name or by number.
+        ipc: images per class; in Python also a number for each class, by name or by number.
         teacher: the network whose features count; trained once and kept in the store.
         whiten: ZCA in place of mean/std normalisation, of the set that is returned.
         train: how fresh networks are trained on it.
