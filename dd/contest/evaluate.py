@@ -18,7 +18,7 @@ from dd.base.shapes import as_list, check_whole, filled
 from dd.contest.contest import Given, Rules, given_lr
 from dd.contest.graphs import given_graphs
 from dd.contest.images import given_images, pick_images
-from dd.data import Source
+from dd.data import Source, about
 from dd.errors import refuse
 from dd.evaluation import EvalReport, Row, origin
 from dd.evaluation.fast import CompiledForward, plain_forward
@@ -139,7 +139,8 @@ def evaluate(
         progress=reporter("evaluate", progress),
     )
     if loaded.kind == "graphs":
-        source = dataclasses.replace(source, split=_split_of(loaded, data, split))
+        graphs_given = about(data, source.root).kind == "graphs"  # images are refused, and no split is
+        source = dataclasses.replace(source, split=_split_of(loaded, data, split) if graphs_given else None)
         graphs = load_real(data, source, role="evaluate", like=loaded.classes)
         given = given_graphs(loaded, graphs, baselines, rules, early_stop)
     else:

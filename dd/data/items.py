@@ -86,6 +86,11 @@ def twins(train: Labelled, val: Labelled | None, test: Labelled | None) -> Twins
     )
 
 
+def check_twins(train: Labelled, val: Labelled | None, test: Labelled | None, kind: str) -> None:
+    """Warn of `twins`; `kind` as in `warn_twins`."""
+    warn_twins(twins(train, val, test), kind)
+
+
 def warn_twins(found: Twins | None, kind: str) -> None:
     """Tell the owner of data, once a load, how many of the `kind` are there twice."""
     lines = [] if found is None else found.told(kind)

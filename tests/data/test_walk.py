@@ -77,7 +77,7 @@ def test_bytes_of_names_that_are_no_text_are_escaped(tmp_path: Path) -> None:
     dd.evaluate(small, f"imagefolder:{base}", models="mlp", steps=1, repeats=1, baselines=(), progress=False)
     assert (tmp_path / "run" / "index.html").exists()
     dd.to_imagefolder(small, tmp_path / "out")
-    assert sorted(os.listdir(os.fsencode(tmp_path / "out" / "train"))) == [b"0-b_udceer", b"1-cat"]
+    assert sorted(os.listdir(os.fsencode(tmp_path / "out" / "train"))) == [b"0-b_udceer", b"1-cat", b"set.json"]
 
 
 def test_the_layout_is_told_where_train_is_missing(tmp_path: Path) -> None:

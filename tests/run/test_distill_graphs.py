@@ -260,8 +260,8 @@ def test_other_verbs_refuse_graphs(tmp_path: Path) -> None:
         dd.buffer(graphs, "mtt", store=tmp_path)
     with pytest.raises(InputError, match="`data` must be images for `teach`; got graphs"):
         dd.teach(graphs, store=tmp_path)
-    with pytest.raises(InputError, match=r"one of trajectory matching .*got mirage\. Others have no estimate"):
-        dd.estimate(graphs, "mirage")
+    with pytest.raises(InputError, match="images for the method 'mtt'"):
+        dd.estimate(graphs, "mtt")
     with pytest.raises(InputError, match="`data` must be graphs for a summary of trees; got Images"):
         evaluate(small, "digits")
     images = dd.distill("digits", "random", ipc=1, progress=False)
@@ -280,7 +280,9 @@ def test_other_verbs_refuse_graphs(tmp_path: Path) -> None:
 def test_data_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"the files of 'NCI1' are not there; looked for NCI1_A.txt"):
         distil("nci1", root=tmp_path)
-    with pytest.raises(InputError, match="`split` must be a whole number from 0 on, or 'published'; got -1"):
+    with pytest.raises(
+        InputError, match="`split` must be a whole number from 0 on, 'published', 'random' or 'random:K'; got -1"
+    ):
         distil(as_list(split()), split=-1)
     with pytest.raises(InputError, match=r"graphs without any. A graph without edges is a bag of nodes"):
         distil([Data(x=d.x, edge_index=d.edge_index[:, :0], y=d.y) for d in as_list(split())])

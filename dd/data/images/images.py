@@ -20,7 +20,7 @@ from dd.data.images.checks import check_labels, name_of, some
 from dd.data.images.custom import read_split
 from dd.data.images.resize import CROP, check_aspect, parse_size
 from dd.data.images.splits import JoinedSplit, Split, TensorSplit, constant_channels, statistics
-from dd.data.items import Twins, twins, warn_twins
+from dd.data.items import Twins, check_twins, twins
 from dd.data.labels import HOW_MANY
 from dd.errors import refuse
 
@@ -246,7 +246,7 @@ class Images:
     ) -> None:
         """Fill and check an empty one; tell the owner of data what is there twice."""
         values = {
-            "name": clean_name(name),
+            "name": clean_name(name) if card is None else card.name,
             "classes": classes,
             **splits,
             "card": card,
@@ -258,7 +258,7 @@ class Images:
             object.__setattr__(self, key, value)
         self._check()
         if own:
-            warn_twins(twins(self.train, self.val, self.test), "images")
+            check_twins(self.train, self.val, self.test, "images")
 
     def _check(self) -> None:
         """All refusals that concern more than one image."""
