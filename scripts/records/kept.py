@@ -85,6 +85,11 @@ def text(records: Mapping[str, Mapping[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
 
 
+def spent(record: Mapping[str, Any]) -> float:
+    """Seconds that distilling took: of the processor where they are recorded (one thread), else by the clock."""
+    return float(record.get("distill_cpu_seconds", record["distill_seconds"]))
+
+
 def _stem(record: Mapping[str, Any]) -> str:
     """`cifar10-ipc10`, `NCI1-2048-bytes`, `NCI1`: the data set, and the budget where the record has one."""
     about = record.get("job") or record.get("setting") or record.get("row") or record

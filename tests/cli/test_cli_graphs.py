@@ -131,7 +131,7 @@ def test_help_and_list_name_graphs(capsys: pytest.CaptureFixture[str]) -> None:
         (["distill", "digits-graphs", "mirage", "--budget-bytes", "9"], 2, "enough for the first pattern of a class"),
         (["distill", "digits-graphs", "mirage", "--split", "published"], 2, "`split` must be"),
         (["distill", "digits-graphs", "mirage", "--size", "8"], 2, "`size` must be left out for graphs"),
-        (["estimate", "digits-graphs", "mirage"], 2, "Others have no estimate"),
+        (["estimate", "digits-graphs", "mtt"], 2, "images for the method 'mtt'"),
         (["buffer", "digits-graphs", "mtt"], 2, "`data` must be images for `buffer`; got graphs"),
         (["teach", "digits-graphs"], 2, "`data` must be images for `teach`; got graphs"),
     ],

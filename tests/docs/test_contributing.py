@@ -80,7 +80,7 @@ def test_it_is_in_every_verb(added: Path, capsys: pytest.CaptureFixture[str]) ->
     assert (added / "run/synthetic.safetensors").read_bytes() == before
     dd.evaluate("run", real, repeats=1, steps=2, baselines=("random",), progress=False)
     assert "blend" in dd.report("run", real).read_text(encoding="utf-8")
-    with pytest.raises(dd.InputError, match=r"got blend\. Others have no estimate"):
+    with pytest.raises(dd.InputError, match=r"or one with a method `estimate\(real, device, calibrate\)`; got blend\."):
         dd.estimate(real, "blend")
     shown = {"models": "mlp", "repeats": 1, "steps": 2, "baselines": ("random",), "progress": False}
     board = dd.benchmark(real, ["blend"], ipc=2, **shown)

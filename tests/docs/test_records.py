@@ -387,3 +387,8 @@ def test_a_leaderboard_is_written_once(tmp_path: Path, empty: Path, monkeypatch:
     assert {row["set"] for row in told["rows"]} == {"random", "mirage"}
     assert "| mirage |" in boards.boards()["few"].to_markdown()
     assert not leaderboards.board("few", tmp_path, None)
+
+
+def test_seconds_are_those_of_the_processor_where_they_are_recorded() -> None:
+    assert kept.spent({"distill_seconds": 9.0, "distill_cpu_seconds": 4.0}) == 4.0
+    assert kept.spent({"distill_seconds": 9.0}) == 9.0

@@ -24,6 +24,7 @@ from torch import Tensor
 
 import dd
 from dd.base.files import append_jsonl, read_json, read_jsonl
+from dd.base.process import tune_process
 from dd.base.seeding import child_seed
 from dd.errors import DivergedError
 from dd.evaluation import NetworkLearner, mean_std, origin
@@ -156,7 +157,7 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(options: argparse.Namespace) -> int:
     """Buffer, distil, evaluate, keep; 1 where the hours ended first."""
-    torch.set_num_threads(options.threads)
+    tune_process(options.threads)
     value, until = made(options), time.monotonic() + 3600 * options.hours
     store, folder = options.work / "store", options.work / "run"
     real = dd.load_images(options.data, root=options.root)

@@ -72,7 +72,7 @@ def gather() -> tuple[dict[Cell, dict[str, dict[str, Any]]], set[Origin]]:
             held["values"].append(row["mean"])
             held["all"] += row["values"]
             held["networks"] += row["n"]
-            held["seconds"].append(record["distill_seconds"])
+            held["seconds"].append(kept.spent(record))
     return cells, origins
 
 

@@ -12,6 +12,7 @@ from scipy import stats
 from dd.evaluation import mean_std
 from dd.methods import METHODS, rebuild
 from dd.methods.presets import preset
+from scripts.records.kept import spent
 
 Cells = dict[tuple[str, int, str], list[dict[str, Any]]]
 EARLIER = " †"  # a row of its own for sets of an earlier preset
@@ -138,7 +139,7 @@ def _row(held: Sequence[dict[str, Any]]) -> list[str]:
     hard = _beside(held, "report", "hard")
     cells.append(percent(hard) if hard else "")
     sizes = held[0]["report"]["bytes"]
-    seconds = sum(record["distill_seconds"] for record in held) / len(held)
+    seconds = sum(map(spent, held)) / len(held)
     return [*cells, str(own[0]["steps"]), f"{sizes['images']:,}", f"{sizes['labels']:,}", f"{seconds:.0f}"]
 
 
