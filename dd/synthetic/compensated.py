@@ -181,6 +181,7 @@ class CompensatedImages(Common, Whole, Dataset[tuple[Tensor, Any]]):
         return -(-self.base.shape[0] * (len(self.classes) + self.members) // len(self.classes))
 
     @property
+    @under_own_settings
     def counts(self) -> tuple[int, ...]:
         """`ipc` of each class."""
         return (self.ipc,) * len(self.classes)
@@ -201,6 +202,7 @@ class CompensatedImages(Common, Whole, Dataset[tuple[Tensor, Any]]):
         return (self.pixels() * 255).round().to(torch.uint8)
 
     @property
+    @under_own_settings
     def hard_labels(self) -> Tensor:
         """The class that each image is of, int64 `[n]`, on the CPU."""
         return torch.arange(len(self.classes)).repeat(len(self) // len(self.classes))

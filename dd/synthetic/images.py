@@ -179,6 +179,7 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
         return (self.pixels() * 255).round().to(torch.uint8)
 
     @property
+    @under_own_settings
     def hard_labels(self) -> Tensor:
         """One class an image, int64 `[n]`, on the CPU: the most probable one, the first of equals."""
         labels = self.labels.cpu()

@@ -138,7 +138,7 @@ def test_a_set_stands_beside_the_same_labels_and_hard_ones(tmp_path: Path) -> No
     assert {row.steps for row in report.rows} == {16}
     assert small.hard().recipe.loss == "ce"
     plain = dd.distill(REAL, "random", ipc=2, model=NET, steps=3)
-    assert [row.set for row in dd.evaluate(plain, REAL, repeats=1).rows] == ["random", "random"]
+    assert [row.set for row in dd.evaluate(plain, REAL, repeats=1).rows] == ["random", "random (baseline)"]
 
 
 class Fails(Own):

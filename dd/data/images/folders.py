@@ -130,7 +130,7 @@ def _flat(path: Path) -> list[str]:
 
 def _deeper(path: Path) -> str:
     """A way out where the class folders lie in one folder of `path`."""
-    folders = [p for p in (path.iterdir() if path.is_dir() else ()) if p.is_dir() and not p.name.startswith(".")]
+    folders = [p for p in (path.iterdir() if is_folder(path) else ()) if p.is_dir() and not p.name.startswith(".")]
     inner = [p for p in folders if (p / "train").is_dir() or len(_flat(p)) > 1]
     return f" Give `imagefolder:{inner[0]}`." if len(inner) == 1 else ""
 
