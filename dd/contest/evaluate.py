@@ -88,8 +88,8 @@ def evaluate(
         committee: of `random_labels`: the set's teachers, where they are the user's own modules.
         store: as in `dd.distill`: where the teachers of `random_labels` are.
         seed: of all networks and draws.
-        device, threads, progress, root, download, size, aspect: as in `dd.distill`; pictures of `imagefolder:PATH` are
-            brought to the set's size by default.
+        device, threads, progress, root, download, size, aspect: as in `dd.distill`; data of one's own, but for
+            `dd.Images`, are brought to the set's size by default, by its `aspect`.
         split: of graphs: `None` is the one of the summary; another one of the same data is refused. Of a summary whose
             test graphs were given, a bare list is all test graphs.
         metric: of the rows, and of tuning: `accuracy`, `balanced_accuracy` (mean recall over classes) or `auroc` (of

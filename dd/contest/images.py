@@ -192,6 +192,22 @@ def _title(small: ImageSet, name: str) -> str:
     return f"{name}, {size}{begun}"
 
 
+def _check_shape(small: ImageSet, real: Images) -> None:
+    """Refuse data of other channels or another size than the set's."""
+    if small.channels != real.channels:
+        way = f"Judge it on data of {small.channels}, as that it was made from."
+        if (mode := {1: "L", 3: "RGB"}.get(small.channels)) is not None:
+            way += f" Pictures of your own get them by PIL's `.convert({mode!r})`."
+        raise refuse(
+            "data", f"of images of channels: {small.channels}, like the set", f"{real.channels} ({real.name})", way
+        )
+    if small.size != real.size:
+        size = small.size[0] if small.size[0] == small.size[1] else small.size
+        way = f"Give `size={size}`" + (", which resizes it." if real.card else "; of `dd.Images`, where they are made.")
+        own, shape = [small.channels, *small.size], [real.channels, *real.size]
+        raise refuse("data", f"of images {own}, like the set", f"{shape} ({real.name})", way)
+
+
 def match_data(small: ImageSet, real: Images, test: bool = True) -> ImageSet:
     """The set with its transform ready, after comparing it with the data, which must have a `test` split.
 
@@ -208,10 +224,7 @@ def match_data(small: ImageSet, real: Images, test: bool = True) -> ImageSet:
             way = f'If some have no test image, give `dd.load_images(data, role="evaluate", classes={k})`.'
         raise refuse("data", f"of {k} classes, like the set", f"{real.num_classes} ({real.name})", way)
     check_same_classes(small.classes, real.classes, "set")
-    shape = (real.channels, *real.size)
-    own = (small.channels, *small.size)
-    if own != shape:
-        raise refuse("data", f"of images {list(own)}, like the set", list(shape), "Give `size=`.")
+    _check_shape(small, real)
     if test and real.test is None:
         raise refuse("data", "with a test split", "none", "Give dd.Images(train=…, test=…) or a test Dataset.")
     if test:

@@ -20,7 +20,6 @@ from dd.cost.known import estimator_of
 from dd.data import About, Images, Source, about, load_images
 from dd.data.graphs.graphs import Graphs
 from dd.data.graphs.load import load_graphs
-from dd.data.images.load import FOLDER
 from dd.errors import InputError, find_name, near, refuse
 from dd.evaluation.selection import Protocol
 from dd.methods import METHODS, Method, class_of, kind_of, names_of, need_method, need_told, one_of
@@ -194,10 +193,14 @@ def only_images(real: Images | Graphs, what: str) -> Images:
 
 
 def source_like(small: AnySet, data: object, source: Source) -> Source:
-    """How data that a set is judged on is read: as the set's was; pictures of a folder come at its size."""
+    """How data that a set is judged on is read: as the set's was; pictures of one's own come at its size.
+
+    A card and `Images` have a size of their own, and keep it.
+    """
     size = source.size
-    if size is None and small.kind == "images" and isinstance(data, str) and data.startswith(FOLDER):
-        size = small.size
+    if size is None and small.kind == "images" and not isinstance(data, Images):
+        known = about(data, source.root)
+        size = small.size if known.kind == "images" and not known.card else None
     return dataclasses.replace(source, size=size, aspect=source.aspect or small.provenance.get("aspect"))
 
 

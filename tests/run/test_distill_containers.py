@@ -121,6 +121,61 @@ def test_a_folder_by_its_path(oracle: tuple[bytes, tuple[float, ...]], tmp_path:
     assert values(small, (X, Y)) == oracle[1]
 
 
+SIZED: dict[str, Callable[[Path], Any]] = {
+    **{name: IMAGES[name] for name in ("array NHWC", "TensorDataset", "PIL items", "list", "ImageFolder")},
+    "rows": lambda _: [{"image": picture, "label": int(y)} for picture, y in zip(pictures(), Y, strict=True)],
+    "splits": lambda _: {"train": (X, Y), "test": (X, Y)},
+    "splits of rows": lambda path: {"train": SIZED["rows"](path), "test": SIZED["rows"](path)},
+    "Images": lambda _: dd.Images(train=(X, Y), test=(X, Y), size=(4, 6), aspect="squash"),
+}
+
+
+@pytest.mark.parametrize("box", SIZED)
+def test_data_of_ones_own_is_judged_at_the_size_and_aspect_of_the_set(box: str, tmp_path: Path) -> None:
+    sized: dict[str, Any] = {"size": (4, 6), "aspect": "squash"}
+    data = SIZED[box](tmp_path)
+    small = dd.distill((X, Y), "random", ipc=2, progress=False, **sized)
+    told = measured(small, data)
+    assert told.split == "training data"  # resized as they were, the pictures are the same
+    assert told.rows[0].values == values(small, dd.Images(train=(X, Y), test=(X, Y), **sized))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert dd.calibration(small, data, networks=(), repeats=1, steps=1, progress=False) is not None
+
+
+def test_a_size_of_its_own_is_told_with_the_way_out() -> None:
+    small = dd.distill("digits", "random", ipc=1, size=16, progress=False)
+    refused = (
+        r"`data` must be of images \[1, 16, 16\], like the set; got \[1, 8, 8\] \(digits\)\. Give `size=16`, which"
+    )
+    with pytest.raises(InputError, match=refused):
+        values(small, "digits")
+    quick: dict[str, Any] = {"models": "mlp", "repeats": 1, "steps": 1, "baselines": (), "progress": False}
+    assert dd.evaluate(small, "digits", size=16, **quick).split == "test"
+
+    made = [dd.Images(train=(X, Y), test=(X, Y), size=size) for size in ((6, 4), 8)]
+    small = distil(made[0])
+    with pytest.raises(
+        InputError, match=r"got \[3, 8, 8\] .*\. Give `size=\(6, 4\)`; of `dd.Images`, where they are made"
+    ):
+        values(small, made[1])
+    assert values(small, made[0])
+
+
+def test_other_channels_are_told_with_what_to_do() -> None:
+    grey = [(picture.convert("L"), int(y)) for picture, y in zip(pictures(), Y, strict=True)]
+    for small, data, mode in ((distil((X, Y)), grey, "RGB"), (distil(grey), (X, Y), "L")):
+        with pytest.raises(InputError, match=r"`data` must be of images of channels: \d, like the set; got") as caught:
+            values(small, data)
+        assert "size=" not in str(caught.value)
+        assert f"`.convert('{mode}')`" in str(caught.value)
+        assert values(small, [(picture.convert(mode), int(y)) for picture, y in zip(pictures(), Y, strict=True)])
+    with pytest.raises(InputError, match=r"of images of channels: 3, like the set; got 1 \(digits\)\. Judge it on"):
+        values(
+            dd.distill((X[:20].repeat(2, 1, 1, 1), torch.arange(40) % 10), "random", ipc=1, progress=False), "digits"
+        )
+
+
 @pytest.mark.parametrize("shape", [(N, 3, 4, 3), (N, 2, 8, 8)])
 def test_a_layout_that_is_not_clear_is_refused_with_the_way_out_of_each_verb(shape: tuple[int, ...]) -> None:
     x = pixels(*shape)

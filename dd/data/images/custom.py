@@ -113,7 +113,12 @@ def read_split(
     encode = Encoder(argument, classes, _own_names(data), every, like)
     if isinstance(data, _SPLITS):
         if hw is not None and data.shape[1:] != hw:
-            raise refuse(argument, f"{hw[0]}x{hw[1]} images", f"a split of {data.shape[1]}x{data.shape[2]}")
+            raise refuse(
+                argument,
+                f"{hw[0]}x{hw[1]} images",
+                f"a split of {data.shape[1]}x{data.shape[2]}",
+                "A Split keeps its size: give images and labels.",
+            )
         return data, encode.numbers(data.labels)
     if isinstance(data, TensorDataset) and len(data.tensors) == 2:
         data = data.tensors
