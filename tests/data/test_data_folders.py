@@ -135,8 +135,36 @@ def test_class_folders_one_deeper_are_told(tmp_path: Path) -> None:
         folder(one)
 
 
+def test_why_a_folder_has_no_classes(tmp_path: Path) -> None:
+    base = tmp_path / "data"
+    (base / "cats").mkdir(parents=True)
+    layout = r"Expected layout: PATH/train/<class>/.*, or class folders alone, PATH/<class>/"
+    with pytest.raises(MissingError, match=rf"no pictures directly in the folders of {base}: cats\. {layout}"):
+        folder(base)
+    picture = tree(tmp_path, {"flat": 1}) / "flat/cat/0.png"
+    shutil.copy(picture, base / "a.png")
+    text = r"pictures lie in {} itself: put them into class folders\. " + layout
+    with pytest.raises(MissingError, match=text.format(base)):
+        folder(base)
+    shutil.copytree(picture.parent, base / "birds")
+    with pytest.raises(InputError, match=r"got one, 'birds', in .*; left out: .*folder without pictures \(cats\)"):
+        folder(base)
+    (base / "train").mkdir()
+    shutil.copy(picture, base / "train")
+    with pytest.raises(MissingError, match=text.format(base / "train")):
+        folder(base)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MissingError, match=rf"no class folder in {tmp_path}/empty\. {layout}"):
+        folder(tmp_path / "empty")
+    (tmp_path / "half/val/cat").mkdir(parents=True)
+    with pytest.raises(MissingError, match=rf"no folder {tmp_path}/half/train\. {layout}"):
+        folder(tmp_path / "half")
+    with pytest.raises(MissingError, match=r"no folder .*png: it is a file, not a folder\. Expected"):
+        folder(base / "a.png")
+
+
 def test_layout_refusals(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match=r"no folder .*/nowhere/train\. Expected layout: PATH/train/<class>/"):
+    with pytest.raises(MissingError, match=r"no folder .*/nowhere\. Expected layout: PATH/train/<class>/"):
         folder(tmp_path / "nowhere")
     flat = tree(tmp_path / "flat", {"train": 3}) / "train"
     (flat / "test").mkdir()

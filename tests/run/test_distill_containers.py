@@ -160,6 +160,8 @@ def test_a_size_of_its_own_is_told_with_the_way_out() -> None:
     ):
         values(small, made[1])
     assert values(small, made[0])
+    with pytest.raises(InputError, match=r"got a split of 8x8\. A Split keeps its size: give images and labels\."):
+        values(small, dd.load_images((X, Y), role="evaluate").test)
 
 
 def test_other_channels_are_told_with_what_to_do() -> None:

@@ -29,7 +29,8 @@ from dd.errors import DamagedError, DDError, MissingError, refuse
 
 TREE: Final = (
     "PATH/train/<class>/*.jpg (or png, …), PATH/test/<class>/*, PATH/val/<class>/* (or valid, validation; "
-    "it is the test split where there is no test folder)"
+    "it is the test split where there is no test folder), or class folders alone, PATH/<class>/*, "
+    "of which a fifth is for tests"
 )
 TESTED: Final = 0.2
 """Share of each class that is for tests where nobody has divided the pictures."""
@@ -89,16 +90,20 @@ def index_imagefolder(path: Path) -> Tree:
     Where class folders lie in `PATH` itself, without any split, a fifth of each class is for tests (`_divided`).
 
     Raises:
-        MissingError: no `train`, or no class folder in it.
+        MissingError: no such folder, no `train`, or no class folder in it.
         InputError: several validation folders, a class folder without images, or other class folders than in train.
     """
     left = LeftOut()
+    need_folder(path, way_out=f"Expected layout: {TREE}.")
     if not is_folder(path / "train"):
         flat = _flat(path)
         if flat and not has_splits(path):
             return _divided(path, flat, left)
         into = f" Class folders lie in {path} itself: move {some(flat)} into {path / 'train'}." if flat else ""
-        need_folder(path / "train", way_out=f"Expected layout: {TREE}.{into or _deeper(path)}")
+        into = into or _deeper(path)
+        if not into and not has_splits(path):
+            raise _no_classes(path)
+        need_folder(path / "train", way_out=f"Expected layout: {TREE}.{into}")
     other_splits(path, ("train", "test", *VAL), left)
     classes = _class_folders(path, "train", left)
     label = {name: k for k, name in enumerate(classes)}
@@ -120,12 +125,27 @@ def index_imagefolder(path: Path) -> Tree:
 
 def _flat(path: Path) -> list[str]:
     """Folders with pictures in `path` itself, as other libraries have class folders."""
-    readable = extensions()
     try:
         names = [p.name for p in sorted(path.iterdir()) if p.is_dir() and p.name not in ("test", *VAL)]
-        return [name for name in names if any(p.suffix.lower() in readable for p in (path / name).iterdir())]
+        return [name for name in names if _has_pictures(path / name)]
     except OSError:
         return []
+
+
+def _has_pictures(folder: Path) -> bool:
+    """Whether pictures lie directly in a folder."""
+    readable = extensions()
+    return any(p.suffix.lower() in readable for p in folder.iterdir())
+
+
+def _no_classes(folder: Path) -> MissingError:
+    """Why a folder has no class folders to read."""
+    text = f"no class folder in {folder}"
+    if _has_pictures(folder):
+        text = f"pictures lie in {folder} itself: put them into class folders"
+    elif found := class_folders(folder, "", LeftOut()):
+        text = f"no pictures directly in the folders of {folder}: {some(found)}"
+    return MissingError(f"{text}. Expected layout: {TREE}.")
 
 
 def _deeper(path: Path) -> str:
@@ -284,7 +304,7 @@ def _class_folders(base: Path, folder: str, left: LeftOut) -> tuple[str, ...]:
     """The class folders of a split, sorted; at least one."""
     names = class_folders(base, folder, left)
     if not names:
-        raise MissingError(f"no class folder in {base / folder}. Expected layout: {TREE}.")
+        raise _no_classes(base / folder)
     return names
 
 

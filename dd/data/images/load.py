@@ -159,7 +159,8 @@ def _from_folder(path: str, size: tuple[int, int] | None, aspect: str, limit: in
     base = expanded(as_path(path, "data"))
     tree = index_imagefolder(base)
     if len(tree.classes) < 2:
-        raise refuse("data", "at least two class folders", f"one, {tree.classes[0]!r}, in {tree.within}")
+        left = f"; left out: {tree.left}" if str(tree.left) else ""
+        raise refuse("data", "at least two class folders", f"one, {tree.classes[0]!r}, in {tree.within}{left}")
     train, val, test = split_files(tree, size, aspect, limit, workers)
     name = base.resolve().name
     return Images.of(train=train, val=val, test=test, classes=tree.classes, name=name, aspect=aspect, own=True)
