@@ -114,7 +114,7 @@ def test_pictures_of_many_sizes_are_judged_at_the_size_of_the_set(tmp_path: Path
     plain, sized = dd.evaluate(small, name, **kwargs), dd.evaluate(small, name, size=8, **kwargs)
     assert [row.values for row in plain.rows] == [row.values for row in sized.rows]
     assert dd.neighbours(small, name) is not None
-    with pytest.raises(dd.InputError, match="Give `size=`"):
+    with pytest.raises(dd.InputError, match="Give `size=8`"):
         dd.evaluate(small, name, size=9, **kwargs)
 
 
