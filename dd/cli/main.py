@@ -60,7 +60,7 @@ from dd.run.estimate import estimate
 from dd.run.folder import REPORT
 from dd.run.keep import place_of
 from dd.run.many import distill_many, seed_folder
-from dd.run.merge import merge
+from dd.run.merge import check_apart, merge
 from dd.run.resolve import default_ipc, preset_for, resolve_device
 from dd.run.teach import teach
 from dd.run.verify import verify
@@ -104,8 +104,14 @@ def _with_method(verb: str, options: type[Common], argv: Sequence[str]) -> tuple
     )
     what = (inspect.getdoc(class_of(name)) or "").partition("\n\nAttributes")[0]
     parsed: Any = tyro.cli(both, args=rest, prog=f"ddistill {verb} {data} {name}", description=what)
-    fields = {**budget, **changes(defaults, parsed.method)}
+    fields = {**budget, **_said(rest, parsed.method), **changes(defaults, parsed.method)}
     return data, name, parsed.run, fields
+
+
+def _said(words: Sequence[str], method: Any) -> dict[str, Any]:
+    """Fields that are named in the words, whether or not they differ from those of the preset."""
+    named = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in words if word.startswith("--")}
+    return {f.name: getattr(method, f.name) for f in dataclasses.fields(method) if f.name in named}
 
 
 def _early(words: Sequence[str], option: str) -> str | None:
@@ -186,6 +192,7 @@ def _evaluate(argv: Sequence[str]) -> dict[str, Any]:
 def _merge(argv: Sequence[str]) -> dict[str, Any]:
     options = tyro.cli(MergeOptions, args=argv, prog="ddistill merge")
     check_writable(options.out)
+    check_apart(options.out, options.paths)
     made = merge(options.paths, recipe=options.recipe)
     made.save(options.out)
     if not options.json:

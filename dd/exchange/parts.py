@@ -47,7 +47,11 @@ def transform_of(mean: Sequence[float] | None, std: Sequence[float] | None, tran
     for name, values in (("mean", mean), ("std", std)):
         if not isinstance(values, Iterable):
             raise refuse(name, "one number a channel", repr(values), f"Of grey images: `{name}=({values!r},)`.")
-    return Normalise(tuple(float(m) for m in mean), tuple(float(s) for s in std))
+    try:
+        mean, std = ([float(value) for value in values] for values in (mean, std))
+    except (TypeError, ValueError) as error:
+        raise refuse("mean, std", "one number a channel each", f"others ({error})", "Such as `mean=(0.5,)`.") from error
+    return Normalise(tuple(mean), tuple(std))
 
 
 def channels_of(road: Transform) -> int:
@@ -109,7 +113,10 @@ def _label_values(labels: Tensor, n: int) -> Tensor:
         if float(rows.min()) < 0 or float((rows.sum(1) - 1).abs().max()) > 1e-3:
             raise refuse("labels", "rows of probabilities", "other rows", "For logits save `.softmax(1)`.")
         return rows.contiguous()
-    raise refuse("labels", "integers [N] or floats [N, K]", f"{labels.dtype} {list(labels.shape)}")
+    way_out = "Save `labels.flatten().long()`." if labels.numel() == n else ""
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        way_out = "Of one-hot rows save `labels.argmax(1)`."
+    raise refuse("labels", "integers [N] or floats [N, K]", f"{labels.dtype} {list(labels.shape)}", way_out)
 
 
 def sha256_of(files: Sequence[Path]) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from dd.base.bounds import check_memory
-from dd.base.paths import as_path
+from dd.base.paths import as_path, is_folder, is_there
 from dd.base.process import under_own_settings
 from dd.data.items import Sketch
 from dd.errors import InputError, refuse
 from dd.synthetic import AnySet, SyntheticImages, TrainRecipe, digest_of, set_at
+from dd.synthetic.file import SET
 
 _COMMON = ("dataset", "data_sha256", "protocol", "aspect")
 """What the provenance of a merged set keeps where all its parents say the same."""
@@ -70,6 +71,23 @@ def merge(sets: Sequence[AnySet | str | Path], *, recipe: int | TrainRecipe | No
         canvas=first.canvas,
         canvas_samples=first.canvas_samples,
     )
+
+
+def check_apart(out: Path, paths: Sequence[Path]) -> None:
+    """Refuse a file for the merged set that would replace a parent, or the set of a run.
+
+    Args:
+        out: the file.
+        paths: files and run folders of the parents.
+
+    Raises:
+        InputError: likewise.
+    """
+    files = [path / SET if is_folder(path) else path for path in paths]
+    if is_there(out) and any(is_there(file) and out.samefile(file) for file in files):
+        raise refuse("out", "another file than those that are merged", str(out), "Name another file.")
+    if out.name == SET and is_there(out.parent / "run.json"):
+        raise refuse("out", "a file beside no run.json, whose set it would be", str(out), "Name another file.")
 
 
 def _image_set(given: object, place: int) -> SyntheticImages:

@@ -140,7 +140,7 @@ def preset_for(name: str, dataset: str | None, tier: Tier, device: torch.device,
         return preset(name, dataset, None, tier, gpu=False)
     ipc = fields.get("ipc", default_ipc(name))
     if isinstance(ipc, Mapping) and name in BY_CLASS:  # of rows, that of the largest class
-        ipc = max((count for count in ipc.values() if type(count) is int), default=0)
+        ipc = max([1, *(count for count in ipc.values() if type(count) is int)])  # what is wrong is said later
     return preset(name, dataset, check_whole(ipc, "ipc"), tier, gpu=device.type == "cuda")
 
 

@@ -111,8 +111,11 @@ def _same(ours: tuple[dict[str, Tensor], dict[str, Any]], theirs: tuple[dict[str
         told = dump_json(ours[1]) == dump_json(theirs[1])
     except InputError:  # what cannot be written can be compared all the same
         told = ours[1] == theirs[1]
-    return (
-        told
-        and ours[0].keys() == theirs[0].keys()
-        and all(t.dtype == theirs[0][n].dtype and torch.equal(t, theirs[0][n]) for n, t in ours[0].items())
-    )
+    return told and ours[0].keys() == theirs[0].keys() and all(_same_bytes(t, theirs[0][n]) for n, t in ours[0].items())
+
+
+def _same_bytes(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are written alike: 0 and −0 are not."""
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return False
+    return torch.equal(*(t.contiguous().reshape(-1).view(torch.uint8) for t in (a, b)))

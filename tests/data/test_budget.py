@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -70,13 +71,20 @@ def test_all_other_methods_name_those_that_take_them(name: str) -> None:
         ({"0": True}, r"`ipc\['0'\]` must be a whole number"),
         ({"0": 10**9}, "at most 1,000,000"),
         ({0: 1, "0": 2}, "one number for each class; got 0 and '0'"),
-        ({None: 1}, "numbers by the names or numbers of classes; got None"),
+        ({None: 1}, "numbers by the names or numbers of classes; got one of None"),
+        ({np.int64(0): 1}, r"got one of np.int64\(0\). Give plain numbers: `{int\(k\): n for k, n in ipc.items\(\)}`"),
         ("5", "a whole number"),
     ],
 )
 def test_what_is_no_budget_is_refused(ipc: Any, message: str) -> None:
     with pytest.raises(dd.InputError, match=message):
         given_ipc(ipc)
+
+
+@pytest.mark.parametrize("ipc", [{}, {"0": 0, "1": 0, "2": 0}])
+def test_no_image_of_any_class_is_refused_as_such_by_name_too(ipc: dict[str, int]) -> None:
+    with pytest.raises(dd.InputError, match="at least one image of some class; got none"):
+        dd.distill(pictures(), "random", ipc=ipc)
 
 
 def test_classes_are_meant_by_name_and_then_by_number() -> None:

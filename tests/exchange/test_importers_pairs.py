@@ -66,6 +66,12 @@ def test_numpy_arrays_in_a_pickle_are_not_read(tmp_path):
     [
         ({}, "`mean, std` must be given together, or `transform` instead; got none of them"),
         ({"mean": (0.5,)}, "got mean"),
+        ({"mean": "0.5", "std": (0.2,)}, "`mean, std` must be one number a channel each"),
+        (
+            {"mean": ("a",), "std": (0.2,)},
+            "`mean, std` must be one number a channel each; got others .*mean=\\(0.5,\\)",
+        ),
+        ({"mean": (0.5,), "std": (None,)}, "`mean, std` must be one number a channel each"),
         ({"mean": 0.5, "std": 0.2}, r"`mean` must be one number a channel; got 0\.5\. .*`mean=\(0\.5,\)`"),
     ],
 )
@@ -118,3 +124,30 @@ def run_lines(message, folder, monkeypatch, images, labels_name):
     assert len(lines) == 2
     code = "\n".join(lines).replace("[I]", f"[{images}]").replace("[L]", f"[{labels_name}]")
     exec(code, {"torch": torch, "numpy": np, "safetensors": safetensors})
+
+
+@pytest.mark.parametrize(
+    ("labels", "convert", "way_out"),
+    [
+        (
+            torch.eye(3).repeat(2, 1).long(),
+            lambda labels: labels.argmax(1),
+            r"Of one-hot rows save `labels\.argmax\(1\)`",
+        ),
+        (
+            (torch.arange(6) % 3)[:, None],
+            lambda labels: labels.flatten().long(),
+            r"Save `labels\.flatten\(\)\.long\(\)`",
+        ),
+        (
+            (torch.arange(6) % 3).float(),
+            lambda labels: labels.flatten().long(),
+            r"Save `labels\.flatten\(\)\.long\(\)`",
+        ),
+    ],
+)
+def test_labels_of_another_form_have_a_way_out(tmp_path, labels, convert, way_out):
+    with pytest.raises(InputError, match=way_out):
+        import_pt(saved(tmp_path, [noise(c=1), labels]), mean=(0.5,), std=(0.2,))
+    small = import_pt(saved(tmp_path, [noise(c=1), convert(labels)]), mean=(0.5,), std=(0.2,))
+    assert small.labels.tolist() == [0, 1, 2, 0, 1, 2]

@@ -13,10 +13,11 @@ import torch
 
 import dd
 from dd.base.files import read_digest
-from dd.cli.main import main
+from dd.cli.main import _with_method, main
+from dd.cli.options import DistillOptions
 from dd.methods import METHODS, Run
 from dd.pages.commands import distill_command
-from dd.run.resolve import resolve_method
+from dd.run.resolve import preset_for, resolve_method
 from dd.synthetic import SyntheticImages, TrainRecipe, digest_of
 from dd.transforms.whiten import Normalise
 
@@ -242,6 +243,17 @@ def test_from_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert main(["distill", "digits", "mtt", "--init", "a.safetensors", "--out", "run", *few]) == 1
     assert "there is no a.safetensors" in capsys.readouterr().err
     assert main(["distill", "digits", "mtt", "--init", "noise", "--out", "other", *few]) == 0
+
+
+def test_a_step_size_that_the_shell_says_goes_before_the_learned_one_where_it_is_the_preset_s_too(
+    tmp_path: Path, first: SyntheticImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first.save("a.safetensors")
+    words = ["digits", "mtt", "--init", "a.safetensors", "--ipc", "1", "--preset", "cpu"]
+    preset = preset_for("mtt", "digits", "cpu", torch.device("cpu"), {"ipc": 1}).fields["lr_init"]
+    for said, wanted in ((["--lr-init", str(preset)], preset), ([f"--lr_init={preset}"], preset), ([], None)):
+        assert _with_method("distill", DistillOptions, [*words, *said])[3].get("lr_init") == wanted
 
 
 def test_it_is_estimated(real: dd.Images, first: SyntheticImages) -> None:

@@ -204,3 +204,31 @@ def test_from_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     capsys.readouterr()
     assert main(["merge", "a.safetensors", "--out", "."]) == 1
     assert capsys.readouterr().err.count("could not write") == 1
+
+
+def test_the_shell_replaces_no_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small().save("a.safetensors")
+    other().save("run/synthetic.safetensors")
+    Path("link.safetensors").symlink_to("a.safetensors")
+    before = [Path(file).read_bytes() for file in ("a.safetensors", "run/synthetic.safetensors")]
+    for out in ("a.safetensors", "./a.safetensors", "link.safetensors", "run/synthetic.safetensors"):
+        assert main(["merge", "a.safetensors", "run", "--out", out]) == 2
+        assert f"`out` must be another file than those that are merged; got {Path(out)}" in capsys.readouterr().err
+    assert [Path(file).read_bytes() for file in ("a.safetensors", "run/synthetic.safetensors")] == before
+    assert main(["merge", "a.safetensors", "run", "--out", "b.safetensors"]) == 0
+
+
+def test_the_shell_replaces_no_set_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small().save("a.safetensors")
+    Path("run").mkdir()
+    Path("run/run.json").write_text("{}")
+    assert main(["merge", "a.safetensors", "--out", "run/synthetic.safetensors"]) == 2
+    assert "`out` must be a file beside no run.json" in capsys.readouterr().err
+    assert not Path("run/synthetic.safetensors").exists()
+    assert main(["merge", "a.safetensors", "--out", "run/merged.safetensors"]) == 0

@@ -22,7 +22,16 @@ from dd.base.markup import Pictures
 from dd.base.seeding import child
 from dd.data.graphs.codes import fit_codes
 from dd.errors import InputError
-from dd.synthetic import AnySet, CompensatedImages, LabelRecord, LabelStore, SyntheticImages, TrainRecipe, TreeSummary
+from dd.synthetic import (
+    AnySet,
+    CompensatedImages,
+    LabelRecord,
+    LabelStore,
+    SyntheticImages,
+    TrainRecipe,
+    TreeSummary,
+    digest_of,
+)
 from dd.synthetic.file import Kept, mark_kept
 from dd.synthetic.labels import digest
 from dd.synthetic.tree_views import CLASSES, telling
@@ -223,6 +232,13 @@ def test_equal_is_what_would_be_the_same_file(made: AnySet, tmp_path: Path) -> N
     assert made != other
     assert made != path
     assert made in [other, back]
+
+
+def test_zeros_that_are_written_otherwise_are_not_equal() -> None:
+    zeros = dataclasses.replace(small(), images=torch.zeros_like(small().images))
+    other = dataclasses.replace(zeros, images=-zeros.images)
+    assert digest_of(zeros) != digest_of(other)
+    assert zeros != other
 
 
 def test_what_a_network_would_see_counts() -> None:

@@ -24,8 +24,10 @@ def given_ipc(ipc: object) -> int | dict[str, int]:
     if not isinstance(ipc, Mapping):
         return check_whole(ipc, "ipc")
     found = {str(name): check_whole(count, f"ipc[{name!r}]", low=0) for name, count in ipc.items()}
-    if any(isinstance(name, bool) or not isinstance(name, str | int) for name in ipc):
-        raise refuse("ipc", "numbers by the names or numbers of classes", some(list(ipc)))
+    for name in ipc:
+        if isinstance(name, bool) or not isinstance(name, str | int):
+            way_out = "Give plain numbers: `{int(k): n for k, n in ipc.items()}`." if hasattr(name, "item") else ""
+            raise refuse("ipc", "numbers by the names or numbers of classes", f"one of {name!r}", way_out)
     if len(found) < len(ipc):
         twice = next(name for name in ipc if isinstance(name, int) and str(name) in ipc)
         raise refuse("ipc", "one number for each class", f"{twice!r} and {str(twice)!r}")
