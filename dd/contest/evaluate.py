@@ -20,7 +20,7 @@ from dd.contest.graphs import given_graphs
 from dd.contest.images import given_images, pick_images
 from dd.data import Source, about
 from dd.errors import refuse
-from dd.evaluation import EvalReport, Row, origin
+from dd.evaluation import EvalReport, Row, model_of, origin
 from dd.evaluation.fast import CompiledForward, plain_forward
 from dd.evaluation.report import no_better, support_of
 from dd.evaluation.unseen import standing
@@ -72,7 +72,8 @@ def evaluate(
         data: as in `dd.distill`, in every form that it takes; a bare Dataset or pair is all test data, and then there
             are no baseline rows. Its classes are the set's, and go by their names where labels have some; where some
             have no image, `dd.load_images(…, role="evaluate", classes=K)` says how many there are.
-        models: names, `tv:NAME`, `dd.Model`s or factories; `None` is the one the set was distilled for.
+        models: names, `tv:NAME`, `dd.Model`s or factories; `None` is the one the set was distilled for,
+            if that is no network of your own: such a one is given again.
         repeats: fresh networks per row.
         steps: optimiser steps; the set's recipe has them.
         lr: `recipe` (the one in the set), `tuned` (best of a grid on the validation split), or a number.
@@ -145,6 +146,8 @@ def evaluate(
         given = given_graphs(loaded, graphs, baselines, rules, early_stop)
     else:
         _left_out(split=split, early_stop=early_stop or None)
+        if None in wanted:
+            model_of(loaded.recipe, "models")
         method = rebuild(loaded.method, committee)
         picked = pick_images(loaded, method, baselines)
         whole = dataclasses.replace(source, split=0)  # of graphs given by mistake: they are refused, and no split is

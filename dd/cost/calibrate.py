@@ -25,7 +25,7 @@ from dd.cost.meter import Convolutions, Memory, Moment, quickest, timed
 from dd.data import Images, Split
 from dd.evaluation import NetworkLearner
 from dd.experts import ExpertStore
-from dd.methods import Run, Step, TrajectoryMatching
+from dd.methods import Run, Step, TrajectoryMatching, own_network
 from dd.methods.trajectory.given import GivenSet
 from dd.synthetic import SyntheticImages
 from dd.transforms.whiten import ZCA, Transform, make_transform
@@ -301,6 +301,7 @@ class _Selection:
     ) -> None:
         # with a step size that cannot diverge, and the transform of real images
         self._recipe = dataclasses.replace(small.recipe, lr=1e-6)
+        self._model = own_network(method)
         self._small, self._transform, self._device, self._plan = small, transform, device, plan
         self._total = min(plan.train_images, len(small))
         self.batch = _few(self._total, plan.train)
@@ -311,7 +312,7 @@ class _Selection:
         recipe = dataclasses.replace(self._recipe, batch_size=self.batch)
         small = dataclasses.replace(self._small, recipe=recipe, transform=self._transform)
         took, self._predictor = timed(
-            partial(NetworkLearner(device=self._device, steps=steps).fit, small, 0), self._device
+            partial(NetworkLearner(model=self._model, device=self._device, steps=steps).fit, small, 0), self._device
         )
         return took / steps, small
 

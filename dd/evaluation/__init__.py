@@ -9,6 +9,7 @@ from dd.evaluation.learners import (
     Predictor,
     enough_steps,
     model_name,
+    model_of,
     tune_lr,
 )
 from dd.evaluation.loop import accuracy, check_own, fit, fresh
@@ -51,6 +52,7 @@ __all__ = [
     "fresh",
     "mean_std",
     "model_name",
+    "model_of",
     "origin",
     "origin_lines",
     "pool",

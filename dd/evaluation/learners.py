@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 
 from dd.data import Split
-from dd.errors import DivergedError
+from dd.errors import DivergedError, refuse
 from dd.evaluation.fast import Forward, plain_forward
 from dd.evaluation.loop import accuracy, fit, fresh, logits
 from dd.evaluation.scorer import Scorer, until_flat
 from dd.evaluation.scores import Figures, comparable, figures
 from dd.evaluation.subset import Equipped
-from dd.models import AnyModel, as_spec
+from dd.models import AnyModel, as_spec, is_own_name
 from dd.synthetic import ImageSet, TrainRecipe
 
 LR_GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
@@ -84,7 +84,7 @@ class NetworkLearner:
     def fit(self, small: Equipped, seed: int) -> NetworkPredictor:
         """Train one network."""
         recipe = self.recipe(small)
-        net = fresh(small, self.model if self.model is not None else recipe.model, seed, self.device)
+        net = fresh(small, self.model if self.model is not None else model_of(recipe), seed, self.device)
         net = fit(small, net, recipe, seed, self.device, *self._road)
         return NetworkPredictor(net, small, self.device)
 
@@ -128,7 +128,26 @@ def tune_lr(
 
 def model_name(model: AnyModel | None, small: Equipped) -> str:
     """How a report calls the model."""
-    return str(as_spec(small.recipe.model if model is None else model))
+    return str(as_spec(model_of(small.recipe) if model is None else model))
+
+
+def model_of(recipe: TrainRecipe, argument: Literal["model", "models"] = "model") -> str:
+    """The network that a set was distilled for, by its name.
+
+    Args:
+        recipe: of the set.
+        argument: which one would name another network.
+
+    Raises:
+        InputError: it is a user's own, of which the set knows the name alone.
+    """
+    if not is_own_name(recipe.model):
+        return recipe.model
+    again = f"dd.Model(factory, name='{recipe.model}')"
+    again = f"models=[{again}]" if argument == "models" else f"model={again}"
+    way_out = f"Give it again, `{again}`; or a network of the library's, in a shell `--{argument} convnet`."
+    got = f"none, and the set was made for {recipe.model!r}, which is none of the library's"
+    raise refuse(argument, "given where a set was made for a network of your own", got, way_out)
 
 
 def enough_steps(learner: NetworkLearner, real: Equipped, val: Split, seed: int, most: int) -> tuple[int, bool]:

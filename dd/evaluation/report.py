@@ -211,7 +211,8 @@ class EvalReport:
     def head(self) -> str:
         """What was measured, in one line."""
         where = f"{self.split} split" if self.split.isidentifier() else self.split
-        return f"{self.method} on {self.dataset} ({where}, protocol {self.protocol}: {self.selection})"
+        rule = "" if self.selection == self.protocol else f": {self.selection}"  # both are unknown of a set of others
+        return f"{self.method} on {self.dataset} ({where}, protocol {self.protocol}{rule})"
 
     @property
     def legend(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from dd.data.graphs.graphs import Graphs
 from dd.errors import DivergedError, refuse
 from dd.evaluation import NetworkLearner
 from dd.methods import Candidate, Step
+from dd.models import Model
 from dd.synthetic import AnySet, SyntheticSet, from_tensors, need_set, to_tensors
 
 Protocol = Literal["clean", "paper"]
@@ -26,12 +28,19 @@ class Selector:
     With `clean` the score is the mean accuracy of two networks on the validation split; with `paper` it is that on
     the test set, as in the published code, and is labelled so. Where a run offers only one set, nothing is scored;
     of graphs it is always so.
+
+    Args:
+        real, protocol, seed, device: of the run.
+        model: a user's own network, which candidates that name it are trained with.
     """
 
-    def __init__(self, real: Images | Graphs, protocol: Protocol, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, real: Images | Graphs, protocol: Protocol, seed: int, device: torch.device, model: Model | None = None
+    ) -> None:
         self._train: Any = real.train
         self._split = None if real.kind == "graphs" else _scoring(real, protocol)
         self._protocol, self._seed, self._learner = protocol, seed, NetworkLearner(device=device)
+        self._own = model
         self._best: AnySet | None = None
         self._waiting: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None = None
         self.record: dict[str, Any] = {"score": None, "name": "", "iteration": 0, "scores": []}
@@ -62,11 +71,12 @@ class Selector:
         """Mean accuracy; a set on which training diverges scores 0."""
         if small.kind == "graphs" or self._split is None:
             raise refuse("method", "one that offers a single candidate for graphs", "several", "Choose it yourself.")
-        total = 0.0
+        own = self._own if str(self._own) == small.recipe.model else None
+        learner, total = dataclasses.replace(self._learner, model=own), 0.0
         for repeat in range(REPEATS):
             seed = child_seed(self._seed, "select", repeat)
             try:
-                total += self._learner.fit(small, seed).score(self._split)
+                total += learner.fit(small, seed).score(self._split)
             except DivergedError:
                 return 0.0
         return total / REPEATS

@@ -16,6 +16,9 @@ from dd.errors import refuse, warn
 TRAINING: Final = "training data"
 """What a report calls a split that is the set's own training data."""
 
+UNKNOWN: Final = "unknown"
+"""The protocol of a set that does not say how it was chosen, as one of others."""
+
 _PAIRS: Final = {"images": "dd.Images(train=…, test=…)", "graphs": "a tuple (train, test)"}
 """How test data is given beside training data."""
 _SURE: Final = {"images": 3, "graphs": 8}
@@ -53,8 +56,10 @@ def standing(told: Mapping[str, Any], real: Images | Graphs, split: str = "test"
     """
     kind = real.kind
     assert real.test is not None
-    protocol, found = str(told.get("protocol", "clean")), real.twins
+    protocol, found = str(told.get("protocol", UNKNOWN)), real.twins
     notes = [] if found is None else found.told(kind)
+    if protocol == UNKNOWN:
+        notes.append("how this set was chosen is not known, test data may have had a part in it: it was made elsewhere")
     sketch = Sketch.from_json(told.get("training_items"))
     seen = None if sketch is None or found is None else _sample(sketch, real)
     enough = seen is not None and (seen.whole or seen.shared >= _SURE[kind])

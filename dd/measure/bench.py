@@ -202,6 +202,7 @@ def open_bench(small: AnyImageSet, data: object, test: bool = True, **options: U
     number = None if lr == "tuned" else lr
     learner = NetworkLearner(model=options.get("model"), steps=options.get("steps"), lr=number, device=where)
     ready = match_data(loaded, real, test)
+    model_name(learner.model, ready)
     learner.recipe(ready)  # refuses steps and lr out of range before anything is trained
     return Bench(
         small=ready,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final, get_type_hints
 
-from dd.methods.base import Candidate, FromExperts, Method, Run, RunOptions, Step, need_method, need_told
+from dd.methods.base import Candidate, FromExperts, Method, Run, RunOptions, Step, need_method, need_told, own_network
 from dd.methods.decoupled.infer import Infer
 from dd.methods.decoupled.papers import CVDD, INFER, RDED, SRE2L, SRE2LPP, rebuild
 from dd.methods.decoupled.recover import Recover
@@ -104,6 +104,7 @@ __all__ = [
     "names_of",
     "need_method",
     "need_told",
+    "own_network",
     "one_of",
     "rebuild",
 ]

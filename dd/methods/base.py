@@ -15,6 +15,7 @@ from dd.base.shapes import check_types
 from dd.errors import InputError, refuse
 from dd.experts import ExpertRecipe
 from dd.inner import ENGINES, EngineName
+from dd.models import Model
 from dd.synthetic import SyntheticSet
 
 PRECISIONS: dict[str, torch.dtype] = {
@@ -155,6 +156,12 @@ class FromExperts(Protocol):
     def snapshots_read(self) -> int:
         """The last snapshot of an expert that it reads."""
         ...
+
+
+def own_network(method: object) -> Model | None:
+    """The user's own network that a method makes its sets for, where it does."""
+    model = method.expert.model if isinstance(method, FromExperts) else None
+    return model if isinstance(model, Model) else None
 
 
 _SAYS: Final = {

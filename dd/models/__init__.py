@@ -19,6 +19,7 @@ from dd.models.images.spec import (
     ModelSpec,
     as_spec,
     build,
+    is_own_name,
 )
 from dd.models.probe import check_network, check_there, count_parameters, uses_batch_stats
 
@@ -45,6 +46,7 @@ __all__ = [
     "check_there",
     "convnet",
     "count_parameters",
+    "is_own_name",
     "plain_graphs",
     "rooted",
     "tree_dag",

@@ -24,7 +24,7 @@ from dd.errors import InputError
 from dd.evaluation import origin
 from dd.evaluation.selection import Protocol, Selector
 from dd.inner import EngineName
-from dd.methods import FromExperts, Method, Run, Step
+from dd.methods import FromExperts, Method, Run, Step, own_network
 from dd.methods.steps import steps_of
 from dd.run.folder import RunFolder, check_run, split_state, to_device
 from dd.run.load import load
@@ -116,7 +116,7 @@ def distill(
 
 def _run(method: Method, real: Images | Graphs, run: Run, protocol: Protocol, folder: RunFolder | None) -> AnySet:
     """Consume the method's steps: log, score, checkpoint, save."""
-    selector = Selector(real, protocol, run.seed, run.device)
+    selector = Selector(real, protocol, run.seed, run.device, own_network(method))
     state, start = None, time.monotonic()
     if folder is not None:
         tensors, kept = folder.restore()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dd.base.process import under_own_settings
-from dd.evaluation import NetworkLearner, check_own, fit, fresh
+from dd.evaluation import NetworkLearner, check_own, fit, fresh, model_of
 from dd.evaluation.trees import TreeLearner
 from dd.run.load import load
 from dd.run.resolve import resolve_device
@@ -30,7 +30,7 @@ def train(
     Args:
         small: a set or its path.
         model: a name, `tv:NAME`, `dd.Model`, a factory f(channels, classes, size), or an untrained module that is
-            trained in place; `None` takes the one it was distilled for.
+            trained in place; `None` takes the one it was distilled for, if that is no network of yours.
         seed: of initialisation, order and augmentation.
         steps, lr: replace the recipe's.
         device: where to train.
@@ -50,5 +50,5 @@ def train(
         check_own(model, small, seed)
         net = model
     else:
-        net = fresh(small, model or recipe.model, seed, target)
+        net = fresh(small, model or model_of(recipe), seed, target)
     return fit(small, net.to(target), recipe, seed, target)

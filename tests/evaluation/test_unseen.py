@@ -18,6 +18,7 @@ from dd.measure.adversarial import adversarial
 from dd.measure.calibration import calibration
 from dd.measure.membership import membership
 from dd.measure.neighbours import neighbours
+from dd.pages.page import write_page
 
 FAST: dict[str, Any] = {"repeats": 1, "steps": 2, "progress": False, "device": "cpu"}
 TRAINED = "the test images are those that the set was made from"
@@ -155,3 +156,17 @@ def test_graphs_given_twice_are_training_data() -> None:
     assert (report.split, report.protocol) == ("test graphs of split 0, given", "clean")
     with pytest.raises(InputError, match="with test graphs that are no training graphs"):
         dd.benchmark((graphs, graphs), "mirage", progress=False)
+
+
+def test_of_a_set_of_others_nobody_knows_how_it_was_chosen(small: Any, tmp_path: Any) -> None:
+    torch.save([small.images, small.labels], tmp_path / "theirs.pt")
+    theirs = dd.import_pt(tmp_path / "theirs.pt", mean=(0.5,), std=(0.5,), classes=small.classes, lr=0.01)
+    report = shown(theirs, pair(1))
+    told = report.to_json()
+    assert (told["protocol"], told["selection"]) == ("unknown", "unknown")
+    assert "(test split, protocol unknown)" in str(report)
+    assert [note for note in report.notes if "how this set was chosen is not known" in note]
+    path = write_page(tmp_path / "page.html", {**told, "method": report.method}, None, None)
+    assert "how this set was chosen is not known" in path.read_text()
+    ours = shown(small, pair(1))
+    assert not [note for note in ours.notes if "not known" in note]

@@ -130,7 +130,7 @@ def test_key_needs_a_name() -> None:
         _ = Model(Tiny).key
 
 
-@pytest.mark.parametrize("name", ["convnet", "tv:vgg11", "a b", "", "../up", "a(b=1)"])
+@pytest.mark.parametrize("name", ["convnet", "ResNet-18", "tv:vgg11", "a b", "", "../up", "a(b=1)"])
 def test_names_that_would_be_mistaken_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="`name` must be"):
         Model(Tiny, name=name)

@@ -14,6 +14,7 @@ from torchvision.transforms.functional import to_pil_image
 
 import dd
 from dd.base.files import read_json, read_jsonl
+from dd.cli.main import main
 from dd.data import Source
 from dd.methods import Candidate, Step
 from dd.run.resolve import announce_preset, opened
@@ -276,6 +277,30 @@ def test_an_own_module_is_trained_in_place_or_refused_before(store: Path, tmp_pa
     dd.train(small, wrapped, steps=2)
     with pytest.raises(dd.InputError, match=r"`model` must be a name .* or a function .*; got a Answers"):
         dd.evaluate(small, "digits", models=[Answers()])  # type: ignore[list-item]
+
+
+def test_a_set_for_an_own_network_is_made_and_says_that_the_network_is_given_again(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = dd.Model(lambda channels, classes, size: Answers(outputs=classes), "mynet")
+    expert = dataclasses.replace(method().expert, model=own)
+    made = run(tmp_path / "own", store, method(expert=expert, ema=0.9))  # two candidates, which are scored
+    assert made.recipe.model == "mynet"
+    evaluated = {"repeats": 2, "steps": 2, "baselines": "random"}
+    again = r"given where .* network of your own; .*'mynet'.* Give it again, `{}dd.Model\(factory, name='mynet'\)"
+    for small in (made, tmp_path / "own"):
+        for models in (None, [None, "mlp"]):
+            with pytest.raises(dd.InputError, match="`models` must be " + again.format(r"models=\[")):
+                dd.evaluate(small, "digits", models=models, **evaluated)  # type: ignore[arg-type]
+        for measure in (lambda s: dd.train(s, steps=2), lambda s: dd.calibration(s, "digits", steps=2, repeats=2)):
+            with pytest.raises(dd.InputError, match="`model` must be " + again.format("model=")):
+                measure(small)
+    dd.train(made, own, steps=2)  # the ways out
+    dd.calibration(made, "digits", model=own, steps=2, repeats=2)
+    assert dd.evaluate(made, "digits", models=own, **evaluated).rows[0].model == "mynet"  # type: ignore[arg-type]
+    assert main(["evaluate", str(tmp_path / "own"), "digits", "--repeats", "2", "--steps", "2"]) == 2
+    assert "in a shell `--models convnet`" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "own"), "digits", "--repeats", "2", "--steps", "2", "--models", "mlp"]) == 0
 
 
 def test_selection_uses_validation_images_only(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

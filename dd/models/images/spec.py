@@ -16,7 +16,7 @@ from torch import nn
 from dd.base.bounds import check_memory, check_ranges
 from dd.base.seeding import isolated
 from dd.base.texts import shown
-from dd.errors import find_name, refuse, unknown
+from dd.errors import find_name, known_as, refuse, unknown
 from dd.models.images.bottleneck import resnet50, resnet101
 from dd.models.images.classic import alexnet, lenet, mlp, vgg11
 from dd.models.images.convnet import Size, convnet
@@ -235,7 +235,7 @@ class Model:
             raise refuse("factory", "a function f(channels, classes, size) -> nn.Module", got, way_out)
         if self.name is not None and not _WORD.fullmatch(self.name):
             raise refuse("name", "letters, digits, `.`, `_` and `-`, a letter first", repr(self.name))
-        if self.name in MODELS:
+        if known_as(self.name, MODELS) is not None:
             raise refuse("name", "other than the library's models", repr(self.name))
 
     def __str__(self) -> str:
@@ -262,6 +262,11 @@ class Model:
             InputError: the factory cannot be called with (channels, classes, size).
         """
         return call_factory(self.factory, f"{self}", "f(channels, classes, size)", channels, classes, size)
+
+
+def is_own_name(text: str) -> bool:
+    """Whether a text, as a file holds it, is the name of a `Model`, whose code no file holds."""
+    return bool(_WORD.fullmatch(text)) and known_as(text, MODELS) is None
 
 
 def call_factory(factory: Factory, name: str, form: str, *arguments: object) -> nn.Module:
