@@ -219,7 +219,8 @@ def _are_within(labels: Labels, names: Sequence[str]) -> bool:
 def check_same_classes(own: Sequence[str], data: Sequence[str], of: str) -> None:
     """Refuse classes of data that are not those of a set in their order, as far as both have names.
 
-    Classes that share no name with the set's are taken for other names of the same.
+    Classes that share no name with the set's are taken for other names of the same. Numbers of classes are names where
+    both have the same ones in another order.
 
     Args:
         own: of the set.
@@ -229,14 +230,18 @@ def check_same_classes(own: Sequence[str], data: Sequence[str], of: str) -> None
     Raises:
         InputError: names a class that is not the same.
     """
-    if tuple(own) == tuple(data) or is_numbering(own) or is_numbering(data) or not set(own) & set(data):
+    if tuple(own) == tuple(data) or not set(own) & set(data):
+        return
+    permuted = set(own) == set(data)  # as folders 0, 1, 10, 2 are, whose names are numbers of classes too
+    if not permuted and (is_numbering(own) or is_numbering(data)):
         return
     k = next(k for k, (a, b) in enumerate(zip(own, data, strict=True)) if a != b)
     raise refuse(
         "data",
         f"of the classes of the {of} in their order, class {k} {own[k]!r}",
         f"class {k} {data[k]!r}",
-        f"Give the names of the {of} as `classes=` of `dd.Images` or `dd.load_graphs` if these are the same classes.",
+        f"Give the names of the {of} as `classes=` of `dd.Images` or `dd.load_graphs` if these are the same classes."
+        + (" If labels are names, give them as texts: `[str(label) for label in labels]`." if permuted else ""),
     )
 
 

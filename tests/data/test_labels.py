@@ -244,6 +244,21 @@ def test_classes_that_share_no_name_are_other_names_of_the_same() -> None:
     check_same_classes(("0", "1", "2"), CATS, "set")
 
 
+def test_classes_called_by_numbers_in_the_order_of_texts_are_not_taken_for_numbers_of_classes() -> None:
+    texts, numbers = tuple(sorted(map(str, range(12)))), tuple(map(str, range(12)))
+    x = torch.rand(12, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    test = dd.load_images((x, list(range(12))), role="evaluate", like=texts)
+    for own, data in ((texts, numbers), (numbers, texts), (texts, test.classes)):
+        with pytest.raises(dd.InputError, match=r"class 2 '(10|2)'; got class 2 '.*as texts: `\[str\(label\) for"):
+            check_same_classes(own, data, "set")
+    named = dd.load_images((x, [str(label) for label in range(12)]), role="evaluate", like=texts)
+    check_same_classes(texts, named.classes, "set")
+    assert [texts[k] for k in named.test.labels.tolist()] == list(numbers)  # type: ignore[union-attr]
+    placed = dd.load_images((x, list(range(12))), role="evaluate", classes=texts)
+    check_same_classes(texts, placed.classes, "set")
+    assert placed.test.labels.tolist() == list(range(12))  # type: ignore[union-attr]
+
+
 def test_a_summary_is_tested_by_the_same_classes(home: Path) -> None:
     def graphs(values: tuple[Any, ...], seed: int = 0) -> list[SimpleNamespace]:
         made = []

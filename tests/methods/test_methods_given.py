@@ -16,6 +16,7 @@ from dd.base.files import read_digest
 from dd.cli.main import _with_method, main
 from dd.cli.options import DistillOptions
 from dd.methods import METHODS, Run
+from dd.methods.trajectory.given import check_start
 from dd.pages.commands import distill_command
 from dd.run.resolve import preset_for, resolve_method
 from dd.synthetic import SyntheticImages, TrainRecipe, digest_of
@@ -243,6 +244,17 @@ def test_from_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert main(["distill", "digits", "mtt", "--init", "a.safetensors", "--out", "run", *few]) == 1
     assert "there is no a.safetensors" in capsys.readouterr().err
     assert main(["distill", "digits", "mtt", "--init", "noise", "--out", "other", *few]) == 0
+
+
+def test_numbers_of_classes_are_no_other_names_of_numbers_in_the_order_of_texts(first: SyntheticImages) -> None:
+    labels = [("1", "0", *map(str, range(2, 10)))[k] for k in range(10) for _ in range(4)]
+    names = ["1", "0", *map(str, range(2, 10))]
+    pixels = torch.randint(0, 255, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    real = dd.load_images((pixels, labels), classes=names)
+    with pytest.raises(dd.InputError, match="a set of the classes 1, 0, 2"):
+        check_start(dd.MTT(**FIELDS, init=first), real)
+    renamed = dataclasses.replace(first, classes=real.classes)
+    check_start(dd.MTT(**FIELDS, init=renamed), real)
 
 
 def test_a_step_size_that_the_shell_says_goes_before_the_learned_one_where_it_is_the_preset_s_too(

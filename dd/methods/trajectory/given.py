@@ -100,7 +100,8 @@ def check_start(method: TrajectoryMatching, real: Images) -> None:
         return
     small = method.init.small
     numbers = tuple(map(str, range(real.num_classes)))
-    if small.classes not in (real.classes, numbers):
+    known = (real.classes,) if set(numbers) == set(real.classes) else (real.classes, numbers)
+    if small.classes not in known:
         way_out = "Where the order is the same, rename them: `dataclasses.replace(small, classes=real.classes)`."
         got = _few(small.classes)
         raise refuse("init", f"a set of the classes {_few(real.classes)}", f"{len(small.classes)}: {got}", way_out)
