@@ -52,6 +52,17 @@ def refuse(argument: str, expected: str, got: object, way_out: str = "") -> Inpu
     return InputError(f"{text} {way_out}".rstrip())
 
 
+def not_installed(what: str, package: str, error: ImportError) -> MissingError:
+    """A `MissingError` for an optional package, with the command that gets it; use as `raise … from error`.
+
+    Args:
+        what: needs it, the beginning of the sentence.
+        package: as pip calls it.
+        error: of the import.
+    """
+    return MissingError(f"{what} needs the package {package} ({error}): pip install {package}")
+
+
 def near(name: object, known: Iterable[object]) -> str:
     """The one of a table that is written alike, as a hint with a blank behind it; empty where none is."""
     plain = {_plain(str(one)): str(one) for one in sorted(map(str, known))}

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from math import nan
 from typing import Any
 
-from dd.errors import MissingError
+from dd.errors import not_installed
 
 
 def data_frame(records: Sequence[Mapping[str, Any]], columns: Sequence[str], texts: Collection[str]) -> Any:
@@ -23,6 +23,6 @@ def data_frame(records: Sequence[Mapping[str, Any]], columns: Sequence[str], tex
     try:
         import pandas
     except ImportError as error:
-        raise MissingError(f"a data frame needs pandas ({error}): pip install pandas") from error
+        raise not_installed("A data frame", "pandas", error) from error
     rows = [[nan if r[n] is None and n not in texts else r[n] for n in columns] for r in records]
     return pandas.DataFrame(rows, columns=list(columns))

@@ -28,7 +28,7 @@ class BenchmarkOptions(Common):
     """Every method under one protocol, beside random, herding, k-center and full-data rows.
 
     Attributes:
-        data: a card's name or `imagefolder:PATH`; of graphs a graph card's name.
+        data: a card's name or `imagefolder:PATH`; of graphs a graph card's name or `smiles:PATH.csv`.
         methods: `all`, or names, by spaces or commas.
         ipc: images a class: one or several, by commas.
         budget_bytes: of graphs, by the published count: one or several, by commas.

@@ -130,7 +130,9 @@ def _usage(verb: str) -> str:
     methods = f"{', '.join(names_of('images'))}; for graphs {', '.join(names_of('graphs'))}"
     return (
         f"usage: ddistill {verb} DATA METHOD [options], in this order\n\n"
-        f"DATA: {', '.join(list_cards())} or imagefolder:PATH; of graphs {', '.join(list_cards('graphs'))}\n"
+        f"DATA: {', '.join(list_cards())} or imagefolder:PATH; "
+        f"of graphs {', '.join(list_cards('graphs'))} or smiles:PATH.csv, a table of molecules\n"
+        "      (Hugging Face data, Datasets and arrays: in Python, `dd.distill(data, …)` and `dd.evaluate`)\n"
         f"METHOD: {methods}\n\n"
         f"`ddistill {verb} DATA METHOD --help` shows the options of the run and of the method, with the preset's "
         "values as defaults."

@@ -159,7 +159,8 @@ class EvaluateOptions(Common):
 
     Attributes:
         path: a saved set or a run folder.
-        data: a card's name or `imagefolder:PATH`.
+        data: a card's name or `imagefolder:PATH`; of graphs a graph card's name or `smiles:PATH.csv`.
+            Hugging Face data, Datasets and arrays are for `dd.evaluate` in Python.
         models: by default the one it was distilled for.
         repeats: fresh networks a row.
         steps: optimiser steps.

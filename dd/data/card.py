@@ -12,6 +12,8 @@ from dd.base.home import shipped
 from dd.errors import DamagedError, find_name
 
 AnyCard = TypeVar("AnyCard")
+SMILES: Final = "smiles:"
+"""What a table of molecules begins with, where the name of a card may stand."""
 KINDS: Final = ("embedded", "torchvision", "folder")
 
 

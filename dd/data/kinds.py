@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from dd.base.paths import as_path, expanded
 from dd.base.texts import clean_name
-from dd.data.card import list_cards
+from dd.data.card import SMILES, list_cards
 from dd.data.graphs.custom import are_graphs, check_classified
 from dd.data.graphs.graphs import Graphs
 from dd.data.graphs.sources import tu_folder
 from dd.data.images.images import Images
 from dd.data.images.load import FOLDER, card_of
 from dd.errors import known_as, refuse
-
-SMILES: Final = "smiles:"
 
 
 @dataclass(frozen=True, kw_only=True)

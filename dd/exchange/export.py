@@ -17,7 +17,7 @@ from dd.base.names import file_name
 from dd.base.paths import as_path
 from dd.base.process import under_own_settings
 from dd.data import list_cards, load_card
-from dd.errors import MissingError, refuse
+from dd.errors import MissingError, not_installed, refuse
 from dd.evaluation import EvalReport
 from dd.exchange.folder import write_note
 from dd.synthetic import ImageSet, need_images
@@ -77,7 +77,7 @@ def to_hf(small: ImageSet) -> Any:
     """A `datasets.Dataset` with columns `image` and `label`, and `probabilities` where the set has soft labels.
 
     Raises:
-        MissingError: the extra `hub` is not installed.
+        MissingError: datasets is not installed.
     """
     small, hf = need_images(small), _datasets()
     labels = small.hard().labels.tolist()
@@ -110,14 +110,14 @@ def push_to_hub(
 
     Raises:
         InputError: no `user/name`.
-        MissingError: the extra `hub` is not installed.
+        MissingError: huggingface-hub is not installed.
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         raise refuse("repo", "`user/name`", repr(repo))
     try:
         from huggingface_hub import HfApi
     except ImportError as error:
-        raise MissingError(f'huggingface-hub is missing ({error}): pip install "dd-distillation[hub]"') from error
+        raise not_installed("`push_to_hub`", "huggingface-hub", error) from error
     api = HfApi(token=token)
     api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="dd-hub-") as folder:
@@ -184,7 +184,7 @@ def to_tensorboard(run: str | Path, folder: str | Path | None = None) -> Path:
         folder: of the events; by default `tensorboard/` inside it.
 
     Raises:
-        MissingError: no log, or the extra `track` is not installed.
+        MissingError: no log, or tensorboard is not installed.
         WriteError: the folder cannot be made.
     """
     rows = read_jsonl(as_path(run, "run") / "log.jsonl", "log")
@@ -193,7 +193,7 @@ def to_tensorboard(run: str | Path, folder: str | Path | None = None) -> Path:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise MissingError(f'tensorboard is missing ({error}): pip install "dd-distillation[track]"') from error
+        raise not_installed("`to_tensorboard`", "tensorboard", error) from error
     target = Path(folder) if folder is not None else Path(run) / "tensorboard"
     with refused(target):
         writer: Any = SummaryWriter(str(target))
@@ -210,7 +210,7 @@ def _datasets() -> Any:
     try:
         from datasets import load_dataset
     except ImportError as error:
-        raise MissingError(f'Hugging Face datasets is missing ({error}): pip install "dd-distillation[hub]"') from error
+        raise not_installed("A Hugging Face dataset", "datasets", error) from error
     del load_dataset
     import datasets
 

@@ -63,13 +63,15 @@ def distill(
 
     Args:
         data: a card's name, `imagefolder:PATH`, `dd.Images`, a map-style Dataset of (image, label), where an image is
-            a PIL image, an array or a tensor, or a pair (images, labels). Images are uint8 or float in [0, 1]: tensors
+            a PIL image, an array or a tensor, a Hugging Face `Dataset` or `DatasetDict` or another dict of splits, or
+            a pair (images, labels). Images are uint8 or float in [0, 1]: tensors
             `[N, C, H, W]`, numpy arrays `[N, C, H, W]` or `[N, H, W, C]`, grey ones also `[N, H, W]`; labels `[N]`. An
             array's channels are the axis, first or last, that has 1, 3 or 4 entries; where that does not tell,
             `dd.load_images(…, layout="NCHW")` and `dd.Images(…, layout="NCHW")` do (or `"NHWC"`). A bare Dataset or
             pair is all training data.
-            Graphs: a graph card's name, a PyG data set (also sliced, or a `Subset` of one), a list of `Data`, a tuple
-            (train, test) or (train, val, test) of these, or `dd.Graphs`; see `dd.data.load_graphs`.
+            Graphs: a graph card's name, `smiles:PATH.csv` (a table of molecules), a PyG data set (also sliced, or a
+            `Subset` of one), a list of `Data`, a tuple (train, test) or (train, val, test) of these, or `dd.Graphs`;
+            see `dd.data.load_graphs`.
         method: a name of `dd.list_methods()` or a `Method` value.
         preset: `paper` (the published row or an error), `cpu` (the two-core budget), `auto` (the published row where a
             GPU is present and the row exists, else `cpu`).

@@ -112,7 +112,10 @@ def test_help_of_every_verb(verb: str, capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])
     assert stop.value.code == 0
-    assert "usage" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "usage" in text
+    if verb in ("distill", "estimate", "evaluate"):
+        assert all(form in " ".join(text.split()) for form in ("imagefolder:PATH", "smiles:PATH.csv", "Hugging Face"))
 
 
 def test_method_help_shows_its_fields(capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,6 +135,7 @@ def test_help_and_capitals_in_odd_places(capsys: pytest.CaptureFixture[str]) -> 
         told.append(capsys.readouterr().out)
     assert told[0].startswith("usage: ddistill distill DATA METHOD [options], in this order")
     assert told == [told[0]] * 3
+    assert all(form in told[0] for form in ("imagefolder:PATH", "smiles:PATH.csv", "Hugging Face"))
     with pytest.raises(SystemExit) as stop:
         main(["distill", "--ipc", "1", "digits", "ftd"])
     assert stop.value.code == 2

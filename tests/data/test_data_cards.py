@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import re
 import shutil
 import tomllib
 from collections.abc import Callable
@@ -14,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 import dd.base.home
 from dd.base.home import home, shipped
-from dd.data import Card, list_cards, load_card, load_images, statistics
+from dd.data import Card, about, list_cards, load_card, load_images, statistics
 from dd.data.card import parse_card
 from dd.errors import DamagedError, InputError, MissingError
 
@@ -110,10 +112,25 @@ def test_cifar_constants_are_the_published_ones() -> None:
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"unknown data set 'cifar11'; known: .*cifar10, cifar100, digits"):
+    forms = r"`smiles:PATH\.csv` for a table of molecules.*`imagefolder:PATH`.* a Hugging Face Dataset"
+    with pytest.raises(InputError, match=rf"unknown data set 'cifar11'; known: .*cifar10, cifar100, digits.*{forms}"):
         load_images("cifar11")
     with pytest.raises(InputError, match=r"imagefolder:PATH.*of tensors or arrays"):
         load_images("cifar11")
+
+
+def test_a_path_without_its_prefix_is_told_it(tmp_path: Path) -> None:
+    table, base = tmp_path / "mol.csv", tmp_path / "pets"
+    table.write_text("smiles,active\nC,1\n")
+    for k in range(2):
+        for i in range(3):
+            (base / f"{k}").mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (4, 4), (k, i, i)).save(base / f"{k}/{i}.png")
+    for path, way in ((table, f"`smiles:{table}`"), (base, f"`imagefolder:{base}`")):
+        with pytest.raises(InputError, match=re.escape(f" give {way}. ")):
+            load_images(str(path))
+    assert len(load_images(f"imagefolder:{base}").classes) == 2
+    assert about(f"smiles:{table}").kind == "graphs"
 
 
 def test_a_broken_card_is_named(tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ def hub() -> Any:
     except ImportError:
         module = None  # type: ignore[assignment]
     if not hasattr(module, "DatasetDict"):
-        pytest.skip('not installed: pip install "dd-distillation[hub]"')
+        pytest.skip("not installed: pip install datasets")
     return module
 
 

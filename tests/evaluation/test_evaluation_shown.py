@@ -116,7 +116,7 @@ def test_without_pandas_it_says_how_to_get_it(
     make: Callable[[], EvalReport | Benchmark], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(MissingError, match=r"a data frame needs pandas .*: pip install pandas"):
+    with pytest.raises(MissingError, match=r"^A data frame needs the package pandas \(.*\): pip install pandas$"):
         make().to_dataframe()
 
 

@@ -104,7 +104,7 @@ def test_hugging_face_itself(soft: bool) -> None:
     try:
         from datasets import load_dataset  # noqa: F401  # a bare folder of that name has none
     except ImportError:
-        pytest.skip('Hugging Face datasets is not installed: pip install "dd-distillation[hub]"')
+        pytest.skip("not installed: pip install datasets")
     made = small(soft=soft)
     rows = to_hf(made)
     assert rows.features["label"].names == ["zebra/../x", "cat"]
@@ -117,7 +117,7 @@ def test_hugging_face_itself(soft: bool) -> None:
 
 
 def test_the_hub_itself_takes_these_calls() -> None:
-    hub = pytest.importorskip("huggingface_hub", reason='not installed: pip install "dd-distillation[hub]"')
+    hub = pytest.importorskip("huggingface_hub", reason="not installed: pip install huggingface-hub")
     given: dict[str, tuple[str, ...]] = {
         "create_repo": ("repo_id", "repo_type", "private", "exist_ok"),
         "upload_folder": ("folder_path", "repo_id", "repo_type", "commit_message"),
@@ -126,9 +126,22 @@ def test_the_hub_itself_takes_these_calls() -> None:
         assert set(words) <= set(inspect.signature(getattr(hub.HfApi, name)).parameters)
 
 
+def test_a_package_that_is_missing_is_named_as_pip_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": 0, "loss": 1.0}\n')
+    for module in ("datasets", "huggingface_hub", "torch.utils.tensorboard"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingError, match=r"^A Hugging Face dataset needs .*: pip install datasets$"):
+        to_hf(small())
+    with pytest.raises(MissingError, match=r"^`push_to_hub` needs the package .*: pip install huggingface-hub$"):
+        push_to_hub(small(), "me/tiny")
+    with pytest.raises(MissingError, match=r"^`to_tensorboard` needs the package .*: pip install tensorboard$"):
+        to_tensorboard(tmp_path)
+
+
 def test_a_folder_called_datasets_is_not_hugging_face(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", types.ModuleType("datasets"))
-    with pytest.raises(MissingError, match=r"dd-distillation\[hub\]"):
+    text = r"^A Hugging Face dataset needs the package datasets \(.*\): pip install datasets$"
+    with pytest.raises(MissingError, match=text):
         to_hf(small())
 
 

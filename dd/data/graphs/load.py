@@ -13,6 +13,7 @@ from torch import Tensor
 from dd.base.paths import as_path, expanded
 from dd.base.process import under_own_settings
 from dd.base.texts import clean_names
+from dd.data.card import SMILES
 from dd.data.graphs.bins import Bins, check_bins, fit_columns
 from dd.data.graphs.card import GraphCard, load_graph_card
 from dd.data.graphs.checks import check_labels, check_train, orientation
@@ -25,7 +26,6 @@ from dd.data.graphs.splits import Rows, check_split, held_out_rows, published_ro
 from dd.data.images.checks import some, splits_by_name
 from dd.data.images.load import ROLES
 from dd.data.items import warn_twins
-from dd.data.kinds import SMILES
 from dd.data.labels import Encoding, read_labels
 from dd.errors import InputError, refuse
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dd.data.graphs.splits import Rows
 from dd.data.workers import reading_processes, usable_cpus
-from dd.errors import MissingError, refuse
+from dd.errors import not_installed, refuse
 
 Ints = NDArray[np.int64]
 
@@ -125,7 +125,7 @@ def rdkit_version() -> str:
     try:
         import rdkit
     except ImportError as error:
-        raise MissingError('molecules need rdkit: pip install "dd-distillation[mol]"') from error
+        raise not_installed("Reading molecules", "rdkit", error) from error
     return str(rdkit.__version__)
 
 

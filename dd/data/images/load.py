@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import Any, Final
 
 import torch
 
-from dd.base.paths import as_path, expanded
+from dd.base.paths import as_path, expanded, is_folder
 from dd.base.process import under_own_settings
 from dd.base.texts import clean_names
-from dd.data.card import Card, list_cards, load_card
+from dd.data.card import SMILES, Card, list_cards, load_card
 from dd.data.images.checks import some, splits_by_name
 from dd.data.images.custom import FORMS, LIMIT, read_split
 from dd.data.images.folders import index_imagefolder, split_files
@@ -21,7 +22,7 @@ from dd.data.images.resize import CROP, check_aspect, parse_size
 from dd.data.images.sources import load_splits
 from dd.data.images.splits import TensorSplit
 from dd.data.workers import usable_cpus
-from dd.errors import refuse
+from dd.errors import DDError, refuse
 
 FOLDER: Final = "imagefolder:"
 ROLES: Final = ("distill", "evaluate")
@@ -112,10 +113,21 @@ def card_of(name: str) -> Card:
         InputError: none is called so; lists those there are, and every other form of data.
     """
     graphs = (
-        f"Graphs: {', '.join(list_cards('graphs'))}, or the NAME of raw TU text, NAME_A.txt and so on, under `root=`"
+        f"Graphs: {', '.join(list_cards('graphs'))}, `{SMILES}PATH.csv` for a table of molecules, "
+        "or the NAME of raw TU text, NAME_A.txt and so on, under `root=`"
     )
-    forms = f"{graphs}. Or give `{FOLDER}PATH`, {FORMS}, or `dd.Images(train=…)`."
-    return load_card(name, forms)
+    forms = f"{graphs}. Or give `{FOLDER}PATH`, {FORMS}, a Hugging Face Dataset, or `dd.Images(train=…)`."
+    return load_card(name, f"{_as_path(name)}{forms}")
+
+
+def _as_path(name: str) -> str:
+    """How a folder or a table that was given bare is written; empty for other names."""
+    if Path(name).suffix.lower() in (".csv", ".tsv"):
+        return f"For a table of molecules give `{SMILES}{name}`. "
+    with contextlib.suppress(DDError):
+        if is_folder(expanded(as_path(name))):
+            return f"For a folder of pictures give `{FOLDER}{name}`. "
+    return ""
 
 
 def _as_given(images: Images, size: tuple[int, int] | None, aspect: str | None) -> Images:

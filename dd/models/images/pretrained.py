@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from torch import nn
 
-from dd.errors import MissingError, refuse, unknown
+from dd.errors import MissingError, not_installed, refuse, unknown
 from dd.models.images.convnet import Size, pair
 
 
@@ -198,7 +198,7 @@ def _timm() -> Any:
     try:
         import timm
     except ImportError as error:
-        raise MissingError('timm: models need the package timm: pip install "dd-distillation[timm]"') from error
+        raise not_installed("`timm:NAME`", "timm", error) from error
     return timm
 
 
