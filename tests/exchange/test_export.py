@@ -127,7 +127,7 @@ def test_the_hub_itself_takes_these_calls() -> None:
 
 
 def test_a_package_that_is_missing_is_named_as_pip_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "log.jsonl").write_text('{"step": 0, "loss": 1.0}\n')
+    append_jsonl(tmp_path / "log.jsonl", [{"iteration": 1, "loss": 0.5}])
     for module in ("datasets", "huggingface_hub", "torch.utils.tensorboard"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingError, match=r"^A Hugging Face dataset needs .*: pip install datasets$"):
