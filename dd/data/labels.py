@@ -241,7 +241,7 @@ def check_same_classes(own: Sequence[str], data: Sequence[str], of: str) -> None
         f"of the classes of the {of} in their order, class {k} {own[k]!r}",
         f"class {k} {data[k]!r}",
         f"Give the names of the {of} as `classes=` of `dd.Images` or `dd.load_graphs` if these are the same classes."
-        + (" If labels are names, give them as texts: `[str(label) for label in labels]`." if permuted else ""),
+        + (" If labels are names, give them as texts too: `[str(label) for label in labels]`." if permuted else ""),
     )
 
 

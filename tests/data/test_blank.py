@@ -40,7 +40,9 @@ def test_a_blank_split_takes_no_memory_before_it_is_read() -> None:
         ({"classes": 3, "train": 9, "size": 0}, "size"),
         ({"classes": 3, "train": 9, "size": None}, "`size` must be a side"),
         ({"classes": 3, "train": 9, "size": 4, "channels": 0}, "`channels` must be a whole number"),
-        ({"classes": 3, "train": 9, "size": 4, "test": -1}, "`test` must be a whole number"),
+        ({"classes": 3, "train": 9, "size": 4, "test": -1}, "`test` must be a whole number of at least 0"),
+        ({"classes": 3, "train": 10**12, "size": 4}, "the labels of `train`, and its rows.*Give fewer images"),
+        ({"classes": 3, "train": 9, "size": 4, "test": 10**12}, "the labels of `test`, and its rows"),
         ({"classes": ["a", "a"], "train": 9, "size": 4}, "classes"),
     ],
 )

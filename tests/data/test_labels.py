@@ -249,11 +249,15 @@ def test_classes_called_by_numbers_in_the_order_of_texts_are_not_taken_for_numbe
     x = torch.rand(12, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     test = dd.load_images((x, list(range(12))), role="evaluate", like=texts)
     for own, data in ((texts, numbers), (numbers, texts), (texts, test.classes)):
-        with pytest.raises(dd.InputError, match=r"class 2 '(10|2)'; got class 2 '.*as texts: `\[str\(label\) for"):
+        with pytest.raises(dd.InputError, match=r"class 2 '(10|2)'; got class 2 '.*as texts too: `\[str\(label\) for"):
             check_same_classes(own, data, "set")
     named = dd.load_images((x, [str(label) for label in range(12)]), role="evaluate", like=texts)
     check_same_classes(texts, named.classes, "set")
     assert [texts[k] for k in named.test.labels.tolist()] == list(numbers)  # type: ignore[union-attr]
+    whole = {"train": (x.repeat(2, 1, 1, 1), [*numbers, *numbers]), "test": (x, list(numbers))}
+    given = dd.load_images(whole, classes=texts)
+    check_same_classes(texts, given.classes, "set")
+    assert [texts[k] for k in given.test.labels.tolist()] == list(numbers)  # type: ignore[union-attr]
     placed = dd.load_images((x, list(range(12))), role="evaluate", classes=texts)
     check_same_classes(texts, placed.classes, "set")
     assert placed.test.labels.tolist() == list(range(12))  # type: ignore[union-attr]

@@ -257,6 +257,12 @@ def test_numbers_of_classes_are_no_other_names_of_numbers_in_the_order_of_texts(
     check_start(dd.MTT(**FIELDS, init=renamed), real)
 
 
+@pytest.mark.parametrize(("word", "meant"), [("Real", "real"), ("noize", "noise"), ("corect", "correct")])
+def test_a_word_that_is_nearly_one_is_offered(word: str, meant: str) -> None:
+    with pytest.raises(dd.MissingError, match=f"not its path. Did you mean {meant}"):
+        dd.MTT(init=word)
+
+
 def test_a_step_size_that_the_shell_says_goes_before_the_learned_one_where_it_is_the_preset_s_too(
     tmp_path: Path, first: SyntheticImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:

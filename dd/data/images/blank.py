@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dd.base.bounds import check_memory
 from dd.base.process import under_own_settings
 from dd.base.shapes import check_names, check_whole
 from dd.data.card import Card
@@ -57,8 +58,9 @@ def blank(
     shape = (check_whole(channels, "channels"), *pair)
     if check_whole(train, "train") < 2 * count:
         raise refuse("train", f"at least {2 * count}, two images a class", train)
-    if test:
-        check_whole(test, "test")
+    check_whole(test, "test", low=0)
+    for name_of_split, images in (("train", train), ("test", test)):
+        check_memory(f"the labels of `{name_of_split}`, and its rows", [2, images], "Give fewer images.", itemsize=8)
     constants = ((0.5,) * channels, (0.25,) * channels) if card is None else (card.mean, card.std)
     return Images.of(
         train=BlankSplit(train, count, shape),

@@ -13,7 +13,7 @@ from torch import Tensor
 from dd.base.paths import is_there
 from dd.base.texts import shown
 from dd.data import Images
-from dd.errors import MissingError, refuse
+from dd.errors import MissingError, near, refuse
 from dd.synthetic import AnySet, CompensatedImages, SyntheticImages, digest_of, set_at
 from dd.transforms.whiten import Normalise, Transform
 
@@ -82,10 +82,11 @@ def given_init(value: object) -> Word | GivenSet:
 
 def _read(path: Path) -> AnySet:
     if not is_there(path):
-        raise MissingError(
+        told = (
             f"`init` must be {', '.join(WORDS)}, or a set, its file or its run folder; there is no {path}. A run that "
             "began from a set goes on where the same set is given again: its hash counts, and not its path."
         )
+        raise MissingError(f"{told} {near(str(path), WORDS)}".rstrip())
     return set_at(path)
 
 
