@@ -60,7 +60,7 @@ from dd.run.estimate import estimate
 from dd.run.folder import REPORT
 from dd.run.keep import place_of
 from dd.run.many import distill_many, seed_folder
-from dd.run.merge import check_apart, merge
+from dd.run.merge import check_apart, check_replaced, merge
 from dd.run.resolve import default_ipc, preset_for, resolve_device
 from dd.run.teach import teach
 from dd.run.verify import verify
@@ -196,6 +196,7 @@ def _merge(argv: Sequence[str]) -> dict[str, Any]:
     check_writable(options.out)
     check_apart(options.out, options.paths)
     made = merge(options.paths, recipe=options.recipe)
+    check_replaced(options.out, made)
     made.save(options.out)
     if not options.json:
         say(f"{made} of {len(options.paths)} sets in {options.out} ({options.out.stat().st_size:,} bytes)")

@@ -13,7 +13,7 @@ import torch
 from dd.base.home import home
 from dd.base.paths import as_path, is_file
 from dd.base.process import under_own_settings
-from dd.base.progress import Progress, reporter
+from dd.base.progress import Progress, announce, reporter
 from dd.base.shapes import as_list, check_whole, filled
 from dd.contest.contest import Given, Rules, given_lr
 from dd.contest.graphs import given_graphs
@@ -30,7 +30,7 @@ from dd.models import AnyModel
 from dd.pages.commands import evaluate_command
 from dd.pages.report import write_run_page
 from dd.run.folder import REPORT
-from dd.run.keep import Out, Place, place_of
+from dd.run.keep import Out, Place, place_of, set_aside
 from dd.run.load import load
 from dd.run.resolve import load_real, only_images, protocol_of, resolve_device, source_like
 from dd.synthetic import AnySet, TreeSummary, need_set
@@ -102,7 +102,7 @@ def evaluate(
             seconds of compiling; rounding differs, so accuracies do by less than their spread over networks.
         out: where `report.json` is written: a folder, or a `.json` file. `None`: the run folder that the set was
             distilled into, loaded from, or is named by, which also gets the page `index.html`; nowhere for other sets.
-            `False`: nowhere.
+            `False`: nowhere. An earlier report there is replaced, and one on other data is kept as `report-1.json`.
 
     Returns:
         An `EvalReport`; its first row is the set with the first model.
@@ -156,7 +156,7 @@ def evaluate(
         forward = CompiledForward() if compile else plain_forward
         given = given_images(loaded, real, method, picked, rules, run, forward)
     told = judged(given, wanted, run, path)
-    return _kept(told, place, given, again)
+    return _kept(told, place, given, again, progress)
 
 
 def _left_out(**given: object) -> None:
@@ -217,12 +217,20 @@ def _sizes(small: AnySet, path: Path | None) -> dict[str, int]:
     return sizes
 
 
-def _kept(report: EvalReport, place: Place, given: Given, command: str | None) -> EvalReport:
-    """The report where it belongs, with its page in a run folder."""
-    if place.page is None:
-        place.keep(report, report.save)
-        return report
-    told, folder = dataclasses.replace(report, command=command), place.page.parent
+def _kept(
+    report: EvalReport, place: Place, given: Given, command: str | None, progress: bool | Progress | None
+) -> EvalReport:
+    """The report where it belongs, with its page in a run folder; an earlier one is told of."""
+    told = report if place.page is None else dataclasses.replace(report, command=command)
     real = given.real if given.real.kind == "images" else None
-    place.keep(told, lambda _: write_run_page(folder, given.small, told, real))
+
+    def write(path: Path) -> None:
+        if before := set_aside(path, told.dataset, told.split):
+            announce(before, progress)
+        if place.page is None:
+            told.save(path)
+        else:
+            write_run_page(place.page.parent, given.small, told, real)
+
+    place.keep(told, write)
     return told

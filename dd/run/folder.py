@@ -25,7 +25,7 @@ from dd.base.files import (
     write_jsonl,
 )
 from dd.base.locks import holder, locked
-from dd.base.paths import is_there
+from dd.base.paths import is_there, names_in
 from dd.base.seals import AGAIN
 from dd.errors import DamagedError, DDError, InputError, MissingError, WriteError, refuse
 from dd.methods import METHODS, Step
@@ -33,6 +33,8 @@ from dd.synthetic import AnySet
 from dd.synthetic.file import SET
 
 REPORT: Final = "report.json"
+EARLIER: Final = r"report-\d+\.json"
+"""Earlier reports, of other data than the last one."""
 MEASURES: Final = ("adversarial", "architectures", "calibration", "continual", "membership", "neighbours", "robust")
 """Each is kept in the set's run folder as `NAME.json`."""
 
@@ -173,7 +175,8 @@ class RunFolder:
             return
         self._new = found is None
         if found is not None:  # what was measured was of the set that is replaced
-            for name in (REPORT, "index.html", *(f"{measure}.json" for measure in MEASURES)):
+            earlier = [path.name for path in names_in(self.path) if re.fullmatch(EARLIER, path.name)]
+            for name in (REPORT, *earlier, "index.html", *(f"{measure}.json" for measure in MEASURES)):
                 remove(self.path / name)
         self._write_run(finished=False)
         remove(self._checkpoint)  # after the request: a checkpoint of another one is never gone on from

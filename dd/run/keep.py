@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -93,6 +94,29 @@ def place_of(small: object, out: Out, name: str) -> Place:
         way_out = "Name another one, or move that file away."
         raise refuse("out", "a new file, or an answer that a later one replaces", f"{path}, which is neither", way_out)
     return Place(path, path.parent if ours else None)
+
+
+def set_aside(path: Path, dataset: str, split: str) -> str:
+    """What is said of an earlier report at `path` before one on such data replaces it; of other data it is kept beside.
+
+    Returns:
+        A sentence; empty where no report is there.
+
+    Raises:
+        WriteError: the disk refuses; the report is where it was.
+    """
+    try:
+        old = read_json(path, "report")
+    except DDError:
+        return ""
+    own = old["rows"][0]
+    was = f"{own['metric']} {100 * own['mean']:.1f} % with {own['model']} on {old['dataset']} ({old['split']})"
+    if (old["dataset"], old["split"]) == (dataset, split):
+        return f"{path} is replaced; it had {was}."
+    places = (path.with_name(f"{path.stem}-{number}.json") for number in itertools.count(1))
+    aside = next(place for place in places if not is_there(place))
+    write_json(aside, old)
+    return f"{path} is replaced; what it had is kept as {aside}: {was}."
 
 
 def _may_be_replaced(path: Path) -> bool:

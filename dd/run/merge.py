@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import torch
 
 from dd.base.bounds import check_memory
+from dd.base.files import read_digest
 from dd.base.paths import as_path, is_folder, is_there
 from dd.base.process import under_own_settings
 from dd.data.items import Sketch
-from dd.errors import InputError, refuse
+from dd.errors import DDError, InputError, refuse
 from dd.synthetic import AnySet, SyntheticImages, TrainRecipe, digest_of, set_at
 from dd.synthetic.file import SET
 
@@ -21,7 +23,9 @@ _COMMON = ("dataset", "data_sha256", "protocol", "aspect")
 
 
 @under_own_settings
-def merge(sets: Sequence[AnySet | str | Path], *, recipe: int | TrainRecipe | None = None) -> SyntheticImages:
+def merge(
+    sets: Sequence[AnySet | str | Path], *others: object, recipe: int | TrainRecipe | None = None
+) -> SyntheticImages:
     """Join sets of images: one set with the images of all, each once, in the order of the sets.
 
     So parties that never share their data make one set, and a class gets more images. Numbers of images a class may
@@ -31,6 +35,7 @@ def merge(sets: Sequence[AnySet | str | Path], *, recipe: int | TrainRecipe | No
     Args:
         sets: sets, their files or their run folders; different ones, of the same classes in the same order, one shape
             and one model space, all with classes for labels or all with soft labels.
+        *others: nothing: the sets are one list, `dd.merge([a, b])`.
         recipe: the place in `sets`, from 0 on, of the one whose recipe the merged set has, or a recipe; may be left out
             where all are equal.
 
@@ -43,8 +48,9 @@ def merge(sets: Sequence[AnySet | str | Path], *, recipe: int | TrainRecipe | No
             shapes, canvases, model spaces or kinds of labels; unequal recipes without `recipe=`.
         MissingError, DamagedError: see `dd.load`.
     """
-    if isinstance(sets, str | Path | AnySet) or not isinstance(sets, Sequence):
-        raise refuse("sets", "a list of sets, their files or their run folders", f"a {type(sets).__name__}")
+    if others or isinstance(sets, str | Path | AnySet) or not isinstance(sets, Sequence):
+        got = f"{1 + len(others)} arguments" if others else f"a {type(sets).__name__}"
+        raise refuse("sets", "a list of sets, their files or their run folders", got, "Write `dd.merge([a, b])`.")
     if not sets:
         raise refuse("sets", "at least one set", "none")
     parents = [_image_set(one, place) for place, one in enumerate(sets)]
@@ -88,6 +94,22 @@ def check_apart(out: Path, paths: Sequence[Path]) -> None:
         raise refuse("out", "another file than those that are merged", str(out), "Name another file.")
     if out.name == SET and is_there(out.parent / "run.json"):
         raise refuse("out", "a file beside no run.json, whose set it would be", str(out), "Name another file.")
+
+
+def check_replaced(out: Path, made: SyntheticImages) -> None:
+    """Refuse to replace what is at `out`, unless it is the merged set itself.
+
+    Raises:
+        InputError: likewise.
+    """
+    if not is_there(out) or not out.stat().st_size:
+        return
+    there = None
+    with contextlib.suppress(DDError):
+        there = read_digest(out)
+    if there != digest_of(made):
+        way_out = "Name another file, or move that one away."
+        raise refuse("out", "a new file, or that of the same merged set", f"{out}, which is neither", way_out)
 
 
 def _image_set(given: object, place: int) -> SyntheticImages:

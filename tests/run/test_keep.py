@@ -87,6 +87,32 @@ def test_a_later_evaluation_replaces_the_report(run: Any) -> None:
     assert read_json(Path("run/report.json")) == other.to_json()
 
 
+def test_an_evaluation_that_is_replaced_is_named_and_one_on_other_data_is_kept(
+    run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loud = {**FAST, "progress": None}
+    first = dd.evaluate(run, "digits", **loud)
+    assert "replaced" not in capsys.readouterr().err
+    score = f"accuracy {100 * first.mean:.1f} % with mlp on digits (test)"
+    dd.evaluate(run, "digits", **loud)
+    assert f"report.json is replaced; it had {score}." in capsys.readouterr().err
+    assert not Path("run/report-1.json").exists()
+    found = dd.load_images("digits")
+    train = dd.Images(train=found.train, test=found.train, classes=found.classes, name="mine")
+    with pytest.warns(UserWarning, match="made from"):
+        dd.evaluate(run, train, **loud)
+    assert f"what it had is kept as run/report-1.json: {score}." in capsys.readouterr().err
+    assert read_json(Path("run/report-1.json"))["rows"][0]["values"] == list(first.rows[0].values)
+    assert read_json(Path("run/report.json"))["split"] == "training data"
+    dd.evaluate(run, "digits", **FAST)
+    assert read_json(Path("run/report-2.json"))["split"] == "training data"
+    assert capsys.readouterr().err == ""
+    dd.verify("run")
+    Path("run/report-mine.json").write_text("{}")
+    dd.distill("digits", "random", ipc=1, seed=1, out="run", resume=False, progress=False)
+    assert names("run") == {"synthetic.safetensors", "run.json", "log.jsonl", "report-mine.json"}
+
+
 def test_sets_that_know_their_run(run: Any) -> None:
     finished = dd.distill("digits", "random", ipc=1, out="run", progress=False)
     for small in (run, finished, dd.load("run"), copy.deepcopy(run), run.attach(dd.load_images("digits").train)):

@@ -232,3 +232,29 @@ def test_the_shell_replaces_no_set_of_a_run(
     assert "`out` must be a file beside no run.json" in capsys.readouterr().err
     assert not Path("run/synthetic.safetensors").exists()
     assert main(["merge", "a.safetensors", "--out", "run/merged.safetensors"]) == 0
+
+
+def test_the_shell_replaces_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small().save("a.safetensors")
+    other().save("b.safetensors")
+    other(2).save("all.safetensors")
+    Path("notes.txt").write_text("mine")
+    for out in ("all.safetensors", "notes.txt"):
+        before = Path(out).read_bytes()
+        assert main(["merge", "a.safetensors", "b.safetensors", "--out", out]) == 2
+        told = f"`out` must be a new file, or that of the same merged set; got {out}, which is neither. Name another"
+        assert told in capsys.readouterr().err
+        assert Path(out).read_bytes() == before
+    Path("all.safetensors").rename("old.safetensors")  # the way out
+    for _ in range(2):  # and the same command again
+        assert main(["merge", "a.safetensors", "b.safetensors", "--out", "all.safetensors"]) == 0
+
+
+def test_sets_that_are_no_list_are_told_how_to_be_one() -> None:
+    with pytest.raises(
+        dd.InputError, match=r"`sets` must be a list of sets.*; got 2 arguments. Write `dd.merge\(\[a, b"
+    ):
+        dd.merge(small(), other())
