@@ -260,7 +260,7 @@ def test_smiles_graphs_refuse() -> None:
         smiles_graphs(DRUGS, LABELS[:5])
     with pytest.raises(InputError, match="one class a molecule, a whole number or a name"):
         smiles_graphs(DRUGS, [0.5] * 20)  # type: ignore[list-item]
-    with pytest.raises(InputError, match="float in row 1"):
+    with pytest.raises(InputError, match=r"float in row 1 \(counted from 0\)"):
         smiles_graphs(["C", float("nan")], [0, 1])  # type: ignore[list-item]
     with pytest.raises(InputError, match="none in 2 rows"):
         smiles_graphs(["nonsense", "("], [0, 1])
@@ -276,6 +276,16 @@ def test_rows_that_rdkit_refuses_are_named(capfd: pytest.CaptureFixture[str]) ->
     assert sum(len(part) for part in (real.train, real.val, real.test) if part is not None) == 20
     assert real.fingerprint == smiles_graphs(DRUGS, LABELS, rule="random").fingerprint
     assert capfd.readouterr().err == ""  # rdkit's own complaints are not shown
+
+
+def test_lines_of_a_table_that_rdkit_refuses_are_named(tmp_path: Path) -> None:
+    rows = [f"{smiles},{label}" for smiles, label in zip([*DRUGS, "nonsense"], [*LABELS, 1], strict=True)]
+    file = tmp_path / "drugs.csv"
+    file.write_text("\n".join(["smiles,active", "", "(,0", *rows]))
+    assert file.read_text().splitlines()[23] == "nonsense,1"
+    text = r"rdkit does not read 2 of 22 molecules.*: lines 3, 24 \(counted from 1, with the header\)\."
+    with pytest.warns(UserWarning, match=text):
+        load_graphs(f"smiles:{file}", split="random")
 
 
 def test_without_rdkit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +316,9 @@ def test_rows_beside_the_table(tmp_path: Path) -> None:
     file = write_table(tmp_path / "drugs.csv")
     beside = tmp_path / "drugs_scaffold_split.json"
     beside.write_text(json.dumps({"train": list(range(14)), "valid": [19, 18], "test": [14, 15, 16]}))
-    with pytest.warns(UserWarning, match="has no split for 1 of 20 molecules.*rows 17"):
+    with pytest.warns(
+        UserWarning, match=r"has no split for 1 of 20 molecules.*: line 19 \(counted from 1, with the header\)\."
+    ):
         real = load_graphs(f"smiles:{file}")
     assert [part.labels.tolist() for part in (real.train, real.val, real.test) if part is not None] == [
         list(LABELS[:14]),
@@ -389,7 +401,7 @@ def test_real_hiv(shared_data: Callable[..., Path]) -> None:
         real = load_graphs("HIV", root=root)
     assert [len(part) for part in (real.train, real.val, real.test) if part is not None] == [32901, 4113, 4106]
     assert real.graphs_per_class.tolist() == [31669, 1232]
-    smiles, labels = read_table(root / "mol" / "hiv.csv")
+    smiles, labels, _ = read_table(root / "mol" / "hiv.csv")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         source = molecule_source(smiles, labels)

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -46,10 +46,19 @@ RING: Final = ATOM_NAMES.index("in a ring")
 CACHE_FORMAT: Final = 2
 _NUMBER: Final = re.compile(r"[+-]?(\d{1,300}(\.\d*)?|\.\d+)(e[+-]?\d{1,4})?", re.ASCII | re.IGNORECASE)
 _MISSING: Final = ("", "nan", "na", "n/a", "null")
+_Row = tuple[int, list[str]]  # line of the file, cells
 _TYPES: Final = (torch.int16, torch.int32, torch.int8, torch.int32, torch.int32, torch.int32, torch.int64)
 
 
-def read_table(file: Path, column: str | None = None) -> tuple[list[str], Labels]:
+class Table(NamedTuple):
+    """SMILES, labels and lines of a table, one a molecule; the first line of a file is 1."""
+
+    smiles: list[str]
+    labels: Labels
+    lines: list[int]
+
+
+def read_table(file: Path, column: str | None = None) -> Table:
     """SMILES and labels of a table of text: rows below a header, columns separated by commas, semicolons or tabs.
 
     Args:
@@ -58,7 +67,7 @@ def read_table(file: Path, column: str | None = None) -> tuple[list[str], Labels
         column: that of the labels; by default the only other one, or the one called as in `LABEL_COLUMNS`.
 
     Returns:
-        Labels are whole numbers where all are, else texts.
+        Labels are whole numbers where all are, else texts. The line of a row is the first that it has in the file.
 
     Raises:
         MissingError: no such file.
@@ -66,29 +75,45 @@ def read_table(file: Path, column: str | None = None) -> tuple[list[str], Labels
         InputError: no rows, columns that are not there or cannot be told, rows without a label, other numbers.
     """
     try:
-        header, rows = reading(file, _rows_of)
+        (_, header), *numbered = reading(file, _rows_of)
     except (ValueError, csv.Error) as error:
         if isinstance(error, DDError):
             raise
         raise DamagedError(f"{file} is not a CSV file with a header ({error})") from error
-    if wrong := [i for i, row in enumerate(rows) if len(row) != len(header)]:
-        raise DamagedError(f"{file}: rows of another length than the header: {some(wrong)} (counted from 0)")
+    if wrong := [line for line, row in numbered if len(row) != len(header)]:
+        raise DamagedError(f"{file}: rows of another length than the header: {_told(wrong)}")
     at, place = _columns(header, column)
-    if not rows:
+    if not numbered:
         raise refuse("data", "a table with a molecule in each row below the header", f"a header alone in {file}")
-    return [row[at] for row in rows], _labels([row[place].strip() for row in rows])
+    lines, rows = [line for line, _ in numbered], [row for _, row in numbered]
+    return Table([row[at] for row in rows], _labels([row[place].strip() for row in rows], lines), lines)
 
 
-def _rows_of(file: Path) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, cut at the separator that gives a column of SMILES."""
+def _told(lines: list[int], most: int = 5) -> str:
+    """Lines of a file, for a message."""
+    return f"line{'s' if len(lines) > 1 else ''} {some(lines, most)} (counted from 1, with the header)"
+
+
+def _rows_of(file: Path) -> list[_Row]:
+    """Header and rows, cut at the separator that gives a column of SMILES, with their lines."""
     with file.open(encoding="utf-8-sig", newline="") as text:
         lines = text.read().splitlines(keepends=True)
     if not any(line.strip() for line in lines):
         raise ValueError("it is empty")
-    tables = ([row for row in csv.reader(lines, delimiter=mark) if row] for mark in SEPARATORS)
-    first, *others = ((table[0], table[1:]) for table in tables)
-    right = (table for table in (first, *others) if len(table[0]) > 1 and any(map(_smiles_rank, table[0])))
-    return next(right, first)
+    tables = [_cut(lines, mark) for mark in SEPARATORS]
+    headers = (table[0][1] for table in tables)
+    right = (k for k, header in enumerate(headers) if len(header) > 1 and any(map(_smiles_rank, header)))
+    return tables[next(right, 0)]
+
+
+def _cut(lines: list[str], mark: str) -> list[_Row]:
+    """The rows that are not empty, each with the first of its lines."""
+    rows, line, reader = list[_Row](), 1, csv.reader(lines, delimiter=mark)
+    for row in reader:
+        if row:
+            rows.append((line, row))
+        line = reader.line_num + 1
+    return rows
 
 
 def _plain(name: str) -> str:
@@ -120,14 +145,14 @@ def _columns(header: list[str], column: str | None) -> tuple[int, int]:
     return at, names.index(found)
 
 
-def _labels(cells: list[str]) -> Labels:
+def _labels(cells: list[str], lines: list[int]) -> Labels:
     """The labels of a column: whole numbers where all are, else texts."""
     missing = [i for i, cell in enumerate(cells) if cell.casefold() in _MISSING]
     numbers = [number for cell in cells if (number := _number(cell)) is not None]
     if numbers and not missing:  # of numbers and words it is the words that are no labels
         missing = [i for i, cell in enumerate(cells) if _number(cell) is None] if len(numbers) < len(cells) else []
     if missing:
-        got = ", ".join(f"{cells[i]!r} in row {i}" for i in missing[:3])
+        got = f"{', '.join(repr(cells[i]) for i in missing[:3])} in {_told([lines[i] for i in missing], 3)}"
         raise refuse("labels", "a class in every row", got, "Leave the rows without a label out.")
     if numbers and (broken := [number for number in numbers if number != int(number)]):
         raise refuse("labels", "classes", f"{some(broken)}, which are no whole numbers", NO_CLASS)
@@ -151,10 +176,10 @@ def table_source(
 
     With their scaffold split if asked for: `<stem>_scaffold_split.json` if it is beside the table.
     """
-    smiles, labels = read_table(file, column)
+    smiles, labels, lines = read_table(file, column)
     encoding = Encoding.of(labels, None, "labels")
     y = encoding.classes_of(labels, "labels")
-    source = molecule_source(smiles, y, file=file, chirality=chirality, scaffold=scaffold)
+    source = molecule_source(smiles, y, file=file, lines=lines, chirality=chirality, scaffold=scaffold)
     return source, clean_names(encoding.names)
 
 
@@ -165,11 +190,11 @@ def card_source(card: GraphCard, folder: Path) -> Unsplit:
         InputError: other counts than the card's, of all rows and of those that were read.
     """
     file = folder / card.marker
-    smiles, raw = read_table(file, card.columns[1])
+    smiles, raw, lines = read_table(file, card.columns[1])
     if not set(raw) <= set(card.labels):
         raise DamagedError(f"{file}: labels {some(sorted(set(map(str, raw))))}, not {list(card.labels)}. Get it again.")
     labels = np.searchsorted(np.array(card.labels), raw).tolist()
-    source = molecule_source(smiles, labels, file=file, chirality=card.chirality)
+    source = molecule_source(smiles, labels, file=file, lines=lines, chirality=card.chirality)
     sizes = np.bincount(labels, minlength=len(card.classes)).tolist()
     read = torch.bincount(source.graphs.labels, minlength=len(card.classes)).tolist()
     if list(card.per_class) not in (sizes, read):
@@ -184,6 +209,7 @@ def molecule_source(
     *,
     scaffold: bool = True,
     file: Path | None = None,
+    lines: list[int] | None = None,
     chirality: bool = False,
     workers: int | None = None,
 ) -> Unsplit:
@@ -193,6 +219,7 @@ def molecule_source(
         smiles, labels: one a molecule.
         scaffold: find the split.
         file: table they are from; rows of the split are taken from `<stem>_scaffold_split.json` if it is beside it.
+        lines: of the table, one a molecule, by which warnings count; without them they count rows from 0.
         chirality, workers: see `read_molecules`.
 
     Warns:
@@ -204,7 +231,7 @@ def molecule_source(
     shipped = None if file is None else file.with_name(f"{file.stem}_scaffold_split.json")
     given = shipped if shipped is not None and is_file(shipped) else None
     found = _read(smiles, scaffold and given is None, chirality, workers)
-    _warn_left(smiles, set(range(len(smiles))) - set(found.rows.tolist()), "rdkit does not read")
+    _warn_left(len(smiles), set(range(len(smiles))) - set(found.rows.tolist()), "rdkit does not read", lines)
     ptr = np.concatenate([[0], np.cumsum(found.atoms)])
     edge_index = found.edge_index + np.repeat(ptr[:-1], found.bonds)
     parts = (found.x, edge_index, found.edge_attr, ptr)
@@ -212,7 +239,7 @@ def molecule_source(
     graphs = graph_split(x, edges, attr, offsets, y.to(torch.int64)[torch.from_numpy(found.rows)])
     rows = None
     if given is not None and scaffold:
-        rows = _shipped_rows(given, found.rows, smiles)
+        rows = _shipped_rows(given, found.rows, len(smiles), lines)
     elif scaffold:
         rows = scaffold_rows(found.scaffolds.tolist(), total=len(smiles))
         _check_scaffolds(found, rows, graphs.labels)
@@ -232,27 +259,28 @@ def _check_scaffolds(found: Molecules, rows: Rows, labels: Tensor) -> None:
     raise refuse("data", "molecules of many scaffolds, each of which a scaffold split keeps together", got, way_out)
 
 
-def _warn_left(smiles: Sequence[str], left: set[int], why: str) -> None:
+def _warn_left(n: int, left: set[int], why: str, lines: list[int] | None) -> None:
     if left:
-        text = f"{why} {len(left)} of {len(smiles)} molecules, which are left out: rows {some(sorted(left), 20)}"
-        warn(f"{text} (counted from 0).")
+        rows = sorted(left)
+        where = f"rows {some(rows, 20)} (counted from 0)" if lines is None else _told([lines[i] for i in rows], 20)
+        warn(f"{why} {len(left)} of {n} molecules, which are left out: {where}.")
 
 
-def _shipped_rows(file: Path, read: np.ndarray, smiles: Sequence[str]) -> Rows:
+def _shipped_rows(file: Path, read: np.ndarray, n: int, lines: list[int] | None) -> Rows:
     """Rows of a split file, which counts those of the table, as places among the rows that were read."""
     values = read_foreign_json(file, "split")
-    place = torch.full((len(smiles),), -1, dtype=torch.int64)
+    place = torch.full((n,), -1, dtype=torch.int64)
     place[torch.from_numpy(read)] = torch.arange(len(read))
     parts = []
     for key in ("train", "valid", "test"):
         rows = values[key]
-        if not all(row < len(smiles) for row in rows):
-            raise DamagedError(f"{file}: `{key}` is not a list of rows 0 … {len(smiles) - 1}. Remove the file.")
+        if not all(row < n for row in rows):
+            raise DamagedError(f"{file}: `{key}` is not a list of rows 0 … {n - 1}. Remove the file.")
         parts.append(torch.tensor(sorted(rows), dtype=torch.int64))
     every = torch.cat(parts)
     if len(every.unique()) != len(every):
         raise DamagedError(f"{file}: a row is in two splits, or twice in one. Remove the file.")
-    _warn_left(smiles, set(read.tolist()) - set(every.tolist()), f"{file.name} has no split for")
+    _warn_left(n, set(read.tolist()) - set(every.tolist()), f"{file.name} has no split for", lines)
     train, val, test = (place[part][place[part] >= 0] for part in parts)
     return Rows(train, val if len(val) else None, test if len(test) else None)
 

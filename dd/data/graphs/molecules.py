@@ -81,7 +81,7 @@ def read_molecules(
     """
     rdkit_version()
     if wrong := [i for i, text in enumerate(smiles) if not isinstance(text, str)]:
-        raise refuse("smiles", "text", f"{type(smiles[wrong[0]]).__name__} in row {wrong[0]}")
+        raise refuse("smiles", "text", f"{type(smiles[wrong[0]]).__name__} in row {wrong[0]} (counted from 0)")
     chunks = _Chunks(smiles, scaffolds, chirality)
     count = min(usable_cpus(), 4) if workers is None else workers
     loader: DataLoader[Any] = DataLoader(
