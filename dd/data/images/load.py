@@ -116,7 +116,7 @@ def card_of(name: str) -> Card:
         f"Graphs: {', '.join(list_cards('graphs'))}, `{SMILES}PATH.csv` for a table of molecules, "
         "or the NAME of raw TU text, NAME_A.txt and so on, under `root=`"
     )
-    forms = f"{graphs}. Or give `{FOLDER}PATH`, {FORMS}, a Hugging Face Dataset, or `dd.Images(train=…)`."
+    forms = f"{graphs}. Or give `{FOLDER}PATH`, `dd.Images(train=…)`, a Hugging Face Dataset, {FORMS}."
     return load_card(name, f"{_as_path(name)}{forms}")
 
 
