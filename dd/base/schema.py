@@ -26,6 +26,7 @@ _ORIGIN: Final = {
     "versions?": Map(str),
     "machine?": str,
     "threads?": Whole(0),
+    "data?": {"name": str},
 }
 _REQUEST: Final = {
     "data?": {"name?": str, "sha256?": str},

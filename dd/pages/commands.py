@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dd.data import list_cards
-from dd.methods import METHODS, class_of
+from dd.methods import METHODS, class_of, kind_of
 from dd.methods.presets import preset
-from dd.models import GraphModel, ModelSpec
+from dd.models import GraphModel, ModelSpec, is_own_name
 
 _HIDDEN = ("class", "name", "title", "source")
 
@@ -26,17 +26,21 @@ def distill_command(run: Mapping[str, Any], out: str) -> str | None:
     request = run.get("request") or {}
     told, data = dict(request.get("method") or {}), str((request.get("data") or {}).get("name"))
     name = str(told.get("name"))
-    card = next((c for kind in ("images", "graphs") for c in list_cards(kind) if c == data), None)
+    read = dict((run.get("origin") or {}).get("data") or {})
+    named = read.pop("name", data if data in {c for kind in ("images", "graphs") for c in list_cards(kind)} else None)
     members = told.get("committee") or ()
     sayable = isinstance(members, list | tuple) and all(isinstance(member, str) for member in members)
-    if name not in METHODS or card is None or not sayable:
+    if name not in METHODS or named is None or not sayable or (kind_of(name) == "images" and _own_networks(told)):
+        return None
+    if "aspect" in read or isinstance(read.get("size"), list):  # for which the shell has no word
         return None
     counted = class_of(name).budget == "ipc"
     if counted and type(told.get("ipc")) is not int:
         return None
-    words = ["ddistill", "distill", data, name, "--preset", "cpu", "--seed", str(request.get("seed", 0))]
-    plain = METHODS[name](**preset(name, card, told["ipc"] if counted else None, "cpu").fields)
+    words = ["ddistill", "distill", named, name, "--preset", "cpu", "--seed", str(request.get("seed", 0))]
+    plain = METHODS[name](**preset(name, data, told["ipc"] if counted else None, "cpu").fields)
     words += ["--ipc", str(told.pop("ipc"))] if counted else []
+    words += _changes({}, read)
     if isinstance(start := told.get("init"), Mapping):  # a set, which its hash names, wherever it lies
         told["init"] = f"SET-{str(start.get('sha256'))[:12]}"
     words += _changes(plain.describe(), told)
@@ -45,6 +49,12 @@ def distill_command(run: Mapping[str, Any], out: str) -> str | None:
     if request.get("precision", "fp32") != "fp32":
         words += ["--precision", str(request["precision"])]
     return shlex.join([*words, "--out", out])
+
+
+def _own_networks(told: Mapping[str, Any]) -> bool:
+    """Whether a method was given a network of the user's own, for itself or in one of its recipes."""
+    recipes = [told, *(value for value in told.values() if isinstance(value, Mapping))]
+    return any(isinstance(model := one.get("model"), str) and is_own_name(model) for one in recipes)
 
 
 def evaluate_command(

@@ -24,6 +24,7 @@ _TREES: Final = (
     "A row a class: the trees around single nodes that many of its graphs have and few of any other class, with both "
     "shares. The root is on top; what is below are its neighbours, and theirs."
 )
+_PYTHON: Final = "# made in Python: no shell command says these data, this network or this method"
 _ALTS: Final = {
     "neighbours": (
         "Beside the nearest real images",
@@ -200,9 +201,9 @@ def _board(reports: Sequence[Mapping[str, Any]], names: Sequence[str], board: Ma
 
 
 def run_commands(folder: Path, report: Mapping[str, Any]) -> list[str]:
-    """How the set was made and how it was evaluated, where a shell can say it."""
+    """How the set was made and how it was evaluated, where a shell can say it; that none can say how it was made."""
     try:
-        made = distill_command(read_run(folder), str(folder))
+        made = distill_command(read_run(folder), str(folder)) or _PYTHON
     except (MissingError, InputError):
         made = None
     return [command for command in (made, report.get("command")) if command]

@@ -28,7 +28,7 @@ from dd.methods import FromExperts, Method, Run, Step, own_network
 from dd.methods.steps import steps_of
 from dd.run.folder import RunFolder, check_run, split_state, to_device
 from dd.run.load import load
-from dd.run.resolve import Tier, announce_preset, opened, resolve_device
+from dd.run.resolve import PLAIN, Tier, announce_preset, opened, resolve_device
 from dd.synthetic import AnySet
 from dd.synthetic.file import Kept, mark_kept
 
@@ -108,12 +108,21 @@ def distill(
     run = filled(Run, given, device=target, store=kept, progress=report)
     if out is None:
         return _run(value, real, run, protocol, None)
-    with RunFolder(as_path(out, "out"), _request(value, real, run, protocol), origin(seed, target), resume) as folder:
+    told = {**origin(seed, target), **_named(data, filled(Source, given))}
+    with RunFolder(as_path(out, "out"), _request(value, real, run, protocol), told, resume) as folder:
         if folder.finished:
             made = load(folder.path)
             check_run(folder.path, made)
             return made.attach(cast(Any, real.train))
         return _run(value, real, run, protocol, folder)
+
+
+def _named(data: object, source: Source) -> dict[str, Any]:
+    """How data was named and read, for whoever makes the set again; nothing of data that has no name."""
+    if not isinstance(data, str):
+        return {}
+    told = {name: value for name, value in vars(source).items() if value != getattr(PLAIN, name) and name != "download"}
+    return {"data": {"name": data, **{k: str(v) if isinstance(v, Path) else v for k, v in told.items()}}}
 
 
 def _run(method: Method, real: Images | Graphs, run: Run, protocol: Protocol, folder: RunFolder | None) -> AnySet:

@@ -28,6 +28,8 @@ from dd.synthetic import AnySet
 
 PLAIN: Final = Source()
 """Data as it is where nobody says how it is read."""
+MEASURED: Final = "measured here"
+"""How the source of a row begins that says an accuracy."""
 Tier = Literal["auto", "paper", "cpu"]
 
 
@@ -84,10 +86,13 @@ def announce_preset(run: Opened, device: torch.device, progress: bool | Progress
     """Say which preset a run has and what it will cost, where it has one that sets something."""
     if (row := run.row) is None or row.fields.keys() <= {"ipc"}:
         return
-    text = f"{run.method.name} on {run.real.name}: preset `{row.tier}` ({row.source or 'no source'}"
+    others = _others(run.method, row)
+    measured = bool(others) and row.source.startswith(MEASURED)  # its accuracy is not that of this run
+    source = "this library" if measured else row.source or "no source"
+    text = f"{run.method.name} on {run.real.name}: preset `{row.tier}` ({source}"
     text += "" if row.settings else ", settings not verified"
     text += ")" if row.run else ", never run here)"
-    if others := _others(run.method, row):  # its accuracy and its record are not those of this run
+    if others:
         text += f", but for {', '.join(f'`{name}`' for name in others)}"
     if (predict := estimator_of(type(run.method))) is not None:
         text += f"; {predict(run.method, run.real, device, calibrate=False)}"

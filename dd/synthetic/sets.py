@@ -13,7 +13,7 @@ from dd.base.foreign import foreign, pictures
 from dd.base.paths import as_path, is_file, is_folder, is_there
 from dd.errors import DamagedError, DDError, MissingError, refuse
 from dd.synthetic.compensated import CompensatedImages
-from dd.synthetic.file import set_in
+from dd.synthetic.file import SET, set_in
 from dd.synthetic.images import SyntheticImages
 from dd.synthetic.labels import LabelStore
 from dd.synthetic.trees import TreeSummary
@@ -82,11 +82,14 @@ def set_at(path: Path) -> AnySet:
     """The set in a file, or in a run folder.
 
     Raises:
-        MissingError, DamagedError: see `load_set`; of a folder of pictures with the verb that imports it.
+        MissingError, DamagedError: see `load_set`; of a folder of pictures with the verb that imports it, and of one
+            without a set with how one comes there.
     """
     if not is_folder(path):
         return load_set(path)
-    if not is_there(set_in(path)) and (way_out := pictures(path)):
+    if not is_there(set_in(path)):
+        lies = f'Name its file; or put it there, `small.save("{path / SET}")`: what is measured is then kept beside it.'
+        way_out = pictures(path) or lies
         raise MissingError(f"no set of this library in {path}. {way_out}")
     return load_set(set_in(path))
 

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from reference.teachers import quick_rded
+from torch import nn
 
 import dd
 from dd.base.curves import scores_of
@@ -22,7 +24,7 @@ from dd.base.files import read_json, write_json
 from dd.cli.main import main
 from dd.errors import DamagedError, InputError, MissingError
 from dd.pages.commands import distill_command
-from dd.pages.report import _names, _own, _side_by_side
+from dd.pages.report import _PYTHON, _names, _own, _side_by_side
 
 TINY = "--ipc 1 --iterations 3 --student-steps 2 --expert-epochs 1 --max-start-epoch 2 --expert.model convnet(width=4)"
 TINY += " --expert.experts 2 --expert.snapshots 3 --expert.batch-size 16 --expert.snapshot-every 2 --train.steps 3"
@@ -99,6 +101,70 @@ def test_no_command_where_no_shell_can_say_it() -> None:
     told = {"request": {"method": {"name": "mine"}, "data": {"name": "digits"}}}
     assert distill_command(told, "out") is None
     assert distill_command({"request": {"method": {"name": "mtt"}, "data": {"name": "my-own"}}}, "out") is None
+
+
+def _again(page: Path) -> list[str]:
+    """The lines under "Make it again"."""
+    found = re.search(r'<pre tabindex="0">(.*?)</pre>', page.read_text(), re.DOTALL)
+    return html.unescape(found[1]).splitlines() if found is not None else []
+
+
+def test_a_folder_of_pictures_has_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "test"):
+        for place in range(12):
+            file = Path("my pets", split, "ab"[place % 2], f"{place}.png")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.effect_noise((12, 10 + place), 50 + place).convert("RGB").save(file)
+    few = ["--ipc", "2", "--size", "8", "--seed", "3", "--quiet"]
+    assert main(["distill", "imagefolder:my pets", "random", *few, "--out", "run"]) == 0
+    words = ["--models", "mlp", "--repeats", "1", "--steps", "2", "--quiet"]
+    assert main(["evaluate", "run", "imagefolder:my pets", *words]) == 0
+    made, evaluated = _again(Path("run/index.html"))
+    assert made.startswith("ddistill distill 'imagefolder:my pets' random --preset cpu --seed 3 --ipc 2 --size 8")
+    assert evaluated.startswith("ddistill evaluate run 'imagefolder:my pets'")
+    command = distill_command(read_json(Path("run/run.json")), "again")
+    assert command is not None
+    assert main([*shlex.split(command)[1:], "--quiet"]) == 0
+    assert Path("again/synthetic.safetensors").read_bytes() == Path("run/synthetic.safetensors").read_bytes()
+    dd.distill("imagefolder:my pets", "random", ipc=2, size=(8, 6), out="two", progress=False)
+    assert distill_command(read_json(Path("two/run.json")), "again") is None
+
+
+def test_what_only_python_can_make_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DD_HOME", str(tmp_path / "home"))
+    own = dd.Model(lambda channels, classes, size: nn.Sequential(nn.Flatten(), nn.Linear(64, classes)), "mynet")
+    few: dict[str, Any] = {"experts": 1, "snapshots": 3, "max_start_epoch": 1, "expert_epochs": 1, "student_steps": 2}
+    dd.distill("digits", "mtt", ipc=1, model=own, iterations=1, out="run", progress=False, **few)
+    dd.distill(dd.load_images("digits"), "random", ipc=1, out="card", progress=False)
+    digits = dd.load_images("digits").train
+    dd.distill((digits.pixels(torch.arange(200)), digits.labels[:200]), "random", ipc=1, out="data", progress=False)
+    quick: dict[str, Any] = {"repeats": 1, "steps": 2, "baselines": "random", "progress": False}
+    dd.evaluate("run", "digits", models=own, **quick)
+    assert _again(Path("run/index.html")) == [_PYTHON]
+    for name in ("card", "data"):
+        dd.evaluate(name, "digits", models="mlp", **quick)
+    assert [line.split()[1] for line in _again(Path("card/index.html"))] == ["distill", "evaluate"]
+    assert _again(Path("data/index.html"))[0] == _PYTHON
+
+
+def test_an_answer_in_a_folder_without_its_set_says_how_the_set_comes_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = dd.distill("digits", "random", ipc=1, progress=False)
+    quick: dict[str, Any] = {"models": "mlp", "repeats": 1, "steps": 2, "baselines": (), "progress": False}
+    dd.evaluate(small, "digits", out="runs/dc", **quick)
+    for verb in (lambda: dd.report("runs/dc"), lambda: dd.evaluate("runs/dc", "digits", **quick)):
+        told = (
+            r'no set of this library in runs/dc. Name its file; or put it there, `small.save\("runs/dc/synthetic.safet'
+        )
+        with pytest.raises(MissingError, match=told):
+            verb()
+    small.save("runs/dc/synthetic.safetensors")  # the way out
+    assert dd.report("runs/dc") == Path("runs/dc/index.html")
+    dd.evaluate("runs/dc", "digits", **quick)
 
 
 def test_runs_side_by_side(runs: Path, tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ import dd
 from dd.base.files import read_json, read_jsonl
 from dd.cli.main import main
 from dd.data import Source
-from dd.methods import Candidate, Step
-from dd.run.resolve import announce_preset, opened
+from dd.methods import METHODS, Candidate, Step
+from dd.methods.presets import rows
+from dd.run.resolve import MEASURED, announce_preset, opened
 
 TINY = {"model": "convnet(width=4)", "augment": "crop_flip", "augment_mode": "all", "batch_size": 16, "lr": 0.05}
 
@@ -463,3 +464,11 @@ def test_a_run_says_in_which_fields_it_is_not_that_of_its_row(capsys: pytest.Cap
         told = capsys.readouterr().err.splitlines()[0].partition("; ")[0]  # before what it costs
         assert told.startswith("mtt on digits: preset `cpu` (")
         assert told.endswith("), but for `iterations`, `lr_img`" if changed else ")")
+        assert ("94.8" in told) != bool(changed)
+
+
+def test_a_row_that_says_an_accuracy_begins_so_that_a_changed_one_does_not() -> None:
+    sources = {row["source"] for name in METHODS for row in rows(name)}
+    assert (
+        {source for source in sources if "%" in source} == {one for one in sources if one.startswith(MEASURED)} != set()
+    )

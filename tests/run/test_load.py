@@ -74,5 +74,5 @@ def test_folders_of_pictures(tmp_path: Path) -> None:
     (folder / "train" / "set.json").unlink()
     with pytest.raises(dd.MissingError, match=r"`dd\.import_folder\('.*theirs/train', mean=…, std=…\)`"):
         dd.load(folder)
-    with pytest.raises(dd.MissingError, match=r"no file .*synthetic\.safetensors"):
+    with pytest.raises(dd.MissingError, match=r"no set of this library in .* Name its file; or put it there"):
         dd.load(tmp_path)
