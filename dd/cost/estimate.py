@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -25,6 +25,7 @@ class Estimate:
             heap.
         rate: FLOP/s of networks, of an expert's or a teacher's step; 0 where none is trained.
         measured: whether this machine was measured.
+        of: the run in words: method, data, images a class, and the preset with what was changed in it.
     """
 
     stages: Mapping[str, float]
@@ -33,6 +34,7 @@ class Estimate:
     peak_bytes: int
     rate: float = 0.0
     measured: bool
+    of: str = field(default="", compare=False)
 
     @property
     def seconds(self) -> float:
@@ -52,7 +54,11 @@ class Estimate:
         if self.set_bytes:
             parts.append(f"a set of {size_text(self.set_bytes)}")
         parts.append(f"peak about {size_text(self.peak_bytes)}")
-        return ", ".join(parts) + (f" ({how} {self.rate / 1e9:.0f} GFLOP/s)" if self.rate else f" ({how})")
+        return (
+            (f"{self.of}: " if self.of else "")
+            + ", ".join(parts)
+            + (f" ({how} {self.rate / 1e9:.0f} GFLOP/s)" if self.rate else f" ({how})")
+        )
 
 
 def duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from dd.data.images.resize import check_aspect
 from dd.errors import MissingError, find_name, refuse
 from dd.evaluation.selection import Protocol
 from dd.methods import METHODS, Method, class_of, need_method
-from dd.run.resolve import Tier, load_real, opened, resolve_device
+from dd.run.resolve import Tier, load_real, opened, resolve_device, told_of
 
 
 @under_own_settings
@@ -65,7 +66,8 @@ def estimate(
         raise refuse("method", known, name)
     read = partial(_counted, calibrate=calibrate)
     asked = opened(data, method, filled(Source, given), protocol, preset, target, fields, read)
-    return predict(asked.method, asked.real, target, calibrate)
+    made = predict(asked.method, asked.real, target, calibrate)
+    return dataclasses.replace(made, of=told_of(asked)) if isinstance(made, Estimate) else made
 
 
 def _counted(data: object, source: Source, protocol: Protocol, calibrate: bool) -> Images | Graphs:

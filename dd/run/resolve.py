@@ -23,7 +23,7 @@ from dd.data.graphs.load import load_graphs
 from dd.errors import InputError, find_name, near, refuse
 from dd.evaluation.selection import Protocol
 from dd.methods import METHODS, Method, class_of, kind_of, names_of, need_method, need_told, one_of
-from dd.methods.presets import Preset, preset, replace_fields
+from dd.methods.presets import DEFAULT, Preset, preset, replace_fields
 from dd.synthetic import AnySet
 
 PLAIN: Final = Source()
@@ -97,6 +97,17 @@ def announce_preset(run: Opened, device: torch.device, progress: bool | Progress
     if (predict := estimator_of(type(run.method))) is not None:
         text += f"; {predict(run.method, run.real, device, calibrate=False)}"
     announce(text, progress)
+
+
+def told_of(run: Opened) -> str:
+    """A run in words: method, data, images a class, and the preset with what was changed in it."""
+    text, ipc, row = f"{run.method.name} on {run.real.name}", getattr(run.method, "ipc", None), run.row
+    text += f", ipc {ipc}" if isinstance(ipc, int) else ""
+    if row is None:
+        return f"{text}, fields as given"
+    text += f", preset `{row.tier}` of {'any data' if row.dataset == DEFAULT else row.dataset}"
+    others = [f"`{name}`" for name in _others(run.method, row)]
+    return text + (f", but for {', '.join(others)}" if others else "")
 
 
 def _others(value: Any, row: Preset) -> list[str]:

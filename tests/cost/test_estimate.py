@@ -261,3 +261,19 @@ def test_refusals() -> None:
         dd.estimate(real_images(), matching(), ipc=3)
     with pytest.raises(InputError, match="device"):
         dd.estimate(real_images(), matching(), device="abacus")
+
+
+def test_an_estimate_says_what_it_is_of() -> None:
+    for asked, told in (
+        (dd.estimate("digits", "mtt", ipc=1), "mtt on digits, ipc 1, preset `cpu` of digits: "),
+        (dd.estimate("digits", "mtt"), "mtt on digits, ipc 10, preset `cpu` of digits: "),
+        (
+            dd.estimate("digits", "ftd", ipc=2, iterations=9),
+            "ftd on digits, ipc 2, preset `cpu` of digits, but for `iter",
+        ),
+        (dd.estimate("cifar10", "mtt", ipc=1, preset="paper"), "mtt on cifar10, ipc 1, preset `paper` of cifar10: "),
+        (dd.estimate("digits", "random", ipc=3), "random on digits, ipc 3, preset `cpu` of any data: "),
+        (dd.estimate("digits", matching()), "mtt on digits, ipc 2, fields as given: "),
+    ):
+        assert str(asked).startswith(told)
+        assert asked.to_json()["of"] == asked.of != ""
