@@ -117,7 +117,7 @@ def card_of(name: str) -> Card:
         "or the NAME of raw TU text, NAME_A.txt and so on, under `root=`"
     )
     forms = f"{graphs}. Or give `{FOLDER}PATH`, `dd.Images(train=…)`, a Hugging Face Dataset, {FORMS}."
-    return load_card(name, f"{_as_path(name)}{forms}")
+    return load_card(name, forms if name in list_cards() else f"{_as_path(name)}{forms}")
 
 
 def _as_path(name: str) -> str:
