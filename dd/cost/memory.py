@@ -20,13 +20,14 @@ _IMAGES: Final = 6
 # Measured at q = 768 and 1728; kornia adds two float copies of the pictures.
 _KORNIA, _CHUNKED = 16, 12
 _TEST_BATCH: Final = 500
+_LIBRARIES: Final = 4_000_000  # what calls of libraries and the run folder keep: 0 to 9 MB on small cells
 
 
 def peak_bytes(method: TrajectoryMatching, n: Counts, peaks: Peaks | None) -> int:
     """Bytes at the highest moment, from tables where `peaks` is None."""
     kept, fit = whitening_bytes(n.real_images, n.pixels) if method.expert.whiten else (0, 0)
     stages = (_expert(method, n, peaks), _matching(method, n, peaks), _selection(n, peaks))
-    return max(fit, kept + max(stages))
+    return _LIBRARIES + max(fit, kept + max(stages))
 
 
 def whitening_bytes(images: int, pixels: int) -> tuple[int, int]:
