@@ -74,4 +74,4 @@ def size_text(count: float) -> str:
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if count >= size:
             return f"{count / size:.1f} {unit}"
-    return f"{count / 1e3:.0f} kB"
+    return f"{count / 1e3:.0f} kB" if count >= 1e3 else f"{count:.0f} B"

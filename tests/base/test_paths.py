@@ -88,7 +88,7 @@ def test_a_folder_for_a_file_and_a_file_for_a_folder(odd: Path) -> None:
         dd.report("file")
     with pytest.raises(MissingError, match=r"no folder file: it is a file, not a folder\. Expected layout"):
         READERS["import_folder"]("file")
-    with pytest.raises(MissingError, match=r"no folder file/train: file is a file, not a folder\. Expected layout"):
+    with pytest.raises(MissingError, match=r"no folder file: it is a file, not a folder\. Expected layout"):
         READERS["imagefolder"]("file")
     with pytest.raises(DDError, match="file"):
         dd.distill(data(), "random", ipc=1, out="file")

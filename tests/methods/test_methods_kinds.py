@@ -166,7 +166,10 @@ class Costed(Told):
 def test_a_users_method_is_asked_what_it_costs() -> None:
     found = dd.estimate(DATA, Costed(), calibrate=True)
     assert found.disk_bytes == DATA.num_classes
-    assert str(found).startswith("blending about 2 seconds, ")
+    assert (
+        str(found)
+        == "silent on toy, fields as given: blending about 2 seconds, 3 B in the store, peak about 1 B (measured)"
+    )
     with pytest.raises(
         InputError, match=r"one of mtt, ftd, .*, or one with a method `estimate\(real, device, calibrate\)`"
     ):
