@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from dd.base.raster import INK
+from dd.base.raster import INK, short
 from dd.errors import refuse
 
 LOSS: Final = "#3b82f6"
@@ -155,7 +155,7 @@ def figure_bytes(figure: Any, kind: str) -> bytes:
 
 def _label(name: str) -> str:
     """A name of others as a label: no formula, not hidden from a legend, and there is room for it."""
-    text = name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
+    text = short(name, _LETTERS)
     return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
 
 

@@ -69,12 +69,17 @@ def _told(path: Path) -> Foreign | None:
     return _safetensors(path) if head[8:9] == b"{" and path.suffix == ".safetensors" else None
 
 
-def _archive(path: Path) -> Foreign | None:
+def archive_entries(path: Path) -> list[zipfile.ZipInfo]:
+    """What a zip archive says to hold; nothing where it is none."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            return archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError):
-        return None
+        return []
+
+
+def _archive(path: Path) -> Foreign | None:
+    names = [entry.filename for entry in archive_entries(path)]
     if any(name.endswith("/data.pkl") for name in names):
         return _torch(path, "a file of `torch.save`")
     return _numpy(path, "an archive of NumPy arrays") if any(name.endswith(".npy") for name in names) else None

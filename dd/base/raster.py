@@ -92,9 +92,9 @@ def default_scale(side: int) -> float:
     return max(1, round(low / side)) if side <= high else high / side
 
 
-def short(name: str) -> str:
-    """A name of at most `_LETTERS` letters, for which there is room beside a picture."""
-    return name if len(name) <= _LETTERS else name[: _LETTERS - 1] + "…"
+def short(name: str, most: int = _LETTERS) -> str:
+    """A name of at most so many letters; by default, those for which there is room beside a picture."""
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def _side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -65,19 +65,19 @@ class _Part:
 
 def estimate_recover(method: Recover, real: Images, device: torch.device, calibrate: bool) -> Estimate:
     """SRe2L, SRe2L++, CV-DD, RDED and other fields of `Recover`; every member votes as often as every other."""
-    seats, panel = _seated(method.committee, method.teacher, method.class_ids, real, device)
+    seats = _seated(method.committee, method.teacher, method.class_ids, real, device)
     classes, total = real.num_classes, real.num_classes * method.ipc
     works = [*_training(seats, real, device, method.priors is None and len(seats) > 1)]
     images = _Drawn(real, device)
     candidates = 0
     if method.init in ("rded", "medium"):
         candidates = min(method.candidates, len(real.train) // classes)
-        works.append(_scored(seats, panel, real, classes * method.crops, candidates, images))
+        works.append(_scored(seats, real, classes * method.crops, candidates, images))
     block = min(method.batch or classes, classes)
     count = 2 if method.pairs is not None else min(method.voters, len(seats))
     if method.iterations:
         calls = method.ipc * classes / block * method.iterations * count / len(seats)
-        works += [_recovery(seat, calls, block, method, real, images) for seat in seats]
+        works += [_descent("recovery", recover_block, seat, calls, block, method, real, images) for seat in seats]
     labels, label_bytes = _labels(method, seats, total, real, device, images)
     found, rate = stages([*works, *labels], device, assumed_rate(device), calibrate)
     voting = count * max(seat.cost.numbers for seat in seats) if method.iterations else 0
@@ -89,13 +89,15 @@ def estimate_recover(method: Recover, real: Images, device: torch.device, calibr
 
 def estimate_infer(method: Infer, real: Images, device: torch.device, calibrate: bool) -> Estimate:
     """INFER: M compensators a base set, labels of base images and composed ones."""
-    seats, panel = _seated(method.committee, method.teacher, method.class_ids, real, device)
-    del panel
+    seats = _seated(method.committee, method.teacher, method.class_ids, real, device)
     classes, members = real.num_classes, method.makers(real.num_classes)
     sets = base_sets(method.ipc, classes, members) if members else method.ipc
     images = _Drawn(real, device)
     works = [*_training(seats, real, device, asked=False)]
-    works += [_compensators(seat, sets * method.iterations, method, real, images) for seat in seats[:members]]
+    works += [
+        _descent("compensators", compensator, seat, sets * method.iterations, classes, method, real, images)
+        for seat in seats[:members]
+    ]
     total = sets * (members + 1) * classes
     labels, label_bytes = _labels(method, seats, total, real, device, images)
     found, rate = stages([*works, *labels], device, assumed_rate(device), calibrate)
@@ -108,8 +110,7 @@ def estimate_infer(method: Infer, real: Images, device: torch.device, calibrate:
 
 def estimate_coreset(method: Coreset, real: Images, device: torch.device, calibrate: bool) -> Estimate:
     """Herding and k-center: a teacher, its features of all training images, and a pass over them an image chosen."""
-    seats, panel = _seated((method.teacher.model,), method.teacher, None, real, device)
-    del panel
+    seats = _seated((method.teacher.model,), method.teacher, None, real, device)
     (seat,), classes, count = seats, real.num_classes, len(real.train)
     total = sum(class_counts(real, method.ipc))
     images = _Drawn(real, device)
@@ -180,19 +181,20 @@ def _training_bytes(seat: _Seat, recipe: TeacherRecipe, real: Images) -> tuple[i
     return used, used if _FLOAT * batch * seat.cost.largest <= _HEAP else 0
 
 
+def _again(real: Images, count: int) -> Split:
+    """Training images in any number: from the first on, and again."""
+    return real.train.subset(torch.arange(count) % len(real.train))
+
+
 class _Drawn:
-    """Training images in [0, 1], and blank labels, in any number: from the first on, and again."""
+    """Pixels of training images, in any number."""
 
     def __init__(self, real: Images, device: torch.device) -> None:
         self._real, self._device = real, device
 
-    def rows(self, count: int) -> Tensor:
-        """Numbers of so many training images."""
-        return torch.arange(count) % len(self._real.train)
-
     def __call__(self, count: int) -> Tensor:
         """Pixels `[count, C, H, W]`."""
-        return self._real.train.pixels(self.rows(count)).to(self._device)
+        return _again(self._real, count).pixels().to(self._device)
 
 
 def _seated(
@@ -201,7 +203,7 @@ def _seated(
     class_ids: tuple[int, ...] | None,
     real: Images,
     device: torch.device,
-) -> tuple[list[_Seat], Panel]:
+) -> list[_Seat]:
     """The members as `seat` finds them, none of them trained, and none fetched."""
     seats = []
     for member in committee:
@@ -219,7 +221,7 @@ def _seated(
                 teacher = Teacher(type(member).__name__, member, transform, class_ids=class_ids)
         teacher.module.to(device)
         seats.append(_Seat(teacher, forward_cost(teacher.module, real.channels, real.size), trained))
-    return seats, Panel(tuple(seat.teacher for seat in seats), (0.0,) * len(seats))
+    return seats
 
 
 def _without_weights(member: str) -> tuple[Any, bool]:
@@ -265,8 +267,7 @@ def _training(seats: Sequence[_Seat], real: Images, device: torch.device, asked:
 
 def _lesson(recipe: TeacherRecipe, real: Images, device: torch.device, images: int, calls: int) -> None:
     """A few steps of training on a few images."""
-    rows = torch.arange(images * calls) % len(real.train)
-    part: Any = _Part(real.train.subset(rows), real.channels, real.size, real.num_classes)
+    part: Any = _Part(_again(real, images * calls), real.channels, real.size, real.num_classes)
     short = dataclasses.replace(recipe, epochs=1, min_steps=1, batch_size=images, lr=1e-6)
     train_teacher(short, part, recipe.transform(real), device=device)
 
@@ -275,9 +276,9 @@ def _tested(seat: _Seat, held_out: int, real: Images) -> Work:
     batch = min(_BATCH, held_out)
 
     def trial(images: int, calls: int) -> None:
-        rows = torch.arange(images) % len(real.train)
+        some = _again(real, images)
         for _ in range(calls):
-            accuracy(seat.teacher, real.train.subset(rows))
+            accuracy(seat.teacher, some)
 
     return Work(stage="teachers", calls=held_out / batch, images=batch, network=seat.cost, passes=1, trial=trial)
 
@@ -294,8 +295,8 @@ def _joined(seats: Sequence[_Seat]) -> Forward:
     )
 
 
-def _scored(seats: Sequence[_Seat], panel: Panel, real: Images, crops: int, candidates: int, images: _Drawn) -> Work:
-    batch = min(_BATCH, candidates)
+def _scored(seats: Sequence[_Seat], real: Images, crops: int, candidates: int, images: _Drawn) -> Work:
+    panel, batch = Panel(tuple(seat.teacher for seat in seats), (0.0,) * len(seats)), min(_BATCH, candidates)
 
     def trial(few: int, calls: int) -> None:
         pixels = images(few)
@@ -306,27 +307,25 @@ def _scored(seats: Sequence[_Seat], panel: Panel, real: Images, crops: int, cand
     return Work(stage="patches", calls=calls, images=batch, network=_joined(seats), passes=1, trial=trial)
 
 
-def _recovery(seat: _Seat, calls: float, block: int, method: Recover, real: Images, images: _Drawn) -> Work:
+def _descent(
+    stage: str,
+    descend: Callable[..., object],
+    seat: _Seat,
+    calls: float,
+    block: int,
+    method: Recover | Infer,
+    real: Images,
+    images: _Drawn,
+) -> Work:
+    """Iterations of `recover_block` or `compensator`, for `block` images and one member."""
     transform, how = method.teacher.transform(real), Recovery.of(method)
 
     def trial(few: int, steps: int) -> None:
         start = transform.forward(images(few))
         y = torch.arange(few, device=start.device) % real.num_classes
-        recover_block([(seat.teacher, 1.0)], start, y, transform, dataclasses.replace(how, iterations=steps), 0, (0, 0))
+        descend([(seat.teacher, 1.0)], start, y, transform, dataclasses.replace(how, iterations=steps), 0, (0, 0))
 
-    return Work(stage="recovery", calls=calls, images=block, network=seat.cost, passes=_RECOVERED, trial=trial)
-
-
-def _compensators(seat: _Seat, calls: int, method: Infer, real: Images, images: _Drawn) -> Work:
-    transform, how = method.teacher.transform(real), Recovery.of(method)
-
-    def trial(few: int, steps: int) -> None:
-        base = transform.forward(images(few))
-        y = torch.arange(few, device=base.device) % real.num_classes
-        compensator([(seat.teacher, 1.0)], base, y, transform, dataclasses.replace(how, iterations=steps), 0, (0, 0))
-
-    block = real.num_classes
-    return Work(stage="compensators", calls=calls, images=block, network=seat.cost, passes=_RECOVERED, trial=trial)
+    return Work(stage=stage, calls=calls, images=block, network=seat.cost, passes=_RECOVERED, trial=trial)
 
 
 def _labels(

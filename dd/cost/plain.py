@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Final
 
 import torch
@@ -12,6 +11,7 @@ from dd.cost.estimate import Estimate
 from dd.cost.forward import assumed_rate
 from dd.cost.matching import whitening_seconds
 from dd.cost.memory import whitening_bytes
+from dd.cost.meter import timed
 from dd.data import Images, class_counts
 from dd.methods import ClassMean, RandomReal
 
@@ -27,7 +27,7 @@ def estimate_plain(method: RandomReal | ClassMean, real: Images, device: torch.d
     pixels, count = math.prod(real.train.shape), len(real.train)
     total = sum(class_counts(real, method.ipc))
     read = count if isinstance(method, ClassMean) else total
-    rate = _reading(real) if calibrate else _READ / (4 * pixels)
+    rate = _reading(real, device) if calibrate else _READ / (4 * pixels)
     seconds, kept, fit = read / rate, 0, 0
     if method.whiten:
         seconds += whitening_seconds(real, assumed_rate(device))
@@ -38,12 +38,8 @@ def estimate_plain(method: RandomReal | ClassMean, real: Images, device: torch.d
     return Estimate(stages={"choice": seconds}, disk_bytes=0, set_bytes=made, peak_bytes=peak, measured=calibrate)
 
 
-def _reading(real: Images) -> float:
+def _reading(real: Images, device: torch.device) -> float:
     """Images a second, the quickest of three looks at some."""
     rows = torch.linspace(0, len(real.train) - 1, min(_SOME, len(real.train))).long()
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        real.train.pixels(rows)
-        times.append(time.perf_counter() - start)
+    times = [timed(lambda: real.train.pixels(rows), device)[0] for _ in range(3)]
     return len(rows) / max(min(times), 1e-6)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dd.base.bounds import check_memory
+from dd.base.foreign import archive_entries
 from dd.base.paths import need_file
 from dd.errors import DamagedError, DDError
 
@@ -64,11 +65,7 @@ def read_pt(path: Path, mapped: bool = False) -> Any:
 
 def _check_archive(path: Path) -> None:
     """Refuse an archive that says to hold more bytes than the file has: torch writes its entries as they are."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            held = sum(entry.file_size for entry in archive.infolist())
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError):
-        return  # the format before torch 1.6, or one that torch will not read either
+    held = sum(entry.file_size for entry in archive_entries(path))  # 0: before torch 1.6, or what it will not read
     if held > path.stat().st_size:
         raise DamagedError(
             f"{path} is packed: it says to hold {held:,} bytes in {path.stat().st_size:,}. `torch.save` packs nothing; "

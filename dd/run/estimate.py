@@ -21,7 +21,7 @@ from dd.data.graphs.card import load_graph_card
 from dd.data.images.blank import blank
 from dd.data.images.load import card_of
 from dd.data.images.resize import check_aspect
-from dd.errors import MissingError, find_name, refuse
+from dd.errors import MissingError, find_name, known_as, refuse
 from dd.evaluation.selection import Protocol
 from dd.methods import METHODS, Method, class_of, need_method
 from dd.run.resolve import Tier, load_real, opened, resolve_device, told_of
@@ -81,8 +81,9 @@ def _counted(data: object, source: Source, protocol: Protocol, calibrate: bool) 
     try:
         return load_real(data, source, protocol)
     except MissingError:
-        if known.kind == "graphs" and not calibrate and data in list_cards("graphs"):
-            counted = blank_graphs(load_graph_card(data))
+        card = known_as(data, list_cards("graphs"))
+        if card is not None and not calibrate:
+            counted = blank_graphs(load_graph_card(card))
         if counted is None:
             raise
     if calibrate:

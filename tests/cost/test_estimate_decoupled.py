@@ -202,7 +202,13 @@ def test_trials_are_taken_in_proportion() -> None:
 
 def test_a_card_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DD_HOME", str(tmp_path))
-    for data, method in (("cifar10", "mtt"), ("imagenette", "sre2l"), ("svhn", "random"), ("NCI1", "mirage")):
+    for data, method in (
+        ("cifar10", "mtt"),
+        ("imagenette", "sre2l"),
+        ("svhn", "random"),
+        ("NCI1", "mirage"),
+        ("nci-1", "mirage"),
+    ):
         found = dd.estimate(data, method, **({} if method == "mirage" else {"ipc": 1}))
         assert found.seconds > 0
     with pytest.raises(MissingError, match=r"the files of 'HIV' are not there"):
