@@ -4,64 +4,9 @@ small = dd.distill("cifar10", "ftd", ipc=10)
 print(dd.evaluate(small, "cifar10"))
 """
 
-from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
-from dd import testing as testing
-from dd.contest.benchmark import benchmark
-from dd.contest.evaluate import evaluate
-from dd.contest.report import report
-from dd.data import Graphs, Images, load_graphs, load_images
-from dd.data.images.adapters import from_hf, from_webdataset
-from dd.data.images.blank import blank_images
-from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, WriteError
-from dd.evaluation import EvalReport
-from dd.evaluation.leaderboard import Benchmark
-from dd.exchange.export import dataset_card, push_to_hub, to_hf, to_imagefolder, to_tensorboard
-from dd.exchange.importers import import_buffer, import_folder, import_numpy, import_pt
-from dd.experts import ExpertRecipe, load_recipe
-from dd.measure.adversarial import adversarial
-from dd.measure.calibration import calibration
-from dd.measure.continual import continual
-from dd.measure.membership import membership
-from dd.measure.neighbours import neighbours
-from dd.measure.ranking import architectures, rank_architectures
-from dd.measure.robustness import robustness
-from dd.methods import (
-    AST,
-    CVDD,
-    DATM,
-    FTD,
-    INFER,
-    MTT,
-    RDED,
-    SRE2L,
-    SRE2LPP,
-    TESLA,
-    Method,
-    Mirage,
-    Run,
-    TrajectoryMatching,
-    list_methods,
-)
-from dd.methods.presets import cite, describe
-from dd.models import GraphModel, Model
-from dd.run.buffer import buffer
-from dd.run.distill import distill
-from dd.run.estimate import estimate
-from dd.run.load import load
-from dd.run.many import distill_many
-from dd.run.merge import merge
-from dd.run.teach import teach
-from dd.run.train import train
-from dd.run.verify import verify
-from dd.synthetic import CompensatedImages, ImageSet, SyntheticImages, TrainRecipe, TreeRecipe, TreeSummary
-from dd.teachers import Teacher, TeacherRecipe
-from dd.transforms.dsa import DSA
-
-try:
-    __version__ = version("dd-distillation")
-except PackageNotFoundError:  # a bare checkout on the path
-    __version__ = "0"
+from dd.base.lazy import door
 
 __all__ = [
     "AST",
@@ -140,7 +85,100 @@ __all__ = [
     "verify",
 ]
 
-
-def __dir__() -> list[str]:
-    """The public names; submodules are there too, and are not listed."""
-    return sorted({*__all__, *(name for name in globals() if name.startswith("__") and name.endswith("__"))})
+if TYPE_CHECKING:
+    from dd import testing as testing
+    from dd.base.version import __version__ as __version__
+    from dd.contest.benchmark import benchmark
+    from dd.contest.evaluate import evaluate
+    from dd.contest.report import report
+    from dd.data import Graphs, Images, load_graphs, load_images
+    from dd.data.images.adapters import from_hf, from_webdataset
+    from dd.data.images.blank import blank_images
+    from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, WriteError
+    from dd.evaluation import EvalReport
+    from dd.evaluation.leaderboard import Benchmark
+    from dd.exchange.export import dataset_card, push_to_hub, to_hf, to_imagefolder, to_tensorboard
+    from dd.exchange.importers import import_buffer, import_folder, import_numpy, import_pt
+    from dd.experts import ExpertRecipe, load_recipe
+    from dd.measure.adversarial import adversarial
+    from dd.measure.calibration import calibration
+    from dd.measure.continual import continual
+    from dd.measure.membership import membership
+    from dd.measure.neighbours import neighbours
+    from dd.measure.ranking import architectures, rank_architectures
+    from dd.measure.robustness import robustness
+    from dd.methods import (
+        AST,
+        CVDD,
+        DATM,
+        FTD,
+        INFER,
+        MTT,
+        RDED,
+        SRE2L,
+        SRE2LPP,
+        TESLA,
+        Method,
+        Mirage,
+        Run,
+        TrajectoryMatching,
+        list_methods,
+    )
+    from dd.methods.presets import cite, describe
+    from dd.models import GraphModel, Model
+    from dd.run.buffer import buffer
+    from dd.run.distill import distill
+    from dd.run.estimate import estimate
+    from dd.run.load import load
+    from dd.run.many import distill_many
+    from dd.run.merge import merge
+    from dd.run.teach import teach
+    from dd.run.train import train
+    from dd.run.verify import verify
+    from dd.synthetic import CompensatedImages, ImageSet, SyntheticImages, TrainRecipe, TreeRecipe, TreeSummary
+    from dd.teachers import Teacher, TeacherRecipe
+    from dd.transforms.dsa import DSA
+else:
+    __getattr__, __dir__ = door(
+        __name__,
+        __all__,
+        {
+            "dd.base.version": "__version__",
+            "dd.contest.benchmark": "benchmark",
+            "dd.contest.evaluate": "evaluate",
+            "dd.contest.report": "report",
+            "dd.data": "Graphs Images load_graphs load_images",
+            "dd.data.images.adapters": "from_hf from_webdataset",
+            "dd.data.images.blank": "blank_images",
+            "dd.errors": "DamagedError DDError DivergedError InputError MissingError WriteError",
+            "dd.evaluation": "EvalReport",
+            "dd.evaluation.leaderboard": "Benchmark",
+            "dd.exchange.export": "dataset_card push_to_hub to_hf to_imagefolder to_tensorboard",
+            "dd.exchange.importers": "import_buffer import_folder import_numpy import_pt",
+            "dd.experts": "ExpertRecipe load_recipe",
+            "dd.measure.adversarial": "adversarial",
+            "dd.measure.calibration": "calibration",
+            "dd.measure.continual": "continual",
+            "dd.measure.membership": "membership",
+            "dd.measure.neighbours": "neighbours",
+            "dd.measure.ranking": "architectures rank_architectures",
+            "dd.measure.robustness": "robustness",
+            "dd.methods": (
+                "AST CVDD DATM FTD INFER MTT RDED SRE2L SRE2LPP TESLA Method Mirage Run TrajectoryMatching list_methods"
+            ),
+            "dd.methods.presets": "cite describe",
+            "dd.models": "GraphModel Model",
+            "dd.run.buffer": "buffer",
+            "dd.run.distill": "distill",
+            "dd.run.estimate": "estimate",
+            "dd.run.load": "load",
+            "dd.run.many": "distill_many",
+            "dd.run.merge": "merge",
+            "dd.run.teach": "teach",
+            "dd.run.train": "train",
+            "dd.run.verify": "verify",
+            "dd.synthetic": "CompensatedImages ImageSet SyntheticImages TrainRecipe TreeRecipe TreeSummary",
+            "dd.teachers": "Teacher TeacherRecipe",
+            "dd.transforms.dsa": "DSA",
+        },
+    )

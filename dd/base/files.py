@@ -25,25 +25,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as _pack
 from torch import Tensor
 
+from dd.base.jsons import AGAIN, SEAL, jsonl_text, row_of, unsealed
+from dd.base.jsons import dump_json as dump_json
+from dd.base.jsons import json_text as json_text
+from dd.base.jsons import json_value as json_value
 from dd.base.paths import KINDS, MOST_LOG, is_there, json_at, need_file, read_bytes, unreadable
 from dd.base.schema import conform
-from dd.base.seals import (
-    AGAIN,
-    FORMAT_KEY,
-    SEAL,
-    checked_header,
-    copied,
-    data_digest,
-    header_text,
-    jsonl_text,
-    row_of,
-    unsealed,
-)
+from dd.base.seals import FORMAT_KEY, checked_header, copied, data_digest, header_text
 from dd.base.seals import digest as digest
-from dd.base.seals import dump_json as dump_json
 from dd.base.seals import file_digest as file_digest
-from dd.base.seals import json_text as json_text
-from dd.base.seals import json_value as json_value
 from dd.base.seals import packed_size as packed_size
 from dd.base.seals import shapes_of as shapes_of
 from dd.base.texts import printable

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from dd.base.seals import AGAIN, parse_json
+from dd.base.jsons import AGAIN, parse_json
 from dd.errors import DamagedError, DDError, MissingError, refuse
 
 T = TypeVar("T")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable
-from typing import Any, TextIO
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any, TextIO
 
 from dd.base.texts import printable
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 Progress = Callable[[int, int, str], None]
 """(done, total, text) → None."""
@@ -54,6 +55,8 @@ class Bars:
     def __call__(self, done: int, total: int, text: str) -> None:
         bar = self._bar
         if bar is None or bar.total != total or done < bar.n:
+            from tqdm import tqdm
+
             self.close()
             bar = self._bar = tqdm(total=total, desc=printable(self._label), disable=self._disable, file=Screen())
         bar.set_postfix_str(printable(text), refresh=False)

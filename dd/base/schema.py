@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from dd.base.forms import LARGEST, Also, ByKind, Many, Map, Maybe, Real, Text, Whole, Word, misfit
-from dd.base.seals import AGAIN
+from dd.base.jsons import AGAIN
 from dd.errors import DamagedError, refuse
 
 SET_FORMAT: Final = 2

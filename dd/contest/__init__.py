@@ -1,1 +1,8 @@
 """A set beside its baselines under one protocol: `evaluate` and `benchmark`."""
+
+from typing import TYPE_CHECKING
+
+from dd.base.lazy import modules_of
+
+if not TYPE_CHECKING:
+    __getattr__ = modules_of(__name__)

@@ -13,6 +13,7 @@ from dd.base.names import file_name
 from dd.base.paths import as_path, read_toml
 from dd.base.shapes import check_number, check_types, check_whole
 from dd.errors import InputError, find_name, refuse, unknown
+from dd.experts.names import recipe_names
 from dd.experts.smooth import PENALTY_FORMS, PenaltyForm
 from dd.models import Model, ModelSpec, as_spec
 from dd.transforms.dsa import DSA
@@ -144,11 +145,6 @@ class ExpertRecipe:
         """A JSON-able copy of the fields."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {**fields, "model": str(as_spec(self.model))}
-
-
-def recipe_names() -> list[str]:
-    """Names of the shipped recipes."""
-    return sorted(path.stem for path in shipped("expert_trajectories").glob("*.toml"))
 
 
 def load_recipe(name: str) -> ExpertRecipe:

@@ -1,12 +1,8 @@
 """The inner loop: training a student on synthetic images, and gradients through that training."""
 
-from dd.inner.adjoint_pass import adjoint
-from dd.inner.check import check_student
-from dd.inner.engines import ENGINES, EngineName, Road, solve, worth_compiling
-from dd.inner.fast import compiler_present
-from dd.inner.problem import InnerStep, Matching, Problem, Target
-from dd.inner.student import Student, cross_entropy, freeze_batch_statistics
-from dd.inner.unrolled import unroll
+from typing import TYPE_CHECKING
+
+from dd.base.lazy import door
 
 __all__ = [
     "ENGINES",
@@ -26,3 +22,26 @@ __all__ = [
     "freeze_batch_statistics",
     "unroll",
 ]
+
+if TYPE_CHECKING:
+    from dd.inner.adjoint_pass import adjoint
+    from dd.inner.check import check_student
+    from dd.inner.engines import ENGINES, EngineName, Road, solve, worth_compiling
+    from dd.inner.fast import compiler_present
+    from dd.inner.problem import InnerStep, Matching, Problem, Target
+    from dd.inner.student import Student, cross_entropy, freeze_batch_statistics
+    from dd.inner.unrolled import unroll
+else:
+    __getattr__, __dir__ = door(
+        __name__,
+        __all__,
+        {
+            "dd.inner.adjoint_pass": "adjoint",
+            "dd.inner.check": "check_student",
+            "dd.inner.engines": "ENGINES EngineName Road solve worth_compiling",
+            "dd.inner.fast": "compiler_present",
+            "dd.inner.problem": "InnerStep Matching Problem Target",
+            "dd.inner.student": "Student cross_entropy freeze_batch_statistics",
+            "dd.inner.unrolled": "unroll",
+        },
+    )

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, final
 from dd.base.paths import is_there, read_toml
 from dd.base.schema import conform
 from dd.errors import DamagedError, MissingError, find_name
-from dd.methods import METHODS
+from dd.methods.table import METHODS
 
 FOLDERS: list[Path] = [Path(__file__).parent / "_cards"]
 """Where cards are looked for, in order; a method that is being written may have its own in a further folder."""

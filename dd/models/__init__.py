@@ -1,27 +1,8 @@
 """Networks by name: `build("convnet(width=32)", channels=3, classes=10, size=(32, 32), seed=0)`; `build_graph_net`."""
 
-from dd.models.graphs.gnn import GraphNet
-from dd.models.graphs.rounds import PlainGraphs, Round, TreeDag, plain_graphs, tree_dag
-from dd.models.graphs.spec import (
-    GNNS,
-    GraphModel,
-    GraphSpec,
-    RootedNet,
-    as_graph_spec,
-    build_graph_net,
-    rooted,
-)
-from dd.models.images.convnet import Block, ConvNet, convnet
-from dd.models.images.spec import (
-    MODELS,
-    AnyModel,
-    Model,
-    ModelSpec,
-    as_spec,
-    build,
-    is_own_name,
-)
-from dd.models.probe import check_network, check_there, count_parameters, uses_batch_stats
+from typing import TYPE_CHECKING
+
+from dd.base.lazy import door
 
 __all__ = [
     "AnyModel",
@@ -52,3 +33,40 @@ __all__ = [
     "tree_dag",
     "uses_batch_stats",
 ]
+
+if TYPE_CHECKING:
+    from dd.models.graphs.gnn import GraphNet
+    from dd.models.graphs.rounds import PlainGraphs, Round, TreeDag, plain_graphs, tree_dag
+    from dd.models.graphs.spec import (
+        GraphModel,
+        GraphSpec,
+        RootedNet,
+        as_graph_spec,
+        build_graph_net,
+        rooted,
+    )
+    from dd.models.images.convnet import Block, ConvNet, convnet
+    from dd.models.images.spec import (
+        AnyModel,
+        Model,
+        ModelSpec,
+        as_spec,
+        build,
+        is_own_name,
+    )
+    from dd.models.probe import check_network, check_there, count_parameters, uses_batch_stats
+    from dd.models.table import GNNS, MODELS
+else:
+    __getattr__, __dir__ = door(
+        __name__,
+        __all__,
+        {
+            "dd.models.graphs.gnn": "GraphNet",
+            "dd.models.graphs.rounds": "PlainGraphs Round TreeDag plain_graphs tree_dag",
+            "dd.models.graphs.spec": "GraphModel GraphSpec RootedNet as_graph_spec build_graph_net rooted",
+            "dd.models.images.convnet": "Block ConvNet convnet",
+            "dd.models.images.spec": "AnyModel Model ModelSpec as_spec build is_own_name",
+            "dd.models.probe": "check_network check_there count_parameters uses_batch_stats",
+            "dd.models.table": "GNNS MODELS",
+        },
+    )

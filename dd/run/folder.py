@@ -24,9 +24,9 @@ from dd.base.files import (
     write_json,
     write_jsonl,
 )
+from dd.base.jsons import AGAIN
 from dd.base.locks import holder, locked
 from dd.base.paths import is_there, names_in
-from dd.base.seals import AGAIN
 from dd.errors import DamagedError, DDError, InputError, MissingError, WriteError, refuse
 from dd.methods import METHODS, Step
 from dd.synthetic import AnySet

@@ -1,25 +1,8 @@
 """Synthetic sets: the protocol, image sets and their files."""
 
-from dd.synthetic.base import NBytes, SyntheticSet, TreeBytes
-from dd.synthetic.canvas import Crops, draw_crops, tile
-from dd.synthetic.compensated import CompensatedImages, base_sets, compose, most_compensators
-from dd.synthetic.images import SyntheticImages
-from dd.synthetic.labels import LabelRecord, LabelStore, batch_ids
-from dd.synthetic.recipe import TrainRecipe
-from dd.synthetic.sets import (
-    AnySet,
-    ImageSet,
-    digest_of,
-    from_tensors,
-    load_set,
-    need_images,
-    need_set,
-    need_trees,
-    set_at,
-    to_tensors,
-)
-from dd.synthetic.tree_recipe import TreeRecipe
-from dd.synthetic.trees import Level, TreeSummary
+from typing import TYPE_CHECKING
+
+from dd.base.lazy import door
 
 __all__ = [
     "AnySet",
@@ -51,3 +34,43 @@ __all__ = [
     "draw_crops",
     "tile",
 ]
+
+if TYPE_CHECKING:
+    from dd.synthetic.base import NBytes, SyntheticSet, TreeBytes
+    from dd.synthetic.canvas import Crops, draw_crops, tile
+    from dd.synthetic.compensated import CompensatedImages, base_sets, compose, most_compensators
+    from dd.synthetic.images import SyntheticImages
+    from dd.synthetic.labels import LabelRecord, LabelStore, batch_ids
+    from dd.synthetic.recipe import TrainRecipe
+    from dd.synthetic.sets import (
+        AnySet,
+        ImageSet,
+        digest_of,
+        from_tensors,
+        load_set,
+        need_images,
+        need_set,
+        need_trees,
+        set_at,
+        to_tensors,
+    )
+    from dd.synthetic.tree_recipe import TreeRecipe
+    from dd.synthetic.trees import Level, TreeSummary
+else:
+    __getattr__, __dir__ = door(
+        __name__,
+        __all__,
+        {
+            "dd.synthetic.base": "NBytes SyntheticSet TreeBytes",
+            "dd.synthetic.canvas": "Crops draw_crops tile",
+            "dd.synthetic.compensated": "CompensatedImages base_sets compose most_compensators",
+            "dd.synthetic.images": "SyntheticImages",
+            "dd.synthetic.labels": "LabelRecord LabelStore batch_ids",
+            "dd.synthetic.recipe": "TrainRecipe",
+            "dd.synthetic.sets": (
+                "AnySet ImageSet digest_of from_tensors load_set need_images need_set need_trees set_at to_tensors"
+            ),
+            "dd.synthetic.tree_recipe": "TreeRecipe",
+            "dd.synthetic.trees": "Level TreeSummary",
+        },
+    )

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from dd.base.devices import check_device
+from dd.base.jsons import dump_json
 from dd.base.markup import Pictures
 from dd.base.process import under_own_settings
-from dd.base.seals import dump_json
 from dd.base.texts import shown
 from dd.errors import DDError, InputError
 

@@ -1,19 +1,8 @@
 """Teachers of the decoupled methods: their statistics, and how a committee votes."""
 
-from dd.teachers.committee import (
-    LABEL_TAU,
-    MEMBERS,
-    PUBLISHED_FIRST_PAIR,
-    PUBLISHED_PRIORS,
-    RECOVER_TAU,
-    vote_weights,
-    voters,
-)
-from dd.teachers.labelling import BN_MODES, BNMode, batch_statistics, label
-from dd.teachers.pretrained import pretrained_teacher
-from dd.teachers.squeeze import TeacherRecipe, TeacherStore, train_teacher
-from dd.teachers.statistics import LayerGap, StatisticsMatch, keeps_statistics
-from dd.teachers.teacher import Teacher, accuracy, tried_on
+from typing import TYPE_CHECKING
+
+from dd.base.lazy import door
 
 __all__ = [
     "BN_MODES",
@@ -38,3 +27,34 @@ __all__ = [
     "vote_weights",
     "voters",
 ]
+
+if TYPE_CHECKING:
+    from dd.teachers.committee import (
+        LABEL_TAU,
+        MEMBERS,
+        PUBLISHED_FIRST_PAIR,
+        PUBLISHED_PRIORS,
+        RECOVER_TAU,
+        vote_weights,
+        voters,
+    )
+    from dd.teachers.labelling import BN_MODES, BNMode, batch_statistics, label
+    from dd.teachers.pretrained import pretrained_teacher
+    from dd.teachers.squeeze import TeacherRecipe, TeacherStore, train_teacher
+    from dd.teachers.statistics import LayerGap, StatisticsMatch, keeps_statistics
+    from dd.teachers.teacher import Teacher, accuracy, tried_on
+else:
+    __getattr__, __dir__ = door(
+        __name__,
+        __all__,
+        {
+            "dd.teachers.committee": (
+                "LABEL_TAU MEMBERS PUBLISHED_FIRST_PAIR PUBLISHED_PRIORS RECOVER_TAU vote_weights voters"
+            ),
+            "dd.teachers.labelling": "BN_MODES BNMode batch_statistics label",
+            "dd.teachers.pretrained": "pretrained_teacher",
+            "dd.teachers.squeeze": "TeacherRecipe TeacherStore train_teacher",
+            "dd.teachers.statistics": "LayerGap StatisticsMatch keeps_statistics",
+            "dd.teachers.teacher": "Teacher accuracy tried_on",
+        },
+    )

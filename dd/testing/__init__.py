@@ -8,7 +8,21 @@
 Runs are as short as the method's own settings make them: give it few iterations and small networks.
 """
 
-from dd.testing.check import check_method
-from dd.testing.settings import tiny
+from typing import TYPE_CHECKING
+
+from dd.base.lazy import door
 
 __all__ = ["check_method", "tiny"]
+
+if TYPE_CHECKING:
+    from dd.testing.check import check_method
+    from dd.testing.settings import tiny
+else:
+    __getattr__, __dir__ = door(
+        __name__,
+        __all__,
+        {
+            "dd.testing.check": "check_method",
+            "dd.testing.settings": "tiny",
+        },
+    )

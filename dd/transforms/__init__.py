@@ -1,1 +1,8 @@
 """What is done to pixels before a network sees them: whitening, augmentation, views."""
+
+from typing import TYPE_CHECKING
+
+from dd.base.lazy import modules_of
+
+if not TYPE_CHECKING:
+    __getattr__ = modules_of(__name__)

@@ -26,7 +26,7 @@ from PIL import Image
 
 import dd
 from dd.base.files import json_text
-from dd.base.seals import BY_HAND, SEAL
+from dd.base.jsons import BY_HAND, SEAL
 from dd.data.images.adapters import from_webdataset
 from dd.experts import load_recipe
 from dd.synthetic import LabelStore

@@ -1,8 +1,24 @@
 """The exact engine's fast path for the field's ConvNet: layers with written-out tangents, no second-order graph."""
 
-from dd.inner.fast.compile import Kernels, compiler_present
-from dd.inner.fast.engine import adjoint_fast
-from dd.inner.fast.network import FastNet, supported
-from dd.inner.fast.penalty import penalty_gradient
+from typing import TYPE_CHECKING
+
+from dd.base.lazy import door
 
 __all__ = ["FastNet", "Kernels", "adjoint_fast", "compiler_present", "penalty_gradient", "supported"]
+
+if TYPE_CHECKING:
+    from dd.inner.fast.compile import Kernels, compiler_present
+    from dd.inner.fast.engine import adjoint_fast
+    from dd.inner.fast.network import FastNet, supported
+    from dd.inner.fast.penalty import penalty_gradient
+else:
+    __getattr__, __dir__ = door(
+        __name__,
+        __all__,
+        {
+            "dd.inner.fast.compile": "Kernels compiler_present",
+            "dd.inner.fast.engine": "adjoint_fast",
+            "dd.inner.fast.network": "FastNet supported",
+            "dd.inner.fast.penalty": "penalty_gradient",
+        },
+    )

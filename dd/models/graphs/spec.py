@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, cast, final
+from typing import Protocol, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from dd.base.bounds import check_memory
 from dd.base.seeding import isolated
 from dd.errors import find_name, refuse, unknown
-from dd.models.graphs.gnn import EMBEDDING, GraphNet
+from dd.models.graphs.families import Sizes
+from dd.models.graphs.gnn import GraphNet
 from dd.models.graphs.rounds import PlainGraphs, TreeDag
 from dd.models.images.spec import Value, call_factory, canonical, check_options, defaults, read_call, write_call
 from dd.models.probe import count_parameters
+from dd.models.table import GNNS
 
-Sizes = Sequence[int]
 GraphFactory = Callable[[Sizes, Sizes, int, int], nn.Module]
 
 
@@ -35,57 +36,6 @@ class RootedNet(Protocol):
     def head(self, pooled: Tensor, /) -> Tensor:
         """Logits `[G, K]` of pooled embeddings `[G, d]`."""
         ...
-
-
-def _family(kind: str) -> Callable[..., GraphNet]:
-    """The factory of one kind of layer; `layers=0` are as many as the trees are deep."""
-
-    def make(
-        node_sizes: Sizes,
-        edge_sizes: Sizes,
-        classes: int,
-        depth: int,
-        dropout: float = 0.2,
-        *,
-        layers: int = 0,
-        width: int = 64,
-        norm: str = "none",
-        jk: str = "last",
-        embedding: float = EMBEDDING,
-    ) -> GraphNet:
-        own: dict[str, Any] = {"kind": kind, "layers": layers or depth, "norm": norm, "jk": jk, "embedding": embedding}
-        return GraphNet(node_sizes, edge_sizes, classes, width=width, dropout=dropout, **own)
-
-    return make
-
-
-def gat(
-    node_sizes: Sizes,
-    edge_sizes: Sizes,
-    classes: int,
-    depth: int,
-    dropout: float = 0.2,
-    *,
-    layers: int = 0,
-    width: int = 64,
-    norm: str = "none",
-    jk: str = "last",
-    heads: int = 1,
-    embedding: float = EMBEDDING,
-) -> GraphNet:
-    """GAT, which has `heads` beside the options of the others."""
-    own: dict[str, Any] = {"kind": "gat", "layers": layers or depth, "norm": norm, "jk": jk, "embedding": embedding}
-    own["heads"] = heads
-    return GraphNet(node_sizes, edge_sizes, classes, width=width, dropout=dropout, **own)
-
-
-GNNS: Final[dict[str, Callable[..., GraphNet]]] = {
-    "gin": _family("gin"),
-    "gcn": _family("gcn"),
-    "gat": gat,
-    "sage": _family("sage"),
-}
-"""Name → `f(node_sizes, edge_sizes, classes, depth, dropout, **options)`. Dropout belongs to the training recipe."""
 
 
 def _factory(name: str) -> Callable[..., GraphNet]:

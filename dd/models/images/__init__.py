@@ -1,1 +1,8 @@
 """Networks for images, and the text that names one."""
+
+from typing import TYPE_CHECKING
+
+from dd.base.lazy import modules_of
+
+if not TYPE_CHECKING:
+    __getattr__ = modules_of(__name__)

@@ -17,37 +17,13 @@ from dd.base.bounds import check_memory, check_ranges
 from dd.base.seeding import isolated
 from dd.base.texts import shown
 from dd.errors import find_name, known_as, refuse, unknown
-from dd.models.images.bottleneck import resnet50, resnet101
-from dd.models.images.classic import alexnet, lenet, mlp, vgg11
-from dd.models.images.convnet import Size, convnet
-from dd.models.images.densenet import densenet121
-from dd.models.images.mobile import efficientnet_b0, mobilenet_v2, shufflenet_v2
+from dd.models.images.convnet import Size
 from dd.models.images.pretrained import ZOOS, check_zoo_name, split_zoo
-from dd.models.images.resnet import resnet18, resnet18_ap
-from dd.models.images.slim import resnet9, resnet20
 from dd.models.probe import check_network, count_parameters
+from dd.models.table import MODELS
 
 Value = int | float | bool | str
 Factory = Callable[..., nn.Module]
-
-MODELS: Final[dict[str, Factory]] = {
-    "convnet": convnet,
-    "resnet18": resnet18,
-    "resnet18_ap": resnet18_ap,
-    "resnet50": resnet50,
-    "resnet101": resnet101,
-    "resnet20": resnet20,
-    "resnet9": resnet9,
-    "mobilenet_v2": mobilenet_v2,
-    "shufflenet_v2": shufflenet_v2,
-    "densenet121": densenet121,
-    "efficientnet_b0": efficientnet_b0,
-    "vgg11": vgg11,
-    "alexnet": alexnet,
-    "lenet": lenet,
-    "mlp": mlp,
-}
-"""Name → `f(channels, classes, size, **options) -> nn.Module`. To add a model: one file, one line here."""
 
 _SPEC = re.compile(r"\s*([\w:.-]+)\s*(?:\((.*)\))?\s*", re.ASCII | re.DOTALL)
 _WORD = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
