@@ -124,7 +124,7 @@ if TYPE_CHECKING:
         TrajectoryMatching,
         list_methods,
     )
-    from dd.methods.presets import cite, describe
+    from dd.methods.telling import cite, describe
     from dd.models import GraphModel, Model
     from dd.run.buffer import buffer
     from dd.run.distill import distill
@@ -166,7 +166,7 @@ else:
             "dd.methods": (
                 "AST CVDD DATM FTD INFER MTT RDED SRE2L SRE2LPP TESLA Method Mirage Run TrajectoryMatching list_methods"
             ),
-            "dd.methods.presets": "cite describe",
+            "dd.methods.telling": "cite describe",
             "dd.models": "GraphModel Model",
             "dd.run.buffer": "buffer",
             "dd.run.distill": "distill",

@@ -209,6 +209,7 @@ _METHOD: Final = {
     "cost": Word("nothing", "teachers", "experts"),
     "cost_note?": str,
     "role": Word("method", "baseline"),
+    "kind?": Word("images", "graphs"),
     "tiny": dict,
     "common?": {"paper?": _FIELDS, "cpu?": _FIELDS},
     "rows": Many(_SETTINGS),

@@ -12,15 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
-
-from dd.base.process import tune_process
 from dd.base.progress import say
-from dd.cli.options import Common, Data, as_lr, keywords
-from dd.contest.benchmark import benchmark
-from dd.data.workers import usable_cpus
+from dd.cli.options import Answer, Common, Data, as_lr, keywords, reads
 from dd.errors import refuse
-from dd.run.resolve import resolve_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +58,21 @@ class BenchmarkOptions(Common):
     workers: int | None = None
 
 
-def run_benchmark(argv: Sequence[str]) -> dict[str, Any]:
+def run_benchmark(argv: Sequence[str]) -> Answer:
     """The verb: prints the table, or with `--json` gives the object."""
-    options = tyro.cli(BenchmarkOptions, args=argv, prog="ddistill benchmark")
+
+    @reads("benchmark", BenchmarkOptions)
+    def run(options: BenchmarkOptions) -> Answer:
+        return _benchmark(options, argv)
+
+    return run(argv)
+
+
+def _benchmark(options: BenchmarkOptions, argv: Sequence[str]) -> Answer:
+    """The work, with the words for the other processes that share it."""
+    from dd.base.process import tune_process
+    from dd.contest.benchmark import benchmark
+
     out = options.out or Path("runs") / f"{Path(options.data.partition(':')[2] or options.data).name}-benchmark"
     workers = _workers(options)
     names = [name for told in options.methods for name in told.split(",") if name]
@@ -96,6 +102,9 @@ def _workers(options: BenchmarkOptions) -> int:
         if options.restart and options.workers > 1:
             raise refuse("workers", "1 with `restart`, which replaces what others have measured", options.workers)
         return options.workers
+    from dd.data.workers import usable_cpus
+    from dd.run.resolve import resolve_device
+
     alone = options.restart or options.threads is not None or resolve_device(options.device).type != "cpu"
     return 1 if alone else usable_cpus()
 

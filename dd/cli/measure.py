@@ -10,29 +10,22 @@ from typing import Any, Final
 import tyro
 
 from dd.base.bounds import check_ranges
+from dd.base.lazy import Table
 from dd.base.progress import say
-from dd.cli.options import Common, Data, as_lr
+from dd.cli.options import Answer, Common, Data, as_lr, reads
 from dd.errors import find_name
-from dd.measure.adversarial import adversarial
-from dd.measure.bench import open_bench
-from dd.measure.calibration import calibration
-from dd.measure.continual import continual
-from dd.measure.membership import membership
-from dd.measure.neighbours import neighbours
-from dd.measure.ranking import rank_architectures
-from dd.measure.robustness import robustness
-from dd.run.keep import FORMAT, Place, place_of, write_measures
-from dd.run.load import load
 
-METRICS: Final[dict[str, Callable[..., Any]]] = {
-    "robust": robustness,
-    "calibration": calibration,
-    "membership": membership,
-    "adversarial": adversarial,
-    "neighbours": neighbours,
-    "architectures": rank_architectures,
-    "continual": continual,
-}
+METRICS: Final[Table[Callable[..., Any]]] = Table(
+    {
+        "robust": "dd.measure.robustness:robustness",
+        "calibration": "dd.measure.calibration:calibration",
+        "membership": "dd.measure.membership:membership",
+        "adversarial": "dd.measure.adversarial:adversarial",
+        "neighbours": "dd.measure.neighbours:neighbours",
+        "architectures": "dd.measure.ranking:rank_architectures",
+        "continual": "dd.measure.continual:continual",
+    }
+)
 ASKING: Final = ("calibration", "membership", "adversarial")
 """Metrics that train nothing on the set but the networks they ask, and so can share them."""
 
@@ -65,9 +58,12 @@ class MeasureOptions(Common):
     out: Path | None = None
 
 
-def run_measure(argv: Sequence[str]) -> dict[str, Any]:
+@reads("measure", MeasureOptions)
+def run_measure(options: MeasureOptions) -> Answer:
     """The verb: prints a table a metric, or with `--json` gives `{format, measures: {metric: …}}`."""
-    options = tyro.cli(MeasureOptions, args=argv, prog="ddistill measure")
+    from dd.run.keep import FORMAT, Place, place_of, write_measures
+    from dd.run.load import load
+
     names = [find_name("metric", name.strip(), METRICS) for name in options.metrics.split(",")]
     together = options.out is not None and options.out.suffix == ".json"
     place = place_of(options.path, options.out, "measures.json") if together else Place()
@@ -91,6 +87,8 @@ def _shared(names: Sequence[str], small: Any, options: MeasureOptions) -> dict[s
     asking = [name for name in names if name in ASKING]
     if len(asking) < 2:
         return {}
+    from dd.measure.bench import open_bench
+
     return {"networks": open_bench(small, options.data, **_arguments(asking[0], options)).networks()}
 
 

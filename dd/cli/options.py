@@ -1,24 +1,21 @@
-"""The options of the command line: one dataclass a verb, and twins of the methods' own dataclasses."""
+"""The options of the command line: one dataclass a verb, of what can be told without torch (others: `dd.cli.twins`)."""
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
-import typing
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from dd.data import Ipc, Source
-from dd.methods import RunOptions
-from dd.methods.trajectory.given import Init, Word
-from dd.models import as_spec
-from dd.synthetic import TreeRecipe
-from dd.teachers import TeacherRecipe
+from dd.data import Source
 
+Options = TypeVar("Options")
+Answer = dict[str, Any]
+"""What a verb says with `--json`, and under `json` whether that was asked for."""
 Data = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
 
 
@@ -56,6 +53,31 @@ class Common(Source):
         return False if self.quiet else None
 
 
+def reads(verb: str, kind: type[Options]) -> Callable[[Callable[[Options], Answer]], Callable[[Sequence[str]], Answer]]:
+    """Make a function of the options of a verb one of its words, which computes in `own_settings`.
+
+    Torch is loaded after the words were read: help and refusals do without it, and so what the function calls is
+    imported inside it.
+
+    Args:
+        verb: its name.
+        kind: its options.
+    """
+
+    def made(function: Callable[[Options], Answer]) -> Callable[[Sequence[str]], Answer]:
+        @wraps(function)
+        def run(argv: Sequence[str]) -> Answer:
+            options = tyro.cli(kind, args=argv, prog=f"ddistill {verb}")
+            from dd.base.process import own_settings
+
+            with own_settings():
+                return function(options)
+
+        return run
+
+    return made
+
+
 def keywords(options: object, verb: Callable[..., Any], **instead: Any) -> dict[str, Any]:
     """What is given to a verb by name: the options that have the names of its keywords.
 
@@ -75,31 +97,6 @@ def as_lr(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
-
-
-@dataclass(frozen=True, kw_only=True)
-class DistillOptions(RunOptions, Common):
-    """Options of the run; the method's fields follow.
-
-    Attributes:
-        out: run folder: set, log, checkpoint; the same command goes on where it was interrupted.
-        preset: `paper` (published row), `cpu` (two-core budget) or `auto`.
-        protocol: `clean` chooses the iterate on held-out training data, `paper` on the test set.
-        restart: replace what is in `out`.
-        seeds: make a set for each of these seeds, in `out`/seed0, …, from one buffer of experts.
-    """
-
-    out: Path | None = None
-    preset: Literal["auto", "paper", "cpu"] = "auto"
-    protocol: Literal["clean", "paper"] = "clean"
-    restart: bool = False
-    seeds: tuple[int, ...] = ()
-    split: int | str = 0
-
-    @property
-    def resume(self) -> bool:
-        """Whether to go on from what is in `out`."""
-        return not self.restart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,23 +130,6 @@ class BufferOptions(Common):
     recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
     experts: int | None = None
     snapshots: int | None = None
-    protocol: Literal["clean", "paper"] = "clean"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TeachOptions(Common):
-    """Train the teachers that decoupled methods need.
-
-    Attributes:
-        data: a card's name or `imagefolder:PATH`.
-        models: names of networks with batch norms.
-        recipe: how they are trained; its model is not read.
-        protocol: `clean` or `paper`.
-    """
-
-    data: Data
-    models: tyro.conf.Positional[tuple[str, ...]] = ("convnet(norm=batch)",)
-    recipe: TeacherRecipe = field(default_factory=TeacherRecipe)
     protocol: Literal["clean", "paper"] = "clean"
 
 
@@ -232,41 +212,3 @@ class VerifyOptions:
 
     path: tyro.conf.Positional[Path]
     json: bool = False
-
-
-def twin(value: Any) -> Any:
-    """A dataclass like `value`'s with its values as defaults and types that a command line can read."""
-    hints = typing.get_type_hints(type(value), include_extras=True)
-    fields: list[tuple[str, Any, Any]] = []
-    for f in dataclasses.fields(value):
-        held = getattr(value, f.name)
-        if dataclasses.is_dataclass(held) and f.name != "model":
-            inner = twin(held)
-            fields.append((f.name, type(inner), dataclasses.field(default=inner)))
-        elif f.name == "committee":
-            fields.append((f.name, tuple[str, ...], dataclasses.field(default=tuple(str(as_spec(m)) for m in held))))
-        elif hints[f.name] == Ipc:
-            fields.append((f.name, int, dataclasses.field(default=held)))
-        elif hints[f.name] == Init:
-            fields.append((f.name, Word | Path, dataclasses.field(default=held)))
-        elif f.name == "model":
-            text = held if isinstance(value, TreeRecipe) else str(as_spec(held))
-            fields.append((f.name, str, dataclasses.field(default=text)))
-        elif f.name not in ("name", "title", "source"):
-            fields.append((f.name, hints[f.name], dataclasses.field(default=held)))
-    made = dataclasses.make_dataclass(type(value).__name__, fields, frozen=True, kw_only=True)
-    made.__doc__ = type(value).__doc__
-    return made()
-
-
-def changes(before: Any, after: Any) -> dict[str, Any]:
-    """Fields of `after` that differ from `before`, nested ones as dicts."""
-    found: dict[str, Any] = {}
-    for f in dataclasses.fields(before):
-        a, b = getattr(before, f.name), getattr(after, f.name)
-        if dataclasses.is_dataclass(a):
-            if inner := changes(a, b):
-                found[f.name] = inner
-        elif a != b:
-            found[f.name] = b
-    return found

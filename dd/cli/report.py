@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tyro
 
 from dd.base.progress import say
-from dd.cli.options import Common
-from dd.contest.report import report
+from dd.cli.options import Answer, Common, reads
 from dd.data import Source
 
 
@@ -32,9 +29,11 @@ class ReportOptions(Common):
     out: Path | None = None
 
 
-def run_report(argv: Sequence[str]) -> dict[str, Any]:
+@reads("report", ReportOptions)
+def run_report(options: ReportOptions) -> Answer:
     """The verb: says where the page is."""
-    options = tyro.cli(ReportOptions, args=argv, prog="ddistill report")
+    from dd.contest.report import report
+
     source = {name: getattr(options, name) for name in inspect.signature(Source).parameters}
     path = report(options.runs, options.data, options.out, **source)
     if not options.json:

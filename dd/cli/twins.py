@@ -1,0 +1,79 @@
+"""The options of a run and those of its method: a twin of the method's own dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dd.cli.options import Common
+from dd.data import Ipc
+from dd.methods import RunOptions
+from dd.methods.trajectory.given import Init, Word
+from dd.models import as_spec
+from dd.synthetic import TreeRecipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillOptions(RunOptions, Common):
+    """Options of the run; the method's fields follow.
+
+    Attributes:
+        out: run folder: set, log, checkpoint; the same command goes on where it was interrupted.
+        preset: `paper` (published row), `cpu` (two-core budget) or `auto`.
+        protocol: `clean` chooses the iterate on held-out training data, `paper` on the test set.
+        restart: replace what is in `out`.
+        seeds: make a set for each of these seeds, in `out`/seed0, …, from one buffer of experts.
+    """
+
+    out: Path | None = None
+    preset: Literal["auto", "paper", "cpu"] = "auto"
+    protocol: Literal["clean", "paper"] = "clean"
+    restart: bool = False
+    seeds: tuple[int, ...] = ()
+    split: int | str = 0
+
+    @property
+    def resume(self) -> bool:
+        """Whether to go on from what is in `out`."""
+        return not self.restart
+
+
+def twin(value: Any) -> Any:
+    """A dataclass like `value`'s with its values as defaults and types that a command line can read."""
+    hints = typing.get_type_hints(type(value), include_extras=True)
+    fields: list[tuple[str, Any, Any]] = []
+    for f in dataclasses.fields(value):
+        held = getattr(value, f.name)
+        if dataclasses.is_dataclass(held) and f.name != "model":
+            inner = twin(held)
+            fields.append((f.name, type(inner), dataclasses.field(default=inner)))
+        elif f.name == "committee":
+            fields.append((f.name, tuple[str, ...], dataclasses.field(default=tuple(str(as_spec(m)) for m in held))))
+        elif hints[f.name] == Ipc:
+            fields.append((f.name, int, dataclasses.field(default=held)))
+        elif hints[f.name] == Init:
+            fields.append((f.name, Word | Path, dataclasses.field(default=held)))
+        elif f.name == "model":
+            text = held if isinstance(value, TreeRecipe) else str(as_spec(held))
+            fields.append((f.name, str, dataclasses.field(default=text)))
+        elif f.name not in ("name", "title", "source"):
+            fields.append((f.name, hints[f.name], dataclasses.field(default=held)))
+    made = dataclasses.make_dataclass(type(value).__name__, fields, frozen=True, kw_only=True)
+    made.__doc__ = type(value).__doc__
+    return made()
+
+
+def changes(before: Any, after: Any) -> dict[str, Any]:
+    """Fields of `after` that differ from `before`, nested ones as dicts."""
+    found: dict[str, Any] = {}
+    for f in dataclasses.fields(before):
+        a, b = getattr(before, f.name), getattr(after, f.name)
+        if dataclasses.is_dataclass(a):
+            if inner := changes(a, b):
+                found[f.name] = inner
+        elif a != b:
+            found[f.name] = b
+    return found
