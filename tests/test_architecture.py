@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,8 +31,14 @@ def room(module: str) -> str:
     return GROUND.get(first, first)
 
 
+PLACE = re.compile(r"dd(\.\w+)+(:\w+)?")
+
+
 def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and module of every import of `dd` in a file, lazy ones and those for type checkers included."""
+    """Line and module of every import of `dd` in a file, lazy ones and those for type checkers included.
+
+    So are modules that a text names, `dd.a.b` or `dd.a.b:name`, as in the tables of `dd.base.lazy`.
+    """
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names if alias.name.split(".")[0] == "dd")
@@ -39,6 +46,16 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"dd.{alias.name}") for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "dd":
             yield node.lineno, str(node.module)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and PLACE.fullmatch(node.value):
+            yield node.lineno, node.value.partition(":")[0]
+
+
+def test_modules_in_texts_are_imports(tmp_path: Path) -> None:
+    path = tmp_path / "own.py"
+    path.write_text(
+        'import dd.base\nTABLE = {"a": "dd.models.table:MODELS", "b": "of dd.run"}\n_in("dd.cli.verbs", "run")\n'
+    )
+    assert sorted(imports(path)) == [(1, "dd.base"), (2, "dd.models.table"), (3, "dd.cli.verbs")]
 
 
 def module_of(path: Path) -> str:

@@ -17,15 +17,9 @@ import dd
 from dd.base.files import read_json
 from dd.base.shapes import filled
 from dd.cli.benchmark import BenchmarkOptions
-from dd.cli.options import (
-    BufferOptions,
-    Common,
-    DistillOptions,
-    EstimateOptions,
-    EvaluateOptions,
-    TeachOptions,
-    keywords,
-)
+from dd.cli.options import BufferOptions, Common, EstimateOptions, EvaluateOptions, keywords
+from dd.cli.teach import TeachOptions
+from dd.cli.twins import DistillOptions
 from dd.data import About, Source, about
 from dd.data.kinds import is_graph_data
 from dd.errors import InputError

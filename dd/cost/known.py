@@ -5,32 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from dd.cost.decoupled import estimate_coreset, estimate_infer, estimate_recover
+from dd.base.lazy import Table
 from dd.cost.estimate import Estimate
-from dd.cost.matching import estimate_matching
-from dd.cost.plain import estimate_plain
-from dd.cost.trees import estimate_mirage
-from dd.methods import (
-    METHODS,
-    ClassMean,
-    Coreset,
-    Infer,
-    Mirage,
-    RandomReal,
-    Recover,
-    TrajectoryMatching,
-    class_of,
-)
+from dd.methods import METHODS, class_of
 
-ESTIMATES: Final[dict[type, Callable[..., Estimate]]] = {
-    TrajectoryMatching: estimate_matching,
-    Recover: estimate_recover,
-    Infer: estimate_infer,
-    Coreset: estimate_coreset,
-    RandomReal: estimate_plain,
-    ClassMean: estimate_plain,
-    Mirage: estimate_mirage,
-}
+ESTIMATES: Final[Table[Callable[..., Estimate]]] = Table(
+    {
+        "dd.methods.trajectory.matching:TrajectoryMatching": "dd.cost.matching:estimate_matching",
+        "dd.methods.decoupled.recover:Recover": "dd.cost.decoupled:estimate_recover",
+        "dd.methods.decoupled.infer:Infer": "dd.cost.decoupled:estimate_infer",
+        "dd.methods.real.coresets:Coreset": "dd.cost.decoupled:estimate_coreset",
+        "dd.methods.real.baselines:RandomReal": "dd.cost.plain:estimate_plain",
+        "dd.methods.real.baselines:ClassMean": "dd.cost.plain:estimate_plain",
+        "dd.methods.mirage.method:Mirage": "dd.cost.trees:estimate_mirage",
+    }
+)
 """What predicts the cost of this library's methods, by their class; it knows their loops, which do not know it."""
 
 
@@ -40,7 +29,7 @@ def estimator_of(made: type) -> Callable[..., Estimate] | None:
     A method of one's own has it as a method, `estimate(real, device, calibrate)`.
     """
     own: Callable[..., Estimate] | None = getattr(made, "estimate", None)
-    return own or ESTIMATES.get(made)
+    return own or ESTIMATES.get(f"{made.__module__}:{made.__qualname__}")
 
 
 def estimated() -> tuple[str, ...]:

@@ -19,7 +19,6 @@ from dd.base.shapes import BY_CLASS, check_name, check_whole
 from dd.cost.known import estimator_of
 from dd.data import About, Images, Source, about, load_images
 from dd.data.graphs.graphs import Graphs
-from dd.data.graphs.load import load_graphs
 from dd.errors import InputError, find_name, near, refuse
 from dd.evaluation.selection import Protocol
 from dd.methods import METHODS, Method, class_of, kind_of, names_of, need_method, need_told, one_of
@@ -248,6 +247,8 @@ def load_real(
         for name, value in (("size", source.size), ("aspect", source.aspect)):
             if value is not None:
                 raise refuse(name, "left out for graphs", repr(value))
+        from dd.data.graphs.load import load_graphs
+
         return load_graphs(data, split=source.split, **files)
     if source.split not in (None, 0):
         raise refuse("split", "left out for images, which have one split", repr(source.split))

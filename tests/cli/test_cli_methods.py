@@ -18,7 +18,9 @@ import pytest
 
 import dd
 from dd.cli.main import VERBS, main
-from dd.cli.options import BufferOptions, DistillOptions, EstimateOptions, EvaluateOptions, TeachOptions
+from dd.cli.options import BufferOptions, EstimateOptions, EvaluateOptions
+from dd.cli.teach import TeachOptions
+from dd.cli.twins import DistillOptions
 from dd.cost.known import estimated
 from dd.methods import METHODS, kind_of
 from dd.methods.cards import card, is_baseline

@@ -44,7 +44,7 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The four things done, in a folder of their own."""
     monkeypatch.chdir(tmp_path)
     made = module("blend_of_contributing", FILE, tmp_path)
-    key, value = re.fullmatch(r'"(\w+)": (\w+),\n', LINE).groups()  # type: ignore[union-attr]
+    key, value = re.fullmatch(r'"(\w+)": "dd\.methods\.\1:(\w+)",\n', LINE).groups()  # type: ignore[union-attr]
     monkeypatch.setitem(METHODS, key, getattr(made, value))
     (tmp_path / f"{key}.toml").write_text(CARD)
     monkeypatch.setattr(cards, "FOLDERS", [*cards.FOLDERS, tmp_path])

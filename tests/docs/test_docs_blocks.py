@@ -114,7 +114,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("DD_HOME", str(base / "home"))
         patch.chdir(base)
         patch.setattr(dd.methods.presets, "rows", lambda method: [less(row) for row in rows(method)])
-        for module in (dd, sys.modules["dd.cli.main"], sys.modules["dd.run.buffer"]):
+        for module in (dd, dd.experts, dd.run.buffer):
             patch.setattr(module, "load_recipe", lambda name: dataclasses.replace(load_recipe(name), **EXPERTS))
         for recipe in (TrainRecipe, dd.TreeRecipe):
             patch.setitem(recipe.__init__.__kwdefaults__, "steps", MOST["steps"])
@@ -122,7 +122,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setitem(dd.TeacherRecipe.__init__.__kwdefaults__, "epochs", MOST["epochs"])
         patch.setattr(dd.Teacher, "check", lambda *_: 1.0)  # of one epoch: no better than chance
         for module in ("dd.evaluation.learners", "dd.evaluation.trees"):
-            patch.setattr(sys.modules[module], "LR_GRID", (0.01, 0.03))
+            patch.setattr(f"{module}.LR_GRID", (0.01, 0.03))
         yield base
 
 

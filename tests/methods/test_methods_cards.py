@@ -12,7 +12,7 @@ import pytest
 import dd
 from dd.base.schema import KINDS
 from dd.errors import DamagedError, InputError, MissingError
-from dd.methods import METHODS, RandomReal, cards
+from dd.methods import METHODS, RandomReal, cards, kind_of
 from dd.methods.cards import COSTS, card
 from dd.methods.presets import preset
 
@@ -41,6 +41,7 @@ def test_a_card_has_every_entry(name: str) -> None:
     assert known.when.startswith("Take this when ")
     assert ". " not in known.when  # one sentence
     assert known.cost in COSTS
+    assert known.kind == kind_of(name)
     assert preset(name, None, None if METHODS[name]().name == "mirage" else known.rows[-1].get("ipc", 5), "cpu")
     if known.paper is None:
         assert (known.role, known.bibtex) == ("baseline", "")
@@ -116,6 +117,8 @@ def test_a_card_without_a_required_entry_is_refused(own: Path, name: str) -> Non
         ('dataset = "default"', 'dataset = "digits"', 'have one for two cores and any data: dataset = "default"'),
         ("train = {", "trian = {", "`rows[0].trian` must be a field of own (train, whiten); got 'trian'"),
         ("tiny = { ipc", "tiny = { icp", "`tiny.icp` must be a field of own (train, whiten); got 'icp'"),
+        ("role =", 'kind = "graphs"\nrole =', "`kind` must be 'images', that of own; got 'graphs'"),
+        ("role =", 'kind = "sounds"\nrole =', "`kind` must be 'images' or 'graphs'; got 'sounds'"),
         ("role =", 'whan = "x"\nrole =', "no other entries than title, paper, bibtex, when"),
         ("bibtex = ", "# ", "a card with `paper` and `bibtex`; only a baseline may have neither"),
         ("title = ", "title ", "is not TOML"),

@@ -13,8 +13,9 @@ import torch
 
 import dd
 from dd.base.files import read_digest
-from dd.cli.main import _with_method, main
-from dd.cli.options import DistillOptions
+from dd.cli.distill import with_method
+from dd.cli.main import main
+from dd.cli.twins import DistillOptions
 from dd.methods import METHODS, Run
 from dd.methods.trajectory.given import check_start
 from dd.pages.commands import distill_command
@@ -271,7 +272,7 @@ def test_a_step_size_that_the_shell_says_goes_before_the_learned_one_where_it_is
     words = ["digits", "mtt", "--init", "a.safetensors", "--ipc", "1", "--preset", "cpu"]
     preset = preset_for("mtt", "digits", "cpu", torch.device("cpu"), {"ipc": 1}).fields["lr_init"]
     for said, wanted in ((["--lr-init", str(preset)], preset), ([f"--lr_init={preset}"], preset), ([], None)):
-        assert _with_method("distill", DistillOptions, [*words, *said])[3].get("lr_init") == wanted
+        assert with_method("distill", DistillOptions, [*words, *said])[3].get("lr_init") == wanted
 
 
 def test_it_is_estimated(real: dd.Images, first: SyntheticImages) -> None:
