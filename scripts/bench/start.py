@@ -14,9 +14,9 @@ Rows, each a fresh process, started and ended:
     wrong     `ddistill distil digits mtt`, a verb that there is not
     verb      `ddistill evaluate --help`, by tyro
 
-One pass over the rows comes first and is not counted: it compiles and reads the files. Then `--repeats` rounds, in which
-every row in turn is run once; `cpu` (user and system, threads and children included) and `wall` are medians, and `ratio`
-is `cpu` by that of `torch`. Each process has one thread.
+One pass over the rows comes first and is not counted: it compiles and reads the files. Then `--repeats` rounds, in
+which every row in turn is run once; `cpu` (user and system, threads and children included) and `wall` are medians, and
+`ratio` is `cpu` by that of `torch`. Each process has one thread.
 """
 
 from __future__ import annotations

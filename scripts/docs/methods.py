@@ -18,7 +18,8 @@ from dd.errors import InputError
 from dd.evaluation import mean_std
 from dd.methods import METHODS, Infer, Recover, TrajectoryMatching, kind_of
 from dd.methods.cards import Paper, card
-from dd.methods.presets import preset, rows, verified
+from dd.methods.presets import preset, rows
+from dd.methods.telling import verified
 from dd.run.resolve import default_ipc
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,8 +12,9 @@ import dd.methods.presets
 from dd.errors import InputError
 from dd.experts import load_recipe, recipe_names
 from dd.methods import METHODS, MTT, TrajectoryMatching
-from dd.methods.cards import is_baseline
-from dd.methods.presets import NEVER, bibtex, cite, describe, preset, rows
+from dd.methods.cards import NEVER, is_baseline
+from dd.methods.presets import preset, rows
+from dd.methods.telling import bibtex, cite, describe
 from scripts.records import kept
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,8 @@ import torch
 import dd
 from dd.errors import InputError
 from dd.methods import METHODS, Mirage
-from dd.methods.presets import bibtex, cite, describe, preset, rows
+from dd.methods.presets import preset, rows
+from dd.methods.telling import bibtex, cite, describe
 from dd.run.resolve import resolve_method
 from dd.synthetic import TreeRecipe
 from scripts.records import kept

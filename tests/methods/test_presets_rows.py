@@ -9,7 +9,8 @@ import pytest
 
 from dd.experts import load_recipe
 from dd.methods import METHODS, TrajectoryMatching
-from dd.methods.presets import Preset, bibtex, cite, describe, preset, rows
+from dd.methods.presets import Preset, preset, rows
+from dd.methods.telling import bibtex, cite, describe
 
 ROOT = Path(__file__).parents[2]
 CLASSES = {"cifar10": 10, "cifar100": 100, "tiny-imagenet": 200, "imagenet": 1000}
