@@ -6,6 +6,7 @@ import math
 from typing import Final
 
 from dd.cost.counts import Counts, Peaks
+from dd.inner.adjoint_pass import ROOM
 from dd.methods import TrajectoryMatching
 from dd.transforms.whiten import KORNIA_VALUES
 
@@ -19,6 +20,7 @@ _IMAGES: Final = 6
 # The fit of a whitening, in float32 matrices [q, q]: what LAPACK's eigenvectors and their products take in float64.
 # Measured at q = 768 and 1728; kornia adds two float copies of the pictures.
 _KORNIA, _CHUNKED = 16, 12
+_GRAPH: Final = 1.4  # what the graph of a student step keeps, in outputs of all layers; 1.35 to 1.37 in ConvNets
 _TEST_BATCH: Final = 500
 _LIBRARIES: Final = 4_000_000  # what calls of libraries and the run folder keep: 0 to 9 MB on small cells
 
@@ -52,15 +54,25 @@ def _matching(method: TrajectoryMatching, n: Counts, peaks: Peaks | None) -> int
     p, steps = _FLOAT * n.parameters, method.student_steps
     back = min(method.truncate or steps, steps)
     image = _FLOAT * n.pixels * (_IMAGES + 2 * (method.pixel_optimizer == "adam") + 2 * (method.ema > 0))
-    grows = p * (_VECTORS + steps) + n.kept * n.batch * back + image * n.synthetic * method.canvas**2
+    grows = p * _VECTORS + _steps_kept(n, n.batch, steps, back) + image * n.synthetic * method.canvas**2
     if method.canvas > 1:
         grows += 2 * _FLOAT * n.pixels * n.student_images  # crops of a whole iteration, and their gradient
     if peaks is None:
         return grows + 10 * _FLOAT * n.numbers * n.micro
-    small = p * (_VECTORS + peaks.student_steps) + n.kept * peaks.student_batch * peaks.student_steps
+    small = p * _VECTORS + _steps_kept(n, peaks.student_batch, peaks.student_steps, peaks.student_steps)
     small += image * peaks.synthetic * method.canvas**2
     micro = min(peaks.student_batch, n.micro)
     return grows + int(max(0, peaks.matching - small) * n.micro / micro)
+
+
+def _steps_kept(n: Counts, batch: int, steps: int, back: int) -> int:
+    """θ_0 … θ_N and what pass 1 keeps of its steps: maps on the fast path, gradients and some graphs on the generic."""
+    p = _FLOAT * n.parameters
+    if n.road.compiled:
+        return p * steps + n.kept * batch * back
+    graph = int(_FLOAT * batch * (_GRAPH * n.numbers + 2 * n.pixels)) + 2 * p
+    reuse = max(1, ROOM // max(1, graph)) if n.road.reuse is None else n.road.reuse
+    return 2 * p * steps + max(0, min(reuse, back) - 1) * graph  # the last one is being differentiated
 
 
 def _selection(n: Counts, peaks: Peaks | None) -> int:

@@ -27,7 +27,8 @@ class Road:
         engine: `adjoint` takes the fast path for a ConvNet with instance norm, `generic` never does, `unroll` is the
             reference. All three are exact.
         micro_batch: images at once; `None` takes the whole batch.
-        reuse: last steps that keep what pass 1 has computed; `None`: all on the fast path, one on the generic one.
+        reuse: last steps that keep what pass 1 has computed; `None`: all on the fast path, on the generic one
+            those that fit in a gigabyte (`dd.inner.adjoint_pass.ROOM`).
         compiled: whether pointwise kernels are fused by a compiler; without, the fast path is the slower one and the
             generic one serves.
         hybrid: bfloat16 in the convolutions that are linear in the tangent (fast path only).
@@ -47,7 +48,7 @@ def solve(problem: Problem, road: Road) -> Matching:
     height, width = problem.images.shape[2:]
     if road.engine == "adjoint" and road.compiled and supported(problem.student.module, (height, width)):
         return adjoint_fast(problem, road.micro_batch, road.reuse, compiled=True, hybrid=road.hybrid)
-    return adjoint(problem, micro_batch=road.micro_batch, reuse=1 if road.reuse is None else road.reuse)
+    return adjoint(problem, micro_batch=road.micro_batch, reuse=road.reuse)
 
 
 def worth_compiling(module: nn.Module, size: tuple[int, int], images: int, device: str) -> bool:

@@ -41,7 +41,8 @@ class RunOptions:
         engine: `adjoint` (exact, constant graph memory; the fast path for a ConvNet where kernels are compiled),
             `generic` (the same without the fast path) or `unroll` (reference).
         micro_batch: images at once; `None` chooses 50 on a CPU, all on a GPU.
-        reuse: how many last steps keep what pass 1 has computed; `None`: all on the fast path, one on the generic.
+        reuse: how many last steps keep what pass 1 has computed; `None`: all on the fast path, on the generic
+            one those that fit in a gigabyte.
         compile: fuse pointwise kernels with `torch.compile`; `None`: where a compiler is present and the run is long
             enough to gain more than the half minute that it costs.
     """

@@ -16,12 +16,12 @@ from dd.cost.counts import Peaks, Pieces, chunks, images_seen
 from dd.cost.estimate import Estimate
 from dd.cost.forward import forward_cost
 from dd.cost.matching import estimate_matching
-from dd.cost.memory import _LIBRARIES, peak_bytes
+from dd.cost.memory import _GRAPH, _LIBRARIES, peak_bytes
 from dd.cost.meter import Moment, quickest, timed
 from dd.data import Images, load_images
 from dd.errors import InputError
 from dd.experts import ExpertRecipe, ExpertStore, make_student
-from dd.inner import InnerStep, Problem, Target, compiler_present
+from dd.inner import InnerStep, Problem, Target, adjoint, adjoint_pass, compiler_present
 from dd.inner.fast import FastNet, adjoint_fast
 from dd.methods import TrajectoryMatching
 from dd.transforms.whiten import make_transform
@@ -175,13 +175,36 @@ def test_memory_grows_by_what_is_stored() -> None:
     short, long = matching(student_steps=3), matching(student_steps=103)
     counts = [module._count(m, real, CPU, make_student(m.expert, real, 0)) for m in (short, long)]
     p = 4 * make_student(short.expert, real, 0).size
+    graph = 4 * 8 * (1.4 * counts[0].numbers + 2 * counts[0].pixels) + 2 * p
     peaks = Peaks(expert=0, matching=50_000_000, student_steps=3, student_batch=8, expert_images=16, synthetic=8)
     for seen in (None, peaks):
         few, many = (peak_bytes(m, n, seen) for m, n in zip((short, long), counts, strict=True))
-        assert many - few == 100 * p  # θ_0 … θ_N
+        assert many - few == pytest.approx(100 * (2 * p + graph), abs=100)  # θ_0 … θ_N, gradients, graphs
+        lean = [dataclasses.replace(n, road=dataclasses.replace(n.road, reuse=1)) for n in counts]
+        few, many = (peak_bytes(m, n, seen) for m, n in zip((short, long), lean, strict=True))
+        assert many - few == 100 * 2 * p
     assert peak_bytes(short, counts[0], peaks) == 50_000_000 + _LIBRARIES  # no more, seen at full size
     half = dataclasses.replace(peaks, student_batch=4)
     assert 50_000_000 < peak_bytes(short, counts[0], half) - _LIBRARIES <= 100_000_000  # the graph is a sum over images
+
+
+def test_graphs_that_are_kept_are_counted_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, method = real_images(), matching(student_steps=103)
+    student = make_student(method.expert, real, 0)
+    n = module._count(method, real, CPU, student)
+    steps = [InnerStep(torch.arange(8), method.expert.dsa().draw(8, (8, 8), torch.Generator())) for _ in range(2)]
+    target = Target(2, student.initial + 0.1)
+    adjoint(
+        Problem(
+            student, student.initial, [target], torch.randn(8, 3, 8, 8), torch.arange(8) % 4, torch.tensor(0.1), steps
+        )
+    )
+    (weight,) = adjoint_pass._WEIGHTS[student].values()
+    graph = 4 * 8 * (_GRAPH * n.numbers + 2 * n.pixels) + 8 * n.parameters
+    assert weight == pytest.approx(graph, rel=0.1)
+    whole = peak_bytes(method, n, None)
+    monkeypatch.setattr("dd.cost.memory.ROOM", 10 * weight)
+    assert whole - peak_bytes(method, n, None) == pytest.approx(93 * weight, rel=0.1)
 
 
 def test_memory_of_snapshots_that_are_saved() -> None:

@@ -285,5 +285,5 @@ def test_engine_refusals() -> None:
         adjoint(dataclasses.replace(p, targets=[Target(4, p.theta.clone())]))
     with pytest.raises(dd.InputError, match="`micro_batch` must be None or at least 1"):
         adjoint(p, micro_batch=0)
-    with pytest.raises(dd.InputError, match="`reuse` must be at least 0"):
+    with pytest.raises(dd.InputError, match="`reuse` must be None or at least 0"):
         adjoint(p, reuse=-1)

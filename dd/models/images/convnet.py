@@ -17,6 +17,7 @@ from typing import Final, final
 from torch import Tensor, nn
 
 from dd.errors import refuse, unknown
+from dd.models.images.pool import MeanPool
 
 Size = tuple[int, int]
 """Height and width of a picture or a map, in pixels."""
@@ -53,7 +54,7 @@ def pool_layer(pool: str) -> nn.Module:
     """A 2×2 pool of stride 2 that drops an odd last row or column, or nothing."""
     if pool not in POOLS:
         raise unknown("pool", pool, POOLS)
-    return {"avg": nn.AvgPool2d(2), "max": nn.MaxPool2d(2), "none": nn.Identity()}[pool]
+    return {"avg": MeanPool(), "max": nn.MaxPool2d(2), "none": nn.Identity()}[pool]
 
 
 def pair(value: int | tuple[int, ...]) -> Size:

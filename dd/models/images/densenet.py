@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dd.models.images.classic import FeatureNet
 from dd.models.images.convnet import Size, map_size
+from dd.models.images.pool import MeanPool
 from dd.models.images.resnet import first_stride
 
 GROWTH: Final = 32
@@ -56,7 +57,7 @@ def densenet121(channels: int, classes: int, size: Size) -> FeatureNet:
     for index, number in enumerate(BLOCKS):
         if index > 0:
             half = nn.Conv2d(width, width // 2, kernel_size=1, bias=False)
-            layers += [nn.BatchNorm2d(width), nn.ReLU(), half, nn.AvgPool2d(2)]
+            layers += [nn.BatchNorm2d(width), nn.ReLU(), half, MeanPool()]
             width //= 2
         layers.append(nn.Sequential(*(DenseLayer(width + i * GROWTH, GROWTH) for i in range(number))))
         width += number * GROWTH

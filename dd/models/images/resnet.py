@@ -13,6 +13,7 @@ from typing import Final, final
 from torch import Tensor, nn
 
 from dd.models.images.convnet import Size, map_size, norm_layer
+from dd.models.images.pool import MeanPool
 
 NORMS: Final = ("instance", "batch")
 STAGES: Final = ((64, 1, 2), (128, 2, 2), (256, 2, 2), (512, 2, 2))
@@ -58,11 +59,11 @@ class BasicBlock(Residual):
         self.conv2 = nn.Conv2d(width, width, kernel_size=3, padding=1, bias=False)
         self.norm2 = norm_layer(norm, width, NORMS)
         self.act = nn.ReLU()
-        self.pool: nn.Module = nn.AvgPool2d(2) if pooled and stride == 2 else nn.Identity()
+        self.pool: nn.Module = MeanPool() if pooled and stride == 2 else nn.Identity()
         self.shortcut: nn.Module = nn.Identity() if shortcut is None else shortcut
         if shortcut is None and (stride != 1 or inputs != width):
             project = nn.Conv2d(inputs, width, kernel_size=1, stride=step, bias=False)
-            pool = [nn.AvgPool2d(2)] if pooled and stride == 2 else []
+            pool = [MeanPool()] if pooled and stride == 2 else []
             self.shortcut = nn.Sequential(project, *pool, norm_layer(norm, width, NORMS))
 
     def forward(self, x: Tensor) -> Tensor:
