@@ -1,4 +1,4 @@
-"""A compiled loss for long expert runs: same function, other rounding, three to four times as fast on a CPU."""
+"""Compiled steps for long expert runs: the same function with other rounding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dd.experts.smooth import PenaltyForm, gradient_penalty
 from dd.inner import Student, compiler_present
-from dd.inner.fast import FastNet, Kernels, penalty_gradient, supported
+from dd.inner.fast import FastNet, Kernels, loss_gradient, penalty_gradient, supported
 from dd.models.images.convnet import ConvNet
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -56,7 +56,25 @@ class Road:
         self.name = "compiled" if wanted else "eager"
         self._batch_size, self._make = batch_size, make
         self._loss: Loss | None = None
-        self._layers = wanted  # whether a penalty goes by the network's own layers
+        self._layers = wanted  # whether gradients go by the network's own layers
+
+    def gradient(self, student: Student, theta: Tensor, x: Tensor, y: Tensor, factor: float = 1.0) -> Tensor:
+        """∇_θ `[P]` of `factor` times the mean cross-entropy: by compiled layers that are known, else by `loss`."""
+        if x.device.type == "cpu" and student.autocast is None and self._knows(student, x):
+            try:
+                return loss_gradient(FastNet(student, Kernels(True)), theta, x, y).mul_(factor)
+            except Exception as error:
+                self._gone(error, "gradient")
+        leaf = theta.detach().requires_grad_()
+        return torch.autograd.grad(self.loss(student, leaf, x, y) * factor, leaf)[0]
+
+    def _knows(self, student: Student, x: Tensor) -> bool:
+        full = self._layers and len(x) == self._batch_size
+        return full and can_compile(student) and supported(student.module, (x.shape[2], x.shape[3]))
+
+    def _gone(self, error: Exception, what: str) -> None:
+        _log.warning("the compiled %s failed (%s); training goes on without it.", what, type(error).__name__)
+        self._layers = False
 
     def loss(self, student: Student, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Mean cross-entropy; batches that are not full are not compiled, they would each be compiled anew."""
@@ -76,13 +94,11 @@ class Road:
 
     def penalty(self, student: Student, theta: Tensor, x: Tensor, y: Tensor, form: PenaltyForm) -> Tensor:
         """∇_θ `[P]` of `gradient_penalty`: by compiled tangents of known layers, else by autograd twice."""
-        size = (x.shape[2], x.shape[3])
-        if self._layers and len(x) == self._batch_size and can_compile(student) and supported(student.module, size):
+        if self._knows(student, x):
             try:
                 net = FastNet(student, Kernels(True, torch.get_num_threads()))
                 return penalty_gradient(net, theta, x, y if form == "label" else None, form == "sample")[1]
             except Exception as error:
-                _log.warning("the compiled penalty failed (%s); training goes on without it.", type(error).__name__)
-                self._layers = False
+                self._gone(error, "penalty")
         leaf = theta.detach().requires_grad_()
         return torch.autograd.grad(gradient_penalty(student, leaf, x, y, form), leaf)[0]

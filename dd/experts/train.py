@@ -169,11 +169,10 @@ class ExpertTrainer:
         lr, forget = step_size(recipe, step, self.steps_per_epoch)
 
         def grad(at: Tensor) -> Tensor:
-            leaf = at.detach().requires_grad_()
-            (found,) = torch.autograd.grad(self.road.loss(student, leaf, x, y) * factor, leaf)
+            found = self.road.gradient(student, at, x, y, factor)
             if recipe.penalty:
                 exact = student if self._autocast is None else Student(student.module)
-                found = found + recipe.penalty * self.road.penalty(exact, leaf, clean, y, recipe.penalty_form)
+                found = found + recipe.penalty * self.road.penalty(exact, at, clean, y, recipe.penalty_form)
             return found
 
         if recipe.step == "gsam":

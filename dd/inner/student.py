@@ -30,11 +30,18 @@ class Student:
     Args:
         module: the network.
         autocast: reduced precision of the forward pass, or `None`.
+
+    Attributes:
+        module: the network, for its structure.
+        autocast: as given.
+        names, shapes, sizes: of the parameters.
+        size: P.
+        initial: the parameters that the module had `[P]`.
     """
 
     def __init__(self, module: nn.Module, autocast: torch.dtype | None = None) -> None:
         self.module = freeze_batch_statistics(module).train()
-        self._autocast = autocast
+        self.autocast = autocast
         named = list(module.named_parameters())
         if not named:
             raise refuse("model", "a network with parameters", type(module).__name__)
@@ -52,9 +59,9 @@ class Student:
     def logits(self, theta: Tensor, x: Tensor) -> Tensor:
         """Class scores `[N, K]` of images `[N, C, H, W]` in model space."""
         with sdpa_kernel(SDPBackend.MATH):
-            if self._autocast is None:
+            if self.autocast is None:
                 return functional_call(self.module, self.views(theta), (x,))
-            with torch.autocast(theta.device.type, dtype=self._autocast):
+            with torch.autocast(theta.device.type, dtype=self.autocast):
                 scores: Tensor = functional_call(self.module, self.views(theta), (x,))
             return scores.to(theta.dtype)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from dd.experts import ExpertRecipe, ExpertStore, fast, make_student
 from dd.experts.fast import Loss, Road, compiled_loss
 from dd.experts.train import ExpertTrainer, _resident, on_device
 from dd.inner import Student
+from dd.inner.fast import FastNet, Kernels, loss_gradient
 from dd.transforms.whiten import make_transform
 
 LABELS = torch.arange(3).repeat(10)
@@ -77,9 +79,64 @@ def test_no_compiler_and_other_networks_are_eager(monkeypatch: pytest.MonkeyPatc
     assert road.name == "eager"
 
 
+@pytest.fixture
+def plain_layers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The layers' gradient without a compiler, and the batches that went by it."""
+    seen: list[int] = []
+
+    def gradient(net: FastNet, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        seen.append(len(x))
+        return loss_gradient(FastNet(net.student, Kernels(False)), theta, x, y)
+
+    monkeypatch.setattr(fast, "compiler_present", lambda: True)
+    monkeypatch.setattr(fast, "loss_gradient", gradient)
+    return seen
+
+
+def test_full_batches_of_a_known_network_go_by_its_layers(plain_layers: list[int]) -> None:
+    road = Road(True, 4, Compiler())
+    for count, compiled in ((4, True), (3, False)):
+        student, theta, x, y = batch(count)
+        leaf = theta.clone().requires_grad_()
+        (twin,) = torch.autograd.grad(0.5 * student.loss(leaf, x, y), leaf)
+        torch.testing.assert_close(road.gradient(student, theta, x, y, 0.5), twin, rtol=1e-4, atol=1e-6)
+        assert plain_layers == [4], compiled
+    eager = Road(False, 4)
+    student, theta, x, y = batch()
+    assert torch.isfinite(eager.gradient(student, theta, x, y)).all()
+    half = Student(student.module, torch.bfloat16)
+    assert torch.isfinite(Road(True, 4, lambda _: None).gradient(half, theta, x, y)).all()
+    assert plain_layers == [4]
+
+
+def test_an_expert_by_its_layers_ends_where_the_eager_one_does(plain_layers: list[int]) -> None:
+    ends = []
+    for compile in (True, False):
+        trainer = ExpertTrainer(RECIPE, REAL, make_transform(REAL, False), torch.device("cpu"), compile=compile)
+        ends.append(list(itertools.islice(trainer.snapshots(0), 3))[-1].theta)
+    assert len(plain_layers) == 2 * (len(REAL.train) // 4)
+    torch.testing.assert_close(*ends, rtol=1e-3, atol=1e-5)
+
+
+def test_failing_layers_fall_back_and_say_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def gradient(*args: Any) -> Tensor:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(fast, "compiler_present", lambda: True)
+    monkeypatch.setattr(fast, "loss_gradient", gradient)
+    compiler, (student, theta, x, y) = Compiler(), batch()
+    road = Road(True, 4, compiler)
+    for _ in range(2):
+        assert torch.isfinite(road.gradient(student, theta, x, y)).all()
+    assert (compiler.calls, road.name) == (2, "compiled")
+    assert caplog.text.count("the compiled gradient failed (RuntimeError)") == 1
+
+
 def test_an_expert_keeps_its_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def road(wanted: bool, size: int) -> Road:
-        return Road(wanted, size, Compiler())
+        made = Road(wanted, size, Compiler())
+        made._layers = False
+        return made
 
     monkeypatch.setattr("dd.experts.store.Road", road)
     transform = make_transform(REAL, False)

@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING
 
 from dd.base.lazy import door
 
-__all__ = ["FastNet", "Kernels", "adjoint_fast", "compiler_present", "penalty_gradient", "supported"]
+__all__ = ["FastNet", "Kernels", "adjoint_fast", "compiler_present", "loss_gradient", "penalty_gradient", "supported"]
 
 if TYPE_CHECKING:
     from dd.inner.fast.compile import Kernels, compiler_present
     from dd.inner.fast.engine import adjoint_fast
+    from dd.inner.fast.gradient import loss_gradient
     from dd.inner.fast.network import FastNet, supported
     from dd.inner.fast.penalty import penalty_gradient
 else:
@@ -18,6 +19,7 @@ else:
         {
             "dd.inner.fast.compile": "Kernels compiler_present",
             "dd.inner.fast.engine": "adjoint_fast",
+            "dd.inner.fast.gradient": "loss_gradient",
             "dd.inner.fast.network": "FastNet supported",
             "dd.inner.fast.penalty": "penalty_gradient",
         },
