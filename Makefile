@@ -40,8 +40,8 @@ format: .venv/installed  ## rewrite files in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/installed  ## side-by-side timings
-	$(BIN)/python scripts/bench/matching_step.py
+bench: .venv/installed  ## side-by-side timings, ten minutes on two quiet cores; writes docs/performance.md
+	$(BIN)/python -m scripts.bench.all
 
 records: .venv/installed  ## the measured tables; resumes where it stopped (hours)
 	$(BIN)/python -m scripts.records.make.run --root $(or $(ROOT),data)

@@ -82,11 +82,13 @@ __all__ = [
     "to_imagefolder",
     "to_tensorboard",
     "train",
+    "tune_process",
     "verify",
 ]
 
 if TYPE_CHECKING:
     from dd import testing as testing
+    from dd.base.process import tune_process
     from dd.base.version import __version__ as __version__
     from dd.contest.benchmark import benchmark
     from dd.contest.evaluate import evaluate
@@ -143,6 +145,7 @@ else:
         __name__,
         __all__,
         {
+            "dd.base.process": "tune_process",
             "dd.base.version": "__version__",
             "dd.contest.benchmark": "benchmark",
             "dd.contest.evaluate": "evaluate",

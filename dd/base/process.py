@@ -22,7 +22,11 @@ from dd.errors import refuse
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -3, -4, -8
+_KEPT: Final = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**30))
+"""Inside a verb: blocks of all sizes in the heap, of which a gigabyte may lie free."""
+_USUAL: Final = ((_M_MMAP_MAX, 65536), (_M_MMAP_THRESHOLD, 2**25), (_M_TRIM_THRESHOLD, 2**26))
+"""After it: what glibc's own thresholds grow to in a process that has freed blocks of 32 MB."""
 _NORMAL: Final = 2.0**-1022  # the smallest float64 that is no denormal
 _NUMPY: Final[dict[str, Any]] = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
 _DEVICES: Final = ("cpu", "cuda", "mps", "xpu")
@@ -32,10 +36,14 @@ _FULL: Final = ("ieee", "none")
 def tune_process(threads: int | None = None, allocator: bool = True) -> dict[str, object]:
     """Set threads and keep freed memory in the process; returns what was set, for the record.
 
-    glibc gives every block above 128 KiB back to the kernel and faults it in again: on CPU that is half the time
-    of a create-graph loop. `M_MMAP_MAX=0` and no trimming keep the pages; the further arenas that glibc would give to
-    other threads know neither, so there is one. Only on glibc; `DD_ALLOCATOR=0` or
-    `allocator=False` switches it off.
+    glibc gives large blocks back to the kernel and faults them in again: on CPU that is up to half the time of a
+    create-graph loop. `M_MMAP_MAX=0` and no trimming keep the pages; the further arenas that glibc would give to
+    other threads know neither, so there is one. The command line does so; in Python, verbs keep up to a gigabyte for
+    as long as they compute (`keeping_pages`), and this is for a process that does little else. It holds for the whole
+    process and cannot be taken back.
+
+    Only on glibc; `allocator=False`, `DD_ALLOCATOR=0`, settings of one's own (`MALLOC_…`, `GLIBC_TUNABLES`) and another
+    allocator (`LD_PRELOAD`) leave all as it is.
 
     Args:
         threads: intra-op threads of torch, ≥ 1; `None` leaves them.
@@ -48,13 +56,26 @@ def tune_process(threads: int | None = None, allocator: bool = True) -> dict[str
     if threads is not None:
         torch.set_num_threads(check_whole(threads, "threads"))
         done["threads"] = threads
-    wanted = allocator and os.environ.get("DD_ALLOCATOR", "1") != "0"
-    if wanted and platform.libc_ver()[0] == "glibc":
-        mallopt = ctypes.CDLL(None).mallopt
-        done["allocator"] = bool(
-            mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, -1) and mallopt(_M_ARENA_MAX, 1)
-        )
+    if allocator and _own_allocator():
+        done["allocator"] = _mallopt((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_ARENA_MAX, 1))
+        _PAGES.tuned = True
     return done
+
+
+def _own_allocator() -> bool:
+    """Whether the allocator is glibc's, and nobody has said what it should do."""
+    preloaded = "alloc" in os.environ.get("LD_PRELOAD", "")
+    told = any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    wanted = os.environ.get("DD_ALLOCATOR", "1") != "0"
+    return wanted and not preloaded and not told and platform.libc_ver()[0] == "glibc"
+
+
+def _mallopt(*options: tuple[int, int]) -> bool:
+    """Set options of malloc; whether all were taken."""
+    mallopt, taken = ctypes.CDLL(None).mallopt, True
+    for option, value in options:
+        taken = bool(mallopt(option, value)) and taken
+    return taken
 
 
 @contextmanager
@@ -90,6 +111,57 @@ def own_settings(threads: int | None = None) -> Iterator[None]:
         finally:
             if torch.get_num_threads() != before:
                 torch.set_num_threads(before)
+
+
+class _Pages:
+    """Whether freed memory stays in the process: the first verb under way says so, the last one takes it back.
+
+    Attributes:
+        tuned: the user has set it for the whole process.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._kept, self.tuned = threading.Lock(), 0, False, False
+
+    def take(self) -> None:
+        with self._lock:
+            self._users += 1
+            if self._users == 1 and not self.tuned and _own_allocator():
+                self._kept = _mallopt(*_KEPT)
+
+    def give_back(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users and self._kept and not self.tuned:
+                _mallopt(*_USUAL)
+                ctypes.CDLL(None).malloc_trim(0)
+            self._kept = self._kept and bool(self._users)
+
+    def fork(self) -> None:
+        """In the child: no thread of the parent is there, nor one that could hold the lock."""
+        self._lock, self._users = threading.Lock(), 0
+
+
+_PAGES: Final = _Pages()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_PAGES.fork)
+
+
+def keeping_pages(function: Callable[P, R]) -> Callable[P, R]:
+    """Run each call of a function with freed memory kept in the process, up to a gigabyte; then it is given back.
+
+    Only on glibc, and not where someone has said otherwise: see `tune_process`.
+    """
+
+    @functools.wraps(function)
+    def made(*args: P.args, **kwargs: P.kwargs) -> R:
+        _PAGES.take()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _PAGES.give_back()
+
+    return made
 
 
 def under_own_settings(function: Callable[P, R]) -> Callable[P, R]:

@@ -17,7 +17,7 @@ from dd.base.home import home
 from dd.base.locks import locked
 from dd.base.names import file_name
 from dd.base.paths import as_path, is_there, names_in
-from dd.base.process import under_own_settings
+from dd.base.process import keeping_pages, under_own_settings
 from dd.base.progress import Progress, reporter
 from dd.base.schema import conform
 from dd.base.shapes import as_list, check_whole, filled
@@ -37,6 +37,7 @@ from dd.run.resolve import Tier, load_real, published_aspect, resolve_device
 
 
 @under_own_settings
+@keeping_pages
 def benchmark(
     data: object,
     methods: str | Method | Sequence[str | Method] = "all",

@@ -12,7 +12,7 @@ import torch
 
 from dd.base.home import home
 from dd.base.paths import as_path, is_file
-from dd.base.process import under_own_settings
+from dd.base.process import keeping_pages, under_own_settings
 from dd.base.progress import Progress, announce, reporter
 from dd.base.shapes import as_list, check_whole, filled
 from dd.contest.contest import Given, Rules, given_lr
@@ -40,6 +40,7 @@ _UNTOLD: Final = {"models", "committee", "device", "threads", "progress", "downl
 
 
 @under_own_settings
+@keeping_pages
 def evaluate(
     small: AnySet | str | Path,
     data: object,

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from dd.base.home import default_store
-from dd.base.process import under_own_settings
+from dd.base.process import keeping_pages, under_own_settings
 from dd.base.progress import Progress, reporter
 from dd.base.shapes import filled
 from dd.data import Source
@@ -20,6 +20,7 @@ from dd.transforms.whiten import make_transform
 
 
 @under_own_settings
+@keeping_pages
 def buffer(
     data: object,
     recipe: str | ExpertRecipe | FromExperts,

@@ -13,7 +13,7 @@ import torch
 from dd.base.files import write_bytes
 from dd.base.home import default_store, home
 from dd.base.paths import as_path
-from dd.base.process import under_own_settings
+from dd.base.process import keeping_pages, under_own_settings
 from dd.base.progress import Progress, reporter
 from dd.base.schema import conform
 from dd.base.shapes import filled
@@ -34,6 +34,7 @@ from dd.synthetic.file import Kept, mark_kept
 
 
 @under_own_settings
+@keeping_pages
 def distill(
     data: object,
     method: str | Method,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dd.base.paths import as_path
-from dd.base.process import under_own_settings
+from dd.base.process import keeping_pages, under_own_settings
 from dd.base.shapes import filled
 from dd.data import Source
 from dd.errors import refuse
@@ -22,6 +22,7 @@ _OPTIONS: Final = inspect.signature(distill).parameters
 
 
 @under_own_settings
+@keeping_pages
 def distill_many(
     data: object,
     method: str | Method,

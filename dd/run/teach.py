@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from dd.base.home import default_store
-from dd.base.process import under_own_settings
+from dd.base.process import keeping_pages, under_own_settings
 from dd.base.progress import Progress, reporter
 from dd.base.shapes import filled
 from dd.data import Source
@@ -21,6 +21,7 @@ from dd.teachers import Teacher, TeacherRecipe, TeacherStore
 
 
 @under_own_settings
+@keeping_pages
 def teach(
     data: object,
     models: str | Sequence[str] = ("convnet(norm=batch)",),

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from dd.base.process import under_own_settings
+from dd.base.process import keeping_pages, under_own_settings
 from dd.evaluation import NetworkLearner, check_own, fit, fresh, model_of
 from dd.evaluation.trees import TreeLearner
 from dd.run.load import load
@@ -16,6 +16,7 @@ from dd.synthetic import AnySet, need_set
 
 
 @under_own_settings
+@keeping_pages
 def train(
     small: AnySet | str | Path,
     model: str | nn.Module | None = None,

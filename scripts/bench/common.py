@@ -9,9 +9,12 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 MB = 1e6
 
@@ -59,6 +62,54 @@ def give_back() -> None:
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Clock:
+    """Seconds of calls, by the wall and of the processor; a row's figure is its fastest call by each.
+
+    Attributes:
+        wall, cpu: one entry a call.
+    """
+
+    def __init__(self) -> None:
+        self.wall: list[float] = []
+        self.cpu: list[float] = []
+
+    def time(self, function: Callable[[], T]) -> T:
+        """What the function gives; its seconds are added."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        found = function()
+        self.wall.append(time.perf_counter() - wall)
+        self.cpu.append(time.process_time() - cpu)
+        return found
+
+    def sum(self) -> dict[str, float]:
+        """`seconds` and `cpu_seconds` of all calls together."""
+        return {"seconds": sum(self.wall), "cpu_seconds": sum(self.cpu)}
+
+    def result(self, per: float = 1) -> dict[str, Any]:
+        """`seconds`, `cpu_seconds` and all calls of both, each divided by `per`."""
+        wall, cpu = ([value / per for value in values] for values in (self.wall, self.cpu))
+        return {"seconds": min(wall), "cpu_seconds": min(cpu), "all": wall, "all_cpu": cpu}
+
+
+def ratios(base: Mapping[str, Any] | None, row: Mapping[str, Any], width: int = 8) -> str:
+    """Two columns: how many times the row is faster than `base`, by the wall and by CPU seconds."""
+    pairs = ("seconds", "cpu_seconds")
+    return "".join(f"{f'{base[k] / row[k]:.2f}x' if base and row.get(k) else '-':>{width}}" for k in pairs)
+
+
+def usual(net: Any) -> Any:
+    """The network with torch's own layers, as the published loops have it; in place."""
+    from torch import nn
+
+    from dd.models.images.pool import MeanPool
+
+    for module in list(net.modules()):
+        for name, layer in module.named_children():
+            if isinstance(layer, MeanPool):
+                setattr(module, name, nn.AvgPool2d(2))
+    return net
 
 
 class Child:

@@ -4,17 +4,18 @@
 
 Rows, each in a process of its own, one working at a time; each trains `--networks` networks and tests each of them:
 
-    usual      a plain transcription of the published loop (`plain.plain_evaluation`): a DataLoader over the set,
-               augmentation, SGD, and a DataLoader over the test set, whose images are normalised one by one, for each
-               network anew
-    library    `dd.evaluation`: one batch, test images normalised once
+    usual      a plain transcription of the published loop (`plain.plain_evaluation`) with torch's own layers: a
+               DataLoader over the set, augmentation, SGD, and a DataLoader over the test set, whose images are
+               normalised one by one, for each network anew
+    library    `dd.evaluation`, the default: one batch, test images normalised once
     compiled   the same by `CompiledForward`; its compilation is the untimed first round
     vmap       the networks side by side by `torch.func.vmap` over stacked parameters, without test: what one would hope
                for, and on a CPU a grouped convolution, slower than one network after the other
 
-Pictures are seeded noise of 3×32×32 in ten classes. `seconds` is a row's fastest of `--repeats` rounds; `ratio` is that
-to `usual`. Training takes `--steps` of the published 1,000 or so steps, so tests weigh more here than in a real run:
-`train` and `test` are told apart.
+Pictures are seeded noise of 3×32×32 in ten classes. `seconds` and `cpu_seconds` are a row's fastest of `--repeats`
+rounds, `ratio` is that of `usual` to it by both. All rows have the allocator settings of `dd.tune_process`. Training
+takes `--steps` of the published 1,000 or so steps, so tests weigh more here than in a real run: `train` and `test` are
+told apart.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from common import Child, check_least, chosen_rows, cores, rounds, take_turns
+from common import Child, Clock, check_least, chosen_rows, cores, ratios, rounds, take_turns
 
 ROWS = ("usual", "library", "compiled", "vmap")
 LR = 0.01
+KEYS = ("seconds", "cpu_seconds")
 
 
 def setting(args: argparse.Namespace) -> tuple[Any, Any]:
@@ -53,8 +55,12 @@ def setting(args: argparse.Namespace) -> tuple[Any, Any]:
     return small, dd.Images(train=(pixels, torch.arange(args.test) % 10)).train
 
 
-def run_row(row: str, args: argparse.Namespace) -> Callable[[], tuple[float, float]]:
-    """A function that trains and tests every network; returns (seconds of training, of testing)."""
+Spent = tuple[dict[str, float], dict[str, float]]
+"""`seconds` and `cpu_seconds` of training, and of testing."""
+
+
+def run_row(row: str, args: argparse.Namespace) -> Callable[[], Spent]:
+    """A function that trains and tests every network."""
     import torch
     from plain import plain_evaluation
 
@@ -66,21 +72,20 @@ def run_row(row: str, args: argparse.Namespace) -> Callable[[], tuple[float, flo
     if row == "usual":
         return lambda: plain_evaluation(small, test, args.networks)
     if row == "vmap":
-        return lambda: (side_by_side(small, args.networks), 0.0)
+        return lambda: (side_by_side(small, args.networks), Clock().sum())
     learner = NetworkLearner(forward=CompiledForward()) if row == "compiled" else NetworkLearner()
 
-    def library() -> tuple[float, float]:
-        scorer, start = Scorer(test, device), time.perf_counter()
-        nets = [learner.fit(small, seed).net for seed in range(args.networks)]
-        middle = time.perf_counter()
+    def library() -> Spent:
+        scorer, train, tested = Scorer(test, device), Clock(), Clock()
+        nets = train.time(lambda: [learner.fit(small, seed).net for seed in range(args.networks)])
         for net in nets:
-            scorer.figures(net, small.ready_transform())
-        return middle - start, time.perf_counter() - middle
+            tested.time(partial(scorer.figures, net, small.ready_transform()))
+        return train.sum(), tested.sum()
 
     return library
 
 
-def side_by_side(small: Any, networks: int) -> float:
+def side_by_side(small: Any, networks: int) -> dict[str, float]:
     """Seconds of training the networks as one, by vmap over their stacked parameters."""
     import torch
     from torch.func import functional_call, stack_module_state, vmap
@@ -99,26 +104,34 @@ def side_by_side(small: Any, networks: int) -> float:
     def loss(one: dict[str, Any], x: Any) -> Any:
         return F.cross_entropy(functional_call(nets[0], one, (x,)), small.labels)
 
-    start = time.perf_counter()
-    for step in range(small.recipe.steps):
-        draws = [dsa.draw(len(small), small.size, child(seed, "draw", step)) for seed in range(networks)]
-        x = torch.stack([draw(small.images) for draw in draws])
-        optimizer.zero_grad(set_to_none=True)
-        vmap(loss)(parameters, x).sum().backward()
-        optimizer.step()
-    return time.perf_counter() - start
+    def train() -> None:
+        for step in range(small.recipe.steps):
+            draws = [dsa.draw(len(small), small.size, child(seed, "draw", step)) for seed in range(networks)]
+            x = torch.stack([draw(small.images) for draw in draws])
+            optimizer.zero_grad(set_to_none=True)
+            vmap(loss)(parameters, x).sum().backward()
+            optimizer.step()
+
+    clock = Clock()
+    clock.time(train)
+    return clock.sum()
 
 
 def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
     """Run one row in this process."""
     from dd.base.process import tune_process
 
-    tune_process(threads=args.threads, allocator=row != "usual")
+    tune_process(threads=args.threads)
     run = run_row(row, args)
     run()
     times = [run() for _ in rounds()]
-    train, test = min(times, key=sum)
-    return {"seconds": train + test, "train": train, "test": test, "all": [sum(pair) for pair in times]}
+    found: dict[str, Any] = {}
+    for key in KEYS:
+        totals = [train[key] + test[key] for train, test in times]
+        found[key], best = min(totals), times[totals.index(min(totals))]
+        found |= {f"{part}_{key}": spent[key] for part, spent in zip(("train", "test"), best, strict=True)}
+        found[f"all_{key}"] = totals
+    return found
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -153,11 +166,13 @@ def main(arguments: list[str]) -> None:
         children[row].wait()
     results = take_turns(children, args.repeats)
     told = f"{args.networks} × {args.model}, {args.images} images, {args.steps} steps, {args.test} test images"
-    lines = [f"{told}, {args.threads} threads", f"{'row':<10}{'s':>9}{'train':>9}{'test':>9}{'ratio':>8}"]
+    heads = ("s", "train", "test", "CPU s")
+    lines = [f"{told}, {args.threads} threads", f"{'row':<10}" + "".join(f"{h:>9}" for h in (*heads, "ratio", "CPU"))]
     base = results.get("usual")
     for row, r in results.items():
-        ratio = f"{base['seconds' if row != 'vmap' else 'train'] / r['seconds']:.2f}" if base else "-"
-        lines.append(f"{row:<10}{r['seconds']:>9.2f}{r['train']:>9.2f}{r['test']:>9.2f}{ratio:>8}")
+        compared = r if row != "vmap" or not base else {k: r[k] * base[k] / base[f"train_{k}"] for k in KEYS}
+        cells = (r["seconds"], r["train_seconds"], r["test_seconds"], r["cpu_seconds"])
+        lines.append(f"{row:<10}" + "".join(f"{cell:>9.2f}" for cell in cells) + ratios(base, compared, 9))
     print("\n".join(lines), file=sys.stderr if args.json else sys.stdout)
     if args.json:
         print(json.dumps(results))

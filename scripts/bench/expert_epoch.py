@@ -7,14 +7,15 @@ DSA as published, SGD of lr 0.01 without momentum, float32.
 
 Rows, each measurement in a process of its own, repeats interleaved (a, b, a, b, …):
 
-    compiled   the library with the compiled loss, under the allocator settings of `dd.base.process.tune_process`
+    compiled   the library's compiled road
     side_by_side   as many such processes at once as `--threads`, one thread each, as under `torchrun`; images a second
                of all of them
-    eager      the library without it, same allocator settings
-    plain      a plain transcription of the usual loop: normalised float pictures in a `TensorDataset`, a shuffling
-               `DataLoader`, DSA a batch, `nn.Module`, `torch.optim.SGD`; default allocator
+    eager      the library without it
+    plain      a plain transcription of the usual loop with torch's own layers: normalised float pictures in a
+               `TensorDataset`, a shuffling `DataLoader`, DSA a batch, `nn.Module`, `torch.optim.SGD`
 
-`images_per_s` is that of the fastest repeat, `all` has every repeat. The first steps (`warm_seconds`: compilation,
+All have the allocator settings of `dd.tune_process`. `images_per_s` is that of the fastest repeat, `per_cpu_s` is by
+CPU seconds, `all` has every repeat. The first steps (`warm_seconds`: compilation,
 kernels, memory) are timed apart. Other work on the machine moves the numbers; ratios of one run move less.
 """
 
@@ -23,12 +24,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from common import check_least, chosen_rows, run_child
+from common import Clock, check_least, chosen_rows, run_child, usual
 
 ROWS = ("compiled", "side_by_side", "eager", "plain")
 WARM = 2  # steps
@@ -46,8 +46,7 @@ def plain_steps(args: argparse.Namespace, images: Any, labels: Any) -> Iterator[
 
     mean, std = images.float().div(255).mean((0, 2, 3)), images.float().div(255).std((0, 2, 3))
     pixels = (images.float() / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
-    net = build(f"convnet(width={args.width})", channels=3, classes=10, size=(32, 32), seed=0)
-    net.train()
+    net = usual(build(f"convnet(width={args.width})", channels=3, classes=10, size=(32, 32), seed=0)).train()
     loader = DataLoader(TensorDataset(pixels, labels), batch_size=args.batch, shuffle=True)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
     dsa, step = DSA(), 0
@@ -92,21 +91,18 @@ def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
 
     from dd.base.process import tune_process
 
-    tune_process(threads=args.threads, allocator=row != "plain")
+    tune_process(threads=args.threads)
     generator = torch.Generator().manual_seed(0)
     count = args.batch * 4
     images = torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
     labels = torch.arange(count) % 10
     args.road = "plain"
     stream = plain_steps(args, images, labels) if row == "plain" else library_steps(row, args, images, labels)
-    start = time.perf_counter()
-    for _ in range(WARM):
-        next(stream)
-    warm = time.perf_counter()
-    for _ in range(args.steps):
-        next(stream)
-    seconds = time.perf_counter() - warm
-    return {"images_per_s": args.steps * args.batch / seconds, "warm_seconds": warm - start, "road": args.road}
+    warm, clock = Clock(), Clock()
+    warm.time(lambda: [next(stream) for _ in range(WARM)])
+    clock.time(lambda: [next(stream) for _ in range(args.steps)])
+    shown, (took,), (cpu,) = args.steps * args.batch, clock.wall, clock.cpu
+    return {"images_per_s": shown / took, "per_cpu_s": shown / cpu, "warm_seconds": warm.wall[0], "road": args.road}
 
 
 def measure_apart(row: str, args: argparse.Namespace, arguments: list[str]) -> dict[str, Any]:
@@ -116,17 +112,21 @@ def measure_apart(row: str, args: argparse.Namespace, arguments: list[str]) -> d
     with ThreadPoolExecutor(args.threads) as pool:
         alone = [*arguments, "--threads", "1"]
         each = list(pool.map(lambda _: run_child(__file__, "compiled", alone, {}), range(args.threads)))
-    return {**each[0], "images_per_s": sum(r["images_per_s"] for r in each)}
+    together = sum(r["images_per_s"] for r in each)
+    return {**each[0], "images_per_s": together, "per_cpu_s": sum(r["per_cpu_s"] for r in each) / len(each)}
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
     """The rows for people; ratios are to `plain`."""
     base = results.get("plain")
-    lines = [f"{'row':<14}{'images/s':>10}{'ratio':>8}{'warm s':>9}  {'road':<10}all"]
+    heads = f"{'images/s':>10}{'a CPU s':>10}{'ratio':>8}{'CPU':>8}{'warm s':>9}"
+    lines = [f"{'row':<14}{heads}  {'road':<10}all"]
     for row, r in results.items():
-        ratio = f"{r['images_per_s'] / base['images_per_s']:.2f}x" if base else "-"
+        pairs = ("images_per_s", "per_cpu_s")
+        ratio = "".join(f"{f'{r[k] / base[k]:.2f}x' if base else '-':>8}" for k in pairs)
         every = " ".join(f"{value:.0f}" for value in r["all"])
-        lines.append(f"{row:<14}{r['images_per_s']:>10.1f}{ratio:>8}{r['warm_seconds']:>9.1f}  {r['road']:<10}{every}")
+        shown = f"{r['images_per_s']:>10.1f}{r['per_cpu_s']:>10.1f}{ratio}{r['warm_seconds']:>9.1f}"
+        lines.append(f"{row:<14}{shown}  {r['road']:<10}{every}")
     return "\n".join(lines)
 
 
@@ -161,7 +161,11 @@ def main(arguments: list[str]) -> None:
     results = {}
     for row, each in found.items():
         best = max(each, key=lambda r: r["images_per_s"])
-        results[row] = {**best, "all": [r["images_per_s"] for r in each]}
+        results[row] = {
+            **best,
+            "per_cpu_s": max(r["per_cpu_s"] for r in each),
+            "all": [r["images_per_s"] for r in each],
+        }
     text = f"width {args.width}, batch {args.batch}, {args.threads} threads\n{table(results)}"
     print(text, file=sys.stderr if args.json else sys.stdout)
     if args.json:

@@ -10,11 +10,12 @@ Rows, each in a process of its own, one working at a time:
     adjoint          the fast path: written-out tangents, compiled kernels, micro-batches of 50, all of pass 1 reused
     adjoint_lean     the same in micro-batches of 5, nothing reused; glibc gives blocks of 0.3 MB and more straight back
                      to the kernel (`LEAN_ENVIRONMENT`): its heap otherwise holds twice what is alive
-    adjoint_generic  the exact adjoint by double backward, micro-batches of 50, the last step's graph reused
+    adjoint_generic  the exact adjoint by double backward, micro-batches of 50, as many graphs reused
+                     as fit in a gigabyte
     adjoint_hybrid   `adjoint` with bfloat16 in the convolutions that are linear in the tangent
-    unroll           the library's reference engine; default allocator
-    plain            a plain transcription of the usual create-graph loop (`plain.py`); default allocator
-    plain_tuned      the same under the allocator settings of `adjoint` (`dd.base.process.tune_process`)
+    unroll           the library's reference engine
+    plain            a plain transcription of the usual create-graph loop (`plain.py`) with torch's own layers
+    plain_untuned    the same under the default allocator; all others but `adjoint_lean` have that of `dd.tune_process`
 
 How memory is counted. The child builds data, model and target and runs one iteration of one step, so that libraries,
 compiled kernels and thread pools are loaded. Then the kernel's high-water mark is reset (`/proc/self/clear_refs`) and
@@ -23,13 +24,15 @@ the mark cannot be reset, `ru_maxrss` stands in. What the one-step pass leaves i
 plain rows a tenth of the graph at N = 10. `stored_mb` is what the N student parameter vectors take (4·N·P).
 
 How time is counted. One warm pass a row, then `--repeats` rounds in which every row in turn does one timed pass while
-the others sleep, so that a slow minute of the machine falls on all of them; `seconds` is a row's fastest;
+the others sleep, so that a slow minute of the machine falls on all of them; `seconds` and `cpu_seconds` are a row's
+fastest, and ratios are to `plain`;
 `compile_seconds` is the one-step pass at the start. With `--repeats 0` it is that of the warm pass: good for memory,
 not for speed.
 
 `peak_share`: FLOPs of the convolutions that the row executes (counted by torch's flop counter on four images, scaled to
-all), over `seconds`, over the peak: the best of forward and input gradient of a 128→128 3×3 convolution on 25 maps of
-16×16 in channels-last memory, timed in the same child before and after each of its passes (`conv_gflops`). The weight
+all), each over the peak of its type, over `seconds`: the best of forward and input gradient of a 128→128 3×3
+convolution on 25 maps of 16×16 in channels-last memory, in float32 and in bfloat16, timed in the same child before and
+after each of its passes (`conv_gflops`, `bf16_gflops`). The weight
 gradient of torch's library runs at two thirds of the peak for that layer here; the fast path has its own.
 
 `gradient_error`, `cosine`: the image gradient against the generic adjoint in float64 (equal to the unrolled loop to
@@ -51,19 +54,22 @@ from typing import Any
 from common import (
     MB,
     Child,
+    Clock,
     Setting,
     base_mb,
     check_least,
     chosen_rows,
     cores,
     high_water_mb,
+    ratios,
     reset_high_water,
     rounds,
     take_turns,
+    usual,
 )
 
-ROWS = ("adjoint", "adjoint_lean", "adjoint_generic", "adjoint_hybrid", "unroll", "plain", "plain_tuned")
-TUNED = ("adjoint", "adjoint_generic", "adjoint_hybrid", "plain_tuned")
+ROWS = ("adjoint", "adjoint_lean", "adjoint_generic", "adjoint_hybrid", "unroll", "plain", "plain_untuned")
+UNTUNED = ("adjoint_lean", "plain_untuned")
 LEAN_MICRO_BATCH = 5
 LEAN_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "300000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
 
@@ -82,7 +88,7 @@ def make_pass(row: str, args: argparse.Namespace) -> Callable[..., Any]:
         ends = [list(setting.student.views(t).values()) for t in (setting.theta, setting.target)]
         pairs = [(step.index, step.draw) for step in setting.steps(count, n)]
         images, labels = setting.images[:count], setting.labels[:count]
-        loss, gradient, _ = plain_matching(setting.net, *ends, images, labels, setting.lr, pairs)
+        loss, gradient, _ = plain_matching(usual(setting.net), *ends, images, labels, setting.lr, pairs)
         return float(loss), gradient
 
     def engine(count: int, n: int, compiled: bool = True) -> Any:
@@ -90,7 +96,7 @@ def make_pass(row: str, args: argparse.Namespace) -> Callable[..., Any]:
         if row == "unroll":
             found = unroll(problem)
         elif row in ("adjoint_generic", "reference"):
-            found = adjoint(problem, micro_batch=50, reuse=1)
+            found = adjoint(problem, micro_batch=50)
         elif row == "adjoint_lean":
             found = adjoint_fast(problem, LEAN_MICRO_BATCH, 0, compiled)
         else:
@@ -101,27 +107,39 @@ def make_pass(row: str, args: argparse.Namespace) -> Callable[..., Any]:
     return plain if row.startswith("plain") else engine
 
 
-def conv_flops(run: Callable[..., Any], args: argparse.Namespace) -> float:
-    """FLOPs of the convolutions of one iteration, from a pass on four images."""
+def conv_flops(run: Callable[..., Any], args: argparse.Namespace) -> dict[str, float]:
+    """FLOPs of the convolutions of one iteration by type, from a pass on four images."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils.flop_counter import flop_registry
+
+    found: dict[str, float] = {}
+
+    class Counter(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, given: Any = (), named: Any = None) -> Any:
+            made = func(*given, **(named or {}))
+            if "convolution" in str(func):
+                kind = str(given[0].dtype).removeprefix("torch.")
+                flops = flop_registry[func.overloadpacket](*given, **(named or {}), out_val=made)
+                found[kind] = found.get(kind, 0) + flops * args.images / few
+            return made
 
     few = min(4, args.images)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the counter sees its own thread only
-    with FlopCounterMode(display=False) as mode:
+    with Counter():
         run(few, args.steps, False)
     torch.set_num_threads(threads)
-    counted = mode.get_flop_counts()["Global"]
-    return sum(n for op, n in counted.items() if "convolution" in str(op)) * args.images / few
+    return found
 
 
-def conv_peak() -> float:
+def conv_peak(dtype: str) -> float:
     """FLOP/s of the better of forward and input gradient of a 128→128 3×3 convolution."""
     import torch
 
-    x, g = (torch.randn(25, 128, 16, 16).contiguous(memory_format=torch.channels_last) for _ in range(2))
-    w = torch.randn(128, 128, 3, 3).contiguous(memory_format=torch.channels_last)
+    kind = getattr(torch, dtype)
+    x, g = (torch.randn(25, 128, 16, 16).to(kind).contiguous(memory_format=torch.channels_last) for _ in range(2))
+    w = torch.randn(128, 128, 3, 3).to(kind).contiguous(memory_format=torch.channels_last)
     one, back = [1, 1], torch.ops.aten.convolution_backward
     best = float("inf")
     for _ in range(20):
@@ -141,35 +159,33 @@ def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
 
     from dd.base.process import tune_process
 
-    tune_process(threads=args.threads, allocator=row in TUNED)
-    run = make_pass(row, args)
+    tune_process(threads=args.threads, allocator=row not in UNTUNED)
+    run, warm, clock = make_pass(row, args), Clock(), Clock()
     if row == "reference":
         torch.save(run(args.images, args.steps)[1], args.reference)
         return {}
-    start = time.perf_counter()
-    run(args.images, 1)
-    warm = time.perf_counter() - start
-    peak = conv_peak()
+    kinds = ("float32", "bfloat16") if row == "adjoint_hybrid" else ("float32",)
+    warm.time(lambda: run(args.images, 1))
+    peaks = {kind: conv_peak(kind) for kind in kinds}
     was_reset = reset_high_water()
     base = base_mb(was_reset)
-    start = time.perf_counter()
-    loss, gradient = run(args.images, args.steps)
-    times = [time.perf_counter() - start]
-    for _ in rounds():
-        start = time.perf_counter()
-        loss, gradient = run(args.images, args.steps)
-        times.append(time.perf_counter() - start)
-        peak = max(peak, conv_peak())
-    seconds, mb = min(times[1:] or times), high_water_mb(was_reset) - base
-    flops = conv_flops(run, args)
+    loss, gradient = clock.time(lambda: run(args.images, args.steps))
+    for number, _ in enumerate(rounds()):
+        if not number:
+            clock = Clock()
+        loss, gradient = clock.time(lambda: run(args.images, args.steps))
+        peaks = {kind: max(peak, conv_peak(kind)) for kind, peak in peaks.items()}
+    spent, mb, flops = clock.result(), high_water_mb(was_reset) - base, conv_flops(run, args)
     found = {
-        "seconds": round(seconds, 4),
+        "seconds": round(spent["seconds"], 4),
+        "cpu_seconds": round(spent["cpu_seconds"], 4),
         "peak_mb": round(mb, 1),
         "stored_mb": round(4 * args.steps * args.parameters / MB, 1),
-        "peak_share": round(flops / seconds / peak, 3),
-        "conv_gflop": round(flops / 1e9, 1),
-        "conv_gflops": round(peak / 1e9, 1),
-        "compile_seconds": round(warm, 1),
+        "peak_share": round(sum(n / peaks[kind] for kind, n in flops.items()) / spent["seconds"], 3),
+        "conv_gflop": round(sum(flops.values()) / 1e9, 1),
+        "conv_gflops": round(peaks["float32"] / 1e9, 1),
+        **({"bf16_gflops": round(peaks["bfloat16"] / 1e9, 1)} if "bfloat16" in peaks else {}),
+        "compile_seconds": round(warm.wall[0], 1),
         "loss": loss,
     }
     if args.reference:
@@ -191,15 +207,15 @@ def launch(row: str, arguments: list[str]) -> Child:
 def table(results: dict[str, dict[str, Any]]) -> str:
     """The rows for people; ratios are to `plain`: how many times faster, and what part of its memory."""
     base = results.get("plain")
-    heads = ("seconds", "speed-up", "peak MB", "of plain", "stored MB", "of peak", "error", "L")
+    heads = ("seconds", "CPU s", "speed-up", "CPU", "peak MB", "of plain", "stored MB", "of peak", "error", "L")
     lines = [f"{'row':<16}" + "".join(f"{head:>11}" for head in heads)]
     for row, r in results.items():
-        faster = f"{base['seconds'] / r['seconds']:.2f}x" if base else "-"
         part = f"{r['peak_mb'] / base['peak_mb']:.3f}" if base and base["peak_mb"] > 0 else "-"
         error = f"{r['gradient_error']:.2e}" if "gradient_error" in r else "-"
-        cells = (f"{r['seconds']:.3f}", faster, f"{r['peak_mb']:.1f}", part, f"{r['stored_mb']:.1f}")
+        first = f"{r['seconds']:>11.3f}{r['cpu_seconds']:>11.3f}{ratios(base, r, 11)}"
+        cells = (f"{r['peak_mb']:.1f}", part, f"{r['stored_mb']:.1f}")
         cells += (f"{r['peak_share']:.3f}", error, f"{r['loss']:.6f}")
-        lines.append(f"{row:<16}" + "".join(f"{cell:>11}" for cell in cells))
+        lines.append(f"{row:<16}{first}" + "".join(f"{cell:>11}" for cell in cells))
     return "\n".join(lines)
 
 

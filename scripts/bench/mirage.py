@@ -233,14 +233,13 @@ def main() -> None:
         results[row] = run_child(__file__, row, sys.argv[1:], {})
     if "seconds" in results.get("small", {}) and "seconds" in results.get("large", {}):
         results["large"]["ratio"] = results["large"]["seconds"] / results["small"]["seconds"]
+    lines = [f"{args.threads} threads; MB = {MB:.0e} bytes"]
+    for row, found in results.items():
+        cells = (f"{k} {v:,.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items())
+        lines.append(f"{row:<7}" + "  ".join(cells))
+    print("\n".join(lines), file=sys.stderr if args.json else sys.stdout)
     if args.json:
         print(json.dumps(results))
-        return
-    print(f"{args.threads} threads; MB = {MB:.0e} bytes")
-    for row, found in results.items():
-        print(
-            f"{row:<7}" + "  ".join(f"{k} {v:,.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items())
-        )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -109,8 +110,8 @@ def plain_recovery(
     return x.detach()
 
 
-def plain_evaluation(small: Any, test: Any, networks: int) -> tuple[float, float]:
-    """The usual loop of evaluation, network after network; returns (seconds of training, of testing).
+def plain_evaluation(small: Any, test: Any, networks: int) -> tuple[dict[str, float], dict[str, float]]:
+    """The usual loop of evaluation, network after network; returns what training and testing took (`Clock.sum`).
 
     A DataLoader over the set, DSA on the batch, SGD made anew after half of the steps with a tenth of its lr, and
     a DataLoader over the test set, whose pictures are normalised one by one, as by torchvision's transforms.
@@ -120,8 +121,7 @@ def plain_evaluation(small: Any, test: Any, networks: int) -> tuple[float, float
         test: real images.
         networks: how many fresh ones.
     """
-    import time
-
+    from common import Clock, usual
     from torch.utils.data import DataLoader, TensorDataset
 
     from dd.base.seeding import child
@@ -129,11 +129,10 @@ def plain_evaluation(small: Any, test: Any, networks: int) -> tuple[float, float
 
     recipe, dsa = small.recipe, small.recipe.dsa()
     loader = DataLoader(TensorDataset(small.images, small.labels), batch_size=recipe.batch_size, shuffle=True)
-    spent = [0.0, 0.0]
-    for seed in range(networks):
-        start = time.perf_counter()
-        net, step = fresh(small, recipe.model, seed, torch.device("cpu")).train(), 0
-        lr = recipe.lr
+    training, testing = Clock(), Clock()
+
+    def train(net: nn.Module, seed: int) -> None:
+        step, lr = 0, recipe.lr
         while step < recipe.steps:
             for x, y in loader:
                 if step in (0, max(1, recipe.steps // 2)):
@@ -144,16 +143,19 @@ def plain_evaluation(small: Any, test: Any, networks: int) -> tuple[float, float
                 loss.backward()
                 optimizer.step()
                 step += 1
-        middle = time.perf_counter()
-        net.eval()
-        transform, right = small.ready_transform(), 0
-        pictures = _Normalised(test, transform)
+
+    def score(net: nn.Module) -> int:
+        pictures, right = _Normalised(test, small.ready_transform()), 0
         with torch.no_grad():
             for x, y in DataLoader(pictures, batch_size=256):
                 right += int((net(x).argmax(1) == y).sum())
-        spent[0] += middle - start
-        spent[1] += time.perf_counter() - middle
-    return spent[0], spent[1]
+        return right
+
+    for seed in range(networks):
+        net = usual(fresh(small, recipe.model, seed, torch.device("cpu")))
+        training.time(partial(train, net.train(), seed))
+        testing.time(partial(score, net.eval()))
+    return training.sum(), testing.sum()
 
 
 class _Normalised(torch.utils.data.Dataset[tuple[Tensor, int]]):

@@ -9,8 +9,9 @@ Rows, each in a process of its own, one working at a time:
     members   forward and backward of the two members alone, no statistics: what no loop can leave out
 
 Pictures are seeded noise of 3×32×32, one a class; teachers are not trained: neither changes the time. `--repeats`
-rounds, in which every row in turn runs `--steps` iterations; `seconds` is an iteration of a row's fastest round.
-`share` is that of `members` in `library`.
+rounds, in which every row in turn runs `--steps` iterations; `seconds` and `cpu_seconds` are an iteration of a row's
+fastest round, `ratio` is that of `plain` to it, by both. All rows have the allocator settings of
+`dd.tune_process`. `share` is that of `members` in `library`.
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from typing import Any
 
-from common import Child, check_least, chosen_rows, cores, rounds, take_turns
+from common import Child, Clock, check_least, chosen_rows, cores, ratios, rounds, take_turns
 
 ROWS = ("library", "plain", "members")
 
@@ -81,15 +81,12 @@ def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
     """Run one row in this process."""
     from dd.base.process import tune_process
 
-    tune_process(threads=args.threads, allocator=row != "plain")
-    run = run_row(row, args)
+    tune_process(threads=args.threads)
+    run, clock = run_row(row, args), Clock()
     run()
-    times = []
     for _ in rounds():
-        start = time.perf_counter()
-        run()
-        times.append((time.perf_counter() - start) / args.steps)
-    return {"seconds": min(times), "all": times}
+        clock.time(run)
+    return clock.result(args.steps)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -121,11 +118,13 @@ def main(arguments: list[str]) -> None:
         children[row] = Child(__file__, row, arguments, {})
         children[row].wait()
     results = take_turns(children, args.repeats)
-    lines = [f"{args.members}, {args.batch} pictures, {args.threads} threads", f"{'row':<10}{'ms':>9}{'ratio':>8}"]
+    lines = [
+        f"{args.members}, {args.batch} pictures, {args.threads} threads",
+        f"{'row':<10}{'ms':>9}{'CPU ms':>9}{'ratio':>8}{'CPU':>8}",
+    ]
     base = results.get("plain")
     for row, r in results.items():
-        ratio = f"{r['seconds'] / base['seconds']:.2f}" if base else "-"
-        lines.append(f"{row:<10}{1000 * r['seconds']:>9.1f}{ratio:>8}")
+        lines.append(f"{row:<10}{1000 * r['seconds']:>9.1f}{1000 * r['cpu_seconds']:>9.1f}{ratios(base, r)}")
     if "members" in results and "library" in results:
         results["library"]["share"] = results["members"]["seconds"] / results["library"]["seconds"]
         lines.append(f"share of the members in library: {100 * results['library']['share']:.0f} %")

@@ -23,7 +23,8 @@ from reference.hosts import HOSTS, OTHERS, all_together, denormals_off, other_ro
 from reference.jobs import DATA, JOBS, METHOD, NETWORK, SMALL, evaluated, told
 
 import dd
-from dd.base.process import own_settings, tune_process, under_own_settings
+from dd.base import process
+from dd.base.process import keeping_pages, own_settings, tune_process, under_own_settings
 from dd.cli.main import main
 from dd.errors import InputError
 from dd.evaluation import origin
@@ -245,6 +246,7 @@ PLAIN = {
     "describe": "text of a preset",
     "list_methods": "names",
     "load_recipe": "text of a file",
+    "tune_process": "settings of the process, which are what it is for",
     **dict.fromkeys(PAPERS, "a value with the fields of a paper"),
 }
 
@@ -340,8 +342,9 @@ def test_threads_are_set_and_recorded() -> None:
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("libc", ["glibc", ""])
-def test_allocator_keeps_its_pages_on_glibc_only(monkeypatch: pytest.MonkeyPatch, libc: str) -> None:
+@pytest.fixture
+def malloc(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """What malloc is told, as (option, value); `malloc_trim` is option 0."""
     calls: list[tuple[int, int]] = []
 
     class Library:
@@ -353,14 +356,81 @@ def test_allocator_keeps_its_pages_on_glibc_only(monkeypatch: pytest.MonkeyPatch
             calls.append((option, value))
             return 1
 
+        @staticmethod
+        def malloc_trim(pad: int) -> int:
+            calls.append((0, pad))
+            return 1
+
     monkeypatch.setattr(ctypes, "CDLL", Library)
-    monkeypatch.setattr(platform, "libc_ver", lambda: (libc, "2"))
-    monkeypatch.delenv("DD_ALLOCATOR", raising=False)
-    assert tune_process() == ({"allocator": True} if libc else {})
-    kept = [(-4, 0), (-1, -1), (-8, 1)]  # malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX
-    assert calls == (kept if libc else [])
-    monkeypatch.setenv("DD_ALLOCATOR", "0")
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2"))
+    monkeypatch.setattr(process, "_PAGES", process._Pages())
+    for name in [n for n in os.environ if n.startswith("MALLOC_")] + ["DD_ALLOCATOR", "GLIBC_TUNABLES", "LD_PRELOAD"]:
+        monkeypatch.delenv(name, raising=False)
+    return calls
+
+
+TUNED = [(-4, 0), (-1, -1), (-8, 1)]  # malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX
+KEPT = [(-4, 0), (-1, 2**30)]
+USUAL = [(-4, 65536), (-3, 2**25), (-1, 2**26), (0, 0)]  # M_MMAP_THRESHOLD is -3
+
+
+def test_allocator_keeps_its_pages(malloc: list[tuple[int, int]]) -> None:
+    assert tune_process() == {"allocator": True}
+    assert malloc == TUNED
+    assert dd.tune_process is tune_process
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DD_ALLOCATOR", "0"),
+        ("MALLOC_TRIM_THRESHOLD_", "1"),
+        ("GLIBC_TUNABLES", "glibc.malloc.x=1"),
+        ("LD_PRELOAD", "libjemalloc.so"),
+        ("", ""),
+    ],
+)
+def test_allocator_of_others_is_left(
+    malloc: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    if name:
+        monkeypatch.setenv(name, value)
+    else:
+        monkeypatch.setattr(platform, "libc_ver", lambda: ("", "2"))  # musl, macOS
     assert tune_process() == {}
+    assert keeping_pages(lambda: 5)() == 5
+    assert malloc == []
+
+
+def test_a_verb_keeps_pages_while_it_computes(malloc: list[tuple[int, int]]) -> None:
+    @keeping_pages
+    def inner(fails: bool) -> None:
+        if fails:
+            raise ValueError
+
+    @keeping_pages
+    def outer() -> None:
+        inner(False)
+        assert malloc == KEPT  # not again, and not yet taken back
+        with pytest.raises(ValueError):
+            inner(True)
+
+    outer()
+    assert malloc == KEPT + USUAL
+    with pytest.raises(ValueError):
+        inner(True)
+    assert malloc == 2 * (KEPT + USUAL)
+    tune_process()
+    malloc.clear()
+    inner(False)
+    assert malloc == []  # the user's word holds
+
+
+def test_verbs_that_compute_keep_pages(malloc: list[tuple[int, int]]) -> None:
+    net = copy.deepcopy(NETWORK)
+    dd.train(SMALL, net)
+    assert malloc[:2] == KEPT
+    assert malloc[-4:] == USUAL
 
 
 def test_convolutions_on_cuda_are_not_tf32_and_records_say_so() -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-ROWS = ["adjoint_generic", "unroll", "plain", "plain_tuned"]  # the compiled rows take minutes; they are `slow`
+ROWS = ["adjoint_generic", "unroll", "plain", "plain_untuned"]  # the compiled rows take minutes; they are `slow`
 
 
 def test_one_object_with_all_rows() -> None:
@@ -36,7 +36,7 @@ def test_one_object_with_all_rows() -> None:
         assert row["gradient_error"] < 1e-3
         assert row["cosine"] > 0.999
     assert max(losses) - min(losses) < 1e-5  # all rows compute the same L
-    assert "plain_tuned" in done.stderr
+    assert "plain_untuned" in done.stderr
     refused = subprocess.run(
         [sys.executable, str(script), "--rows", "best"], capture_output=True, text=True, check=False
     )
