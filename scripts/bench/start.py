@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -53,13 +54,12 @@ def start(row: str) -> tuple[float, float]:
     """(CPU seconds, wall seconds) of one process."""
     root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
-    before, begun = os.times(), time.perf_counter()
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run([sys.executable, *ROWS[row]], env=environment, capture_output=True, text=True, check=False)
-    wall, after = time.perf_counter() - begun, os.times()
+    wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != CODES.get(row, 0):
         raise SystemExit(f"row {row} failed with exit code {done.returncode}\n{done.stderr}")
-    used = (after.children_user - before.children_user) + (after.children_system - before.children_system)
-    return used, wall
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, wall
 
 
 def measure(rows: Sequence[str], repeats: int) -> list[dict[str, Any]]:
