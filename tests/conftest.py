@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 TESTS = Path(__file__).resolve().parent
 sys.path.insert(0, str(TESTS))  # so that tests can say `from reference import ...`
@@ -46,6 +48,33 @@ def home_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DD_HOME", str(tmp_path_factory.mktemp("home")))
         yield
+
+
+@pytest.fixture(scope="session")
+def peak_of() -> Callable[[Callable[[], object]], int]:
+    """`peak_of(call)`: the most bytes that torch and Python have allocated beside each other during a call.
+
+    Counted are those that the call allocates, its result among them, each at its own highest moment.
+    """
+
+    def peak(call: Callable[[], object]) -> int:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+            tracemalloc.start()
+            try:
+                kept = call()
+                python = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+        del kept
+        assert profile.profiler is not None
+        held = highest = 0
+        for event in profile.profiler.kineto_results.events():
+            if event.name() == "[memory]":
+                held += event.nbytes()
+                highest = max(highest, held)
+        return highest + python
+
+    return peak
 
 
 @pytest.fixture(scope="session")

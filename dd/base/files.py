@@ -17,25 +17,27 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as _pack
 from torch import Tensor
 
-from dd.base.jsons import AGAIN, SEAL, jsonl_text, row_of, unsealed
 from dd.base.jsons import dump_json as dump_json
 from dd.base.jsons import json_text as json_text
 from dd.base.jsons import json_value as json_value
-from dd.base.paths import KINDS, MOST_LOG, is_there, json_at, need_file, read_bytes, unreadable
+from dd.base.jsons import jsonl_text, row_of, unsealed
+from dd.base.paths import KINDS, MOST_LOG, is_at, is_there, json_at, read_bytes
 from dd.base.schema import conform
-from dd.base.seals import FORMAT_KEY, checked_header, copied, data_digest, header_text
 from dd.base.seals import digest as digest
 from dd.base.seals import file_digest as file_digest
+from dd.base.seals import packed
 from dd.base.seals import packed_size as packed_size
 from dd.base.seals import shapes_of as shapes_of
+from dd.base.tensors import load_tensors as load_tensors
+from dd.base.tensors import read_digest as read_digest
+from dd.base.tensors import read_meta as read_meta
+from dd.base.tensors import read_rows as read_rows
 from dd.base.texts import printable
 from dd.errors import DamagedError, WriteError
 
@@ -98,7 +100,11 @@ def refused(path: Path) -> Iterator[None]:
         raise WriteError(f"could not write {path}: {what}. {way_out}; what was there before is intact.") from error
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+Data = bytes | Callable[[], Iterable[bytes | memoryview]]
+"""What a file holds, or what gives it part by part, as often as it is called."""
+
+
+def write_bytes(path: Path, data: Data) -> None:
     """Write `path` whole or not at all; folders are made. What `path` may be, and what is kept, says the module.
 
     Raises:
@@ -111,13 +117,14 @@ def write_bytes(path: Path, data: bytes) -> None:
         _sync_folder(target.parent)
 
 
-def _replaced(target: Path, data: bytes) -> bool:
+def _replaced(target: Path, data: Data) -> bool:
     """Put a new file in the place of `target`; whether it was there to be put."""
     temporary, file = _begun(target)
     try:
         with file:
             _keep_mode(file.fileno(), target)
-            file.write(data)
+            for part in (data,) if isinstance(data, bytes) else data():
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
             if FLOCK:
@@ -142,14 +149,6 @@ def _begun(target: Path) -> tuple[Path, BinaryIO]:
         if is_at(temporary, file.fileno()):  # or else it was swept between the two
             return temporary, file
         file.close()
-
-
-def is_at(path: Path, descriptor: int) -> bool:
-    """Whether the open file is the one at `path`."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def beside(path: Path, ending: str) -> Path:
@@ -306,85 +305,6 @@ def read_jsonl(path: Path, kind: str = "any") -> list[dict[str, Any]]:
     return [conform(row, kind, path, f"line {place}") for place, row in enumerate(whole, 1)]
 
 
-def pack(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
-    """The bytes of the file that `save_tensors` writes."""
-    # safetensors refuses tensors that share memory, such as an average that is still the image itself.
-    ready = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
-    return _pack(ready, metadata={FORMAT_KEY: header_text(ready, meta)})
-
-
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Write tensors and JSON metadata as one safetensors file; equal content gives equal bytes."""
-    write_bytes(path, pack(tensors, meta))
-
-
-@contextlib.contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """A `safe_open` handle whose failures are this library's own errors."""
-    need_file(path)
-    try:
-        with safe_open(path, framework="pt") as handle:
-            yield handle
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except SafetensorError as error:
-        raise DamagedError(
-            f"{path} is not a whole safetensors file ({error}). It may be truncated or foreign; "
-            "restore it or write it anew."
-        ) from error
-
-
-def read_meta(path: Path, kind: str = "any") -> dict[str, Any]:
-    """The JSON metadata of a file written by `save_tensors`, without reading its tensors; its checksum is compared.
-
-    Raises:
-        MissingError, DamagedError: not there, truncated, foreign, altered, or of another `kind` (see `dd.base.schema`).
-    """
-    with opened(path) as handle:
-        return dict(conform(_told(path, handle)["meta"], kind, path))
-
-
-def read_digest(path: Path) -> str:
-    """The `file_digest` of a file, without reading its tensors; raises as `read_meta`."""
-    with opened(path) as handle:
-        return str(_told(path, handle)[SEAL])
-
-
-def _told(path: Path, handle: Any) -> dict[str, Any]:
-    """What the key `dd` of an open file holds, compared with its checksum."""
-    text = (handle.metadata() or {}).get(FORMAT_KEY)
-    if text is None:
-        raise DamagedError(f"{path} was not written by this library: its metadata has no key `{FORMAT_KEY}`.")
-    parts = {name: handle.get_slice(name) for name in handle.keys()}
-    return checked_header(path, text, {name: [part.get_dtype(), part.get_shape()] for name, part in parts.items()})
-
-
-def load_tensors(path: Path, kind: str = "any", sha256: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All tensors and the metadata of a file written by `save_tensors`; the checksum of both is compared.
-
-    Args:
-        path: the file.
-        kind: what its metadata must hold, of `dd.base.schema`.
-        sha256: its `file_digest`, where something else names it.
-
-    Raises:
-        MissingError, DamagedError: not there, truncated, foreign, altered, another one than was named, or no such file
-            of that kind.
-    """
-    with opened(path) as handle:  # once: another process may replace the file in between
-        about = _told(path, handle)
-        tensors = {name: copied(handle.get_tensor(name)) for name in handle.keys()}
-    if about["data"] != data_digest(tensors):
-        raise DamagedError(
-            f"the tensors of {path} do not match their checksum: the file was changed after it was written. {AGAIN}"
-        )
-    if sha256 not in (None, about[SEAL]):
-        raise DamagedError(f"{path} is not the file that was written with what names it. {AGAIN}")
-    return tensors, dict(conform(about["meta"], kind, path))
-
-
-def read_rows(path: Path, name: str, rows: Sequence[int]) -> list[Tensor]:
-    """Some rows of one tensor in a file; the others are not read, so the caller compares what it kept of these."""
-    with opened(path) as handle:
-        part = handle.get_slice(name)
-        return [copied(part[row : row + 1])[0] for row in rows]
+    """Write tensors and JSON metadata as one safetensors file; equal content gives equal bytes. Nothing is copied."""
+    write_bytes(path, lambda: packed(tensors, meta))

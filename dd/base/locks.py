@@ -16,7 +16,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from dd.base.files import FLOCK, is_at, refused, target_of
+from dd.base.files import FLOCK, refused, target_of
+from dd.base.paths import is_at
 
 if FLOCK:
     import fcntl

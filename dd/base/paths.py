@@ -224,6 +224,14 @@ def read_toml(path: Path, what: str = "file") -> dict[str, Any]:
         raise DamagedError(f"{path} is not TOML ({why}).") from error
 
 
+def is_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file is the one at `path`."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
 def names_in(folder: Path, pattern: str = "*") -> list[Path]:
     """What lies in a folder and has a name like `pattern`, sorted; nothing where the folder is not there.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from dd.errors import DamagedError
 FORMAT_KEY: Final = "dd"
 _NAMES = {torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.int16: "I16", torch.float16: "F16"}
 _NAMES |= {torch.bfloat16: "BF16", torch.int32: "I32", torch.float32: "F32", torch.float64: "F64", torch.int64: "I64"}
+TYPES: Final = {name: dtype for dtype, name in _NAMES.items()}
 _ORDER = {dtype: place for place, dtype in enumerate(_NAMES)}
 """The format's own order of types: a file has the last of them first."""
 Shapes = Mapping[str, tuple[torch.dtype, Sequence[int]]]
@@ -35,6 +36,10 @@ Shapes = Mapping[str, tuple[torch.dtype, Sequence[int]]]
 def digest(data: bytes | Tensor) -> str:
     """sha256 hex of bytes, or of a tensor's contiguous CPU bytes."""
     return hashlib.sha256(_bytes(data) if isinstance(data, Tensor) else data).hexdigest()
+
+
+NO_DIGEST: Final = digest(b"")
+"""In the place of a checksum where only its length counts."""
 
 
 def _bytes(tensor: Tensor) -> memoryview:
@@ -92,26 +97,40 @@ def data_digest(tensors: Mapping[str, Tensor]) -> str:
 
 def file_digest(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> str:
     """The checksum of the file that `save_tensors` writes: of its metadata and of all its tensors."""
-    return str(_header_of(tensors, meta)[SEAL])
+    return str(_header(_kinds(shapes_of(tensors)), data_digest(tensors), meta)[SEAL])
 
 
-def header_text(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> str:
-    """What the key `dd` of the file that `save_tensors` writes holds."""
-    return dump_json(_header_of(tensors, meta))
-
-
-def _header_of(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> dict[str, Any]:
-    return _header(_kinds(shapes_of(tensors)), data_digest(tensors), meta)
+def packed(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Iterator[bytes | memoryview]:
+    """The file that `save_tensors` writes, part by part: the header, then each tensor's own bytes."""
+    shapes = shapes_of(tensors)
+    yield _beginning(shapes, data_digest(tensors), meta)
+    for name in _in_order(shapes):
+        yield _bytes(tensors[name])
 
 
 def packed_size(shapes: Shapes, meta: Mapping[str, Any]) -> int:
     """Bytes of the file that `save_tensors` writes for tensors of these types and shapes, without making them."""
-    kinds = _kinds(shapes)
-    told: dict[str, Any] = {"__metadata__": {FORMAT_KEY: dump_json(_header(kinds, digest(b""), meta))}}
+    return len(_beginning(shapes, NO_DIGEST, meta)) + sum(_size(*told) for told in shapes.values())
+
+
+def _beginning(shapes: Shapes, data: str, meta: Mapping[str, Any]) -> bytes:
+    """What a file has before its tensors: the length of the header, and the header, filled up with blanks to 8."""
+    told: dict[str, Any] = {"__metadata__": {FORMAT_KEY: dump_json(_header(_kinds(shapes), data, meta))}}
     start = 0
-    for name, (dtype, shape) in sorted(shapes.items(), key=lambda item: (-_ORDER[item[1][0]], item[0])):
-        stop = start + dtype.itemsize * math.prod(shape)
+    for name in _in_order(shapes):
+        dtype, shape = shapes[name]
+        stop = start + _size(dtype, shape)
         told[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, stop]}
         start = stop
-    text = len(json.dumps(told, separators=(",", ":"), ensure_ascii=False).encode())
-    return 8 + -(-text // 8) * 8 + start
+    text = json.dumps(told, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _in_order(shapes: Shapes) -> list[str]:
+    """The names of a file's tensors as they lie in it."""
+    return sorted(shapes, key=lambda name: (-_ORDER[shapes[name][0]], name))
+
+
+def _size(dtype: torch.dtype, shape: Sequence[int]) -> int:
+    return dtype.itemsize * math.prod(shape)

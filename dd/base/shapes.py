@@ -26,6 +26,8 @@ from dd.errors import near, refuse
 
 Filled = typing.TypeVar("Filled")
 
+_PART: Final = 2**18
+"""Values that are looked at together: a look at all of a large tensor takes more memory than the tensor."""
 _PLAIN: Final[dict[object, str]] = {
     bool: "true or false",
     int: "a whole number",
@@ -70,7 +72,9 @@ def stored(value: object, argument: str, axes: str, **sizes: int) -> Tensor:
 
 def check_finite(value: Tensor, argument: str, way_out: str = "") -> Tensor:
     """Return `value` if all of it is finite, else refuse and say how much is not."""
-    bad = int((~torch.isfinite(value)).sum())
+    rows = value if value.ndim else value.view(1)
+    each = max(1, _PART // max(1, rows[:1].numel()))
+    bad = sum(int((~torch.isfinite(part)).sum()) for part in rows.split(each))
     if bad:
         raise refuse(argument, "finite", f"{bad} NaN or infinite of {value.numel()} values", way_out)
     return value

@@ -11,7 +11,7 @@ import os
 import pickle
 import resource
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import save as pack_foreign
 
 from dd.base import files, locks
+from dd.base import tensors as reading
 from dd.errors import DamagedError, InputError, MissingError, WriteError
 
 
@@ -255,7 +256,26 @@ def test_equal_content_is_equal_bytes(tmp_path: Path) -> None:
     files.save_tensors(tmp_path / "1", {"a": a, "b": b}, {"x": 1, "y": {"p": 1, "q": 2}})
     files.save_tensors(tmp_path / "2", {"b": b.T.contiguous().T, "a": a.clone()}, {"y": {"q": 2, "p": 1}, "x": 1})
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
-    assert len((tmp_path / "1").read_bytes()) == len(files.pack({"a": a, "b": b}, {"x": 1, "y": {"p": 1, "q": 2}}))
+
+
+def test_bytes_are_those_of_safetensors(tmp_path: Path) -> None:
+    """The header is ours: its order, blanks and escapes are the format's own."""
+    types = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.float16, torch.bfloat16)
+    types += (torch.int32, torch.float32, torch.float64, torch.int64)  # type: ignore[assignment]
+    path = tmp_path / "x.safetensors"
+    for extra in range(9):  # as many letters more fill the header up to 8
+        held = {f"é{'x' * extra}{i}": torch.ones(i, 3).to(dtype) for i, dtype in enumerate(types)}
+        held |= {"one": torch.tensor(3.5), "Z": torch.arange(5), "a/b": torch.arange(4.0)[::2]}
+        files.save_tensors(path, held, {"θ": ['"', "\\", "\n\t\b\f\r\x01\x7f\u2028", "😀"]})
+        told = json.loads(path.read_bytes()[8 : 8 + int.from_bytes(path.read_bytes()[:8], "little")])["__metadata__"]
+        theirs = pack_foreign({name: t.contiguous() for name, t in held.items()}, metadata=told)
+        assert path.read_bytes() == theirs
+
+
+def test_saving_copies_nothing_and_loading_once(tmp_path: Path, peak_of: Callable[[Callable[[], object]], int]) -> None:
+    path, held = tmp_path / "x", {"a": torch.rand(500, 500), "b": torch.zeros(250_000, dtype=torch.uint8)}
+    assert peak_of(lambda: files.save_tensors(path, held, {})) < 100_000
+    assert 1_250_000 <= peak_of(lambda: files.load_tensors(path)) < 1_350_000
 
 
 @pytest.mark.parametrize(
@@ -297,7 +317,7 @@ def test_rows_are_read_without_the_others(tmp_path: Path, monkeypatch: pytest.Mo
     theta = torch.rand(6, 5)
     files.save_tensors(path, {"theta": theta}, {})
     asked: list[slice] = []
-    real_open = files.safe_open
+    real_open = reading.safe_open
 
     class Slice:
         def __init__(self, inner: Any) -> None:
@@ -319,7 +339,7 @@ def test_rows_are_read_without_the_others(tmp_path: Path, monkeypatch: pytest.Mo
         with real_open(*args, **options) as handle:
             yield Handle(handle)
 
-    monkeypatch.setattr(files, "safe_open", counting)
+    monkeypatch.setattr(reading, "safe_open", counting)
     first, second = files.read_rows(path, "theta", (4, 1))
     assert torch.equal(first, theta[4])
     assert torch.equal(second, theta[1])
@@ -338,11 +358,12 @@ def test_metadata_is_one_key_of_sorted_json(tmp_path: Path) -> None:
     assert header["__metadata__"] == {"dd": covered.replace(kinds, f'"sha256": "{seal}"')}
 
 
-def test_reported_size_is_that_of_the_file_whatever_the_order_of_types() -> None:
+def test_reported_size_is_that_of_the_file_whatever_the_order_of_types(tmp_path: Path) -> None:
     """The digits of the offsets in the header depend on the order of tensors, which is by type, then by name."""
     few = (torch.uint8, torch.int16, torch.int32, torch.float32, torch.float64, torch.int64)
     every = (torch.bool, torch.int8, torch.float16, torch.bfloat16, *few)
     for order in (*itertools.permutations(few), every, every[::-1]):
         held = {f"n{i}": torch.zeros(7 + 100 * i, dtype=dtype) for i, dtype in enumerate(order)}
         shapes = {name: (t.dtype, list(t.shape)) for name, t in held.items()}
-        assert files.packed_size(shapes, {"a": 1}) == len(files.pack(held, {"a": 1}))
+        files.save_tensors(tmp_path / "x", held, {"a": 1})
+        assert files.packed_size(shapes, {"a": 1}) == (tmp_path / "x").stat().st_size
