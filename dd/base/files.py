@@ -17,7 +17,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -210,6 +210,25 @@ def remove(path: Path) -> None:
         target = target_of(path)
         with refused(path):
             target.unlink(missing_ok=True)
+
+
+def clear(folder: Path, names: str, keep: Collection[str] = ()) -> None:
+    """Remove files from a folder, and what killed writers left of such; then the folder itself, if nothing is left.
+
+    Args:
+        folder: need not be there.
+        names: regular expression of the files; others are left alone.
+        keep: names of those that stay.
+
+    Raises:
+        WriteError: the disk refuses.
+    """
+    sweep(folder, names)
+    for path in sorted(folder.glob("*")):
+        if re.fullmatch(names, path.name) and path.name not in keep:
+            remove(path)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def check_writable(path: Path) -> None:

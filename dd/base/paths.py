@@ -182,7 +182,7 @@ def read_bytes(path: Path, most: int = MOST_TEXT, what: str = "file") -> bytes:
 
     def read(file: Path) -> bytes:
         with file.open("rb") as stream:
-            data = stream.read(most + 1)
+            data = stream.read(min(most, os.fstat(stream.fileno()).st_size) + 1)  # what is asked for is allocated
         if len(data) > most:
             raise DamagedError(f"{file} has more than the {most:,} bytes that such a file can have. Name another one.")
         return data

@@ -26,7 +26,7 @@ _LETTERS: Final = 18
 
 
 def preview_png(pixels: Tensor, classes: Sequence[str]) -> bytes:
-    """Pixels in [0, 1] `[K, n, C, H, W]` as a PNG like `grid`'s: ten images a class, a hundred classes at most."""
+    """Pixels in [0, 1] or uint8 `[K, n, C, H, W]` as a PNG like `grid`'s: at most ten images of a hundred classes."""
     shown = pixels[:100, :10]
     scale = default_scale(max(shown.shape[3:]))
     cell = (max(1, round(shown.shape[4] * scale)), max(1, round(shown.shape[3] * scale)))
@@ -78,7 +78,8 @@ def paste(
 
 
 def picture(x: Tensor, cell: tuple[int, int]) -> Image.Image:
-    """Pixels `[C, H, W]` in [0, 1] at `cell` = (width, height)."""
+    """Pixels `[C, H, W]` in [0, 1] or uint8 at `cell` = (width, height)."""
+    x = x.float() / 255 if x.dtype == torch.uint8 else x
     x = x if len(x) == 3 else x.mean(0, keepdim=True).expand(3, -1, -1)
     values = (x * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     larger = cell[0] >= values.shape[1]

@@ -99,6 +99,7 @@ _BOARD: Final = {
     "notes": [str],
     "asked?": Maybe({"ipc?": [Whole(1)], "budget_bytes?": [Whole(1)]}),
 }
+_SHARD: Final = Text(r"\d{5}-[0-9a-f]{16}\.safetensors", "a name of the form 00000-<16 digits>.safetensors")
 _MANIFEST: Final = {
     "kind": Word("labels"),
     "format": Word(SET_FORMAT),
@@ -106,7 +107,7 @@ _MANIFEST: Final = {
     "made": dict,
     "shards": Many(
         {
-            "file": Text(r"\d{5}-[0-9a-f]{16}\.safetensors", "a name of the form 00000-<16 digits>.safetensors"),
+            "file": _SHARD,
             "records": Whole(1),
             "sha256": _SHA,
         }
@@ -258,7 +259,13 @@ KINDS: Final[Mapping[str, Kind]] = {
     "trees": Kind("summary of trees", _TREES, _ANEW),
     "checkpoint": Kind(
         "checkpoint of a run",
-        {"request": _REQUEST, "origin?": _ORIGIN, "iteration": Whole(0), "kept": dict},
+        {
+            "request": _REQUEST,
+            "origin?": _ORIGIN,
+            "iteration": Whole(0),
+            "kept": dict,
+            "parts": [{"file": _SHARD, "sha256": _SHA}],
+        },
         "Remove it; the run begins anew.",
     ),
     "selection": Kind(

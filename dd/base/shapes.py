@@ -26,7 +26,7 @@ from dd.errors import near, refuse
 
 Filled = typing.TypeVar("Filled")
 
-_PART: Final = 2**18
+_PART: Final = 2**16
 """Values that are looked at together: a look at all of a large tensor takes more memory than the tensor."""
 _PLAIN: Final[dict[object, str]] = {
     bool: "true or false",

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -40,7 +41,7 @@ def opened(path: Path, framework: str = "numpy") -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _whole(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
+def _whole(path: Path) -> Iterator[tuple[Any, BufferedReader]]:
     """`opened`, and the same file to be read, also where another process replaces it in between."""
     while True:
         need_file(path)
@@ -54,7 +55,7 @@ def _whole(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
                 return
 
 
-def _read(path: Path, handle: Any, file: BinaryIO) -> dict[str, Tensor]:
+def _read(path: Path, handle: Any, file: BufferedReader) -> dict[str, Tensor]:
     """The tensors of a file whose header `handle` has looked at: they lie within it, each in its own place."""
     try:
         length = int.from_bytes(file.read(8), "little")

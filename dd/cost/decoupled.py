@@ -18,11 +18,12 @@ from dd.cost.work import Work, stages
 from dd.data import Images, Split, class_counts
 from dd.methods import Coreset, Infer, Recover
 from dd.methods.decoupled.recovery import Recovery, compensator, recover_block
-from dd.methods.decoupled.relabel import make_labels
+from dd.methods.decoupled.relabel import label_lengths, make_labels
 from dd.methods.panel import Member, Panel
 from dd.models import ModelSpec, as_spec, build
 from dd.models.features import features
 from dd.synthetic import base_sets
+from dd.synthetic.records import kept_within, record_bytes
 from dd.teachers import Teacher, TeacherRecipe, accuracy, label, train_teacher
 from dd.transforms.whiten import Normalise
 
@@ -35,7 +36,7 @@ _HEAP: Final = 32 * 2**20  # blocks up to this size stay in the heap when they a
 # Float32 copies, measured on small cells (scripts/bench/estimate.py): of the outputs of all layers and the weights
 # while a teacher trains, of the outputs while pixels are recovered, of the largest output where nothing is trained,
 # of the set through the run, of the labels while they are made and written.
-_TRAINED, _WEIGHTS, _GRAPH, _SHOWN, _SET, _LABELS = 2, 5, 2, 2, 9, 3
+_TRAINED, _WEIGHTS, _GRAPH, _SHOWN, _SET, _LABELS = 2, 5, 2, 2, 2, 1
 
 
 @dataclass(frozen=True)
@@ -354,12 +355,16 @@ def _labels(
         pictures = (images(few) * 255).to(torch.uint8).cpu()
         make_labels(pictures, committee, **{**made, "epochs": calls, "batch": few}, device=device)
 
-    batches = method.label_epochs * -(-total // batch)
-    strips = 2 * made.get("shuffle", 1) if made.get("shuffle", 1) > 1 else 0
-    whole = method.label_epochs * total * (2 * real.num_classes + 25 + strips) + 20 * batches
+    strips = made.get("shuffle", 1) if made.get("shuffle", 1) > 1 else 0
+    least = made["micro_batch"] if made.get("bn_mode") == "batch" else None
+    lengths = label_lengths(total, batch, method.label_epochs, least)
+    sizes = [record_bytes(length, real.num_classes, strips) for length in lengths]
+    whole = sum(sizes)
+    if method.label_bytes is not None:
+        lengths = [lengths[i] for i in kept_within(sizes, method.label_bytes, 0)]
     work = Work(
         stage="labels",
-        calls=method.label_epochs * total / batch,
+        calls=sum(lengths) / batch,
         images=batch,
         network=network,
         passes=1,

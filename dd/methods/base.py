@@ -95,12 +95,17 @@ class Candidate:
     set: SyntheticSet
 
 
+DONE: Final = "done/"
+"""Names in a state begin with it where the tensor is in all later states too, unchanged."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One outer iteration: `iteration` of `total` are done.
 
-    `state` is all that is needed to go on from here; its tensors are never changed in place afterwards.
-    `preview` is what the images are so far, for people: pixels in [0, 1] `[K, n, C, H, W]`.
+    `state` is all that is needed to go on from here; its tensors are never changed in place afterwards. What is in it
+    under a name that begins with `done/` stays as it is in all later states, so that a run folder writes it once.
+    `preview` is what the images are so far, for people: pixels in [0, 1] or uint8 `[K, n, C, H, W]`.
     """
 
     iteration: int

@@ -146,6 +146,7 @@ def _run(method: Method, real: Images | Graphs, run: Run, protocol: Protocol, fo
             told, best = selector.kept()
             kept = {"selection": told, "seconds": time.monotonic() - start}
             folder.checkpoint(step, kept, {f"best/{k}": t for k, t in best.items()})
+            _preview(step, real, folder)
 
     try:
         for step in steps_of(method, real, run, state):
@@ -153,9 +154,7 @@ def _run(method: Method, real: Images | Graphs, run: Run, protocol: Protocol, fo
             if folder is not None:
                 folder.log(step)
             selector.offer(step)
-            scored = step  # at once: an interruption while the picture is written must not have it offered again
-            if folder is not None:
-                _preview(step, real, folder)
+            scored = step  # at once: an interruption while it is kept must not have it offered again
             every = max(1, min(50, step.total // 20))
             if step.iteration % every == 0 or step.iteration == step.total - 1:
                 save_point(step)
@@ -166,6 +165,8 @@ def _run(method: Method, real: Images | Graphs, run: Run, protocol: Protocol, fo
         raise InputError(f"method {method.name!r} offered no candidate.")
     small = dataclasses.replace(selector.best, provenance=_provenance(real, run.seed, protocol, selector))
     if folder is not None:
+        if scored is not None:
+            _preview(scored, real, folder)
         small.save(folder.synthetic)
         folder.finish(selection=selector.record, seconds=round(time.monotonic() - start, 3))
         mark_kept(small, Kept.of(folder.path))
@@ -173,7 +174,7 @@ def _run(method: Method, real: Images | Graphs, run: Run, protocol: Protocol, fo
 
 
 def _preview(step: Step, real: Images | Graphs, folder: RunFolder) -> None:
-    """The images so far as `preview.png`, where a method shows them."""
+    """The images so far as `preview.png`, where a method shows them: drawing takes longer than some steps."""
     if step.preview is not None:
         from dd.base.raster import preview_png
 

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from dd.base.files import (
     append_jsonl,
+    clear,
     dump_json,
+    file_digest,
     load_tensors,
     read_json,
     read_jsonl,
@@ -29,6 +31,7 @@ from dd.base.locks import holder, locked
 from dd.base.paths import is_there, names_in
 from dd.errors import DamagedError, DDError, InputError, MissingError, WriteError, refuse
 from dd.methods import METHODS, Step
+from dd.methods.base import DONE
 from dd.synthetic import AnySet
 from dd.synthetic.file import SET
 
@@ -48,14 +51,19 @@ ABSENT: Final = _Absent()
 """A field that one of two requests does not have: that of another version, say."""
 
 
-OWN: Final = (SET, "labels", "log.jsonl", "checkpoint.safetensors", "preview.png")
+OWN: Final = (SET, "labels", "log.jsonl", "checkpoint.safetensors", "checkpoint", "preview.png")
 """What a run writes beside its `run.json`."""
+_PART: Final = r"\d{5}-[0-9a-f]{16}\.safetensors"
+"""Of a checkpoint, in the folder `checkpoint`: what of the state is finished, named by its content."""
 PICTURES: Final = ("grid.png", "trees.png")
 """What the command line adds."""
 
 
 class RunFolder:
     """`synthetic.safetensors, log.jsonl, checkpoint.safetensors, run.json` of one request, for one process at a time.
+
+    A checkpoint is one file and the parts that it names, which earlier ones wrote: what of a state stays as it is
+    (`dd.methods.base.DONE`) is written once, and before the checkpoint that first needs it.
 
     Every random stream is named by its iteration, so the state in a checkpoint has no generator in it, and a
     resumed run ends with the bytes of an unbroken one. The checkpoint has the request too, so that a damaged `run.json`
@@ -77,6 +85,9 @@ class RunFolder:
         self.synthetic = path / SET
         self.log_file = path / "log.jsonl"
         self._checkpoint = path / "checkpoint.safetensors"
+        self._folder = path / "checkpoint"
+        self._parts: list[dict[str, str]] = []
+        self._written: set[str] = set()
         self._lock = path / ".run.lock"
         self._pending: list[Mapping[str, Any]] = []
         self._held = contextlib.ExitStack()
@@ -93,10 +104,10 @@ class RunFolder:
                     )
                 sweep(self.path, "|".join(re.escape(name) for name in ("run.json", *OWN)))
                 self._open(self._found())  # as it is under the lock
-            elif is_there(self._checkpoint) or is_there(self._lock):
+            elif any(map(is_there, (self._checkpoint, self._folder, self._lock))):
                 with contextlib.suppress(WriteError), locked(self._lock, keep=False) as free:
                     if free:
-                        remove(self._checkpoint)
+                        self._forget()
             self._held = held.pop_all()
         return self
 
@@ -179,8 +190,13 @@ class RunFolder:
             for name in (REPORT, *earlier, "index.html", *(f"{measure}.json" for measure in MEASURES)):
                 remove(self.path / name)
         self._write_run(finished=False)
-        remove(self._checkpoint)  # after the request: a checkpoint of another one is never gone on from
+        self._forget()  # after the request: a checkpoint of another one is never gone on from
         remove(self.log_file)
+
+    def _forget(self) -> None:
+        """Remove the checkpoint, and then its parts, which nothing names any more."""
+        remove(self._checkpoint)
+        clear(self._folder, _PART)
 
     def _write_run(self, finished: bool, **more: Any) -> None:
         run = {"request": self._request, "origin": self._origin, "finished": finished, **more}
@@ -190,15 +206,30 @@ class RunFolder:
         """(state to go on from or `None`, what the caller kept beside it); the log is cut back to it."""
         state, kept = load_tensors(self._checkpoint, "checkpoint") if is_there(self._checkpoint) else ({}, {})
         if dump_json(kept.get("request")) != dump_json(self._request):
-            remove(self._checkpoint)
+            self._forget()
             remove(self.log_file)
             return None, {}
+        self._parts = list(kept["parts"])
+        for part in self._parts:
+            finished = self._read_part(part)
+            self._written |= finished.keys()
+            state |= finished
+        clear(self._folder, _PART, [part["file"] for part in self._parts])  # of a checkpoint that was never written
         rows: dict[int, dict[str, Any]] = {}
         for row in read_jsonl(self.log_file, "log"):
             if row["iteration"] <= kept["iteration"]:
                 rows.setdefault(row["iteration"], row)  # one that an interruption has had written twice is there once
         write_jsonl(self.log_file, list(rows.values()))
         return state, kept["kept"]
+
+    def _read_part(self, part: Mapping[str, str]) -> dict[str, Tensor]:
+        try:
+            return load_tensors(self._folder / part["file"], "any", part["sha256"])[0]
+        except (MissingError, DamagedError) as error:
+            raise DamagedError(
+                f"{self._folder / part['file']}, a part of the checkpoint, is damaged or missing. Restore it, or "
+                f"remove {self._checkpoint}; the run begins anew."
+            ) from error
 
     def log(self, step: Step) -> None:
         """Keep a row for the log; rows are written with the next checkpoint or every 20."""
@@ -222,15 +253,22 @@ class RunFolder:
     def checkpoint(self, step: Step, kept: Mapping[str, Any], extra: Mapping[str, Tensor]) -> None:
         """Write the state after `step`, with the caller's own values (`kept`) and tensors (`extra`)."""
         self._flush()
-        tensors = {**step.state, **extra}
+        finished = {name: t for name, t in step.state.items() if name.startswith(DONE)}
+        if fresh := {name: t for name, t in finished.items() if name not in self._written}:
+            sha256 = file_digest(fresh, {})
+            part = {"file": f"{len(self._parts):05d}-{sha256[:16]}.safetensors", "sha256": sha256}
+            save_tensors(self._folder / part["file"], fresh, {})
+            self._parts.append(part)
+            self._written |= fresh.keys()
+        tensors = {**{name: t for name, t in step.state.items() if name not in finished}, **extra}
         about = {"request": self._request, "origin": self._origin, "iteration": step.iteration, "kept": dict(kept)}
-        save_tensors(self._checkpoint, tensors, about)
+        save_tensors(self._checkpoint, tensors, {**about, "parts": self._parts})
 
     def finish(self, **more: Any) -> None:
         """Mark the run as done; the checkpoint is no longer needed."""
         self._flush()
         self._write_run(finished=True, **more)
-        remove(self._checkpoint)
+        self._forget()
 
 
 def read_run(folder: Path) -> dict[str, Any]:

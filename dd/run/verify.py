@@ -51,6 +51,8 @@ def _run(path: Path) -> str:
     for name in (REPORT, *(f"{name}.json" for name in MEASURES), "log.jsonl", "checkpoint.safetensors"):
         if is_there(path / name):
             _file(path / name)
+    for part in names_in(path / "checkpoint", "*.safetensors"):
+        _file(part)
     return _set(small)
 
 

@@ -16,6 +16,7 @@ from dd.base.files import packed_size, shapes_of
 from dd.base.paths import as_path
 from dd.base.process import under_own_settings
 from dd.base.schema import SET_FORMAT
+from dd.base.seals import NO_DIGEST
 from dd.base.shapes import check, check_finite, check_names, check_whole, plain
 from dd.errors import DamagedError, DDError, refuse
 from dd.synthetic.base import NBytes, Whole
@@ -24,6 +25,7 @@ from dd.synthetic.file import Kept, about_labels, only, read_set, write_set
 from dd.synthetic.images import sizes_of
 from dd.synthetic.labels import LabelStore
 from dd.synthetic.recipe import TrainRecipe
+from dd.transforms.levels import to_levels
 from dd.transforms.whiten import Normalise, transform_from
 
 
@@ -67,11 +69,14 @@ def compose(base: Tensor, compensators: Tensor, transform: Normalise) -> Tensor:
         compensators: u in model space, `[k, M, C, H, W]`.
         transform: pixels in [0, 1] → model space.
     """
-    plain = transform.forward(base.flatten(0, 1).float() / 255).view(base.shape)
-    moved = plain[:, None] + compensators.float()[:, :, None]  # [k, M, K, C, H, W]
+    k, members = compensators.shape[:2]
+    made = torch.empty(k, members + 1, *base.shape[1:], device=base.device)
     low, high = (transform.forward(torch.full((1, *base.shape[2:]), v, device=base.device)) for v in (0.0, 1.0))
-    clipped = torch.minimum(torch.maximum(moved, low), high)
-    return torch.cat([plain[:, None], clipped], dim=1).flatten(0, 2)
+    for j in range(k):
+        made[j, 0] = transform.forward(base[j].float() / 255)
+        for m in range(members):
+            made[j, m + 1] = torch.minimum(torch.maximum(made[j, 0] + compensators[j, m].float(), low), high)
+    return made.flatten(0, 2)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -199,7 +204,7 @@ class CompensatedImages(Common, Whole, Dataset[tuple[Tensor, Any]]):
     @under_own_settings
     def pictures(self) -> Tensor:
         """The composed images as uint8 `[n, C, H, W]`, rounded, on the CPU: what dynamic labels are labels of."""
-        return (self.pixels() * 255).round().to(torch.uint8)
+        return to_levels(self.images, self.transform)
 
     @property
     @under_own_settings
@@ -245,7 +250,7 @@ class CompensatedImages(Common, Whole, Dataset[tuple[Tensor, Any]]):
         """
         if self.store is not None:
             place = self.base.device
-            for x, logits in self.store.replay(self.pictures().float() / 255, generator):
+            for x, logits in self.store.replay(self.pictures(), generator):
                 yield self.transform.forward(x).to(place), logits.to(place)
             return
         images, labels = self.images, self.labels
@@ -261,7 +266,7 @@ class CompensatedImages(Common, Whole, Dataset[tuple[Tensor, Any]]):
         tensors, meta = self._content()
         return on_cpu(tensors), meta
 
-    def _content(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def _content(self, sha256: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {"base": self.base, "compensators": self.compensators}
         if self.logits is not None:
             tensors["logits"] = self.logits
@@ -275,14 +280,14 @@ class CompensatedImages(Common, Whole, Dataset[tuple[Tensor, Any]]):
             "provenance": dict(self.provenance),
         }
         if self.store is not None:
-            meta["labels"] = about_labels(self.store)
+            meta["labels"] = about_labels(self.store, sha256)
         return tensors, meta
 
     @property
     @under_own_settings
     def nbytes(self) -> NBytes:
-        """Bytes of the file that `save` writes; base images and compensators are the images."""
-        tensors, meta = self._content()
+        """Bytes of the files that `save` writes, by types and shapes; base images and compensators are the images."""
+        tensors, meta = self._content(NO_DIGEST)
         sizes = {name: t.numel() * t.element_size() for name, t in tensors.items()}
         images, labels = sizes["base"] + sizes["compensators"], sizes.get("logits", 0)
         total = packed_size(shapes_of(tensors), meta)

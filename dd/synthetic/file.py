@@ -72,9 +72,9 @@ def labels_folder(path: Path) -> Path:
     return path.with_name("labels" if path.name == SET else f"{path.name}.labels")
 
 
-def about_labels(store: LabelStore) -> dict[str, Any]:
-    """What the metadata of a set says of its label store."""
-    return {"records": len(store), "bytes": store.nbytes, "sha256": store.sha256}
+def about_labels(store: LabelStore, sha256: str | None = None) -> dict[str, Any]:
+    """What the metadata of a set says of its label store; `sha256` in the place of its own, where only bytes count."""
+    return {"records": len(store), "bytes": store.nbytes, "sha256": sha256 or store.sha256}
 
 
 def set_in(folder: Path) -> Path:

@@ -15,6 +15,7 @@ from dd.base.files import packed_size, shapes_of
 from dd.base.paths import as_path
 from dd.base.process import under_own_settings
 from dd.base.schema import SET_FORMAT
+from dd.base.seals import NO_DIGEST
 from dd.base.shapes import check, check_finite, check_names, check_whole, plain
 from dd.base.texts import a_class, count
 from dd.data import Split
@@ -25,6 +26,7 @@ from dd.synthetic.common import Common, moved, on_cpu, one_line
 from dd.synthetic.file import Kept, about_labels, mark_kept, only, read_set, write_set
 from dd.synthetic.labels import LabelStore
 from dd.synthetic.recipe import TrainRecipe
+from dd.transforms.levels import from_levels, to_levels
 from dd.transforms.whiten import ZCA, Transform, transform_from
 
 _SUM_TOLERANCE = 1e-3  # rows of 1,000 rounded probabilities
@@ -146,7 +148,7 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
         if self.store is not None:
             transform = self.ready_transform()
             place = self.images.device
-            for x, logits in self.store.replay(self.pictures().float() / 255, generator):
+            for x, logits in self.store.replay(self.pictures(), generator):
                 yield transform.forward(x).to(place), logits.to(place)
             return
         whole = size >= len(self)
@@ -176,7 +178,7 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
     @under_own_settings
     def pictures(self) -> Tensor:
         """The images as uint8 `[n, C, H, W]`, rounded, on the CPU."""
-        return (self.pixels() * 255).round().to(torch.uint8)
+        return to_levels(self.images, self.ready_transform())
 
     @property
     @under_own_settings
@@ -231,7 +233,9 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
         tensors, meta = self._content(self.images if self.store is None else self.pictures(), whitening_matrix)
         return on_cpu(tensors), meta
 
-    def _content(self, images: Tensor, whitening_matrix: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def _content(
+        self, images: Tensor, whitening_matrix: bool = False, sha256: str | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {"images": images, "labels": self.labels}
         record = dict(self.transform_record)
         kept = record.pop("tensors", None)
@@ -250,15 +254,15 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
         if self.canvas > 1:  # other sets keep their bytes
             meta.update(canvas=self.canvas, canvas_samples=self.canvas_samples)
         if self.store is not None:
-            meta["labels"] = about_labels(self.store)
+            meta["labels"] = about_labels(self.store, sha256)
         return tensors, meta
 
     @property
     @under_own_settings
     def nbytes(self) -> NBytes:
-        """Bytes of the file that `save` writes, without the whitening matrix."""
+        """Bytes of the files that `save` writes, without the whitening matrix: by types and shapes, without a look."""
         stored = torch.float32 if self.store is None else torch.uint8  # of the pictures, which are not made for it
-        tensors, meta = self._content(torch.empty_like(self.images, dtype=stored, device="meta"))
+        tensors, meta = self._content(torch.empty_like(self.images, dtype=stored, device="meta"), sha256=NO_DIGEST)
         images, labels = (tensors[k].numel() * tensors[k].element_size() for k in ("images", "labels"))
         total = packed_size(shapes_of(tensors), meta)
         if self.store is not None:
@@ -304,7 +308,7 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
             raise DamagedError("the whitening lacks whiten_mean")
         images, transform = tensors["images"], transform_from(record, kept) if complete else None
         if store is not None and transform is not None:
-            images = transform.forward(images.float() / 255)
+            images = from_levels(images, transform)
         return SyntheticImages(
             images=images,
             labels=tensors["labels"],

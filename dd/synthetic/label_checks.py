@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -27,6 +27,9 @@ _TYPES: Final = {
     "shares": torch.float64,
     "mix_boxes": torch.int16,
 }
+TOO_LARGE: Final = "float16 ends at 65,504: the teacher's logits are larger."
+_ROWS: Final = 2**14
+"""Rows that are looked at together, so that a look takes little memory beside a store."""
 _WIDTHS: Final = {"boxes": 4, "mix_boxes": 4}
 
 
@@ -50,15 +53,15 @@ def check_shard(tensors: Mapping[str, Tensor]) -> None:
     check_finite(tensors["shares"], "shares")
     _check_range("shares", tensors["shares"], 0, 1)
     _check_range("mix_boxes", tensors["mix_boxes"], 0)
-    starts = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
-    _check_orders("order", tensors["order"].long() + starts, torch.arange(len(starts)), starts, lengths)
+    check_finite(tensors["logits"], "logits", TOO_LARGE)
+    _check_orders("order", tensors["order"], lengths.tolist())
     if "shuffles" in tensors:
         factor = tensors["shuffles"].shape[1] // 2
         if factor < 2 or tensors["shuffles"].shape[1] % 2:
             raise refuse("shuffles", "uint8 [n, 2 f] with f ≥ 2", list(tensors["shuffles"].shape))
-        orders = tensors["shuffles"].view(-1, factor).sort(1).values
-        if not bool((orders == torch.arange(factor)).all()):
-            raise refuse("shuffles", f"orders of 0…{factor - 1}", "others")
+        for part in tensors["shuffles"].view(-1, factor).split(_ROWS):
+            if not bool((part.sort(1).values == torch.arange(factor)).all()):
+                raise refuse("shuffles", f"orders of 0…{factor - 1}", "others")
 
 
 def _check_kind(name: str, value: Tensor, rows: int) -> None:
@@ -78,19 +81,37 @@ def _check_range(name: str, value: Tensor, low: float, high: float | None = None
         raise refuse(name, f"at least {low}" if high is None else f"in {low}…{high}", f"{least}…{most}")
 
 
-def _check_orders(name: str, places: Tensor, every: Tensor, starts: Tensor, lengths: Tensor) -> None:
+def _check_orders(name: str, values: Tensor, lengths: Sequence[int]) -> None:
     """Refuse what is no permutation within each record."""
-    ends = starts + lengths.repeat_interleave(lengths)
-    inside = bool(((places >= starts) & (places < ends)).all())
-    if not inside or not torch.equal(places.sort().values, every):
-        raise refuse(name, "a permutation of each record's images", "something else")
+    first = 0
+    for part in _together(lengths):
+        counts = torch.tensor(part)
+        starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
+        places = values[first : first + len(starts)].long() + starts
+        first += len(starts)
+        inside = bool(((places >= starts) & (places < starts + counts.repeat_interleave(counts))).all())
+        if not inside or not torch.equal(places.sort().values, torch.arange(len(places))):
+            raise refuse(name, "a permutation of each record's images", "something else")
 
 
-def check_sizes(records: Any, count: int, size: tuple[int, int], classes: int | None) -> None:
+def _together(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Lengths of records that have few rows together, or one by itself."""
+    part: list[int] = []
+    rows = 0
+    for length in lengths:
+        if part and rows + length > _ROWS:
+            yield part
+            part, rows = [], 0
+        part.append(length)
+        rows += length
+    yield part
+
+
+def check_sizes(shards: Sequence[Mapping[str, Tensor]], count: int, size: tuple[int, int], classes: int | None) -> None:
     """Refuse records that do not fit their pictures.
 
     Args:
-        records: of a store.
+        shards: the tensors of a store, alike in their classes and strips.
         count: pictures.
         size: their height and width in pixels.
         classes: K; `None` where nobody knows it.
@@ -99,19 +120,22 @@ def check_sizes(records: Any, count: int, size: tuple[int, int], classes: int | 
         InputError: an image that is not there, a crop or mixing box outside the picture, strips that do not fit it, or
             logits of another number of classes.
     """
-    columns = records[0].logits.shape[1]
+    columns = shards[0]["logits"].shape[1]
     if classes is not None and columns != classes:
         raise refuse("logits", f"of {classes} classes", columns)
-    _check_range("ids", torch.cat([record.ids for record in records]), 0, count - 1)
-    boxes = torch.cat([record.views.boxes for record in records]).long()
+    for shard in shards:
+        _check_range("ids", shard["ids"], 0, count - 1)
     sides = torch.tensor(size)
-    within = ((boxes[:, :2] >= 0) & (boxes[:, :2] + boxes[:, 2:] <= sides)).all(1)
-    shifted = ((boxes[:, 2:] == sides) & (boxes[:, :2].abs() <= PAD)).all(1)
-    if not bool((within | shifted).all()):
-        bad = boxes[~(within | shifted)][0].tolist()
-        raise refuse("boxes", f"in a picture of {size[0]} × {size[1]}, or all of it moved by up to {PAD} pixels", bad)
-    mixed = torch.tensor([record.mix.box for record in records])
-    if not bool(((mixed[:, :2] <= mixed[:, 2:]) & (mixed[:, 2:] <= sides)).all()):
-        raise refuse("mix_boxes", f"in a picture of {size[0]} × {size[1]}", "one outside")
-    if (strips := records[0].strips) and (size[0] % strips or size[1] % strips):
+    for boxes in (part.long() for shard in shards for part in shard["boxes"].split(_ROWS)):
+        within = ((boxes[:, :2] >= 0) & (boxes[:, :2] + boxes[:, 2:] <= sides)).all(1)
+        shifted = ((boxes[:, 2:] == sides) & (boxes[:, :2].abs() <= PAD)).all(1)
+        if not bool((within | shifted).all()):
+            bad = boxes[~(within | shifted)][0].tolist()
+            expected = f"in a picture of {size[0]} × {size[1]}, or all of it moved by up to {PAD} pixels"
+            raise refuse("boxes", expected, bad)
+    for mixed in (shard["mix_boxes"].long() for shard in shards):
+        if not bool(((mixed[:, :2] <= mixed[:, 2:]) & (mixed[:, 2:] <= sides)).all()):
+            raise refuse("mix_boxes", f"in a picture of {size[0]} × {size[1]}", "one outside")
+    strips = shards[0]["shuffles"].shape[1] // 2 if "shuffles" in shards[0] else 0
+    if strips and (size[0] % strips or size[1] % strips):
         raise refuse("shuffles", f"of a number of strips that divides {size[0]} and {size[1]}", strips)

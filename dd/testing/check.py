@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import math
 import os
 import random as python_random
@@ -26,7 +27,7 @@ from dd.data import Images, class_counts, load_images
 from dd.data.graphs.graphs import Graphs
 from dd.errors import DDError, InputError, refuse
 from dd.methods import Method, Run, Step, need_method
-from dd.methods.base import Candidate
+from dd.methods.base import DONE, Candidate
 from dd.methods.steps import STREAM, each, fault_of
 from dd.models import as_spec
 from dd.run.distill import distill
@@ -163,6 +164,9 @@ def _run(bench: _Bench) -> None:
     changed = [step.iteration for step, then in zip(steps, told, strict=True) if _tensors(step.state) != then["state"]]
     if changed:
         bench.broken("state", "tensors that stay as they were given", f"those of step {changed[0]} changed later")
+    for earlier, later in itertools.pairwise(told):
+        if not {(n, t) for n, t in earlier["state"].items() if n.startswith(DONE)} <= later["state"].items():
+            bench.broken("state", f"tensors under `{DONE}` in all later states", f"others in step {later['iteration']}")
     last = len(steps) - 1
     for place in sorted({round(i * last / (_STATES - 1)) for i in range(_STATES)}):
         rest = [_told(step) for step in bench.stream(_restored(steps[place]))]

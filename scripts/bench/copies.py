@@ -160,7 +160,7 @@ def exponent(rows: list[dict[str, Any]]) -> float:
     y = [math.log(max(row["peak_mb"], LEAST_MB)) for row in rows]
     mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
     across = sum((a - mean_x) ** 2 for a in x)
-    return round(sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / across, 2) if across else math.nan
+    return round(sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / across, 2)
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:

@@ -19,7 +19,7 @@ import torch
 
 import dd
 import dd.evaluation.report
-import dd.synthetic.labels
+import dd.synthetic.records
 from dd.base.files import digest
 from dd.methods import Candidate, CoverageWarning, Step
 from dd.methods.decoupled.relabel import make_labels
@@ -73,14 +73,14 @@ class Job:
 @contextmanager
 def still() -> Iterator[None]:
     """Clocks that stand still, an origin without a commit, small shards: folders can be compared by their bytes."""
-    kept = time.monotonic, dd.evaluation.report._commit, dd.synthetic.labels._SHARD_BYTES
-    time.monotonic, dd.evaluation.report._commit, dd.synthetic.labels._SHARD_BYTES = (lambda: 0.0), (lambda: None), 400
+    kept = time.monotonic, dd.evaluation.report._commit, dd.synthetic.records._SHARD_BYTES
+    time.monotonic, dd.evaluation.report._commit, dd.synthetic.records._SHARD_BYTES = (lambda: 0.0), (lambda: None), 400
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CoverageWarning)
             yield
     finally:
-        time.monotonic, dd.evaluation.report._commit, dd.synthetic.labels._SHARD_BYTES = kept
+        time.monotonic, dd.evaluation.report._commit, dd.synthetic.records._SHARD_BYTES = kept
 
 
 @dataclass(frozen=True, kw_only=True)

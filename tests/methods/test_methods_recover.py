@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 import dd
 from dd.errors import DamagedError, DivergedError, InputError, MissingError
 from dd.methods import METHODS, Run, rebuild
+from dd.methods.decoupled import recover, relabel
 from dd.methods.decoupled.recover import Recover
 from dd.methods.decoupled.recovery import Recovery, recover_block, step_size
 from dd.models import build
@@ -194,16 +197,20 @@ def test_a_byte_budget_keeps_a_part_of_the_labels_for_all_epochs(
     assert isinstance(whole, dd.SyntheticImages)
     assert whole.store is not None
     budget = whole.store.nbytes // 3
-    method = dataclasses.replace(STORED, label_bytes=budget)
-    part = dd.distill(REAL, method, store=tmp_path, out=tmp_path / "run")
+    method, wanted = dataclasses.replace(STORED, label_bytes=budget), whole.store.pruned(budget)
+    with monkeypatch.context() as patch:
+        seen: list[Tensor] = []
+        patch.setattr(relabel, "label", lambda *a, **options: seen.append(a[2]) or label(*a, **options))
+        part = dd.distill(REAL, method, store=tmp_path, out=tmp_path / "run")
     assert isinstance(part, dd.SyntheticImages)
     assert part.store is not None
+    assert len(seen) == 1 + len(part.store)  # a look at the number of classes, and what is kept
+    assert part.store.made == wanted.made
     assert part.store.nbytes <= budget
-    wanted = whole.store.pruned(budget)
     for one, two in zip(part.store.records, wanted.records, strict=True):
         assert torch.equal(one.logits, two.logits)
         assert torch.equal(one.views.boxes, two.views.boxes)
-    seen: list[Tensor] = []
+    seen = []
     given = SyntheticImages.batches
     for seed in (0, 0, 1):
         monkeypatch.setattr(SyntheticImages, "batches", lambda *a: (seen.append(z) or (x, z) for x, z in given(*a)))
@@ -329,3 +336,42 @@ def test_refusals(tmp_path: Path) -> None:
     broken.module.classifier.bias.data[0] = math.inf  # type: ignore[union-attr]
     with pytest.raises(DivergedError, match="not finite at iteration 0"):
         recover_block([(broken, 1.0)], start(), torch.arange(3), SAME, HOW, 0, (0,))
+
+
+def large(each: int = 24, side: int = 64) -> tuple[dd.Images, Teacher]:
+    """Pictures of three classes by their brightest channel, and who tells them apart with few activations."""
+    labels = torch.arange(3 * (each + 4)) % 3
+    pixels = torch.randint(0, 80, (len(labels), 3, side, side), generator=GENERATOR, dtype=torch.uint8)
+    pixels[torch.arange(len(labels)), labels] += 150
+    net = nn.Sequential(nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    one = Teacher("channels", net, Normalise(mean=(0.5,) * 3, std=(0.01,) * 3))
+    return dd.load_images(dd.Images(train=(pixels, labels))), one
+
+
+@pytest.mark.parametrize(
+    "fields", [{"labels": "hard"}, {"labels": "stored", "label_epochs": 1}], ids=["hard", "stored"]
+)
+def test_a_run_takes_at_most_twice_the_set_in_floats(
+    fields: dict[str, Any], tmp_path: Path, peak_of: Callable[[Callable[[], object]], int]
+) -> None:
+    real, one = large()
+    train = dataclasses.replace(STORED.train, batch_size=6, accumulate=1) if len(fields) > 1 else METHOD.train
+    plain: dict[str, Any] = {"committee": (one,), "iterations": 1, "crop": False, "jitter": 0, "train": train, **fields}
+    given: dict[str, Any] = {"store": tmp_path, "progress": False, "device": "cpu"}
+    dd.distill(real, Recover(ipc=1, **plain), out=tmp_path / "small", **given)  # what is imported and kept once
+    peak = peak_of(lambda: dd.distill(real, Recover(ipc=24, **plain), out=tmp_path / "run", **given))
+    assert peak < 2 * 4 * 72 * 3 * 64**2
+    assert peak_of(lambda: dd.load(tmp_path / "run")) < 2 * 4 * 72 * 3 * 64**2
+
+
+def test_static_labels_are_made_a_batch_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = list(METHOD.distill(REAL, Run(store=tmp_path)))[-1].candidates[0].set
+    seen: list[int] = []
+    monkeypatch.setattr(recover, "label", lambda *a, **options: seen.append(len(a[2])) or label(*a, **options))
+    monkeypatch.setattr(recover, "_BATCH", 4)
+    parts = list(METHOD.distill(REAL, Run(store=tmp_path)))[-1].candidates[0].set
+    assert seen == [4, 2]
+    torch.testing.assert_close(parts.labels, whole.labels)  # type: ignore[attr-defined]
+    seen.clear()
+    list(dataclasses.replace(METHOD, bn_mode="batch").distill(REAL, Run(store=tmp_path)))
+    assert seen == [6]  # whose statistics are those of all

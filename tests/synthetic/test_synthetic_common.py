@@ -330,3 +330,34 @@ def test_verbs_bring_a_set_to_where_they_compute() -> None:
     need_images(Away(**fields))
     assert seen == ["cpu", "cpu"]
     assert need_trees(trees()._on(torch.device("meta"))).device == torch.device("cpu")
+
+
+def whitened_labels() -> SyntheticImages:
+    """Stored labels beside whitened pictures."""
+    plain = whitened(real())
+    pictures = plain.pictures()
+    views, mix = draw_views(2, plain.size, child(0, "views")), draw_mix("mixup", 2, plain.size, child(0, "mix"))
+    record = LabelRecord(torch.arange(2).int(), views, mix, torch.eye(len(plain.classes))[:2].half())
+    exact = plain.ready_transform().forward(pictures.float() / 255)
+    kept = LabelStore((record,) * 5, digest(dataclasses.replace(plain, images=exact).pictures()), {"name": "θ"})
+    return dataclasses.replace(plain, images=exact, store=kept)
+
+
+def dynamic() -> CompensatedImages:
+    """Compensated images with stored labels."""
+    plain = dataclasses.replace(compensated(), logits=None)
+    views, mix = draw_views(2, plain.size, child(0, "views")), draw_mix("mixup", 2, plain.size, child(0, "mix"))
+    record = LabelRecord(torch.arange(2).int(), views, mix, torch.eye(len(plain.classes))[:2].half())
+    return dataclasses.replace(plain, store=LabelStore((record,) * 3, digest(plain.pictures())))
+
+
+@pytest.mark.parametrize("make", [*SETS.values(), whitened_labels, dynamic], ids=[*SETS, "whitened labels", "dynamic"])
+def test_bytes_are_counted_as_they_are_written_without_a_look_at_tensors(
+    make: Callable[[], AnySet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make()
+    with monkeypatch.context() as patch:
+        patch.setattr("dd.base.seals._bytes", None)  # of a tensor, to be hashed or written
+        counted = made.nbytes
+    made.save(tmp_path / "set.safetensors")
+    assert counted.total == sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def test_another_process_replays_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_same_records_same_bytes_and_many_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dd.synthetic.labels._SHARD_BYTES", 400)
+    monkeypatch.setattr("dd.synthetic.records._SHARD_BYTES", 400)
     a, b = (store().save(tmp_path / name) for name in ("a", "b"))
     files = sorted(p.name for p in a.iterdir())
     assert len(files) > 3
@@ -132,12 +133,42 @@ def test_bytes_and_pruning() -> None:
     assert made.nbytes == 2 * rows * K + 25 * rows + 20 * len(made)
     part = made.pruned(made.nbytes // 4)
     assert made.nbytes // 5 < part.nbytes <= made.nbytes // 4
-    places = [made.records.index(r) for r in part.records]
+    logits = [r.logits for r in made.records]
+    places = [next(i for i, one in enumerate(logits) if torch.equal(one, r.logits)) for r in part.records]
     assert places == sorted(places)
     assert part.made["pruned"]["kept"] == len(part)
-    assert [id(r) for r in part.records] == [id(r) for r in made.pruned(made.nbytes // 4).records]  # seeded
+    again = made.pruned(made.nbytes // 4)  # seeded
+    assert all(torch.equal(one.logits, two.logits) for one, two in zip(part.records, again.records, strict=True))
     with pytest.raises(InputError, match="`nbytes` must be at least"):
         made.pruned(10)
+
+
+def test_records_are_a_sequence_of_views() -> None:
+    made = store()
+    assert [len(r.ids) for r in made.records] == [len(r.ids) for r in made.records[:]] == [4, 4, 2] * 3
+    assert torch.equal(made.records[-1].ids, made.records[8].ids)
+    with pytest.raises(IndexError):
+        made.records[9]
+    (shard,) = made.parts()
+    assert made.records[1].logits.data_ptr() == shard["logits"][4:].data_ptr()
+
+
+def test_a_store_takes_no_copy_to_be_counted_or_saved_and_one_to_be_loaded(
+    tmp_path: Path, peak_of: Callable[[Callable[[], object]], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of small batches, whose records would weigh more as tensors of their own."""
+    ids, views, mix = torch.arange(4).int(), draw_views(4, SIZE, child(0)), draw_mix("cutmix", 4, SIZE, child(0))
+    one = LabelRecord(ids, views, mix, torch.ones(4, 100).half())
+    made = LabelStore((one,) * 600, digest(PICTURES))
+    size = made.nbytes
+    monkeypatch.setattr("dd.synthetic.label_checks._ROWS", 100)  # beside a store that is not tiny they are few
+    monkeypatch.setattr("dd.base.shapes._PART", 1000)
+    assert peak_of(lambda: made.save(tmp_path / "labels")) < 0.2 * size
+    assert peak_of(lambda: LabelStore.load(tmp_path / "labels")) < 1.2 * size
+    assert peak_of(lambda: made.check(PICTURES, 100)) < 0.2 * size
+    fresh = LabelStore(made.records, made.images)
+    monkeypatch.setattr("dd.base.seals.data_digest", None)  # nothing is hashed
+    assert fresh.file_bytes == sum(f.stat().st_size for f in (tmp_path / "labels").iterdir())
 
 
 def test_a_pruned_store_is_a_pool_whose_epochs_are_composed_anew(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ OLD, NEW = labelled(0), labelled(1)
 
 @pytest.fixture(autouse=True)
 def several_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dd.synthetic.labels._SHARD_BYTES", 400)
+    monkeypatch.setattr("dd.synthetic.records._SHARD_BYTES", 400)
 
 
 def tree(folder: Path) -> dict[str, bytes]:

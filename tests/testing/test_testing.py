@@ -125,7 +125,8 @@ class Broken:
             small.images[0, 0, 0, 0] = torch.inf
         candidates = () if i < 2 or fault == "none" else (Candidate("last", i + 1, small),)
         total = 4 if fault == "total" else 3
-        return Step(i + (fault != "from 0"), total, {}, {"iteration": torch.tensor(i + 1), "pixels": x}, candidates)
+        state = {"iteration": torch.tensor(i + 1), "pixels": x, **({"done/x": x} if fault == "finished" else {})}
+        return Step(i + (fault != "from 0"), total, {}, state, candidates)
 
     def describe(self) -> dict[str, Any]:
         told = dataclasses.asdict(self)
@@ -158,6 +159,7 @@ PROMISES = {
     "fewer": "`budget`: expected 2 images of each of 3 classes; got [1, 1, 1] of 3",
     "labels": "`budget`: expected 2 images of each of 3 classes; got [0, 6, 0] of 6",
     "in place": "`state`: expected tensors that stay as they were given; got those of step 1 changed later",
+    "finished": "`state`: expected tensors under `done/` in all later states; got others in step 2",
     "since the start": "`resume`: expected from the state of step 1 the steps of an unbroken run; got another state",
     "reads the global state": "`same seed`: expected the same bytes, whatever the global random state is; got other",
     "seedless": "`another seed`: expected other samples; got the same ones; give random=False where that is meant",

@@ -14,7 +14,7 @@ from dd.base.process import under_own_settings
 from dd.base.shapes import check_choices, check_types, check_whole
 from dd.data import Images, check_ipc
 from dd.errors import refuse
-from dd.methods.base import Candidate, Run, Step
+from dd.methods.base import DONE, Candidate, Run, Step
 from dd.methods.decoupled.recover import check_label_bytes
 from dd.methods.decoupled.recovery import Recovery, compensator
 from dd.methods.decoupled.relabel import make_labels
@@ -23,6 +23,7 @@ from dd.methods.start import pick_real
 from dd.synthetic import CompensatedImages, TrainRecipe, base_sets, most_compensators
 from dd.teachers import TeacherRecipe, label
 from dd.teachers.statistics import StatisticsNorm
+from dd.transforms.levels import levels
 from dd.transforms.views import MIX_KINDS, MixKind
 from dd.transforms.whiten import Normalise
 
@@ -137,17 +138,17 @@ class Infer:
         transform = self.teacher.transform(real)
         panel = seat(self.committee, self.teacher, None, self.class_ids, real, run)
         rows = pick_real(real, sets, run.seed).view(real.num_classes, sets).T
-        base = (real.train.pixels(rows.flatten()) * 255).round().to(torch.uint8)
-        base = base.view(sets, real.num_classes, *base.shape[1:])
+        base = torch.stack([levels(real.train.pixels(row)) for row in rows])
         done = min(int(state["iteration"]), sets - 1) if state else 0  # the last step makes the set
         shape = (sets, members, *base.shape[2:])
-        made = state["compensators"] if state else torch.zeros(shape, dtype=torch.float16)
+        made = torch.empty(shape, dtype=torch.float16)
+        for j in range(done):
+            made[j] = (state or {})[f"{DONE}{j}"]
         for j in range(done, sets):
-            made = made.clone()
             start = transform.forward(base[j].float() / 255).to(run.device)
             for m in range(members):
                 made[j, m] = self._compensator(panel, start, transform, run, (j, m, sets, members))
-            kept = {"iteration": torch.tensor(j + 1), "compensators": made}
+            kept = {"iteration": torch.tensor(j + 1), **{f"{DONE}{n}": made[n] for n in range(j + 1)}}
             candidates: tuple[Candidate, ...] = ()
             if j + 1 == sets:
                 candidates = (Candidate("last", sets, self._set(base, made, panel, real, transform, run)),)

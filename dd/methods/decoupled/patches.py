@@ -95,7 +95,8 @@ def cut_patches(
     side = (height // how.factor, width // how.factor)
     if height % how.factor or width % how.factor:
         raise refuse("factor", f"a divisor of {height} and {width}", how.factor)
-    wanted, made = ipc * how.factor**2, []
+    wanted = ipc * how.factor**2
+    made = torch.empty(real.num_classes, ipc, real.channels, height, width)
     for k in range(real.num_classes):
         rows = real.class_index(k)
         rows = rows[torch.randperm(len(rows), generator=child(seed, "patches", k))[: how.candidates]]
@@ -105,9 +106,9 @@ def cut_patches(
         order = losses.argsort(stable=True)
         places = torch.arange(wanted) if how.rule == "easy" else torch.tensor(middle_out(len(rows), wanted))
         chosen = patches[order[places]].view(how.factor, how.factor, ipc, real.channels, *side)
-        made.append(chosen.permute(2, 3, 0, 4, 1, 5).reshape(ipc, real.channels, height, width))
+        made[k] = chosen.permute(2, 3, 0, 4, 1, 5).reshape(ipc, real.channels, height, width)
         progress(k + 1, real.num_classes, "patches")
-    return torch.stack(made)
+    return made
 
 
 def _best_crops(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self, final
 
@@ -15,7 +15,7 @@ from dd.base.seeding import child
 from dd.base.shapes import check_choices, check_number, check_types, check_whole
 from dd.data import Images, check_ipc
 from dd.errors import refuse
-from dd.methods.base import Candidate, Run, Step
+from dd.methods.base import DONE, Candidate, Run, Step
 from dd.methods.decoupled.patches import Patches, cut_patches
 from dd.methods.decoupled.recovery import Recovery, recover_block
 from dd.methods.decoupled.relabel import make_labels
@@ -25,6 +25,7 @@ from dd.synthetic import LabelStore, SyntheticImages, TrainRecipe
 from dd.teachers import BN_MODES, LABEL_TAU, RECOVER_TAU, BNMode, Teacher, TeacherRecipe, label, voters
 from dd.teachers.committee import SCHEDULES, Schedule
 from dd.teachers.statistics import StatisticsNorm
+from dd.transforms.levels import from_levels, levels
 from dd.transforms.views import MIX_KINDS, MixKind
 from dd.transforms.whiten import Normalise
 
@@ -155,22 +156,34 @@ class Recover:
         self._check_micro_batch(real.num_classes)
         transform = self.teacher.transform(real)
         panel = seat(self.committee, self.teacher, self.priors, self.class_ids, real, run)
-        parts = self._parts(panel, run)
         done = min(int(state["iteration"]), self.ipc - 1) if state else 0  # the last step makes the set
-        pixels = state["pixels"] if state else torch.zeros(self.ipc, real.num_classes, real.channels, *real.size)
-        first = self._first(panel, real, transform, run)
+        pictures = torch.empty(real.num_classes, self.ipc, real.channels, *real.size, dtype=torch.uint8)
+        for i in range(done):
+            pictures[:, i] = (state or {})[f"{DONE}{i}"]
+        members = ""
+        for i, members, image in self._recovered(panel, real, transform, run, done):
+            pictures[:, i] = image
+            if i + 1 < self.ipc:
+                yield self._step(i, members, pictures)
+        small = self._set(pictures.flatten(0, 1), panel.all_votes(self.label_tau), real, transform, run)
+        yield self._step(self.ipc - 1, members, pictures, (Candidate("last", self.ipc, small),))
+
+    def _step(self, i: int, members: str, pictures: Tensor, candidates: tuple[Candidate, ...] = ()) -> Step:
+        """The step after image i of every class, of pictures `[K, ipc, C, H, W]`."""
+        state = {"iteration": torch.tensor(i + 1), **{f"{DONE}{j}": pictures[:, j] for j in range(i + 1)}}
+        shown = candidates or not i & i + 1  # 1, 2, 4, 8, … images: one more of many shows little
+        so_far = pictures[:, : i + 1] if shown else None
+        return Step(i + 1, self.ipc, {"iteration": i + 1, "members": members}, state, candidates, so_far)
+
+    def _recovered(
+        self, panel: Panel, real: Images, transform: Normalise, run: Run, done: int
+    ) -> Iterator[tuple[int, str, Tensor]]:
+        """(i, who voted, image i of every class uint8 `[K, C, H, W]`) from image `done` on."""
+        parts, first = self._parts(panel, run), self._first(panel, real, transform, run)
         for i in range(done, self.ipc):
             chosen = panel.votes(parts[i], self.tau)
-            pixels = pixels.clone()
-            pixels[i] = self._image(i, first[i], chosen, transform, run)
-            kept = {"iteration": torch.tensor(i + 1), "pixels": pixels}
-            candidates: tuple[Candidate, ...] = ()
-            if i + 1 == self.ipc:
-                small = self._set(pixels, panel.all_votes(self.label_tau), real, transform, run)
-                candidates = (Candidate("last", self.ipc, small),)
-            members = "+".join(teacher.name for teacher, _ in chosen)
-            so_far = pixels[: i + 1].transpose(0, 1)
-            yield Step(i + 1, self.ipc, {"iteration": i + 1, "members": members}, kept, candidates, so_far)
+            image = self._image(i, first(i), chosen, transform, run)
+            yield i, "+".join(teacher.name for teacher, _ in chosen), image
 
     def _parts(self, panel: Panel, run: Run) -> Sequence[tuple[int, ...]]:
         """Which members vote for image 0…ipc−1 of every class."""
@@ -191,26 +204,25 @@ class Recover:
         rule: Literal["easy", "medium"] = "medium" if self.init == "medium" else "easy"
         return Patches(factor=self.factor, candidates=self.candidates, crops=self.crops, rule=rule)
 
-    def _first(self, panel: Panel, real: Images, transform: Normalise, run: Run) -> Tensor:
-        """The images that recovery starts from, in model space `[ipc, K, C, H, W]`."""
-        shape = (real.num_classes, real.channels, *real.size)
+    def _first(self, panel: Panel, real: Images, transform: Normalise, run: Run) -> Callable[[int], Tensor]:
+        """What recovery of image i of every class starts from, in model space `[K, C, H, W]`."""
         if self.init == "noise":
-            return torch.stack([torch.randn(shape, generator=child(run.seed, "init", i)) for i in range(self.ipc)])
+            shape = (real.num_classes, real.channels, *real.size)
+            return lambda i: torch.randn(shape, generator=child(run.seed, "init", i))
         if self.init == "real":
-            chosen = real.train.pixels(pick_real(real, self.ipc, run.seed))
-            pixels = chosen.view(real.num_classes, self.ipc, *shape[1:])
-        else:
-            score = lambda x: panel.score(x, self.label_tau, real.size)  # noqa: E731
-            pixels = cut_patches(real, score, self.ipc, self._patches(), run.seed, run.progress)
-        return transform.forward(pixels.transpose(0, 1).flatten(0, 1)).view(self.ipc, *shape)
+            rows = pick_real(real, self.ipc, run.seed).view(real.num_classes, self.ipc)
+            return lambda i: transform.forward(real.train.pixels(rows[:, i]))
+        score = lambda x: panel.score(x, self.label_tau, real.size)  # noqa: E731
+        pixels = cut_patches(real, score, self.ipc, self._patches(), run.seed, run.progress)
+        return lambda i: transform.forward(pixels[:, i])
 
     def _image(
         self, i: int, start: Tensor, chosen: list[tuple[Teacher, float]], transform: Normalise, run: Run
     ) -> Tensor:
-        """Image i of every class, pixels in [0, 1] on the CPU, rounded to the 256 levels that are stored."""
+        """Image i of every class, uint8 `[K, C, H, W]` on the CPU."""
         how = Recovery.of(self)
         blocks = torch.arange(len(start)).split(self.batch or len(start))
-        made = []
+        made = torch.empty(start.shape, dtype=torch.uint8)
         for place, block in enumerate(blocks):
 
             def tell(t: int, loss: float, place: int = place) -> None:
@@ -218,32 +230,33 @@ class Recover:
                 run.progress(done, self.ipc * len(blocks) * self.iterations, f"recover, loss {loss:.3f}")
 
             x, y = start[block].to(run.device), block.to(run.device)
-            made.append(recover_block(chosen, x, y, transform, how, run.seed, (i, place), tell).cpu())
-        return (torch.cat(made) * 255).round() / 255
+            made[block] = levels(recover_block(chosen, x, y, transform, how, run.seed, (i, place), tell).cpu())
+        return made
 
     def _set(
-        self, pixels: Tensor, committee: list[tuple[Teacher, float]], real: Images, transform: Normalise, run: Run
+        self, pictures: Tensor, committee: list[tuple[Teacher, float]], real: Images, transform: Normalise, run: Run
     ) -> SyntheticImages:
-        images = pixels.transpose(0, 1).flatten(0, 1)  # class by class, as the other methods' sets
+        """The set of pictures uint8 `[n, C, H, W]`, class by class, as the other methods' sets."""
         labels = torch.arange(real.num_classes).repeat_interleave(self.ipc)
         if self.labels == "static":
             members, weights = [t.as_module() for t, _ in committee], [weight for _, weight in committee]
-            scores = label(members, weights, images.to(run.device), bn_mode=self.bn_mode)
-            labels = scores.float().softmax(1).cpu()
+            parts = pictures.split(_BATCH if self.bn_mode == "running" else len(pictures))
+            found = [label(members, weights, (x.float() / 255).to(run.device), bn_mode=self.bn_mode) for x in parts]
+            labels = torch.cat(found).float().softmax(1).cpu()
         return SyntheticImages(
-            images=transform.forward(images),
+            images=from_levels(pictures, transform),
             labels=labels,
             classes=real.classes,
             recipe=self.train,
             transform=transform,
             method=self.describe(),
-            store=self._store(images, committee, run) if self.labels == "stored" else None,
+            store=self._store(pictures, committee, run) if self.labels == "stored" else None,
         )
 
-    def _store(self, images: Tensor, committee: list[tuple[Teacher, float]], run: Run) -> LabelStore:
-        batch = min(self.train.batch_size, len(images))
+    def _store(self, pictures: Tensor, committee: list[tuple[Teacher, float]], run: Run) -> LabelStore:
+        batch = min(self.train.batch_size, len(pictures))
         return make_labels(
-            (images * 255).round().to(torch.uint8),
+            pictures,
             committee,
             epochs=self.label_epochs,
             batch=batch,
@@ -300,6 +313,7 @@ def check_label_bytes(label_bytes: int | None, labels: str) -> None:
         raise refuse("label_bytes", "None where no batches are stored", f"{label_bytes} with {labels!r} labels")
 
 
+_BATCH = 500
 _CHOICES = {
     "schedule": SCHEDULES,
     "init": ("noise", "real", "rded", "medium"),

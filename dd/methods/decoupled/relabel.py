@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from dd.base.seeding import child
 from dd.base.shapes import check_whole
 from dd.errors import refuse
 from dd.synthetic import LabelRecord, LabelStore, batch_ids
+from dd.synthetic.records import Records, kept_within, record_bytes
 from dd.teachers import BNMode, Teacher, label
 from dd.transforms.views import MixKind, draw_mix, draw_shifts, draw_shuffle, draw_views
 
@@ -45,7 +46,8 @@ def make_labels(
         mix, alpha: see `dd.transforms.views`.
         scale: shares of the area of random resized crops; `None` shifts by up to 4 pixels instead (INFER).
         shuffle: f: before its crop, the f × f patches of an image change places (see `views.Shuffle`); 1 for none.
-        nbytes: what the store may take: a random part of its batches stays (`LabelStore.pruned`); `None` for all.
+        nbytes: what the store may take: a random part of the batches is labelled, that which `LabelStore.pruned` would
+            keep; `None` for all.
         seed: of orders, crops and mixing, and of what stays.
         device: of the teachers.
         progress: called after each batch.
@@ -57,23 +59,34 @@ def make_labels(
         raise refuse("pictures", "uint8, as they are stored", pictures.dtype)
     check_whole(epochs, "epochs")
     check_whole(shuffle, "shuffle")
-    pixels, size = pictures.float() / 255, (pictures.shape[2], pictures.shape[3])
+    size = (pictures.shape[2], pictures.shape[3])
     members, weights = [t.as_module() for t, _ in committee], [w for _, w in committee]
-    cut = micro_batch or batch
-    orders = [
-        ids for ids in batch_ids(len(pictures), batch, epochs, seed) if bn_mode == "running" or len(ids) % cut != 1
-    ]
-    records = []
-    for i, ids in enumerate(orders):
-        draws = child(seed, "labels", "views", i)
-        views = draw_views(len(ids), size, draws, scale=scale) if scale else draw_shifts(len(ids), size, draws)
-        mixing = draw_mix(mix, len(ids), size, child(seed, "labels", "mix", i), alpha)
-        moved = draw_shuffle(len(ids), shuffle, child(seed, "labels", "shuffle", i)) if shuffle > 1 else None
-        x = pixels[ids.long()]
-        seen = mixing(views(x if moved is None else moved(x)))
-        z = label(members, weights, seen.to(device), bn_mode=bn_mode, micro_batch=micro_batch)
-        records.append(LabelRecord(ids, views, mixing, z.half().cpu(), moved))
-        progress(i + 1, len(orders), "relabel")
+    least = (micro_batch or batch) if bn_mode == "batch" else None
+    lengths = label_lengths(len(pictures), batch, epochs, least)
+    kept = list(range(len(lengths)))
+    if nbytes is not None:
+        classes = label(members, weights, (pictures[:1].float() / 255).to(device)).shape[1]
+        strips = shuffle if shuffle > 1 else 0
+        kept = kept_within([record_bytes(length, classes, strips) for length in lengths], nbytes, seed)
+
+    def labelled() -> Iterator[LabelRecord]:
+        """The records that are kept, one after the other; the draws of each are its own."""
+        wanted, done = set(kept), 0
+        whole = (ids for ids in batch_ids(len(pictures), batch, epochs, seed) if _is_labelled(len(ids), least))
+        for i, ids in enumerate(whole):
+            if i not in wanted:
+                continue
+            draws = child(seed, "labels", "views", i)
+            views = draw_views(len(ids), size, draws, scale=scale) if scale else draw_shifts(len(ids), size, draws)
+            mixing = draw_mix(mix, len(ids), size, child(seed, "labels", "mix", i), alpha)
+            moved = draw_shuffle(len(ids), shuffle, child(seed, "labels", "shuffle", i)) if shuffle > 1 else None
+            x = pictures[ids.long()].float() / 255
+            seen = mixing(views(x if moved is None else moved(x)))
+            z = label(members, weights, seen.to(device), bn_mode=bn_mode, micro_batch=micro_batch)
+            done += 1
+            progress(done, len(kept), "relabel")
+            yield LabelRecord(ids, views, mixing, z.half().cpu(), moved)
+
     made: dict[str, Any] = {
         "members": [{"name": t.name, "sha256": t.sha256, "weight": w} for t, w in committee],
         "bn_mode": bn_mode,
@@ -86,5 +99,22 @@ def make_labels(
         "shuffle": shuffle,
         "seed": seed,
     }
-    store = LabelStore(tuple(records), digest(pictures), made)
-    return store if nbytes is None else store.pruned(nbytes, seed)
+    if nbytes is not None:
+        made["pruned"] = {"kept": len(kept), "of": len(lengths), "seed": seed}
+    return LabelStore(Records.pack(labelled(), [lengths[i] for i in kept]), digest(pictures), made)
+
+
+def label_lengths(count: int, batch: int, epochs: int, micro_batch: int | None = None) -> list[int]:
+    """Images of each batch of `epochs` epochs that is labelled.
+
+    Args:
+        count, batch, epochs: images in all, in a batch, and E.
+        micro_batch: of the batches' own statistics, which one image does not have; `None` for running ones.
+    """
+    lengths = [min(batch, count - start) for start in range(0, count, batch)]
+    return [length for length in lengths if _is_labelled(length, micro_batch)] * epochs
+
+
+def _is_labelled(length: int, micro_batch: int | None) -> bool:
+    """Whether each micro-batch of a batch has statistics."""
+    return micro_batch is None or length % micro_batch != 1
