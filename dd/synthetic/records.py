@@ -144,11 +144,11 @@ class Records(Sequence[LabelRecord]):
         shard, place = self.shards[which], i - (self._ends[which - 1] if which else 0)
         rows = slice(self._starts[i], self._starts[i] + self.lengths[i])
         top, left, bottom, right = shard["mix_boxes"][place].tolist()
-        kind, share = MIX_KINDS[int(shard["kinds"][place])], float(shard["shares"][place])
+        kind, share = int(shard["kinds"][place]), float(shard["shares"][place])
         return LabelRecord(
             shard["ids"][rows],
             Views(shard["boxes"][rows], shard["flips"][rows]),
-            Mix(kind, shard["order"][rows].long(), share, (top, left, bottom, right)),
+            Mix(MIX_KINDS[kind], shard["order"][rows].long(), share, (top, left, bottom, right)),
             shard["logits"][rows],
             Shuffle(*shard["shuffles"][rows].chunk(2, dim=1)) if "shuffles" in shard else None,
         )

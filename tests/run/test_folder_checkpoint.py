@@ -30,9 +30,7 @@ REAL = dd.load_images(dd.Images(train=(PIXELS, LABELS)))
 NET = nn.Sequential(nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 TEACHER = Teacher("channels", NET, Normalise(mean=(0.5,) * 3, std=(0.01,) * 3))
 METHOD = Recover(ipc=4, committee=(TEACHER,), labels="hard", iterations=1, crop=False, jitter=0)
-INFER = Infer(
-    ipc=4, committee=(TEACHER,), labels="hard", compensators=1, iterations=1, train=dd.TrainRecipe(steps=2)
-)
+INFER = Infer(ipc=4, committee=(TEACHER,), labels="hard", compensators=1, iterations=1, train=dd.TrainRecipe(steps=2))
 FILES = ("synthetic.safetensors", "log.jsonl", "preview.png")
 
 
