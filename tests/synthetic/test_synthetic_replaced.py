@@ -24,11 +24,6 @@ from scripts.campaigns.jobs import content, labelled, told
 OLD, NEW = labelled(0), labelled(1)
 
 
-@pytest.fixture(autouse=True)
-def several_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dd.synthetic.records._SHARD_BYTES", 400)
-
-
 def tree(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
