@@ -47,8 +47,10 @@ if TYPE_CHECKING:
     from dd.data.images.budget import Ipc, class_counts, given_ipc
     from dd.data.images.custom import LIMIT, as_split
     from dd.data.images.images import Images, check_ipc, hold_out
+    from dd.data.images.lazy import LazySplit
     from dd.data.images.load import load_images
-    from dd.data.images.splits import LazySplit, Split, TensorSplit, chunks, statistics
+    from dd.data.images.splits import Split, TensorSplit, chunks
+    from dd.data.images.statistics import statistics
     from dd.data.kinds import About, about
     from dd.data.source import Source
 else:
@@ -65,8 +67,10 @@ else:
             "dd.data.images.budget": "Ipc class_counts given_ipc",
             "dd.data.images.custom": "LIMIT as_split",
             "dd.data.images.images": "Images check_ipc hold_out",
+            "dd.data.images.lazy": "LazySplit",
             "dd.data.images.load": "load_images",
-            "dd.data.images.splits": "LazySplit Split TensorSplit chunks statistics",
+            "dd.data.images.splits": "Split TensorSplit chunks",
+            "dd.data.images.statistics": "statistics",
             "dd.data.kinds": "About about",
             "dd.data.source": "Source",
         },

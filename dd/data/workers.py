@@ -30,8 +30,10 @@ def can_start() -> bool:
 
     Where they are not forked (Windows, macOS, Linux from Python 3.14 on, or `multiprocessing.set_start_method`), each
     imports the main script again. One that calls this library outside `if __name__ == "__main__":` would be run again
-    by every worker, and fail there.
+    by every worker, and fail there. Workers of others, as those of a `multiprocessing.Pool`, may not start any.
     """
+    if multiprocessing.current_process().daemon:
+        return False
     method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
     return method == "fork" or _is_guarded()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -77,16 +78,14 @@ def fit(
     dsa = recipe.dsa()
     drop = max(1, round(recipe.steps * recipe.drop_at))
     optimizer = make_optimizer(net, recipe, recipe.lr)
-    stream = _endless(small, recipe.batch_size, seed)
     loss = torch.zeros(())
     with isolated(seed, "layers"):  # dropout takes the global stream
-        for step in range(recipe.steps):
+        for step, (x, y) in enumerate(islice(_endless(small, recipe.batch_size, seed), recipe.steps)):
             if recipe.schedule == "cosine":
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.lr * smoothed_cosine(step / recipe.steps, recipe.eta)
             elif step == drop:
                 optimizer = make_optimizer(net, recipe, recipe.lr * recipe.drop_factor)
-            x, y = next(stream)
             x = dsa.draw(len(x), small.size, child(seed, "draw", step))(x.to(device))
             x, y = mixed(x, y.to(device), recipe, child(seed, "mix", step))
             optimizer.zero_grad(set_to_none=True)
@@ -129,9 +128,8 @@ def logits(net: nn.Module, split: Split, transform: Transform, device: torch.dev
     """Outputs of `net` in eval mode on real images, float32 `[N, K]`, on the CPU; images transformed as the set's."""
     net.eval()
     parts = []
-    for start in range(0, len(split), TEST_BATCH):
-        rows = torch.arange(start, min(start + TEST_BATCH, len(split)))
-        parts.append(net(transform.forward(split.pixels(rows).to(device))).float().cpu())
+    for _, pixels in split.stream(torch.arange(len(split)).split(TEST_BATCH)):
+        parts.append(net(transform.forward(pixels.to(device))).float().cpu())
     return torch.cat(parts)
 
 
@@ -140,8 +138,7 @@ def accuracy(net: nn.Module, split: Split, transform: Transform, device: torch.d
     """Share of `split` that `net` classifies correctly; images are transformed as the set's own."""
     net.eval()
     right = 0
-    for start in range(0, len(split), TEST_BATCH):
-        rows = torch.arange(start, min(start + TEST_BATCH, len(split)))
-        x = transform.forward(split.pixels(rows).to(device))
+    for rows, pixels in split.stream(torch.arange(len(split)).split(TEST_BATCH)):
+        x = transform.forward(pixels.to(device))
         right += int((net(x).argmax(1).cpu() == split.labels[rows]).sum())
     return right / len(split)

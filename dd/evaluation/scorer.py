@@ -38,13 +38,14 @@ class Scorer:
         """(images in model space `[n, C, H, W]`, labels int64 `[n]`) in the order of the split."""
         if (key := transform.describe()) != self._key:
             self._key, self._kept = key, []
-        for place, rows in enumerate(torch.arange(len(self.split)).split(TEST_BATCH)):
-            if place < len(self._kept):
-                x = self._kept[place]
-            else:
-                x = transform.forward(self.split.pixels(rows).to(self._device))
-                if self._fits:
-                    self._kept.append(x)
+        batches, kept = torch.arange(len(self.split)).split(TEST_BATCH), self._kept
+        have = len(kept)
+        for x, rows in zip(kept[:have], batches[:have], strict=True):
+            yield x, self.split.labels[rows]
+        for place, (rows, pixels) in enumerate(self.split.stream(batches[have:]), start=have):
+            x = transform.forward(pixels.to(self._device))
+            if self._fits and len(kept) == place:
+                kept.append(x)
             yield x, self.split.labels[rows]
 
     @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Protocol, final
@@ -79,18 +79,20 @@ class RealImages:
         c, h, w = self.split.shape
         if len(self) * c * h * w > KEPT_VALUES:
             return None
-        return torch.cat([self._model_space(rows) for rows in torch.arange(len(self)).split(1000)])
+        return torch.cat([x for _, x in self._model_space(torch.arange(len(self)).split(1000))])
 
-    def _model_space(self, rows: Tensor) -> Tensor:
-        return self.transform.forward(self.split.pixels(rows)).float()
+    def _model_space(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """(rows, their images)."""
+        for rows, pixels in self.split.stream(batches):
+            yield rows, self.transform.forward(pixels).float()
 
     def batches(self, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch of (images in model space, classes); the whole set, in order, where it fits one batch."""
         whole = size >= len(self)
         order = torch.arange(len(self)) if whole else torch.randperm(len(self), generator=generator)
-        for rows in order.split(size):
-            kept = self._kept
-            yield self._model_space(rows) if kept is None else kept[rows], self.split.labels[rows]
+        batches, kept = order.split(size), self._kept
+        for rows, x in self._model_space(batches) if kept is None else ((rows, kept[rows]) for rows in batches):
+            yield x, self.split.labels[rows]
 
     def ready_transform(self) -> Transform:
         """Pixels in [0, 1] → model space."""

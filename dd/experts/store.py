@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -231,11 +232,11 @@ class ExpertStore:
         usual, known = trainer.road, str(self._meta(seed).get("road", "eager")) if found else None
         if known is not None and known != usual.name:
             trainer.road = self._other_road(known)
-        stream = trainer.snapshots(seed, found[-1] if found else None)
         before = len(found)
         try:
-            while len(found) < snapshots + 1:
-                found.append(next(stream))
+            wanted = max(0, snapshots + 1 - before)
+            for snapshot in islice(trainer.snapshots(seed, found[-1] if found else None), wanted):
+                found.append(snapshot)
                 done += 1
                 progress(done, total, f"expert {seed}, accuracy {found[-1].accuracy:.3f}")
         finally:

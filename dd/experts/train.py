@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -119,7 +119,7 @@ class ExpertTrainer:
         self.steps_per_epoch = -(-count // recipe.batch_size)
         held_out = real.val if real.val is not None else real.test
         self._check = _sample(held_out) if held_out is not None and len(held_out) else None
-        self._pixels = on_device(real.train, device)
+        self._stream = on_device(real.train, device)
         self._labels = real.train.labels.to(device)
         self._autocast = torch.bfloat16 if recipe.autocast == "bf16" else None
 
@@ -140,15 +140,9 @@ class ExpertTrainer:
             theta, velocity = start.theta.to(self.device), start.velocity.to(self.device)
             step = start.step
         every = self.stride
-        order, epoch_of_order = torch.empty(0, dtype=torch.int64), -1
-        while True:
-            epoch, place = divmod(step, self.steps_per_epoch)
-            if epoch != epoch_of_order:
-                order = torch.randperm(len(self.real.train), generator=child(seed, "order", epoch))
-                epoch_of_order = epoch
-            rows = order[place * self.recipe.batch_size : (place + 1) * self.recipe.batch_size]
+        for rows, pixels in self._stream(self._batches(seed, step)):
             with isolated(seed, "layers", step):  # for networks that draw on their own
-                theta, velocity = self._step(student, theta, velocity, rows, seed, step)
+                theta, velocity = self._step(student, theta, velocity, rows, pixels, seed, step)
             step += 1
             if step % every == 0:
                 if not bool(torch.isfinite(theta).all()):
@@ -158,11 +152,19 @@ class ExpertTrainer:
                     )
                 yield self._snapshot(student, step, theta, velocity)
 
+    def _batches(self, seed: int, step: int) -> Iterator[Tensor]:
+        """Rows of the batches from `step` on, for ever: an order an epoch."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        while True:
+            order = torch.randperm(len(self.real.train), generator=child(seed, "order", epoch))
+            yield from order.split(self.recipe.batch_size)[place:]
+            epoch, place = epoch + 1, 0
+
     def _step(
-        self, student: Student, theta: Tensor, velocity: Tensor, rows: Tensor, seed: int, step: int
+        self, student: Student, theta: Tensor, velocity: Tensor, rows: Tensor, pixels: Tensor, seed: int, step: int
     ) -> tuple[Tensor, Tensor]:
         recipe = self.recipe
-        clean = self.transform.forward(self._pixels(rows))
+        clean = self.transform.forward(pixels)
         x = self._dsa.draw(len(rows), self.real.size, child(seed, "draw", step))(clean)
         y = self._labels[rows.to(self.device)]
         factor = ramp_factor(recipe, step, self.steps_per_epoch)
@@ -191,22 +193,26 @@ class ExpertTrainer:
     @torch.no_grad()
     def _accuracy(self, student: Student, theta: Tensor, split: Split) -> float:
         right = 0
-        for start in range(0, len(split), 256):
-            rows = torch.arange(start, min(start + 256, len(split)))
-            x = self.transform.forward(split.pixels(rows).to(self.device))
+        for rows, pixels in split.stream(torch.arange(len(split)).split(256)):
+            x = self.transform.forward(pixels.to(self.device))
             right += int((student.logits(theta, x).argmax(1).cpu() == split.labels[rows]).sum())
         return right / len(split)
 
 
-def on_device(split: Split, device: torch.device, room: int = _ROOM) -> Callable[[Tensor], Tensor]:
-    """A function from rows (int64 `[n]`) to their pixels, float32 `[n, C, H, W]` in [0, 1] on `device`.
+Stream = Callable[[Iterable[Tensor]], Iterator[tuple[Tensor, Tensor]]]
+"""From batches of rows, int64 `[n]`, to (rows, their pixels), float32 `[n, C, H, W]` in [0, 1]; see `Split.stream`."""
+
+
+def on_device(split: Split, device: torch.device, room: int = _ROOM) -> Stream:
+    """`split.stream` whose pixels are on `device`.
 
     What is in memory and takes at most `room` bytes moves to an accelerator once, as the bytes that it is; a batch is
     then picked and scaled there. Anything else, and all of it on a CPU, comes batch by batch from the split.
     """
     if device.type == "cpu" or not isinstance(split, TensorSplit) or split.images.nbytes > room:
-        return lambda rows: split.pixels(rows).to(device)
-    return _resident(split.images.to(device))
+        return lambda batches: ((rows, pixels.to(device)) for rows, pixels in split.stream(batches))
+    pick = _resident(split.images.to(device))
+    return lambda batches: ((rows, pick(rows)) for rows in batches)
 
 
 def _resident(stored: Tensor) -> Callable[[Tensor], Tensor]:

@@ -131,8 +131,8 @@ def attacked_accuracy(
     net.eval()
     device = torch.device("cpu") if device is None else device
     right = 0
-    for rows in torch.arange(len(split)).split(batch):
-        x, y = split.pixels(rows).to(device), split.labels[rows].to(device)
+    for rows, pixels in split.stream(torch.arange(len(split)).split(batch)):
+        x, y = pixels.to(device), split.labels[rows].to(device)
         if attack == "fgsm":
             x = fgsm(net, transform, x, y, eps)
         elif attack == "pgd":

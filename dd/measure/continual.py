@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Unpack, final
 
@@ -16,7 +16,7 @@ from dd.base.process import under_own_settings
 from dd.base.seeding import child
 from dd.base.shapes import as_list, check_whole
 from dd.data import Split
-from dd.data.images.splits import Index
+from dd.data.images.splits import Index, Rows
 from dd.errors import refuse, unknown
 from dd.evaluation import RealImages, Scorer
 from dd.evaluation.subset import Equipped
@@ -281,6 +281,10 @@ class Renumbered:
     def pixels(self, index: Index = None) -> Tensor:
         """Float32 `[n, C, H, W]` in [0, 1]."""
         return self._split.pixels(index)
+
+    def stream(self, batches: Iterable[Rows]) -> Generator[tuple[Rows, Tensor], None, None]:
+        """(rows, their pixels) of one batch after another."""
+        return self._split.stream(batches)
 
     def subset(self, index: Tensor) -> Renumbered:
         """The rows `index`."""

@@ -6,14 +6,14 @@ import dataclasses
 import hashlib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from dd.base.files import dump_json, load_tensors, save_tensors, sweep
 from dd.base.locks import locked
@@ -167,17 +167,24 @@ def train_teacher(
     dsa, count = recipe.dsa(), len(real.train)
     per_epoch, epochs = recipe.per_epoch(count), recipe.rounds(count)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * per_epoch)
-    with isolated(seed, "teacher", "layers"):  # dropout takes the global stream
+
+    def batches() -> Iterator[Tensor]:
         for epoch in range(epochs):
             order = torch.randperm(count, generator=child(seed, "teacher", "order", epoch))
-            for place, rows in enumerate(order.split(recipe.batch_size)[:per_epoch]):
-                draw = dsa.draw(len(rows), real.size, child(seed, "teacher", "draw", epoch, place))
-                x = draw(transform.forward(real.train.pixels(rows).to(device)))
-                loss = F.cross_entropy(net(x), real.train.labels[rows].to(device))
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                schedule.step()
+            yield from order.split(recipe.batch_size)[:per_epoch]
+
+    with isolated(seed, "teacher", "layers"):  # dropout takes the global stream
+        for step, (rows, pixels) in enumerate(real.train.stream(batches())):
+            epoch, place = divmod(step, per_epoch)
+            draw = dsa.draw(len(rows), real.size, child(seed, "teacher", "draw", epoch, place))
+            x = draw(transform.forward(pixels.to(device)))
+            loss = F.cross_entropy(net(x), real.train.labels[rows].to(device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            if place + 1 < per_epoch:
+                continue
             if not all(bool(torch.isfinite(t).all()) for t in (loss, *net.parameters(), *net.buffers())):
                 raise DivergedError(
                     f"teacher {recipe.model} is not finite after {epoch + 1} epoch(s). Lower `lr` (now {recipe.lr:g})."

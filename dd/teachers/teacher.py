@@ -223,8 +223,8 @@ def tried_on(real: Images) -> Split:
 def accuracy(teacher: Teacher, split: Split) -> float:
     """Share of `split` that the teacher classifies correctly."""
     device, right = next(teacher.module.parameters()).device, 0
-    for rows in torch.arange(len(split)).split(_TEST_BATCH):
-        right += int((teacher(split.pixels(rows).to(device)).argmax(1).cpu() == split.labels[rows]).sum())
+    for rows, pixels in split.stream(torch.arange(len(split)).split(_TEST_BATCH)):
+        right += int((teacher(pixels.to(device)).argmax(1).cpu() == split.labels[rows]).sum())
     return right / len(split)
 
 

@@ -64,7 +64,7 @@ class Views:
 
 def draw_views(
     count: int,
-    size: tuple[int, int],
+    size: tuple[int, int] | list[tuple[int, int]],
     generator: torch.Generator,
     *,
     scale: tuple[float, float] = (0.08, 1.0),
@@ -77,7 +77,7 @@ def draw_views(
 
     Args:
         count: n.
-        size: height and width in pixels.
+        size: height and width in pixels, of all pictures or a list of those of each.
         generator: where the draws come from.
         scale: share of the area, 0 < low ≤ high ≤ 1.
         ratio: width over height, 0 < low ≤ high.
@@ -92,7 +92,8 @@ def draw_views(
         raise refuse("ratio", "0 < low ≤ high", ratio)
     if not 0 <= flip <= 1:
         raise refuse("flip", "in [0, 1]", flip)
-    boxes = [_box(size, generator, scale, ratio) for _ in range(count)]
+    sizes = size if isinstance(size, list) else [size] * count
+    boxes = [_box(one, generator, scale, ratio) for one in sizes]
     flips = torch.rand(count, generator=generator) < flip
     return Views(torch.tensor(boxes, dtype=torch.int32).reshape(count, 4), flips)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dd.base.shapes import check
 from dd.data import Images
+from dd.data.images.splits import Rows
 from dd.errors import DamagedError, InputError, refuse, unknown
 
 LARGEST_SIDE: Final = 64
@@ -63,6 +64,10 @@ class Pictures(Protocol):
 
     def pixels(self, index: Tensor | slice | None = None) -> Tensor:
         """float32 `[n, C, H, W]` in [0, 1]."""
+        ...
+
+    def stream(self, batches: Iterable[Rows]) -> Iterator[tuple[Rows, Tensor]]:
+        """(rows, their pixels) of one batch after another."""
         ...
 
 
@@ -294,10 +299,10 @@ def _fit_chunked(split: Pictures, eps: float, chunk: int = 2000) -> tuple[Tensor
     """The same without a copy of all pixels: two passes, sums of chunks in float64."""
     n = len(split)
     chunks = [slice(start, min(start + chunk, n)) for start in range(0, n, chunk)]
-    mean = torch.stack([split.pixels(rows).flatten(1).double().sum(0) for rows in chunks]).sum(0) / n
+    mean = torch.stack([x.flatten(1).double().sum(0) for _, x in split.stream(chunks)]).sum(0) / n
     covariance = torch.zeros(mean.numel(), mean.numel(), dtype=torch.float64)
-    for rows in chunks:
-        centred = split.pixels(rows).flatten(1) - mean.float()
+    for _, x in split.stream(chunks):
+        centred = x.flatten(1) - mean.float()
         covariance += centred.T @ centred
     values, vectors = torch.linalg.eigh(covariance / (n - 1))
     root = (values.clamp_min(0.0) + eps).sqrt()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from PIL import Image
 
 import dd.cli.main
 from dd.data import workers
-from dd.data.images.splits import FEW
+from dd.data.images.reading import FEW
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -109,6 +110,13 @@ def test_the_start_method_is_the_systems_and_stays_open(monkeypatch: pytest.Monk
         assert workers.can_start() == able
         assert (workers.reading_processes(1, 3, few=2) == 1) == able
     assert workers.reading_processes(1, 2, few=2) == 0
+
+
+def test_a_worker_of_others_starts_none() -> None:
+    """A `multiprocessing.Pool` has daemons, which may have no children."""
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply(workers.can_start) is False
+    assert workers.can_start()
 
 
 def test_no_more_processes_than_cpus() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import multiprocessing
+
 import pytest
 import torch
+from reference.pictures import lazy
 
 import dd
 from dd.data import Split
+from dd.data.images import reading
 from dd.errors import InputError
-from dd.evaluation import subset
+from dd.evaluation import Scorer, subset
 from dd.evaluation.learners import NetworkLearner
 from dd.evaluation.loop import accuracy
 from dd.evaluation.subset import RealImages
@@ -48,6 +53,25 @@ def test_training_on_real_images_is_training_on_a_set_of_them() -> None:
     ours, theirs = (NetworkLearner().fit(s, 5) for s in both())
     for p, q in zip(ours.net.parameters(), theirs.net.parameters(), strict=True):
         assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_that_are_read_when_asked_for_train_and_test_alike(
+    monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """Full data and tests: the same weights, outputs and figures; no process is left."""
+    monkeypatch.setattr(subset, "KEPT_VALUES", 0)
+    monkeypatch.setattr(reading, "FEW", 3)
+    made, test = both()[0], split(1203)
+    read, late = dataclasses.replace(made, split=lazy(made.split, workers)), lazy(test, workers)
+    ours, theirs = (NetworkLearner().fit(s, 5) for s in (made, read))
+    for p, q in zip(ours.net.parameters(), theirs.net.parameters(), strict=True):
+        assert torch.equal(p, q)
+    assert torch.equal(ours.logits(test), theirs.logits(late))
+    assert ours.score(test) == theirs.score(late)
+    one, other = (Scorer(part, torch.device("cpu")).figures(ours.net, SHIFT) for part in (test, late))
+    assert one == other
+    assert not multiprocessing.active_children()
 
 
 def test_logits_are_those_that_accuracy_counts() -> None:

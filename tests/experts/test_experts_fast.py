@@ -163,8 +163,10 @@ def test_pictures_on_the_device_are_those_of_the_split() -> None:
     assert torch.equal(_resident(split.images)(rows), split.pixels(rows))
     floats = TensorSplit(torch.rand(6, 1, 4, 4), torch.arange(6) % 2)
     assert torch.equal(_resident(floats.images)(rows[:2]), floats.pixels(rows[:2]))
-    assert on_device(split, torch.device("meta"))(rows).device.type == "meta"
-    assert on_device(split, torch.device("cpu"))(rows).dtype == torch.float32
+    for device in ("meta", "cpu"):
+        ((taken, pixels),) = on_device(split, torch.device(device))([rows])
+        assert taken is rows
+        assert (pixels.device.type, pixels.dtype, len(pixels)) == (device, torch.float32, 4)
 
 
 def test_bfloat16_expert_follows_the_float32_one() -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from reference.experts import REAL, STEPS_PER_EPOCH, Store, recipe, take, trainer
+from reference.pictures import lazily
 from reference.training import sgd
 from torch import Tensor, nn
 
 import dd
 from dd.base import files
 from dd.base.seeding import child
+from dd.data.images import reading
 from dd.errors import DivergedError
 from dd.experts import ExpertTrainer, make_student
 from dd.transforms.whiten import make_transform
@@ -59,6 +63,28 @@ def test_trajectory_is_that_of_the_plain_loop(fields: dict[str, Any]) -> None:
     made = take(value, len(twin), seed=3)
     for slow, fast in zip(twin, made, strict=True):
         torch.testing.assert_close(fast.theta, slow, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pictures_that_are_read_when_asked_for_make_the_same_trajectory(
+    monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """From the start and from a snapshot within an epoch, by processes that are started once an expert."""
+    monkeypatch.setattr(reading, "FEW", 3)
+    value = recipe(snapshot_unit="step", snapshot_every=5, momentum=0.9)
+    theirs = trainer(value, lazily(REAL, workers))
+    made, starts, usual = take(value, 5), list[int](), reading._in_workers
+    monkeypatch.setattr(reading, "_in_workers", lambda *given: starts.append(given[2]) or usual(*given))
+    for start in (None, made[1]):
+        starts.clear()
+        found = list(islice(theirs.snapshots(0, start), 3))
+        assert sum(count == workers for count in starts) <= 1
+        for one, other in zip(made[0 if start is None else 2 :], found, strict=False):
+            assert one.step == other.step
+            assert torch.equal(one.theta, other.theta)
+            assert torch.equal(one.velocity, other.velocity)
+            assert one.accuracy == other.accuracy
+    assert not multiprocessing.active_children()
 
 
 def test_gsam_of_a_radius_is_another_trajectory() -> None:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
+from reference.folders import folder, paint
+from reference.pictures import Items, lazily
 from torch import Tensor
+from torchvision.transforms.v2.functional import resized_crop
 
 import dd
 from dd.base.seeding import child
-from dd.errors import InputError
+from dd.data import as_split
+from dd.data.images import reading
+from dd.data.images.splits import JoinedSplit
+from dd.errors import DamagedError, InputError
 from dd.methods.decoupled.patches import Patches, cut_patches, middle_out
 from dd.methods.panel import Panel
 from dd.models import build
@@ -106,6 +117,109 @@ def test_easy_patches_have_smaller_losses_than_medium_ones() -> None:
         return float(F.cross_entropy(score(made.flatten(0, 1)), torch.arange(3).repeat_interleave(3)))
 
     assert loss("easy") < loss("medium") - 0.05
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pictures_of_the_sets_size_that_are_read_when_asked_for_are_cut_alike(
+    monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr(reading, "FEW", 3)
+    one, other = (cut_patches(real, score, 3, Patches(factor=2, crops=2), 4) for real in (REAL, lazily(REAL, workers)))
+    assert torch.equal(one, other)
+
+
+SIZES = ((20, 30), (17, 9), (40, 16), (7, 30), (8, 8))
+"""Of files; one is no larger than the set's 8 × 8 in both directions."""
+
+
+def large(base: Path, k: int, i: int) -> tuple[Path, tuple[int, int]]:
+    return base / "train" / "abc"[k] / f"{i}.png", SIZES[(i + k) % len(SIZES)]
+
+
+def originals(base: Path) -> Path:
+    """A folder of pictures of several sizes, ten of each of three classes."""
+    for k in range(3):
+        for i in range(10):
+            path, size = large(base, k, i)
+            paint(path, size, seed=10 * k + i)
+    return base
+
+
+def slow_originals(base: Path, real: dd.Images, rows: list[list[int]], side: int, crops: int, seed: int) -> Tensor:
+    """The best patch of each picture, cut from its file: a picture at a time, by the boxes of its own size."""
+    (split,), found = [real.all_train().train], []
+    for k, own in enumerate(rows):
+        fitted, pictures = split.pixels(torch.tensor(own)), []
+        for place, row in enumerate(own):
+            path, size = large(base, k, row - 10 * k)
+            values = torch.from_numpy(np.asarray(Image.open(path)).copy()).movedim(-1, 0)
+            pictures.append(values / 255 if min(size) >= 8 else fitted[place])
+        generator, cuts = child(seed, "crops", k), []
+        for _ in range(crops):
+            sizes = [(x.shape[1], x.shape[2]) for x in pictures]
+            boxes = draw_views(len(own), sizes, generator, ratio=(1.0, 1.0), flip=0.0).boxes.tolist()
+            cut = [resized_crop(x, *box, [side, side], antialias=True) for x, box in zip(pictures, boxes, strict=True)]
+            cuts.append(torch.stack(cut))
+        losses = torch.stack([F.cross_entropy(score(x), torch.full((len(x),), k), reduction="none") for x in cuts])
+        best = losses.argmin(0)
+        order = losses.min(0).values.argsort(stable=True)
+        found.append(torch.stack([cuts[int(best[i])][i] for i in order]))
+    return torch.stack(found)
+
+
+@pytest.mark.filterwarnings("ignore:.*under more than one class")
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("factor", [1, 2])
+def test_larger_files_are_cut_before_they_are_resized(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: int, workers: int
+) -> None:
+    """Where the data is read when asked for, in the authors' order; in memory there are only the resized ones."""
+    monkeypatch.setattr(reading, "FEW", 3)
+    base = originals(tmp_path)
+    eager, real = (folder(base, size=8, limit=limit, workers=workers).all_train() for limit in (10**9, 10))
+    how, ipc = Patches(factor=factor, candidates=9, crops=3), 2
+    made = cut_patches(real, score, ipc, how, 5)
+    rows = [real.class_index(k) for k in range(3)]
+    rows = [own[torch.randperm(len(own), generator=child(5, "patches", k))[:9]] for k, own in enumerate(rows)]
+    slow = slow_originals(base, real, [own.tolist() for own in rows], 8 // factor, 3, 5)
+    for place in range(factor**2):
+        y, x = 8 // factor * (place // factor), 8 // factor * (place % factor)
+        patches = made[..., y : y + 8 // factor, x : x + 8 // factor]
+        torch.testing.assert_close(patches, slow[:, place * ipc : place * ipc + ipc], rtol=0, atol=0)
+    resized = cut_patches(eager, score, ipc, how, 5)
+    assert not torch.equal(made, resized)
+    assert torch.equal(resized, cut_patches(lazily(eager, workers), score, ipc, how, 5))
+    assert not multiprocessing.active_children()
+
+
+def test_larger_pictures_of_a_dataset_are_cut_before_they_are_resized_too() -> None:
+    """PIL images, and in both parts of training data to which the validation split is given back."""
+    generator = np.random.default_rng(0)
+    values = [generator.integers(0, 256, (20 + i, 32 - i, 3), dtype=np.uint8) for i in range(12)]
+    pictures, labels = [Image.fromarray(value) for value in values], [i % 3 for i in range(12)]
+    arrays = [torch.from_numpy(value).movedim(-1, 0) for value in values]
+    made = []
+    for images in (pictures, arrays):
+        whole = as_split(Items(images, labels), size=8, limit=10)
+        parts = (
+            as_split(Items(images[a:b], labels[a:b]), size=8, limit=limit) for a, b, limit in ((0, 6, 10), (6, 12, 10))
+        )
+        for train in (whole, JoinedSplit(*parts)):
+            real = dd.Images(train=train, classes=("a", "b", "c"))
+            made.append(cut_patches(real, score, 4, Patches(crops=2), 1))
+    assert all(torch.equal(made[0], other) for other in made[1:])
+    small = as_split(Items(arrays, labels), size=8)
+    assert not torch.equal(made[0], cut_patches(dd.Images(train=small), score, 4, Patches(crops=2), 1))
+
+
+def test_a_file_that_cannot_be_read_is_named_before_patches_are_cut(tmp_path: Path) -> None:
+    real = folder(originals(tmp_path), size=8, limit=10, workers=0)
+    path = large(tmp_path, 1, 3)[0]
+    data = path.read_bytes()
+    for kept in (10, len(data) // 2):  # no header, half of the pixels
+        path.write_bytes(data[:kept])
+        with pytest.raises(DamagedError, match=r"image .*/b/3\.png cannot be read"):
+            cut_patches(real.all_train(), score, 1, Patches(), 0)
 
 
 def test_refusals() -> None:

@@ -1,4 +1,4 @@
-"""Pictures, their classes, and a Dataset over two lists."""
+"""Pictures, their classes, a Dataset over two lists, and data in memory as data that is read when asked for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from dd.data import Images, LazySplit, Split, TensorSplit
 
 
 class Items(Dataset[tuple[Any, Any]]):
@@ -33,3 +35,17 @@ def pixels(n: int = 40, c: int = 3, h: int = 6, w: int = 5, seed: int = 0) -> Te
 
 def labels(n: int = 40, k: int = 4) -> Tensor:
     return torch.arange(n) % k
+
+
+def lazy(split: Split, workers: int = 0) -> LazySplit:
+    """A split in memory as one that is read when asked for, by so many processes."""
+    assert isinstance(split, TensorSplit)
+    keys = [str(i) for i in range(len(split))]
+    return LazySplit(split.images, split.labels, split.shape, keys, workers=workers)
+
+
+def lazily(real: Images, workers: int = 0) -> Images:
+    """The same data with all splits read when asked for."""
+    val, test = (None if part is None else lazy(part, workers) for part in (real.val, real.test))
+    constants = {"mean": real.mean, "std": real.std}
+    return Images(train=lazy(real.train, workers), val=val, test=test, classes=real.classes, **constants)

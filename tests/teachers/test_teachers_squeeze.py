@@ -5,19 +5,23 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import multiprocessing
 import threading
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from reference.pictures import lazily
 from torch import nn
 
 import dd
 from dd.base.files import load_tensors, save_tensors
 from dd.data import TensorSplit
+from dd.data.images import reading
 from dd.errors import DamagedError, InputError
 from dd.teachers import Teacher, TeacherRecipe, TeacherStore, train_teacher, tried_on
+from dd.teachers.teacher import accuracy
 from dd.transforms.whiten import Normalise
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -49,6 +53,19 @@ def test_trained_once_and_the_same_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert path.read_bytes() == made  # same seed, same bytes
     assert store.path(RECIPE, seed=1) != path
     assert store.path(dataclasses.replace(RECIPE, epochs=5)) != path
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pictures_that_are_read_when_asked_for_teach_the_same(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    monkeypatch.setattr(reading, "FEW", 3)
+    recipe, read = dataclasses.replace(RECIPE, augment="crop_flip"), lazily(REAL, workers)
+    one, other = (train_teacher(recipe, real, SAME).state_dict() for real in (REAL, read))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert REAL.test is not None
+    assert read.test is not None
+    teacher = Teacher("t", train_teacher(recipe, REAL, SAME), SAME)
+    assert accuracy(teacher, read.test) == accuracy(teacher, REAL.test)
+    assert not multiprocessing.active_children()
 
 
 def test_a_teacher_is_frozen_and_brings_its_own_normalisation(tmp_path: Path) -> None:

@@ -79,6 +79,20 @@ def test_no_crop_fits_a_strip_so_the_centre_is_taken() -> None:
     assert views.boxes.tolist() == [[0, 26, 8, 11]] * 5  # width 8 · 4/3, as torchvision's fall-back
 
 
+def test_pictures_of_their_own_sizes_have_boxes_of_their_own() -> None:
+    """In the order of the pictures, by the same draws; pictures of one size are drawn as before."""
+    sizes = [(20, 50), (9, 9), (31, 12)] * 20
+    views = draw_views(60, sizes, child(0, "views"), ratio=(1.0, 1.0))
+    for (height, width), (top, left, high, wide) in zip(sizes, views.boxes.tolist(), strict=True):
+        assert high == wide <= min(height, width)
+        assert 0 <= top <= height - high
+        assert 0 <= left <= width - wide
+    assert views.boxes[0::3, 1].max() > 30
+    one, alike = (draw_views(5, size, child(0, "views")) for size in ((8, 6), [(8, 6)] * 5))
+    assert torch.equal(one.boxes, alike.boxes)
+    assert torch.equal(one.flips, alike.flips)
+
+
 def test_shared_view_keeps_equal_pictures_equal() -> None:
     x = pictures(1).expand(5, -1, -1, -1)
     seen = draw_views(1, (16, 24), child(3, "views")).shared(5)(x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from reference import zca as twin
 from torch import Tensor
 
+from dd.data.images.splits import Rows
 from dd.errors import DamagedError, InputError
 from dd.transforms import whiten
 from dd.transforms.whiten import ZCA, Normalise, fit_zca, transform_from
@@ -31,6 +33,9 @@ class Pixels:
 
     def pixels(self, index: Tensor | slice | None = None) -> Tensor:
         return self.images if index is None else self.images[index]
+
+    def stream(self, batches: Iterable[Rows]) -> Iterator[tuple[Rows, Tensor]]:
+        return ((rows, self.pixels(rows)) for rows in batches)
 
 
 def smooth(n: int, c: int = 3, h: int = 4, w: int = 4, seed: int = 0) -> Pixels:

@@ -13,10 +13,11 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from dd.data.images.adapters import from_hf, is_rows
 from dd.data.images.checks import unread
+from dd.data.images.lazy import LazySplit
 from dd.data.images.noise import BlankSplit
-from dd.data.images.pictures import picture
+from dd.data.images.pictures import picture, shown_size
 from dd.data.images.resize import fit, fit_all, parse_size, rule
-from dd.data.images.splits import JoinedSplit, LazySplit, Split, TensorSplit, as_float, image_items
+from dd.data.images.splits import JoinedSplit, Split, TensorSplit, as_float, image_items
 from dd.data.images.values import (
     channels_first,
     check_layout,
@@ -191,7 +192,7 @@ def _from_dataset(items: Items, limit: int, workers: int, encode: Encoder) -> tu
             )
     first = items[0]
     if n * first.numel() * first.element_size() > limit:
-        return _lazily(items, n, workers, encode)
+        return _lazily(items, n, limit, workers, encode)
     labels, store = Labels(), torch.empty((n, *first.shape), dtype=first.dtype)
     for i in range(n):
         image, label = items.pair(i)
@@ -204,18 +205,21 @@ def _from_dataset(items: Items, limit: int, workers: int, encode: Encoder) -> tu
     return TensorSplit(store, y), found
 
 
-def _lazily(items: Items, n: int, workers: int, encode: Encoder) -> tuple[LazySplit, Encoding]:
+def _lazily(items: Items, n: int, limit: int, workers: int, encode: Encoder) -> tuple[LazySplit, Encoding]:
     """Read everything once for labels, checks and hashes, keep no pixels."""
     first, keys, labels, hashed = items[0], [], Labels(), torch.empty(n, dtype=torch.int64)
+    itemsize = first.element_size()
     for i in range(n):
         image, label = items.pair(i)
         labels.append(label)
         items.same_shape(image, i, first)
         keys.append(hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()[:32])
         hashed[i] = image_items(image[None])[0]
+        itemsize = max(itemsize, image.element_size())
     c, h, w = first.shape
     y, found = encode(labels)
-    return LazySplit(items, y, (c, h, w), keys, rule(items.size, items.aspect), workers, hashed), found
+    words = rule(items.size, items.aspect)
+    return LazySplit(items, y, (c, h, w), keys, words, workers, hashed, itemsize, limit // 2), found
 
 
 @final
@@ -242,6 +246,22 @@ class Items:
 
     def pair(self, i: int) -> tuple[Tensor, Label]:
         """Item i as (image, label)."""
+        image, label = self._given(i)
+        return fit(self._values(image, i), self.size, self.aspect), read_label(label, f"{self.argument}[{i}] label")
+
+    def original(self, i: int) -> Tensor:
+        """The image of item i before it is brought to a size."""
+        return self._values(self._given(i)[0], i)
+
+    def original_size(self, i: int) -> tuple[int, int]:
+        """(h, w) of `original`."""
+        image = self._given(i)[0]
+        if hasattr(image, "getbands"):
+            return shown_size(image)
+        shape = self._values(image, i).shape
+        return shape[1], shape[2]
+
+    def _given(self, i: int) -> tuple[Any, Any]:
         where = f"{self.argument}[{i}]"
         try:
             item = self._dataset[i]
@@ -251,8 +271,11 @@ class Items:
         if not isinstance(item, tuple | list) or len(item) != 2:
             got = f"{type(item).__name__}" + (f" of {len(item)}" if isinstance(item, tuple | list) else "")
             raise refuse(where, "(image, label)", got, "Wrap the Dataset so that it gives these two.")
-        image = image_values(_image(item[0], self._layout, f"{where} image", self._call), f"{where} image")
-        return fit(image, self.size, self.aspect), read_label(item[1], f"{where} label")
+        return item[0], item[1]
+
+    def _values(self, image: Any, i: int) -> Tensor:
+        where = f"{self.argument}[{i}] image"
+        return image_values(_image(image, self._layout, where, self._call), where)
 
     def same_shape(self, image: Tensor, i: int, first: Tensor) -> None:
         """Refuse image i if its shape is not that of item 0."""

@@ -6,10 +6,10 @@ says which files are pictures, `pictures` how they are read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, final
+from typing import Any, Final, TypeVar, final
 
 import torch
 from torch import Tensor
@@ -20,12 +20,16 @@ from dd.base.progress import announce
 from dd.data.card import Card
 from dd.data.images.checks import some
 from dd.data.images.hashes import file_hashes
+from dd.data.images.lazy import LazySplit
 from dd.data.images.pictures import RULE, UNREADABLE, extensions, open_picture, picture, shown_size, unreadable
+from dd.data.images.reading import read_ahead
 from dd.data.images.resize import fit, rule
-from dd.data.images.splits import LazySplit, Split, TensorSplit, read_rows
+from dd.data.images.splits import Split, TensorSplit
 from dd.data.images.walk import LeftOut, Samples, class_folders, has_splits, other_splits, pictures_in
 from dd.data.items import text_items
 from dd.errors import DamagedError, DDError, MissingError, refuse
+
+T = TypeVar("T")
 
 TREE: Final = (
     "PATH/train/<class>/*.jpg (or png, …), PATH/test/<class>/*, PATH/val/<class>/* (or valid, validation; "
@@ -71,15 +75,26 @@ class Files:
         return len(self._names)
 
     def __getitem__(self, i: int) -> Tensor | DDError:
+        pixels = self.original(i)
+        return pixels if isinstance(pixels, DDError) else fit(pixels, self._size, self._aspect)
+
+    def original(self, i: int) -> Tensor | DDError:
+        """Item i as its file has it, uint8 `[3, h, w]`."""
+        return self._of(i, lambda image, where: picture(image, where).expand(3, -1, -1).contiguous())
+
+    def original_size(self, i: int) -> tuple[int, int] | DDError:
+        """(h, w) of `original`, by the header where it says them."""
+        return self._of(i, lambda image, where: shown_size(image))
+
+    def _of(self, i: int, read: Callable[[Any, str], T]) -> T | DDError:
         path = self._base / self._names[i]
         try:
             with open_picture(path, f"image {path}") as image:
-                pixels = picture(image, f"image {path}")
+                return read(image, f"image {path}")
         except DDError as error:
             return error
         except UNREADABLE as error:
             return unreadable(f"image {path}", error)
-        return fit(pixels.expand(3, -1, -1).contiguous(), self._size, self._aspect)
 
 
 def index_imagefolder(path: Path) -> Tree:
@@ -288,8 +303,9 @@ def split_files(
         labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
         files = Files(tree.base, [name for name, _ in samples], (h, w), aspect)
         if not in_memory:
-            return LazySplit(files, labels, (3, h, w), keys, words, workers, text_items(keys))
-        return TensorSplit(read_rows(files, torch.arange(len(files)), (3, h, w), workers), labels, keys, words)
+            return LazySplit(files, labels, (3, h, w), keys, words, workers, text_items(keys), keep=limit // 2)
+        (pixels,) = read_ahead(files, [torch.arange(len(files))], (3, h, w), workers)
+        return TensorSplit(pixels, labels, keys, words)
 
     start, made = 0, list[Split | None]()
     for samples in (tree.train, tree.val, tree.test):

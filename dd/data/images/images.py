@@ -18,8 +18,10 @@ from dd.base.texts import a_class, clean_name, clean_names
 from dd.data.card import Card
 from dd.data.images.checks import check_labels, name_of, some
 from dd.data.images.custom import read_split
+from dd.data.images.lazy import LazySplit
 from dd.data.images.resize import CROP, check_aspect, parse_size
-from dd.data.images.splits import JoinedSplit, Split, TensorSplit, constant_channels, statistics
+from dd.data.images.splits import JoinedSplit, Split, TensorSplit, constant_channels
+from dd.data.images.statistics import statistics
 from dd.data.items import Twins, check_twins, twins
 from dd.data.labels import HOW_MANY
 from dd.errors import refuse
@@ -248,7 +250,7 @@ class Images:
         values = {
             "name": clean_name(name) if card is None else card.name,
             "classes": classes,
-            **splits,
+            **{key: _kept(split) if key != "train" else split for key, split in splits.items()},
             "card": card,
             "aspect": aspect,
             "_constants": constants,
@@ -290,6 +292,11 @@ class Images:
                 f"the same constant everywhere in channel {some(flat)} of {shape[0]}",
                 "Check how the images are read, or leave that channel out.",
             )
+
+
+def _kept(split: Split | None) -> Split | None:
+    """A split for tests, whose images are not decoded again where they fit in memory."""
+    return split.kept() if isinstance(split, LazySplit) else split
 
 
 @under_own_settings

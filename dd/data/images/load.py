@@ -60,9 +60,12 @@ def load_images(
         classes: class names, or their number, of a Dataset or a pair.
         aspect: `"crop"` keeps proportions, and is the default; `"squash"` is the published resize of the ImageNet
             subsets.
-        limit: bytes of pixels up to which a set is held in memory; above, it is read when asked for.
-        workers: processes that read files; by default one a CPU, at most four, for files, and none for a
-            Dataset. Where the system does not fork them, there are none outside `if __name__ == "__main__":`.
+        limit: bytes of pixels up to which a set is held in memory; above, it is read when asked for, and of its
+            validation and test images each stay in memory as uint8 from their first reading on, where they take at most
+            half of `limit`.
+        workers: processes that read files ahead of their use; by default one a CPU, at most four, for files, and none
+            for a Dataset or on one CPU. Where the system does not fork them, there are none outside
+            `if __name__ == "__main__":`. Few images are read in this process.
         layout: `"NCHW"` or `"NHWC"`: where the numpy arrays of a Dataset or a pair have their channels. `None`: on the
             axis, first or last, that has 1, 3 or 4 entries. Tensors are `[N, C, H, W]` always.
         like: classes of the set that a Dataset or a pair is to test: its labels go by them where they are no numbers of
@@ -81,7 +84,7 @@ def load_images(
     if role not in ROLES:
         raise refuse("role", "'distill' or 'evaluate'", repr(role))
     pair, given, aspect = parse_size(size), aspect, check_aspect(CROP if aspect is None else aspect)
-    readers = min(usable_cpus(), 4) if workers is None else workers
+    readers = _readers() if workers is None else workers
     if isinstance(data, str | Images) and classes is not None:
         raise refuse("classes", "left out for a named data set or `Images`", repr(classes))
     if isinstance(data, str | Images) and layout is not None:
@@ -104,6 +107,11 @@ def load_images(
             way_out = f"Put some pictures of each class into {Path(data.removeprefix(FOLDER)) / 'test'}/<class>/."
         raise refuse("data", "a set with test images", repr(images), way_out)
     return images
+
+
+def _readers() -> int:
+    """Processes that read files by default: on one CPU they would only take turns with this one."""
+    return min(cpus, 4) if (cpus := usable_cpus()) > 1 else 0
 
 
 def card_of(name: str) -> Card:

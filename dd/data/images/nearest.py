@@ -46,8 +46,8 @@ def nearest(
     points = torch.cat([embed(part) for part in pixels.split(chunk)]).float()
     best = torch.full((len(points),), torch.inf)
     place = torch.full((len(points),), -1)
-    for rows in torch.arange(len(split)).split(chunk):
-        far = torch.cdist(points, embed(split.pixels(rows)).float(), compute_mode="donot_use_mm_for_euclid_dist")
+    for rows, real in split.stream(torch.arange(len(split)).split(chunk)):
+        far = torch.cdist(points, embed(real).float(), compute_mode="donot_use_mm_for_euclid_dist")
         if within is not None:
             far = far.masked_fill(within[:, None] != split.labels[rows][None], torch.inf)
         value, where = far.min(1)

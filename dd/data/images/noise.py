@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Generator, Iterable
 from typing import final
 
 import torch
 from torch import Tensor
 
-from dd.data.images.splits import Index
+from dd.data.images.splits import Index, Rows, plain_stream
 
 
 @final
@@ -48,6 +49,10 @@ class BlankSplit:
         count = len(self.labels if index is None else self.labels[index])
         levels = torch.randint(0, 256, (count, *self.shape), generator=torch.Generator().manual_seed(0))
         return levels.float() / 255
+
+    def stream(self, batches: Iterable[Rows]) -> Generator[tuple[Rows, Tensor], None, None]:
+        """(rows, noise) of one batch after another."""
+        return plain_stream(self, batches)
 
     def subset(self, index: Tensor) -> BlankSplit:
         """So many images with the labels of the rows `index`."""

@@ -123,8 +123,14 @@ class _WithoutBound:
         Image.MAX_IMAGE_PIXELS = self._before
         self._lock.release()
 
+    def fork(self) -> None:
+        """In a child: the thread that may have held the lock is not there."""
+        self._lock = threading.Lock()
+
 
 _WITHOUT_BOUND: Final = _WithoutBound()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_WITHOUT_BOUND.fork)
 
 
 def _formats() -> list[str]:

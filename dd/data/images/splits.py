@@ -5,27 +5,23 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, Final, Protocol, TypeAlias, final
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import tee
+from typing import Protocol, TypeAlias, TypeVar, final
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from dd.base import seeding
 from dd.base.process import under_own_settings
-from dd.base.shapes import check, stored
+from dd.base.shapes import stored
 from dd.data.images.values import check_unit
 from dd.data.items import numbers
-from dd.data.workers import reading_processes
-from dd.errors import DDError, refuse
+from dd.errors import refuse
 
 Index: TypeAlias = Tensor | slice | None
 
-# Below this many images the start of worker processes costs more than they save.
-FEW: Final = 256
-# Statistics of a set that does not fit in memory are estimated from this many images.
-SAMPLE: Final = 10_000
+Rows = TypeVar("Rows", Tensor, slice)
 
 
 class Split(Protocol):
@@ -51,6 +47,14 @@ class Split(Protocol):
 
     def pixels(self, index: Index = None) -> Tensor:
         """A fresh float32 `[n, C, H, W]` in [0, 1] on the CPU, in the order asked for; all rows for None."""
+
+    def stream(self, batches: Iterable[Rows]) -> Generator[tuple[Rows, Tensor], None, None]:
+        """(rows, their pixels) of one batch after another, for as long as there are batches.
+
+        The pixels are those of `pixels(rows)`. A split that is not in memory reads ahead of what is asked for, in
+        worker processes that are started once: so batches are taken before their turn, and their draws must not depend
+        on what is yielded. Loop over it without giving it a name, or use `contextlib.closing`: it ends with the loop.
+        """
 
     def subset(self, index: Tensor) -> Split:
         """The rows `index` (int64 `[n]`), in that order, without copying pixels."""
@@ -110,7 +114,7 @@ class TensorSplit:
         """sha256 hex of shape, dtype, pixels and labels; keys in place of pixels where there are any."""
         if self._fingerprint is None:
             if self._keys is not None:
-                self._fingerprint = _hash_keys(self._keys, self._rows, self.labels, self.shape, self._rule)
+                self._fingerprint = hash_keys(self._keys, self._rows, self.labels, self.shape, self._rule)
             else:
                 self._fingerprint = self._hash_pixels()
         return self._fingerprint
@@ -127,6 +131,10 @@ class TensorSplit:
         if self._rows is None:
             return as_float(self._images if index is None else self._images[index])
         return as_float(self._images[self._rows if index is None else self._rows[index]])
+
+    def stream(self, batches: Iterable[Rows]) -> Generator[tuple[Rows, Tensor], None, None]:
+        """(rows, their pixels) of one batch after another."""
+        return plain_stream(self, batches)
 
     def subset(self, index: Tensor) -> TensorSplit:
         """The rows `index`, sharing the pixels."""
@@ -147,93 +155,16 @@ class TensorSplit:
 
 
 @final
-class LazySplit:
-    """A split that is read when asked for: for image trees and Datasets that do not fit in memory.
-
-    Attributes:
-        labels, shape: as in `Split`.
-
-    Args:
-        dataset: map-style; item i is a uint8 `[C, H, W]` tensor, or float32 in [0, 1], or the error that says
-            why the image cannot be read. Sent to worker processes, so it must be picklable where these are
-            spawned.
-        labels: int64 `[N]`.
-        shape: (C, H, W) of every image.
-        keys: a hash of each image, or of its file, for the fingerprint.
-        rule: how items become pixels, for the fingerprint.
-        workers: processes that read; 0 reads in this one, as is done where none can be started (`can_start`). The order
-            of rows does not depend on it.
-        items: a 64-bit hash of the content of each image, int64 `[N]`, where somebody has read it.
-    """
-
-    def __init__(
-        self,
-        dataset: Any,
-        labels: Tensor,
-        shape: tuple[int, int, int],
-        keys: Sequence[str],
-        rule: str = "",
-        workers: int = 0,
-        items: Tensor | None = None,
-    ) -> None:
-        check(labels, "labels", "N", N=len(keys))
-        self._dataset = dataset
-        self.labels = labels.to(torch.int64)
-        self.shape = shape
-        self._rows = torch.arange(len(labels))
-        self._keys = keys
-        self._rule = rule
-        self._workers = workers
-        self._items = items
-        self._fingerprint: str | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __repr__(self) -> str:
-        return f"LazySplit({len(self)} of {'x'.join(map(str, self.shape))}, {self._workers} workers)"
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 hex of keys, labels, shape and rule."""
-        if self._fingerprint is None:
-            self._fingerprint = _hash_keys(self._keys, self._rows, self.labels, self.shape, self._rule)
-        return self._fingerprint
-
-    @property
-    def items(self) -> Tensor | None:
-        """A 64-bit hash of the content of each image, int64 `[N]`; `None` where nobody has read it."""
-        return None if self._items is None else self._items[self._rows]
-
-    @under_own_settings
-    def pixels(self, index: Index = None) -> Tensor:
-        """Float32 `[n, C, H, W]` in [0, 1]; ask for a few thousand rows at a time.
-
-        Raises:
-            DamagedError, InputError: an image cannot be read; the message names it.
-        """
-        rows = self._rows if index is None else self._rows[index]
-        return as_float(read_rows(self._dataset, rows, self.shape, self._workers))
-
-    def subset(self, index: Tensor) -> LazySplit:
-        """The rows `index`."""
-        part = copy.copy(self)
-        part.labels = self.labels[index]
-        part._rows = self._rows[index]
-        part._fingerprint = None
-        return part
-
-
-@final
 class JoinedSplit:
     """Two splits of equal shape, one after the other.
 
     Attributes:
         labels, shape: as in `Split`.
+        parts: the two.
     """
 
     def __init__(self, first: Split, second: Split) -> None:
-        self._parts = (first, second)
+        self.parts = (first, second)
         self.labels = torch.cat([first.labels, second.labels])
         self.shape = first.shape
         self._rows = torch.arange(len(self.labels))
@@ -244,25 +175,41 @@ class JoinedSplit:
     @property
     def fingerprint(self) -> str:
         """sha256 hex of the two fingerprints and the rows in use."""
-        total = hashlib.sha256("+".join(part.fingerprint for part in self._parts).encode())
+        total = hashlib.sha256("+".join(part.fingerprint for part in self.parts).encode())
         total.update(self._rows.numpy().tobytes())
         return total.hexdigest()
 
     @property
     def items(self) -> Tensor | None:
         """Those of the two, int64 `[N]`; `None` where one of them does not know its own."""
-        first, second = (part.items for part in self._parts)
+        first, second = (part.items for part in self.parts)
         return None if first is None or second is None else torch.cat([first, second])[self._rows]
 
     @under_own_settings
     def pixels(self, index: Index = None) -> Tensor:
         """Float32 `[n, C, H, W]` in [0, 1]."""
-        rows = self._rows if index is None else self._rows[index]
-        out = torch.empty(len(rows), *self.shape)
-        late = rows >= len(self._parts[0])
-        out[~late] = self._parts[0].pixels(rows[~late])
-        out[late] = self._parts[1].pixels(rows[late] - len(self._parts[0]))
+        out = torch.empty(len(self) if index is None else len(self.labels[index]), *self.shape)
+        for where, part, rows in self.divided(index):
+            out[where] = part.pixels(rows)
         return out
+
+    def divided(self, index: Index = None) -> tuple[tuple[Tensor, Split, Tensor], ...]:
+        """For each part: which of the rows asked for are its own, bool `[n]`; the part; their rows in it."""
+        rows, (first, second) = self._rows if index is None else self._rows[index], self.parts
+        early, late = rows < len(first), rows >= len(first)
+        return (early, first, rows[early]), (late, second, rows[late] - len(first))
+
+    @under_own_settings
+    def stream(self, batches: Iterable[Rows]) -> Generator[tuple[Rows, Tensor], None, None]:
+        """(rows, their pixels) of one batch after another; each of the two reads its own ahead."""
+        asked, early, late = tee(((rows, self.divided(rows)) for rows in batches), 3)
+        low = self.parts[0].stream(divided[0][2] for _, divided in early)
+        high = self.parts[1].stream(divided[1][2] for _, divided in late)
+        with closing(low), closing(high):
+            for (_, before), (_, after), (rows, divided) in zip(low, high, asked, strict=False):
+                out = torch.empty(len(before) + len(after), *self.shape)
+                out[divided[0][0]], out[divided[1][0]] = before, after
+                yield rows, out
 
     def subset(self, index: Tensor) -> JoinedSplit:
         """The rows `index`."""
@@ -278,61 +225,15 @@ def as_float(images: Tensor) -> Tensor:
     return out.div_(255) if images.dtype == torch.uint8 else out
 
 
-def read_rows(dataset: Any, rows: Tensor, shape: tuple[int, int, int], workers: int) -> Tensor:
-    """Items `rows` of a map-style dataset as one tensor `[n, C, H, W]`, in this order, uint8 where all are.
-
-    The loader has its own generator: a DataLoader without one draws from the global stream.
-
-    Raises:
-        DamagedError, InputError: an item is this error.
-    """
-    out = torch.empty((len(rows), *shape), dtype=torch.uint8)
-    loader = DataLoader(
-        dataset,
-        batch_size=64,
-        sampler=rows.tolist(),
-        num_workers=reading_processes(workers, len(rows), FEW),
-        collate_fn=_stack_or_complain,
-        generator=torch.Generator(),
-    )
-    start = 0
-    for batch in loader:
-        if isinstance(batch, DDError):
-            raise batch
-        if batch.dtype != out.dtype:
-            out, batch = as_float(out), as_float(batch)
-        out[start : start + len(batch)] = batch
-        start += len(batch)
-    return out
+def plain_stream(split: Split, batches: Iterable[Rows]) -> Generator[tuple[Rows, Tensor], None, None]:
+    """`stream` of a split that has nothing to read ahead."""
+    for rows in batches:
+        yield rows, split.pixels(rows)
 
 
 def chunks(n: int, rows: int = 1024) -> Iterator[slice]:
     """Slices that cover 0 … n−1."""
     return (slice(start, min(start + rows, n)) for start in range(0, n, rows))
-
-
-def statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Per-channel mean and population std of the pixels of a split, each `C` numbers.
-
-    For a `LazySplit` of more than 10,000 images they are those of 10,000 of them, drawn once and for all,
-    since reading all would take as long as an epoch.
-    """
-    if isinstance(split, LazySplit) and len(split) > SAMPLE:
-        chosen = torch.randperm(len(split), generator=seeding.child(0, "statistics"))[:SAMPLE]
-        split = split.subset(chosen.sort().values)
-    c, h, w = split.shape
-    # Sums are taken about the first pixel, so that a constant channel has a std of exactly 0.
-    origin = split.pixels(slice(0, 1))[0, :, 0, 0]
-    total, squares = torch.zeros(c, dtype=torch.float64), torch.zeros(c, dtype=torch.float64)
-    # A lazy split starts its workers at each reading, so it is read in few; memory is best in pieces of a cache.
-    for rows in chunks(len(split), 1024 if isinstance(split, LazySplit) else max(1, 2**18 // (c * h * w))):
-        x = split.pixels(rows).sub_(origin.view(1, c, 1, 1))
-        total += x.sum((0, 2, 3), dtype=torch.float64)
-        squares += x.square_().sum((0, 2, 3), dtype=torch.float64)
-    count = len(split) * h * w
-    shift = total / count
-    std = (squares / count - shift.square()).clamp_min(0).sqrt()
-    return tuple((origin.double() + shift).tolist()), tuple(std.tolist())
 
 
 def constant_channels(split: Split) -> list[int]:
@@ -366,20 +267,10 @@ def _contents(images: Tensor) -> Iterator[bytes | memoryview]:
         yield (whole if torch.equal(whole.to(torch.float32) / 255, image) else image).numpy().tobytes()
 
 
-def _hash_keys(keys: Sequence[str], rows: Tensor | None, labels: Tensor, shape: tuple[int, int, int], rule: str) -> str:
+def hash_keys(keys: Sequence[str], rows: Tensor | None, labels: Tensor, shape: tuple[int, int, int], rule: str) -> str:
+    """sha256 hex of `rule`, shape, the keys of `rows` (`None`: of all) and their labels."""
     total = hashlib.sha256(f"{rule} {shape}".encode())
     for row in range(len(keys)) if rows is None else rows.tolist():
         total.update(f"\n{keys[row]}".encode("utf-8", "surrogateescape"))
     total.update(labels.numpy().tobytes())
     return total.hexdigest()
-
-
-def _stack_or_complain(items: list[Tensor | DDError]) -> Tensor | DDError:
-    """A batch, or the first complaint: a raise in a worker would bury the file's name in two tracebacks."""
-    complaint = next((item for item in items if isinstance(item, DDError)), None)
-    if complaint is not None:
-        return complaint
-    images = [item for item in items if isinstance(item, Tensor)]
-    if all(image.dtype == torch.uint8 for image in images):
-        return torch.stack(images)
-    return torch.stack([as_float(image) for image in images])

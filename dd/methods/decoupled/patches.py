@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -12,9 +14,11 @@ from torch import Tensor
 
 from dd.base.seeding import child
 from dd.base.shapes import check_choices, check_whole
-from dd.data import Images
+from dd.data import Images, Split
+from dd.data.images.originals import cut_originals, original_sizes
+from dd.data.images.splits import as_float
 from dd.errors import refuse
-from dd.transforms.views import draw_views
+from dd.transforms.views import Views, draw_views
 
 Rule = Literal["easy", "medium"]
 _BATCH = 500
@@ -75,9 +79,11 @@ def cut_patches(
     """`ipc` images of each class, made of ranked real patches, as pixels in [0, 1] `[K, ipc, C, H, W]`.
 
     Of each candidate image `crops` square random resized crops are cut to patches of side S / factor, and the one with
-    the smallest cross-entropy at the true class stays. Then the rule chooses ipc · factor² of a class in its order, and
-    each image is a grid of factor × factor of them: place p of the grid, row by row, of image i is number p · ipc + i,
-    so that every image has patches of every quality (the authors' order).
+    the smallest cross-entropy at the true class stays. Where the data is read when asked for, and the picture is at
+    least S high and wide before it is resized, they are cut from it as it is there (as by the authors). Then the rule
+    chooses ipc · factor² of a class in its order, and each image is a grid of factor × factor of them: place p of the
+    grid, row by row, of image i is number p · ipc + i, so that every image has patches of every quality (the authors'
+    order).
 
     Args:
         real: the data; its training images are cut.
@@ -95,16 +101,16 @@ def cut_patches(
     side = (height // how.factor, width // how.factor)
     if height % how.factor or width % how.factor:
         raise refuse("factor", f"a divisor of {height} and {width}", how.factor)
-    wanted = ipc * how.factor**2
+    wanted, candidates = ipc * how.factor**2, list[Tensor]()
     made = torch.empty(real.num_classes, ipc, real.channels, height, width)
     for k in range(real.num_classes):
         rows = real.class_index(k)
-        rows = rows[torch.randperm(len(rows), generator=child(seed, "patches", k))[: how.candidates]]
-        if len(rows) < wanted:
-            raise refuse("ipc", f"such that a class has {wanted} candidates", len(rows), "Raise `candidates`.")
-        patches, losses = _best_crops(real.train.pixels(rows), k, score, side, how.crops, child(seed, "crops", k))
+        candidates.append(rows[torch.randperm(len(rows), generator=child(seed, "patches", k))[: how.candidates]])
+        if len(candidates[k]) < wanted:
+            raise refuse("ipc", f"such that a class has {wanted} candidates", len(candidates[k]), "Raise `candidates`.")
+    for k, (patches, losses) in enumerate(_best_crops(real.train, candidates, score, side, how.crops, seed)):
         order = losses.argsort(stable=True)
-        places = torch.arange(wanted) if how.rule == "easy" else torch.tensor(middle_out(len(rows), wanted))
+        places = torch.arange(wanted) if how.rule == "easy" else torch.tensor(middle_out(len(losses), wanted))
         chosen = patches[order[places]].view(how.factor, how.factor, ipc, real.channels, *side)
         made[k] = chosen.permute(2, 3, 0, 4, 1, 5).reshape(ipc, real.channels, height, width)
         progress(k + 1, real.num_classes, "patches")
@@ -112,22 +118,87 @@ def cut_patches(
 
 
 def _best_crops(
-    pixels: Tensor,
-    k: int,
+    train: Split,
+    candidates: list[Tensor],
     score: Callable[[Tensor], Tensor],
     side: tuple[int, int],
     crops: int,
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """(the best of `crops` patches of each image `[n, C, h, w]`, its loss `[n]`)."""
-    height, width = pixels.shape[2:]
-    best = torch.full((len(pixels),), torch.inf)
-    kept = torch.empty(len(pixels), pixels.shape[1], *side)
-    for _ in range(crops):
-        views = draw_views(len(pixels), (height, width), generator, ratio=(1.0, 1.0), flip=0.0)
-        patches = views(pixels, side)
-        scores = torch.cat([score(part).float().cpu() for part in patches.split(_BATCH)])
-        losses = F.cross_entropy(scores, torch.full((len(pixels),), k), reduction="none")
-        better = losses < best
-        best[better], kept[better] = losses[better], patches[better]
-    return kept, best
+    seed: int,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each class (the best of `crops` patches of each of its candidates `[n, C, h, w]`, its loss `[n]`)."""
+    sizes = original_sizes(train, torch.cat(candidates))
+    if sizes is not None:
+        yield from _of_originals(train, candidates, sizes, score, side, crops, seed)
+        return
+    for k, (_, pixels) in enumerate(train.stream(candidates)):
+        best, generator = _Best(k, len(pixels), (pixels.shape[1], *side)), child(seed, "crops", k)
+        for _ in range(crops):
+            patches = draw_views(len(pixels), train.shape[1:], generator, ratio=(1.0, 1.0), flip=0.0)(pixels, side)
+            best.look(patches, torch.cat([score(part).float().cpu() for part in patches.split(_BATCH)]))
+        yield best.kept, best.losses
+
+
+def _of_originals(
+    train: Split,
+    candidates: list[Tensor],
+    sizes: list[tuple[int, int]],
+    score: Callable[[Tensor], Tensor],
+    side: tuple[int, int],
+    crops: int,
+    seed: int,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same of pictures that the split has resized, each cut as large as its file has it, as the authors do."""
+    boxes, start = [], 0
+    for k, rows in enumerate(candidates):
+        own, generator = sizes[start : start + len(rows)], child(seed, "crops", k)
+        drawn = [draw_views(len(rows), own, generator, ratio=(1.0, 1.0), flip=0.0).boxes for _ in range(crops)]
+        boxes.append(torch.stack(drawn, dim=1))
+        start += len(rows)
+    shape, at_once = (crops, train.shape[0], *side), max(1, _BATCH // crops)
+    places = torch.arange(start).split([len(rows) for rows in candidates])
+    parts = [part.split(at_once) for part in places]
+    cut = _Cutter(torch.cat(boxes), side)
+    with closing(cut_originals(train, torch.cat(candidates), cut, shape, chain.from_iterable(parts))) as found:
+        for k, own_parts in enumerate(parts):
+            best, done = _Best(k, len(places[k]), shape[1:]), 0
+            for _, patches in zip(own_parts, found, strict=False):
+                scores = score(patches.flatten(0, 1)).float().cpu().unflatten(0, patches.shape[:2])
+                for crop in range(crops):
+                    best.look(patches[:, crop], scores[:, crop], done)
+                done += len(patches)
+            yield best.kept, best.losses
+
+
+class _Best:
+    """The patches of smallest loss so far of the candidates of class `k`."""
+
+    def __init__(self, k: int, count: int, shape: tuple[int, ...]) -> None:
+        self._k, self.losses, self.kept = k, torch.full((count,), torch.inf), torch.empty(count, *shape)
+
+    def look(self, patches: Tensor, scores: Tensor, start: int = 0) -> None:
+        """Patches `[m, C, h, w]` of the candidates from `start` on, and their logits `[m, K]`."""
+        losses = F.cross_entropy(scores, torch.full((len(patches),), self._k), reduction="none")
+        better = (losses < self.losses[start : start + len(patches)]).nonzero().flatten()
+        self.losses[start + better], self.kept[start + better] = losses[better], patches[better]
+
+
+@dataclass(frozen=True, eq=False)
+class _Cutter:
+    """Cuts the patches of a picture out of it.
+
+    Attributes:
+        boxes: int32 `[n, crops, 4]`, as in `Views`.
+        side: height and width of a patch.
+    """
+
+    boxes: Tensor
+    side: tuple[int, int]
+
+    def __call__(self, place: int, picture: Tensor) -> Tensor:
+        """Float32 `[crops, C, *side]` of a stored picture `[C, h, w]`."""
+        patches = []
+        for top, left, height, width in self.boxes[place].tolist():
+            part = as_float(picture[:, top : top + height, left : left + width])  # of the picture it may be 250 MB
+            whole = Views(torch.tensor([[0, 0, height, width]], dtype=torch.int32), torch.zeros(1, dtype=torch.bool))
+            patches.append(whole(part[None], self.side))
+        return torch.cat(patches)

@@ -85,8 +85,8 @@ class ClassMean:
         for k in range(real.num_classes):
             rows = real.class_index(k)
             total = torch.zeros(real.channels, *real.size, dtype=torch.float64)
-            for part in rows.split(1000):
-                total += real.train.pixels(part).double().sum(0)
+            for _, pixels in real.train.stream(rows.split(1000)):
+                total += pixels.double().sum(0)
             means.append((total / len(rows)).float())
         yield only_step(self, real, torch.stack(means), self.whiten)
 

@@ -121,7 +121,7 @@ class Coreset:
             own = real.class_index(k)
             if not count:
                 continue
-            parts = [_features(teacher, real.train.pixels(part).to(run.device)) for part in own.split(_BATCH)]
+            parts = [_features(teacher, x.to(run.device)) for _, x in real.train.stream(own.split(_BATCH))]
             rows.append(own[CHOOSE[self.choose](torch.cat(parts), count)])
         yield only_step(self, real, real.train.pixels(torch.cat(rows)), self.whiten)
 
