@@ -70,7 +70,8 @@ def test_a_stream_is_that_of_the_split_in_memory(base: Path, workers: int) -> No
             assert torch.equal(pixels, next(eager.stream([rows]))[1])
         for given, pixels in read.stream([slice(1, 3)]):
             assert torch.equal(pixels, eager.pixels(given))
-    assert statistics(memory.train) == pytest.approx(statistics(lazy.train))
+    for one, other in zip(statistics(memory.train), statistics(lazy.train), strict=True):
+        assert one == pytest.approx(other)
     assert not multiprocessing.active_children()
 
 
@@ -101,6 +102,7 @@ def test_a_part_that_was_read_is_kept_for_the_whole(base: Path, decoded: list[in
     test = folder(base, limit=10**4, workers=0).test
     assert isinstance(test, LazySplit)
     part = test.subset(torch.tensor([4, 1]))
+    decoded.clear()  # some were looked at when the data was opened
     part.pixels()
     assert decoded == [4, 1]
     part.pixels()
@@ -115,6 +117,7 @@ def test_a_part_that_was_read_is_kept_for_the_whole(base: Path, decoded: list[in
 def test_workers_bring_what_is_kept(base: Path, decoded: list[int]) -> None:
     test = folder(base, limit=10**4, workers=2).test
     assert test is not None
+    decoded.clear()
     first = test.pixels()
     assert not decoded  # by others
     assert torch.equal(test.pixels(), first)

@@ -190,6 +190,8 @@ from itertools import repeat
 import torch
 from dd.data.images.reading import read_ahead
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal, wherever the tests are run
+
 class Slow:
     def __getitem__(self, i):
         time.sleep(0.001)
@@ -225,11 +227,14 @@ def is_alive(pid: int) -> bool:
 def test_ctrl_c_and_the_death_of_the_parent_leave_no_process(tmp_path: Path, sent: signal.Signals) -> None:
     process, pids = started(tmp_path)
     assert len(pids) in (1, 2)  # of one CPU one
-    if sent == signal.SIGINT:
-        os.killpg(process.pid, sent)  # as a terminal does: to the workers too
-    else:
+    try:
+        if sent == signal.SIGINT:
+            os.killpg(process.pid, sent)  # as a terminal does: to the workers too
+        else:
+            process.kill()
+        _, errors = process.communicate(timeout=120)
+    finally:
         process.kill()
-    _, errors = process.communicate(timeout=60)
     if sent == signal.SIGINT:
         assert errors.count("Traceback") == errors.count("KeyboardInterrupt\n") == 1, errors
     else:  # they look for their parent every five seconds

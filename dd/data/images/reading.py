@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import math
 import signal
+import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
@@ -164,7 +165,9 @@ def _in_workers(
 
 def _started(loader: DataLoader[Any]) -> Iterator[Any]:
     try:
-        return iter(loader)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Got pickle error")  # the error itself follows
+            return iter(loader)
     except Exception as error:  # no memory for a process, or a dataset that cannot be sent to one
         cause = (str(error).splitlines() or [""])[0]
         got = f"{loader.num_workers}, of which none can be started ({type(error).__name__}: {cause})"
