@@ -12,9 +12,9 @@ A picture is what a viewer shows on a white page:
   the environment, which worker processes inherit, to read larger ones.
 - Only regular files are opened: a FIFO or device would make the reader wait for ever.
 - Grey modes (1, L, LA, 16 bits) have one channel, all others are converted to RGB.
-- JPEG files are decoded at their full size. Decoding at an eighth to a half of it (`Image.draft`), but at least twice the
-  size of the set, saves nothing where files of 500 px come to 128 px, a third of the time at 64 px and half at 32 px;
-  there it moves pixels by 1.5 of 255 on average, and so would be another rule and another fingerprint.
+- JPEG files are decoded at their full size. Decoding at an eighth to a half of it (`Image.draft`), but at least twice
+  the size of the set, saves nothing where files of 500 px come to 128 px, a third of the time at 64 px and half at
+  32 px; there it moves pixels by 1.5 of 255 on average, and so would be another rule and another fingerprint.
 """
 
 from __future__ import annotations
