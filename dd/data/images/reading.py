@@ -153,14 +153,26 @@ def _in_workers(
         with _interrupts_wait():
             read = _started(loader)
         yield from read
-    except RuntimeError as error:
-        if "DataLoader worker (pid" not in str(error):
+    except (RuntimeError, OSError, EOFError) as error:
+        if read is None or not _is_gone(read, error):
             raise
         way_out = "Where memory is short give `workers=1`, or `workers=0` to read in this process."
-        raise MissingError(f"a process that reads data is gone ({error}). {way_out}") from error
+        raise MissingError(
+            f"a process that reads data is gone ({str(error) or type(error).__name__}). {way_out}"
+        ) from error
     finally:
         if read is not None:
-            read._shutdown_workers()  # by the reference count alone a traceback would keep them
+            with contextlib.suppress(RuntimeError):  # torch's own handler, which tells once more of one that is gone
+                read._shutdown_workers()  # by the reference count alone a traceback would keep them
+
+
+def _is_gone(read: Any, error: Exception) -> bool:
+    """Whether an error comes of a worker that has not ended by itself; its pipes may tell first."""
+    if "DataLoader worker (pid" in str(error):
+        return True
+    for worker in read._workers:
+        worker.join(0.1)
+    return any(worker.exitcode for worker in read._workers)
 
 
 def _started(loader: DataLoader[Any]) -> Iterator[Any]:
