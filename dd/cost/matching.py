@@ -28,9 +28,8 @@ from dd.transforms.whiten import Normalise
 _PENALTY, _ADJOINT = 3, 12
 _DISK = 4e8  # bytes a second, checksums included
 # Compiling, with an empty cache on one core of a Xeon under other load, 2026-11-24, torch 2.14, commit b3330aa: 2.6 to
-# 3.7 s a kernel of the fast path (31 to 53 s at depth 3 and 4), 8 to 12 s a block of the experts' loss; the resident
-# size grew by 171 MB.
-_KERNEL_SECONDS, _LOSS_SECONDS, _COMPILER_BYTES = 3.2, 8.5, 171_000_000
+# 3.7 s a kernel of the fast path (31 to 53 s at depth 3 and 4); the resident size grew by 171 MB.
+_KERNEL_SECONDS, _COMPILER_BYTES = 3.2, 171_000_000
 
 
 def estimate_matching(method: TrajectoryMatching, real: Images, device: torch.device, calibrate: bool) -> Estimate:
@@ -154,9 +153,9 @@ def _truncated(method: TrajectoryMatching) -> float:
 
 
 def _compilation(n: Counts) -> float:
-    """Seconds of compiling: four kernels a block for each size of micro-batch and a penalty, and the experts' loss."""
+    """Seconds of compiling: four kernels a block for each size of micro-batch and a penalty, two for experts."""
     sizes = (n.shapes if n.road.compiled else 0) + n.penalty_compiled
-    return 4 * n.blocks * sizes * _KERNEL_SECONDS + (n.blocks * _LOSS_SECONDS if n.expert_compiled else 0.0)
+    return 2 * n.blocks * (2 * sizes + n.expert_compiled) * _KERNEL_SECONDS
 
 
 def _compiler(n: Counts) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import torch
 from torch import nn
 
 from dd.inner.adjoint_pass import adjoint
@@ -15,8 +17,14 @@ from dd.models.images.convnet import Block, ConvNet
 
 EngineName = Literal["adjoint", "generic", "unroll"]
 ENGINES: Final = ("adjoint", "generic", "unroll")
-_WORTH_COMPILING = 2e13
-"""FLOPs of all student steps (12 forward passes each) from which compiling, about 30 s on two cores, pays."""
+_SAVED: Final = 1.6e-8
+"""Processor seconds that compiled kernels save beside the generic engine, a value of a convolution's output and a
+picture in a student step, launches included: 1.5e-8 to 1.8e-8 at widths 32, 64 and 128 and batches of 10 to 50."""
+_KERNEL: Final = 2.5
+"""Seconds that one of the four kernels of a block takes to compile with an empty cache. With a full one it is a tenth;
+the choice does not ask, since the same call must give the same bytes."""
+_WORTH_COMPILING: Final = 2e13
+"""On an accelerator: FLOPs of all student steps (12 forward passes each) from which compiling pays."""
 
 
 @dataclass(frozen=True)
@@ -51,22 +59,35 @@ def solve(problem: Problem, road: Road) -> Matching:
     return adjoint(problem, micro_batch=road.micro_batch, reuse=road.reuse)
 
 
-def worth_compiling(module: nn.Module, size: tuple[int, int], images: int, device: str) -> bool:
-    """Whether a run that shows `images` pictures in all to its students gains more than the compilation costs."""
+def worth_compiling(module: nn.Module, size: tuple[int, int], images: int, device: str, shapes: int = 1) -> bool:
+    """Whether a run that shows `images` pictures in all to its students gains more than the compilation costs.
+
+    Args:
+        module: the students' network.
+        size: height and width of a picture.
+        images: pictures of all steps of all outer iterations.
+        device: `cpu`, `cuda`, ….
+        shapes: sizes of micro-batches, each compiled for itself.
+    """
     if not supported(module, size) or not compiler_present(device):
         return False
-    return 12 * images * forward_flops(module, size) >= _WORTH_COMPILING
+    maps = _maps(module, size)
+    if device != "cpu":
+        flops = sum(2 * math.prod(shape) * numel for *shape, numel in maps)
+        return 12 * images * flops >= _WORTH_COMPILING
+    values = sum(math.prod(shape) for *shape, _ in maps)
+    return images * values * _SAVED / torch.get_num_threads() >= 4 * len(maps) * shapes * _KERNEL
 
 
-def forward_flops(module: nn.Module, size: tuple[int, int]) -> int:
-    """Multiply-adds × 2 of the convolutions of a `supported` network, one picture forward."""
+def _maps(module: nn.Module, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+    """Of each convolution of a `supported` network: channels, height and width of its output, and weights a channel."""
     assert isinstance(module, ConvNet)
-    height, width = size
-    total = 0
+    (height, width), found = size, []
     for block in module.blocks:
         assert isinstance(block, Block)
         grow = 2 * int(block.conv.padding[0]) - 2
         height, width = height + grow, width + grow
-        total += 2 * height * width * block.conv.weight.numel()
+        weight = block.conv.weight
+        found.append((weight.shape[0], height, width, weight[0].numel()))
         height, width = height // 2, width // 2
-    return total
+    return found

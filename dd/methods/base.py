@@ -44,7 +44,7 @@ class RunOptions:
         reuse: how many last steps keep what pass 1 has computed; `None`: all on the fast path, on the generic
             one those that fit in a gigabyte.
         compile: fuse pointwise kernels with `torch.compile`; `None`: where a compiler is present and the run is long
-            enough to gain more than the half minute that it costs.
+            enough to gain more than the half minute that it costs, reckoned from its sizes and threads.
     """
 
     seed: int = 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from reference.matching import matching_loss
 from torch import Tensor
 
 import dd
-from dd.inner import InnerStep, Matching, Problem, Student, Target, adjoint, unroll
+from dd.inner import InnerStep, Matching, Problem, Student, Target, adjoint, engines, unroll, worth_compiling
 from dd.models import build
 from dd.transforms.dsa import DSA
 
@@ -287,3 +289,40 @@ def test_engine_refusals() -> None:
         adjoint(p, micro_batch=0)
     with pytest.raises(dd.InputError, match="`reuse` must be None or at least 0"):
         adjoint(p, reuse=-1)
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(engines, "compiler_present", lambda device: True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+CONVNET = build("convnet(width=32)", channels=3, classes=10, size=(32, 32), seed=0)
+
+
+def test_compiling_pays_where_it_saves_more_than_it_costs(compiler: None) -> None:
+    preset = 150 * 15 * 50  # pictures of the preset of CIFAR-10 at ten images a class
+    assert worth_compiling(CONVNET, (32, 32), preset, "cpu")
+    assert not worth_compiling(CONVNET, (32, 32), 150 * 20 * 10, "cpu")  # at one image a class
+    values = 32 * (32 * 32 + 16 * 16 + 8 * 8)
+    least = math.ceil(2 * 12 * engines._KERNEL / (values * engines._SAVED))
+    assert worth_compiling(CONVNET, (32, 32), least, "cpu")
+    assert not worth_compiling(CONVNET, (32, 32), least - 1, "cpu")
+    assert not worth_compiling(CONVNET, (32, 32), 2 * least - 2, "cpu", shapes=2)
+    assert worth_compiling(CONVNET, (64, 64), least // 4 + 1, "cpu")
+    torch.set_num_threads(4)  # what is saved is shared by all of them, and compiling is not
+    assert not worth_compiling(CONVNET, (32, 32), least, "cpu")
+
+
+def test_compiling_is_for_known_networks_and_where_there_is_a_compiler(
+    compiler: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert worth_compiling(CONVNET, (32, 32), 10**9, "cuda")
+    assert not worth_compiling(CONVNET, (32, 32), 10**4, "cuda")
+    assert not worth_compiling(torch.nn.Linear(2, 2), (32, 32), 10**9, "cpu")
+    assert not worth_compiling(CONVNET, (30, 30), 10**9, "cpu")  # odd maps
+    monkeypatch.setattr(engines, "compiler_present", lambda device: False)
+    assert not worth_compiling(CONVNET, (32, 32), 10**9, "cpu")

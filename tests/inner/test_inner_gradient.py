@@ -32,7 +32,7 @@ def test_the_same_bytes_for_any_number_of_threads() -> None:
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            found.append(loss_gradient(FastNet(student, Kernels(False)), student.initial, x, y))
+            found.append(loss_gradient(FastNet(student, Kernels(False)), student.initial, x, y, 32))
     finally:
         torch.set_num_threads(before)
     assert torch.equal(*found)

@@ -262,7 +262,8 @@ class Loop:
             )
         if compiled is None:
             seen = method.iterations * method.student_steps * batch * method.canvas_samples
-            compiled = run.engine == "adjoint" and worth_compiling(module, self.real.size, seen, device)
+            shapes = 1 + bool(len(self.labels) % batch)
+            compiled = run.engine == "adjoint" and worth_compiling(module, self.real.size, seen, device, shapes)
         micro = run.micro_batch
         if micro is None and device == "cpu" and not uses_batch_stats(module):
             micro = 50
