@@ -1,17 +1,17 @@
 """Memory that big sets cost: how many times its own size a set or a label store takes while it is made and kept.
 
-    python scripts/bench/copies.py [--images 100,200,400] [--records 100,200,400] [--rows recovery,labels] [--json]
+    python scripts/bench/copies.py [--images 60,120,240] [--records 100,200,400] [--rows recovery,labels] [--json]
 
-Rows, each at three sizes, each size in a process of its own:
+Rows, each at three sizes, each size in a process of its own; the first four by default:
 
     recovery   `dd.distill` of `sre2l` with hard labels into a run folder, in blocks of ten images: from the drawn
                images over recovery, checkpoints and previews to the file; MB is that of the set in float32
-    patches    the same from patches of real images, which are not recovered (`rded`)
     labels     `make_labels`: teachers label batches; MB is that of the store
-    pruned     the same where a quarter of the batches is kept; MB is that of the part that is kept
     save       `LabelStore.save` of a store that is in memory
     load       `LabelStore.load`; the store itself is in the peak
-    count      `nbytes` of a set with labels
+    patches    as `recovery`, from patches of real images, which are not recovered (`rded`)
+    pruned     as `labels`, where a quarter of the batches is kept; MB is that of the part that is kept
+    count      bytes of a store as `nbytes` of a set counts them
 
 Pictures are 3×128×128, of ten classes that differ in their colour, and the teacher is a batch norm with a linear layer
 on the mean colour, so that activations weigh little. Records are 100 images with logits of `--classes` classes.
@@ -37,7 +37,8 @@ from common import MB, base_mb, check_least, chosen_rows, cores, give_back, high
 from matching_step import LEAN_ENVIRONMENT
 
 SETS = ("recovery", "patches")
-STORES = ("labels", "pruned", "save", "load", "count")
+ROWS = ("recovery", "labels", "save", "load", "patches", "pruned", "count")
+DEFAULT = ",".join(ROWS[:4])
 SIDE, CLASSES, BATCH = 128, 10, 100
 LEAST_MB = 0.1
 """A smaller peak is the heap's: the exponent takes it for this one."""
@@ -84,7 +85,9 @@ def distilled(row: str, images: int, real: Any) -> Callable[[], object]:
     """A run of a decoupled method into a run folder, of so many images."""
     import dd
     from dd.methods.decoupled.recover import Recover
+    from dd.teachers import Teacher
 
+    setattr(Teacher, "check", lambda *_: 1.0)  # noqa: B010  it looks at up to 200 real images, whatever the set is
     how: dict[str, Any] = {"init": "real", "iterations": 2, "jitter": 0, "crop": False}
     if row == "patches":
         how = {"init": "rded", "iterations": 0, "candidates": images // CLASSES, "crops": 1}
@@ -181,16 +184,16 @@ def whole_numbers(text: str) -> list[int]:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--images", type=whole_numbers, default=[100, 200, 400], help="sizes of sets, by commas")
+    parser.add_argument("--images", type=whole_numbers, default=[60, 120, 240], help="sizes of sets, by commas")
     parser.add_argument("--records", type=whole_numbers, default=[100, 200, 400], help="sizes of stores, by commas")
     parser.add_argument("--classes", type=int, default=1000, help="of the logits")
-    parser.add_argument("--rows", default=",".join((*SETS, *STORES)), help=f"some of {','.join((*SETS, *STORES))}")
+    parser.add_argument("--rows", default=DEFAULT, help=f"some of {','.join(ROWS)}; default: {DEFAULT}")
     parser.add_argument("--threads", type=int, default=cores(), help="default: all cores")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, the rest on stderr")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     check_least(parser, args, classes=2, threads=1)
-    args.rows = chosen_rows(parser, args.rows, (*SETS, *STORES))
+    args.rows = chosen_rows(parser, args.rows, ROWS)
     if len(set(args.images)) < 2 or min(args.images) < 2 * CLASSES or any(size % CLASSES for size in args.images):
         parser.error(f"--images must be two or more multiples of {CLASSES} from {2 * CLASSES} on; got {args.images}")
     if len(set(args.records)) < 2 or min(args.records) < 4:
