@@ -253,3 +253,34 @@ def test_ctrl_c_and_the_death_of_the_parent_leave_no_process(tmp_path: Path, sen
                 break
             time.sleep(0.05)
     assert not any(is_alive(pid) for pid in pids)
+
+
+IMPORTS = """
+import os, sys
+import torch
+from dd.data.images import reading
+
+class Late:
+    def __getitem__(self, i):
+        import colorsys
+        with open(sys.argv[1], "a") as file:
+            file.write(f"{os.getpid()} {'was' if ready else 'new'}\\n")
+        return torch.zeros(1, dtype=torch.uint8)
+
+ready = "colorsys" in sys.modules
+os.register_at_fork(after_in_child=lambda: globals().update(ready="colorsys" in sys.modules))
+for _ in reading.read_ahead(Late(), [torch.arange(300)], (1,), 2):
+    pass
+"""
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="workers are not forked")
+def test_what_an_item_imports_is_imported_once_and_not_by_each_process(tmp_path: Path) -> None:
+    script, told = tmp_path / "script.py", tmp_path / "told"
+    script.write_text(IMPORTS)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, str(script), str(told)], env=environment, check=True)
+    lines = [line.split() for line in told.read_text().splitlines()]
+    assert len(lines) == 301
+    assert lines[0][1] == "new"
+    assert {when for pid, when in lines if pid != lines[0][0]} == {"was"}

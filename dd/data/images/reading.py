@@ -64,7 +64,8 @@ def read_ahead(
 
     source = _Pieces(dataset, shape)
     if processes:
-        batch = max(map(len, begun)) if begun else 1
+        source[torch.cat(begun)[:1].tolist()]  # what it imports is there before the fork: torchvision is 1.5 s a worker
+        batch = max(map(len, begun))
         most = AHEAD // (processes * piece * item)
         read = _in_workers(source, pieces(), processes, max(2, min(-(-batch // (piece * processes)), most)))
     else:
