@@ -109,6 +109,30 @@ BENCHES: Final = (
         "which no loop can leave out.",
     ),
     Bench(
+        "start",
+        "Starting",
+        "start",
+        "--repeats 5",
+        "`import dd` loads torch when something is used, the command line once the options of a verb are read. Medians "
+        "of fresh processes.",
+    ),
+    Bench(
+        "copies",
+        "Memory of big sets",
+        "copies",
+        "--images 100,200,400 --records 50,100,200",
+        "High-water mark beyond the base, as a multiple of the set in float32 or of the label store, at three sizes, "
+        "and the exponent of its growth.",
+    ),
+    Bench(
+        "lazy",
+        "Reading JPEG files",
+        "lazy",
+        "--pictures 512 --repeats 1",
+        "An epoch over a folder: `stream` reads ahead with processes started once an epoch, `thread` in the calling "
+        "thread, `anew` with processes started for each large batch; `kept` is a second pass over test pictures.",
+    ),
+    Bench(
         "mirage",
         "Mirage on made graphs",
         "mirage",

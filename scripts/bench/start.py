@@ -87,13 +87,13 @@ def main() -> None:
     args = parser.parse_args()
     check_least(parser, args, repeats=1)
     made = measure(chosen_rows(parser, args.rows, list(ROWS)), args.repeats)
-    if args.json:
-        print(json.dumps({"repeats": args.repeats, "rows": made}))
-        return
-    print(f"{'row':<10}{'cpu s':>8}{'wall s':>8}{'by torch':>10}")
+    lines = [f"{'row':<10}{'cpu s':>8}{'wall s':>8}{'by torch':>10}"]
     for row in made:
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.3f}"
-        print(f"{row['row']:<10}{row['cpu']:>8.3f}{row['wall']:>8.3f}{ratio:>10}")
+        lines.append(f"{row['row']:<10}{row['cpu']:>8.3f}{row['wall']:>8.3f}{ratio:>10}")
+    print("\n".join(lines), file=sys.stderr if args.json else sys.stdout)
+    if args.json:
+        print(json.dumps({"repeats": args.repeats, "rows": made}))
 
 
 if __name__ == "__main__":
