@@ -73,7 +73,7 @@ def test_arguments_reach_the_metric(monkeypatch: pytest.MonkeyPatch, path: Path)
         opened.append(options)
         return Shared()
 
-    monkeypatch.setattr("dd.cli.measure.open_bench", bench)
+    monkeypatch.setattr("dd.measure.bench.open_bench", bench)
     monkeypatch.setattr("dd.cli.measure.METRICS", {name: fake(name) for name in METRICS})
     words = [
         "--metrics",
