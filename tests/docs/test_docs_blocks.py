@@ -150,7 +150,9 @@ def test_every_block_of_the_readme_runs(place: Path, capsys: pytest.CaptureFixtu
     assert "nan" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("path", [page for page in MANUAL if page.stem not in ("how", "performance")], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [page for page in MANUAL if page.stem not in ("how", "performance")], ids=lambda path: path.stem
+)
 def test_every_block_of_a_page_of_the_manual_runs(place: Path, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {"__name__": "__main__"}
     made = [block for block in blocks(path) if block.language != "text"]

@@ -55,6 +55,7 @@ def test_record_tells_departures_curve_and_maximum(options: Any, tmp_path: Path)
     assert [point["iteration"] for point in told["test_curve"]] == [2, 4, 6]
     assert told["maximum_on_test"]["mean"] == max(point["mean"] for point in told["test_curve"])
     assert told["report"]["protocol"] == "clean"
+    assert str(options.work) not in str(told)
     assert "validation split" in told["report"]["selection"]
     assert "random" in str([row["set"] for row in told["report"]["rows"]][1:])
     assert published.main(options) == 0  # all is there: nothing is tested twice
