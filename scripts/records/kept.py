@@ -64,6 +64,8 @@ def read(path: Path, pattern: str = "*") -> Iterator[tuple[str, dict[str, Any]]]
 def keep(name: str, record: Mapping[str, Any], folder: Path = RESULTS) -> Path:
     """Add a record to the file of its data set and budget; one of the same name is replaced.
 
+    The `command` of a report is left out: it names folders of the machine.
+
     Returns:
         The file.
     """
@@ -72,7 +74,7 @@ def keep(name: str, record: Mapping[str, Any], folder: Path = RESULTS) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with locked(RUNS / "results.lock", wait=True):
         records = dict(read(path)) if path.exists() else {}
-        records[name] = json.loads(json.dumps(record))
+        records[name] = _without(json.loads(json.dumps(record)), "command")
         write_text(path, text(records))  # committed, and so edited: without a checksum
     return path
 
@@ -83,6 +85,13 @@ def text(records: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [{"record": name, **_short(records[name], told)} for name in sorted(records)]
     rows = [*({"key": key, "told": value} for key, value in told.items()), *lines]
     return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+
+
+def _without(value: Any, name: str) -> Any:
+    """The value without entries of that name, however deep."""
+    if isinstance(value, dict):
+        return {key: _without(held, name) for key, held in value.items() if key != name}
+    return [_without(item, name) for item in value] if isinstance(value, list) else value
 
 
 def spent(record: Mapping[str, Any]) -> float:

@@ -129,7 +129,7 @@ def record(options: argparse.Namespace, value: dd.TrajectoryMatching, folder: Pa
             "protocol": ["paper", "clean"],
         },
         "method": value.describe(),
-        "report": {name: value for name, value in report.to_json().items() if name != "command"},  # names a folder
+        "report": report.to_json(),
         "selection": told["selection"],
         "distill_seconds": told["seconds"],
         "test_curve": points,
