@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -142,6 +143,9 @@ BENCHES: Final = (
 )
 
 
+_LOG: Final = re.compile(r"[IWE]\d{4} ")  # how torch's log begins a line
+
+
 def run(bench: Bench) -> dict[str, Any]:
     """The bench's record.
 
@@ -154,7 +158,7 @@ def run(bench: Bench) -> dict[str, Any]:
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"{bench.name} failed:\n{done.stderr}")
-    lines = [line for line in done.stderr.splitlines() if not line.rstrip().endswith("…")]
+    lines = [line for line in done.stderr.splitlines() if not line.rstrip().endswith("…") and not _LOG.match(line)]
     return {
         "command": f"python scripts/bench/{bench.script}.py {bench.options}",
         "load": round(load, 2),

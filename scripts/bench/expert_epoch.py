@@ -69,7 +69,7 @@ def library_steps(row: str, args: argparse.Namespace, images: Any, labels: Any) 
     from dd.experts import ExpertRecipe, ExpertTrainer, make_student
     from dd.transforms.whiten import make_transform
 
-    real = load_images(Images(train=(images, labels), test=(images[:10], labels[:10]))).all_train()
+    real = load_images(Images(train=(images, labels), test=(255 - images[:10], labels[:10]))).all_train()
     recipe = ExpertRecipe(model=f"convnet(width={args.width})", batch_size=args.batch)
     device = torch.device("cpu")
     trainer = ExpertTrainer(recipe, real, make_transform(real, False), device, compile=row == "compiled")
@@ -79,7 +79,8 @@ def library_steps(row: str, args: argparse.Namespace, images: Any, labels: Any) 
         order = torch.randperm(len(images))
         for start in range(0, len(images), args.batch):
             rows = order[start : start + args.batch]
-            theta, velocity = trainer._step(student, theta, velocity, rows, 0, step)
+            pixels = real.train.pixels(rows)
+            theta, velocity = trainer._step(student, theta, velocity, rows, pixels, 0, step)
             step += 1
             args.road = trainer.road.name
             yield
