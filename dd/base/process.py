@@ -139,7 +139,7 @@ class _Pages:
 
     def fork(self) -> None:
         """In the child: no thread of the parent is there, nor one that could hold the lock."""
-        self._lock, self._users = threading.Lock(), 0
+        self._lock = threading.Lock()
 
 
 _PAGES: Final = _Pages()

@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
+from dd.models.images.convnet import pair
+
 _BLOCK: Final = 2**19
 """Values of the map that a pass over the norm takes at once: 2 MB of float32."""
 _FEW, _MANY = 4, 32
@@ -55,7 +57,7 @@ class WrittenOut(TorchFunctionMode):
         asked = {**_STOCK, **dict(zip(_STOCK, rest, strict=False)), **named}
         if not _plain(input, *given) or input.dim() != 4 or not input.numel() or isinstance(asked["padding"], str):
             return None
-        stride, padding, dilation = (_pair(asked[name]) for name in ("stride", "padding", "dilation"))
+        stride, padding, dilation = (pair(asked[name]) for name in ("stride", "padding", "dilation"))
         values = self._theta is None or any(t._base is not self._theta for t in given)
         how = _How(stride, padding, dilation, int(asked["groups"]))
         return cast("Tensor", Conv2d.apply(input, weight, bias, how, input is self._pictures, values))
@@ -67,10 +69,6 @@ def _group_norm(
     if weight is None or bias is None or not _plain(x, weight, bias) or not x.numel():
         return None
     return cast("Tensor", GroupNorm.apply(x, weight, bias, groups, eps))
-
-
-def _pair(value: int | Sequence[int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[-1]))
 
 
 def _plain(x: Tensor, *rest: Tensor) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import torch
@@ -84,7 +84,7 @@ def _check_range(name: str, value: Tensor, low: float, high: float | None = None
 def _check_orders(name: str, values: Tensor, lengths: Sequence[int]) -> None:
     """Refuse what is no permutation within each record."""
     first = 0
-    for part in _together(lengths):
+    for part in together(lengths, int, _ROWS):
         counts = torch.tensor(part)
         starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
         places = values[first : first + len(starts)].long() + starts
@@ -94,16 +94,16 @@ def _check_orders(name: str, values: Tensor, lengths: Sequence[int]) -> None:
             raise refuse(name, "a permutation of each record's images", "something else")
 
 
-def _together(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Lengths of records that have few rows together, or one by itself."""
+def together(lengths: Sequence[int], size: Callable[[int], int], most: int) -> Iterator[list[int]]:
+    """Lengths of records whose sizes add up to `most` at most, or one by itself."""
     part: list[int] = []
-    rows = 0
+    total = 0
     for length in lengths:
-        if part and rows + length > _ROWS:
+        if part and total + size(length) > most:
             yield part
-            part, rows = [], 0
+            part, total = [], 0
         part.append(length)
-        rows += length
+        total += size(length)
     yield part
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from dd.base.seeding import child
 from dd.base.shapes import check_finite
 from dd.errors import refuse
-from dd.synthetic.label_checks import TOO_LARGE
+from dd.synthetic.label_checks import TOO_LARGE, together
 from dd.transforms.views import MIX_KINDS, Mix, Shuffle, Views
 
 _SHARD_BYTES: Final = 64 * 2**20
@@ -170,16 +170,7 @@ def _strips_of(shard: Mapping[str, Tensor]) -> int:
 
 def _parts(lengths: Sequence[int], classes: int, strips: int) -> Iterator[list[int]]:
     """The lengths of the records of each shard."""
-    part: list[int] = []
-    size = 0
-    for length in lengths:
-        nbytes = record_bytes(length, classes, strips)
-        if part and size + nbytes > _SHARD_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(length)
-        size += nbytes
-    yield part
+    return together(lengths, lambda length: record_bytes(length, classes, strips), _SHARD_BYTES)
 
 
 def _empty(lengths: Sequence[int], classes: int, strips: int) -> dict[str, Tensor]:

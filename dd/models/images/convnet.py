@@ -11,7 +11,7 @@ after block, then the linear layer), so that a buffer of lists of tensors can be
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, final
 
 from torch import Tensor, nn
@@ -57,9 +57,9 @@ def pool_layer(pool: str) -> nn.Module:
     return {"avg": MeanPool(), "max": nn.MaxPool2d(2), "none": nn.Identity()}[pool]
 
 
-def pair(value: int | tuple[int, ...]) -> Size:
+def pair(value: int | Sequence[int]) -> Size:
     """Torch's "an int or a pair" as a pair."""
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[-1]))
 
 
 def map_size(layers: Iterable[nn.Module], size: Size, model: str) -> Size:
