@@ -38,6 +38,7 @@ class WrittenOut(TorchFunctionMode):
     def __init__(self, pictures: Tensor | None = None, theta: Tensor | None = None) -> None:
         super().__init__()
         self._pictures, self._theta = pictures, theta
+        self._version = 0 if pictures is None else pictures._version
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -60,7 +61,8 @@ class WrittenOut(TorchFunctionMode):
         stride, padding, dilation = (pair(asked[name]) for name in ("stride", "padding", "dilation"))
         values = self._theta is None or any(t._base is not self._theta for t in given)
         how = _How(stride, padding, dilation, int(asked["groups"]))
-        return cast("Tensor", Conv2d.apply(input, weight, bias, how, input is self._pictures, values))
+        unchanged = input is self._pictures and input._version == self._version  # a network may write into them
+        return cast("Tensor", Conv2d.apply(input, weight, bias, how, unchanged, values))
 
 
 def _group_norm(
@@ -72,9 +74,10 @@ def _group_norm(
 
 
 def _plain(x: Tensor, *rest: Tensor) -> bool:
-    """One type of float, no autocast: what the functions below compute with."""
-    kind = x.device.type
-    return x.dtype.is_floating_point and all(t.dtype == x.dtype for t in rest) and not torch.is_autocast_enabled(kind)
+    """One type of float, no autocast, no transform of `torch.func`: what the functions below compute with."""
+    if torch.is_autocast_enabled(x.device.type) or torch._C._are_functorch_transforms_active():
+        return False
+    return x.dtype.is_floating_point and all(t.dtype == x.dtype for t in rest)
 
 
 class _How(NamedTuple):

@@ -97,10 +97,34 @@ class Net(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-def problem() -> Problem:
+class Gained(nn.Module):
+    """Changes its pictures in place, by a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain, self.conv, self.head = nn.Parameter(torch.ones(1, 2, 1, 1)), nn.Conv2d(2, 4, 3), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x *= self.gain
+        return self.head(self.conv(x).tanh().mean((2, 3)))
+
+
+class Mapped(nn.Module):
+    """Sees one picture at a time, by `vmap`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.vmap(lambda one: self.norm(self.conv(one[None])).tanh().mean((0, 2, 3)))(x)
+        return self.head(y)
+
+
+def problem(net: type[nn.Module] = Net) -> Problem:
     g = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    student = Student(Net().double())
+    student = Student(net().double())
     theta = student.initial
     images = torch.randn(6, 2, 8, 8, generator=g, dtype=torch.float64)
     target = Target(3, theta + 0.1 * torch.randn(student.size, generator=g, dtype=torch.float64))
@@ -109,9 +133,10 @@ def problem() -> Problem:
     return Problem(student, theta, [target], images, torch.arange(6) % 3, torch.tensor(0.3).double(), steps, 0.5)
 
 
+@pytest.mark.parametrize("net", [Net, Gained, Mapped])
 @pytest.mark.parametrize("reuse", [0, 1, 3, None])
-def test_a_network_with_weights_that_are_no_parameters(reuse: int | None) -> None:
-    p = problem()
+def test_a_network_with_weights_that_are_no_parameters(net: type[nn.Module], reuse: int | None) -> None:
+    p = problem(net)
     found, twin = adjoint(p, micro_batch=3, reuse=reuse), unroll(p)
     for name in ("loss", "images", "lr", "theta"):
         torch.testing.assert_close(getattr(found, name), getattr(twin, name), rtol=1e-9, atol=1e-12)

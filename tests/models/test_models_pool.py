@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from dd.models.images import pool
 from dd.models.images.pool import MeanPool
@@ -69,8 +70,12 @@ def test_transforms_tracers_and_compilers_read_torchs() -> None:
     assert torch.equal(torch.func.vmap(MeanPool())(x), torch.stack([STOCK(one) for one in x]))
     (tangent,) = torch.func.jvp(MeanPool(), (x[0],), (x[1],))[1:]
     torch.testing.assert_close(tangent, STOCK(x[1]))
+    with forward_ad.dual_level():
+        dual = MeanPool()(forward_ad.make_dual(x[0], x[1]))
+        torch.testing.assert_close(forward_ad.unpack_dual(dual).tangent, STOCK(x[1]))
     exported = torch.export.export(MeanPool(), (x[0],))
     assert "avg_pool2d" in str(exported.graph)
+    assert torch.equal(torch.jit.script(MeanPool())(x[0]), STOCK(x[0]))
 
 
 def test_a_map_too_small_is_refused_as_torch_does() -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Any, Final, cast, final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 _BLOCK: Final = 2**19
 """Values of the map in one block: 2 MB of float32."""
@@ -87,12 +89,15 @@ class MeanPool(nn.AvgPool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[n, C, H, W]` → `[n, C, H // 2, W // 2]`."""
-        if torch.compiler.is_compiling() or not _suits(x):
-            return super().forward(x)
-        return cast("Tensor", _Pool.apply(x))
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            return F.avg_pool2d(x, 2)
+        else:  # which TorchScript does not read
+            own = not torch.compiler.is_compiling() and _suits(x)
+            return cast("Tensor", _Pool.apply(x)) if own else F.avg_pool2d(x, 2)
 
 
 def _suits(x: Tensor) -> bool:
     read = torch._C._get_tracing_state() is not None or torch._C._are_functorch_transforms_active()
+    read = read or forward_ad._current_level >= 0
     plain = type(x) is Tensor and x.device.type == "cpu" and x.dtype in _KNOWN and not read
     return plain and x.dim() == 4 and x.is_contiguous() and x.numel() > 0 and min(x.shape[2:]) > 1
