@@ -131,6 +131,7 @@ _IMAGES: Final = {
     "transform": ByKind("kind", {"normalise": _NORMALISE, "zca": _ZCA}),
     "canvas?": Whole(1),
     "canvas_samples?": Whole(1),
+    "layout?": {"factor": Whole(1), "mirror": bool, "storage": Word("fp32", "fp16", "uint8")},
 }
 _FIGURES: Final = {
     "coverage": _SHARE,

@@ -155,7 +155,7 @@ def given_images(
     assert real.test is not None
     own, scorer = ImageEntrant(name=name, sets=[small], lr=rules.lr), Scorer(real.test, rules.device)
     contest = ImageContest(entrants=[own], real=real, rules=rules, scorer=scorer, forward=forward)
-    counts, notes = list(small.counts), []
+    counts, notes = list(small.budget), []
     if small.canvas > 1 and picked and len(real.train):
         smallest = int(torch.bincount(real.train.labels, minlength=real.num_classes).min())
         counts = [min(count * small.canvas**2, smallest) for count in counts]
@@ -185,6 +185,7 @@ def given_images(
 def _title(small: ImageSet, name: str) -> str:
     """The method, the set's size, and the set that it began from, where it did."""
     size = f"{len(small)} " + (f"canvases of {small.canvas}²" if small.canvas > 1 else "images")
+    size += "" if small.layout.plain else f" of {sum(small.counts)} stored ({small.layout})"
     start = small.method.get("init")
     begun = (
         f", begun from the set {start.get('set')} {str(start.get('sha256'))[:12]}" if isinstance(start, dict) else ""

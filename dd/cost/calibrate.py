@@ -78,7 +78,7 @@ def measure_pieces(method: TrajectoryMatching, real: Images, device: torch.devic
         snapshots=_SNAPSHOTS + 1,
         student_steps=matching.lengths[-1],
         student_batch=matching.batch * method.canvas_samples,
-        synthetic=matching.total,
+        synthetic=matching.total // method.layout.copies,
         train_images=selection.batch,
     )
     return Pieces(
@@ -176,11 +176,12 @@ class _Matching:
         self, method: TrajectoryMatching, real: Images, device: torch.device, plan: Plan, folder: Path
     ) -> None:
         self._method, self._device, self._plan = method, device, plan
-        numbers = real.num_classes * real.channels * math.prod(real.size) * method.canvas**2
+        layout = method.layout
+        numbers = real.num_classes * real.channels * math.prod(real.size) * method.canvas**2 * layout.copies
         ipc = max(1, min(method.ipc, _NUMBERS // numbers))
-        self.total = ipc * real.num_classes
-        self._ipc, self._data = ipc, _some(real, ipc * method.canvas**2)
-        self._wanted = min(method.batch_syn or self.total, self.total)
+        self.total = ipc * real.num_classes * layout.copies
+        self._ipc, self._data = ipc, _some(real, ipc * method.canvas**2 * layout.small)
+        self._wanted = min(method.batch_syn or self.total // layout.copies, self.total)
         heavy = 2 * plan.student > _PILOT  # one image in two steps
         few = 1 if heavy else min(max(2, method.expert_epochs), method.student_steps)
         self._epochs = min(few, method.expert_epochs)

@@ -82,9 +82,10 @@ def estimate_recover(method: Recover, real: Images, device: torch.device, calibr
     labels, label_bytes = _labels(method, seats, total, real, device, images)
     found, rate = stages([*works, *labels], device, assumed_rate(device), calibrate)
     voting = count * max(seat.cost.numbers for seat in seats) if method.iterations else 0
-    peak = _peak(seats, real, total, candidates, block * voting, label_bytes)
+    peak = _peak(seats, real, total * method.layout.copies, candidates, block * voting, label_bytes)
     vectors = _FLOAT * classes if method.labels == "static" else 8
-    set_bytes = total * (math.prod(real.train.shape) + vectors)  # pixels are whole numbers
+    itemsize = 1 if method.labels == "stored" else method.layout.itemsize  # pictures of stored labels are whole numbers
+    set_bytes = total * (itemsize * math.prod(real.train.shape) + vectors)
     return _told(found, rate, seats, set_bytes, label_bytes, peak, calibrate)
 
 
@@ -113,7 +114,7 @@ def estimate_coreset(method: Coreset, real: Images, device: torch.device, calibr
     """Herding and k-center: a teacher, its features of all training images, and a pass over them an image chosen."""
     seats = _seated((method.teacher.model,), method.teacher, None, real, device)
     (seat,), classes, count = seats, real.num_classes, len(real.train)
-    total = sum(class_counts(real, method.ipc))
+    total, layout = sum(class_counts(real, method.ipc)), method.layout
     images = _Drawn(real, device)
     batch = min(_BATCH, max(1, count // classes))
 
@@ -129,9 +130,9 @@ def estimate_coreset(method: Coreset, real: Images, device: torch.device, calibr
     works = [*_training(seats, real, device, asked=False), Work(stage="choice", trial=looked, **rows)]
     found, rate = stages(works, device, assumed_rate(device), calibrate)
     width = seen(images(2)).shape[1]
-    found["choice"] += 3 * 8 * count * width * total / classes / _READ
-    peak = _peak(seats, real, total, 0, 0, 0) + 3 * 8 * width * count // classes
-    return _told(found, rate, seats, total * (_FLOAT * math.prod(real.train.shape) + 8), 0, peak, calibrate)
+    found["choice"] += 3 * 8 * count * width * total * layout.small / classes / _READ
+    peak = _peak(seats, real, total * layout.copies, 0, 0, 0) + 3 * 8 * width * count // classes
+    return _told(found, rate, seats, total * (layout.itemsize * math.prod(real.train.shape) + 8), 0, peak, calibrate)
 
 
 def _told(

@@ -63,7 +63,8 @@ def estimate_matching(method: TrajectoryMatching, real: Images, device: torch.de
             "compilation": _compilation(n),
         },
         disk_bytes=disk,
-        set_bytes=n.synthetic * (4 * n.pixels * method.canvas**2 + (4 * real.num_classes if soft else 8)),
+        set_bytes=n.synthetic
+        * (method.layout.itemsize * n.pixels * method.canvas**2 + (4 * real.num_classes if soft else 8)),
         peak_bytes=peak_bytes(method, n, pieces.peaks) + _compiler(n),
         rate=rate,
         measured=calibrate,
@@ -76,8 +77,9 @@ def _count(method: TrajectoryMatching, real: Images, device: torch.device, stude
     every = recipe.snapshot_every * (-(-count // recipe.batch_size) if recipe.snapshot_unit == "epoch" else 1)
     steps = recipe.experts * method.snapshots_read * every
     total = method.ipc * real.num_classes
-    samples = method.canvas_samples
-    batch = min(method.batch_syn or total, total) * samples
+    pictures, samples = total * method.layout.copies, method.canvas_samples
+    size = min(method.batch_syn or total, pictures)
+    batch = size * samples
     candidates = 1 + (method.iterations - 1) // method.candidate_every if method.candidate_every else 1
     candidates *= 2 if method.ema else 1
     networks = REPEATS * candidates if candidates > 1 else 0
@@ -88,9 +90,7 @@ def _count(method: TrajectoryMatching, real: Images, device: torch.device, stude
     road = Loop(
         method, real, Run(device=device), Normalise(real.mean, real.std), ExpertStore(Path(), recipe, real)
     ).road
-    sizes = {
-        min(road.micro_batch or b * samples, b * samples) for b in chunks(total, method.batch_syn, method.student_steps)
-    }
+    sizes = {min(road.micro_batch or b * samples, b * samples) for b in chunks(pictures, size, method.student_steps)}
     return Counts(
         flops=one.flops,
         numbers=one.numbers,
@@ -104,7 +104,7 @@ def _count(method: TrajectoryMatching, real: Images, device: torch.device, stude
         snapshots=method.snapshots_read + 1,
         expert_images=min(recipe.batch_size, count),
         checked=min(1000, held_out),
-        student_images=images_seen(total, method.batch_syn, method.student_steps) * samples,
+        student_images=images_seen(pictures, size, method.student_steps) * samples,
         synthetic=total,
         batch=batch,
         road=road,
@@ -112,7 +112,7 @@ def _count(method: TrajectoryMatching, real: Images, device: torch.device, stude
         workers=torch.get_num_threads() if device.type == "cpu" else 1,
         shapes=len(sizes),
         networks=networks,
-        train_batch=min(method.train.batch_size, total),
+        train_batch=min(method.train.batch_size, pictures),
         held_out=held_out,
         scored=networks * held_out,
     )
@@ -194,5 +194,5 @@ def _preparation(method: TrajectoryMatching, real: Images, n: Counts, rate: floa
     if method.init == "representative":
         seconds += len(real.train) * n.flops / rate
     elif method.init == "correct" or method.labels == "learned":
-        seconds += 2 * method.ipc * real.num_classes * method.expert.experts * n.flops / rate
+        seconds += 2 * method.ipc * method.layout.small * real.num_classes * method.expert.experts * n.flops / rate
     return seconds

@@ -17,6 +17,7 @@ _HELD: Final = 2  # of these while the expert trains
 _VECTORS: Final = 6  # of P: λ, ρ, a gradient, a velocity, the target, and a sum
 # Of the synthetic images: old and new images and velocity, their gradient, a product.
 _IMAGES: Final = 6
+_PICTURES: Final = 4  # of what stored images are decoded to: pictures, their gradient, and both in the making
 # The fit of a whitening, in float32 matrices [q, q]: what LAPACK's eigenvectors and their products take in float64.
 # Measured at q = 768 and 1728; kornia adds two float copies of the pictures.
 _KORNIA, _CHUNKED = 16, 12
@@ -54,6 +55,8 @@ def _matching(method: TrajectoryMatching, n: Counts, peaks: Peaks | None) -> int
     p, steps = _FLOAT * n.parameters, method.student_steps
     back = min(method.truncate or steps, steps)
     image = _FLOAT * n.pixels * (_IMAGES + 2 * (method.pixel_optimizer == "adam") + 2 * (method.ema > 0))
+    copies = method.layout.copies
+    image += 0 if copies == 1 else _PICTURES * _FLOAT * n.pixels * copies
     grows = p * _VECTORS + _steps_kept(n, n.batch, steps, back) + image * n.synthetic * method.canvas**2
     if method.canvas > 1:
         grows += 2 * _FLOAT * n.pixels * n.student_images  # crops of a whole iteration, and their gradient

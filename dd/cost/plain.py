@@ -25,16 +25,16 @@ _LIBRARIES, _SUMMED, _COPIES = 2_000_000, 24, 12
 def estimate_plain(method: RandomReal | ClassMean, real: Images, device: torch.device, calibrate: bool) -> Estimate:
     """Random real images and class means."""
     pixels, count = math.prod(real.train.shape), len(real.train)
-    total = sum(class_counts(real, method.ipc))
-    read = count if isinstance(method, ClassMean) else total
+    total, layout = sum(class_counts(real, method.ipc)), method.layout
+    read = count if isinstance(method, ClassMean) else total * layout.small
     rate = _reading(real, device) if calibrate else _READ / (4 * pixels)
     seconds, kept, fit = read / rate, 0, 0
     if method.whiten:
         seconds += whitening_seconds(real, assumed_rate(device))
         kept, fit = whitening_bytes(count, pixels)
-    made = total * (4 * pixels + 8)
+    made, held = total * (layout.itemsize * pixels + 8), total * layout.copies * (4 * pixels + 8)
     block = min(_BLOCK, -(-count // real.num_classes)) if isinstance(method, ClassMean) else 0
-    peak = _LIBRARIES + max(fit, kept + _COPIES * made + _SUMMED * block * pixels)
+    peak = _LIBRARIES + max(fit, kept + _COPIES * held + _SUMMED * block * pixels)
     return Estimate(stages={"choice": seconds}, disk_bytes=0, set_bytes=made, peak_bytes=peak, measured=calibrate)
 
 

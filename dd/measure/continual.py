@@ -225,7 +225,7 @@ def of_classes(memory: SyntheticImages | RealImages, seen: Tensor) -> Equipped:
     else:
         labels = memory.labels[rows][:, seen]
         labels = labels / labels.sum(1, keepdim=True)
-    return dataclasses.replace(memory, images=memory.images[rows], labels=labels, classes=names)
+    return dataclasses.replace(memory, images=memory.images[rows], labels=labels, classes=names, stored=None)
 
 
 def renumbered(labels: Tensor, seen: Tensor) -> Tensor:

@@ -11,12 +11,29 @@ import torch
 from torch import Tensor
 
 from dd.base.seeding import child, child_seed
-from dd.data import Images
+from dd.data import Images, Ipc, class_counts
+from dd.errors import refuse
 from dd.inner import Student
 from dd.models.features import features
+from dd.synthetic import Layout
 from dd.transforms.whiten import Transform
 
 _BATCH = 500
+
+
+def check_small(real: Images, ipc: Ipc, layout: Layout) -> None:
+    """Refuse data that cannot give the small pictures of `ipc` stored images a class.
+
+    Raises:
+        InputError: a class has fewer images, or the images' sides do not have the factor.
+    """
+    layout.check_size(real.size)
+    there = torch.bincount(real.train.labels, minlength=real.num_classes).tolist()
+    for count, own, name in zip(class_counts(real, ipc), there, real.classes, strict=True):
+        if count * layout.small > own:
+            expected = f"at most {own // layout.small} with factor={layout.factor}, whose stored images show "
+            expected += f"{layout.small} each: class {name!r} has {own}"
+            raise refuse("ipc", expected, count, "Lower `ipc` or `factor`.")
 
 
 def pick_real(real: Images, ipc: int | Sequence[int], seed: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from dd.base.paths import as_path, is_folder, is_there
 from dd.base.process import under_own_settings
 from dd.data.items import Sketch
 from dd.errors import DDError, InputError, refuse
-from dd.synthetic import AnySet, SyntheticImages, TrainRecipe, digest_of, set_at
+from dd.synthetic import AnySet, Stored, SyntheticImages, TrainRecipe, digest_of, set_at
 from dd.synthetic.file import SET
 
 _COMMON = ("dataset", "data_sha256", "protocol", "aspect")
@@ -45,7 +46,7 @@ def merge(
 
     Raises:
         InputError: no set; a summary of graphs, compensated images, stored labels, the same set twice; other classes,
-            shapes, canvases, model spaces or kinds of labels; unequal recipes without `recipe=`.
+            shapes, canvases, layouts, model spaces or kinds of labels; unequal recipes without `recipe=`.
         MissingError, DamagedError: see `dd.load`.
     """
     if others or isinstance(sets, str | Path | AnySet) or not isinstance(sets, Sequence):
@@ -68,6 +69,7 @@ def merge(
     return SyntheticImages(
         images=torch.cat([one.images for one in parents]),
         labels=torch.cat([one.labels for one in parents]),
+        stored=_stored([one.stored for one in parents if one.stored is not None]),
         classes=first.classes,
         recipe=rule,
         transform=ready.transform,
@@ -148,12 +150,24 @@ def _check_alike(first: SyntheticImages, one: SyntheticImages, place: int) -> No
         expected = f"of canvas={first.canvas}, canvas_samples={first.canvas_samples}, like sets[0]"
         got = f"canvas={one.canvas}, canvas_samples={one.canvas_samples}: batches crop all images of a set alike"
         raise refuse(argument, expected, got)
+    if one.layout != first.layout:
+        way_out = 'Bits are made equal by `small.pack("fp16")`.' if one.layout.copies == first.layout.copies else ""
+        raise refuse(argument, f"of images stored as {first.layout}, like sets[0]", str(one.layout), way_out)
+    levels = [small.stored.levels for small in (first, one) if small.stored and small.stored.levels is not None]
+    if levels and not torch.equal(*levels):
+        way_out = 'Give `small.pack("fp32")` of each, and pack the merged set.'
+        raise refuse(argument, "with the 256 levels of sets[0]", "levels of its own", way_out)
     if _space(one) != _space(first):
         raise _other_space(first, one, argument)
     if one.labels.ndim != first.labels.ndim:
         kinds = {1: "classes for labels", 2: "soft labels"}
         way_out = "Give `small.hard()` of those with soft labels."
         raise refuse(argument, f"with {kinds[first.labels.ndim]}, like sets[0]", kinds[one.labels.ndim], way_out)
+
+
+def _stored(parts: Sequence[Stored]) -> Stored | None:
+    """The stored images of all, which are of one layout and one set of levels."""
+    return dataclasses.replace(parts[0], values=torch.cat([one.values for one in parts])) if parts else None
 
 
 def _space(small: SyntheticImages) -> dict[str, Any]:

@@ -169,7 +169,8 @@ def _check_fits(method: Method, real: Images | Graphs, device: torch.device) -> 
     if real.kind != "images" or not isinstance(ipc, int):
         return
     canvas, (channels, height, width) = getattr(method, "canvas", 1), real.train.shape
-    pixels = [len(real.classes), channels, height * canvas, width * canvas]
+    copies = getattr(getattr(method, "layout", None), "copies", 1)
+    pixels = [len(real.classes), copies, channels, height * canvas, width * canvas]
     check_memory(f"{ipc:,} images a class and their gradient", [2, ipc, *pixels], "Lower `ipc`.")
     if (own := getattr(method, "check_fits", None)) is not None:
         own(real, device)

@@ -23,7 +23,10 @@ __all__ = [
     "most_compensators",
     "LabelRecord",
     "LabelStore",
+    "Layout",
     "NBytes",
+    "Storage",
+    "Stored",
     "SyntheticImages",
     "SyntheticSet",
     "TrainRecipe",
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from dd.synthetic.compensated import CompensatedImages, base_sets, compose, most_compensators
     from dd.synthetic.images import SyntheticImages
     from dd.synthetic.labels import LabelRecord, LabelStore, batch_ids
+    from dd.synthetic.layout import Layout, Storage, Stored
     from dd.synthetic.recipe import TrainRecipe
     from dd.synthetic.sets import (
         AnySet,
@@ -66,6 +70,7 @@ else:
             "dd.synthetic.compensated": "CompensatedImages base_sets compose most_compensators",
             "dd.synthetic.images": "SyntheticImages",
             "dd.synthetic.labels": "LabelRecord LabelStore batch_ids",
+            "dd.synthetic.layout": "Layout Storage Stored",
             "dd.synthetic.recipe": "TrainRecipe",
             "dd.synthetic.sets": (
                 "AnySet ImageSet digest_of from_tensors load_set need_images need_set need_trees set_at to_tensors"

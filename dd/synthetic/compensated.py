@@ -22,8 +22,9 @@ from dd.errors import DamagedError, DDError, refuse
 from dd.synthetic.base import NBytes, Whole
 from dd.synthetic.common import Common, moved, on_cpu, one_line
 from dd.synthetic.file import Kept, about_labels, only, read_set, write_set
-from dd.synthetic.images import sizes_of
+from dd.synthetic.image_checks import sizes_of
 from dd.synthetic.labels import LabelStore
+from dd.synthetic.layout import PLAIN, Layout
 from dd.synthetic.recipe import TrainRecipe
 from dd.transforms.levels import to_levels
 from dd.transforms.whiten import Normalise, transform_from
@@ -181,6 +182,11 @@ class CompensatedImages(Common, Whole, Dataset[tuple[Tensor, Any]]):
         return 1
 
     @property
+    def layout(self) -> Layout:
+        """The plain one: it has bytes of its own kind, uint8 and float16."""
+        return PLAIN
+
+    @property
     def ipc(self) -> int:
         """Stored images a class, base images and compensators, rounded up: the budget of a baseline beside it."""
         return -(-self.base.shape[0] * (len(self.classes) + self.members) // len(self.classes))
@@ -190,6 +196,11 @@ class CompensatedImages(Common, Whole, Dataset[tuple[Tensor, Any]]):
     def counts(self) -> tuple[int, ...]:
         """`ipc` of each class."""
         return (self.ipc,) * len(self.classes)
+
+    @property
+    def budget(self) -> tuple[int, ...]:
+        """`counts`."""
+        return self.counts
 
     @under_own_settings
     def pixels(self, index: Tensor | None = None) -> Tensor:

@@ -16,20 +16,20 @@ from dd.base.paths import as_path
 from dd.base.process import under_own_settings
 from dd.base.schema import SET_FORMAT
 from dd.base.seals import NO_DIGEST
-from dd.base.shapes import check, check_finite, check_names, check_whole, plain
-from dd.base.texts import a_class, count
+from dd.base.shapes import check, check_finite, check_names, plain
+from dd.base.texts import count
 from dd.data import Split
 from dd.errors import DamagedError, DDError, InputError, refuse
 from dd.synthetic.base import NBytes, SyntheticSet
 from dd.synthetic.canvas import draw_crops
 from dd.synthetic.common import Common, moved, on_cpu, one_line
 from dd.synthetic.file import Kept, about_labels, mark_kept, only, read_set, write_set
+from dd.synthetic.image_checks import check_canvas, check_labels, check_stored, sizes_of
 from dd.synthetic.labels import LabelStore
+from dd.synthetic.layout import PLAIN, Layout, Storage, Stored
 from dd.synthetic.recipe import TrainRecipe
 from dd.transforms.levels import from_levels, to_levels
 from dd.transforms.whiten import ZCA, Transform, transform_from
-
-_SUM_TOLERANCE = 1e-3  # rows of 1,000 rounded probabilities
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,6 +52,8 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
         provenance: data name and hash, protocol, seed, how the iterate was chosen; no time, no host.
         canvas: each image is canvas × canvas pictures large, and networks are trained on crops of it; 1 for none.
         canvas_samples: crops of a canvas in a batch; 1 without canvases.
+        stored: the images as the file holds them, where these are not the pictures in float32 (`Layout`); `images` and
+            `labels` then have `layout.copies` rows for each stored image.
         store: soft labels of augmented batches, which `batches` replays; the pictures then are multiples of 1/255, and
             `labels` are the classes that the images were made for.
         kept: the run folder that it was distilled into or loaded from. It is no part of the file, and a changed copy
@@ -69,6 +71,7 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
     provenance: Mapping[str, Any] = field(default_factory=dict)
     canvas: int = 1
     canvas_samples: int = 1
+    stored: Stored | None = None
     store: LabelStore | None = None
     kept: Kept | None = field(default=None, init=False, repr=False)
 
@@ -79,22 +82,24 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
         check_finite(images, "images", "A broken set is never made; lower the pixel step size.")
         if images.dtype != torch.float32:
             raise refuse("images", "float32", images.dtype)
-        _check_labels(self.labels, len(images), len(self.classes))
+        check_labels(self.labels, len(images), len(self.classes))
         for name in ("images", "labels"):
             object.__setattr__(self, name, plain(getattr(self, name)))
         if not self.transform_record:
             if self.transform is None:
                 raise refuse("transform", "given", None)
             object.__setattr__(self, "transform_record", self.transform.describe())
-        _check_canvas(self)
+        check_canvas(self)
+        check_stored(self)
         if self.store is not None:
             if self.canvas > 1:
                 raise refuse("store", "None for a set of canvases", "a label store")
             self.store.check(self.pictures(), len(self.classes))
 
     def __repr__(self) -> str:
-        canvases = f"{len(self):,} canvases of {self.canvas}²"
-        return one_line(self, [count(len(self), "image") if self.canvas == 1 else canvases, *sizes_of(self)])
+        what = count(len(self), "image") if self.canvas == 1 else f"{len(self):,} canvases of {self.canvas}²"
+        how = [] if self.stored is None else [f"of {len(self.stored):,} stored ({self.layout})"]
+        return one_line(self, [" ".join([what, *how]), *sizes_of(self)])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -113,22 +118,45 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
         return self.images.shape[2] // self.canvas, self.images.shape[3] // self.canvas
 
     @property
+    def layout(self) -> Layout:
+        """What pictures a stored image is, and in how many bits."""
+        return PLAIN if self.stored is None else self.stored.layout
+
+    @property
+    def stored_images(self) -> Tensor:
+        """The stored images as float32 `[n, C, H, W]` in model space."""
+        return self.images if self.stored is None else self.stored.numbers
+
+    @property
+    def stored_labels(self) -> Tensor:
+        """The label of each stored image."""
+        return self.layout.first(self.labels)
+
+    @property
     def ipc(self) -> int:
         """Stored images (or canvases) a class, in the mean rounded down; `counts` has each."""
-        return len(self) // len(self.classes)
+        return len(self) // self.layout.copies // len(self.classes)
 
     @property
     @under_own_settings
     def counts(self) -> tuple[int, ...]:
-        """Stored images (or canvases) of each class: the budget of a baseline beside it.
+        """Stored images (or canvases) of each class.
 
         Soft labels leave open of which class an image is: classes are alike where the number of images allows it, else
         the largest label counts.
         """
-        each = len(self.classes)
-        if self.labels.ndim == 2 and len(self) % each == 0:
+        each, copies = len(self.classes), self.layout.copies
+        if self.labels.ndim == 2 and len(self) // copies % each == 0:
             return (self.ipc,) * each
-        return tuple(self.hard_labels.bincount(minlength=each).tolist())
+        return tuple((self.hard_labels.bincount(minlength=each) // copies).tolist())
+
+    @property
+    def budget(self) -> tuple[int, ...]:
+        """Real images of each class as float32 in the bytes of the stored ones: `counts`, of fewer bits fewer.
+
+        At least one of a class that has one. Pictures of a label store count as they are, in uint8.
+        """
+        return tuple(max(min(1, n), n * self.layout.itemsize // PLAIN.itemsize) for n in self.counts)
 
     @property
     def channels(self) -> int:
@@ -228,6 +256,20 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
         return replace(self, labels=labels, store=None, recipe=self.recipe.hard(), provenance=told)
 
     @under_own_settings
+    def pack(self, storage: Storage) -> SyntheticImages:
+        """The same set with its stored images in other bits, `fp32`, `fp16` or `uint8`; see `Layout`.
+
+        Rounding happens now: what is evaluated is what the file gives. Packed again, it is rounded again.
+
+        Raises:
+            InputError: another word, or stored labels, which are of pictures that are uint8 already.
+        """
+        layout = replace(self.layout, storage=storage)
+        if self.store is not None:
+            raise refuse("storage", "left as it is beside a label store: uint8 pixels", storage, "Give `small.hard()`.")
+        return self if layout == self.layout else replace(self, **layout.parts(self.stored_images, self.stored_labels))
+
+    @under_own_settings
     def content(self, whitening_matrix: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and metadata of its file."""
         tensors, meta = self._content(self.images if self.store is None else self.pictures(), whitening_matrix)
@@ -236,7 +278,9 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
     def _content(
         self, images: Tensor, whitening_matrix: bool = False, sha256: str | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        tensors = {"images": images, "labels": self.labels}
+        """Likewise; `images` stand there where there are no `stored` ones."""
+        tensors = {"images": images} if self.stored is None else self.stored.tensors()
+        tensors["labels"] = self.stored_labels
         record = dict(self.transform_record)
         kept = record.pop("tensors", None)
         if isinstance(self.transform, ZCA):
@@ -253,6 +297,8 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
         }
         if self.canvas > 1:  # other sets keep their bytes
             meta.update(canvas=self.canvas, canvas_samples=self.canvas_samples)
+        if self.stored is not None:
+            meta["layout"] = self.layout.to_json()
         if self.store is not None:
             meta["labels"] = about_labels(self.store, sha256)
         return tensors, meta
@@ -301,17 +347,17 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
     def assemble(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], store: LabelStore | None) -> SyntheticImages:
         """The set that gave this `content()`, with its store."""
         record = dict(meta["transform"])
-        only(tensors, "images", "labels", more=("whiten_mean", "whiten_matrix"))
-        kept = {k: t for k, t in tensors.items() if k not in ("images", "labels")}
+        only(tensors, "images", "labels", more=("levels", "whiten_mean", "whiten_matrix"))
+        kept = {k: t for k, t in tensors.items() if k not in ("images", "labels", "levels")}
         complete = record.get("kind") != "zca" or "whiten_matrix" in kept
         if not complete and "whiten_mean" not in kept:
             raise DamagedError("the whitening lacks whiten_mean")
-        images, transform = tensors["images"], transform_from(record, kept) if complete else None
+        transform = transform_from(record, kept) if complete else None
+        parts = _parts(tensors, meta)
         if store is not None and transform is not None:
-            images = from_levels(images, transform)
+            parts["images"] = from_levels(parts["images"], transform)
         return SyntheticImages(
-            images=images,
-            labels=tensors["labels"],
+            **parts,
             classes=tuple(meta["classes"]),
             recipe=TrainRecipe.from_json(meta["recipe"]),
             transform=transform,
@@ -324,45 +370,10 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
         )
 
 
-def sizes_of(small: Any, what: str = "") -> list[str]:
-    """Labels, classes, images a class (`what` they are) and their shape, of a set of images, in words."""
-    counts = torch.bincount(small.hard_labels, minlength=len(small.classes)).tolist()
-    labels = ["soft labels"] if small.labels.ndim == 2 else []
-    if small.store is not None:
-        labels = [f"labels of {len(small.store):,} stored batch{'es' if len(small.store) > 1 else ''}"]
-    shape = "x".join(map(str, (small.channels, *(side * small.canvas for side in small.size))))
-    return [*labels, f"{len(small.classes):,} classes", a_class(counts, what), shape]
-
-
-def _check_canvas(small: SyntheticImages) -> None:
-    """Refuse canvases that are not whole pictures wide and high, or whitened."""
-    canvas, height, width = check_whole(small.canvas, "canvas"), *small.images.shape[2:]
-    if check_whole(small.canvas_samples, "canvas_samples") > 1 and canvas == 1:
-        raise refuse("canvas_samples", "1 in a set without canvases", small.canvas_samples, "Give `canvas=` too.")
-    if height % canvas or width % canvas:
-        raise refuse("canvas", "a divisor of height and width of `images`", f"{canvas} for {height} × {width}")
-    if canvas > 1 and small.transform_record.get("kind") == "zca":
-        way_out = "Use mean and std, or `canvas=1`."
-        raise refuse("canvas", "1 in a whitened set, whose matrix is of one picture size", canvas, way_out)
-
-
-def _check_labels(labels: object, count: int, classes: int) -> None:
-    """Refuse what is neither int64 `[n]` in 0…K−1 nor float32 `[n, K]` rows of probabilities, or n = 0."""
-    if not isinstance(labels, Tensor) or labels.dtype not in (torch.int64, torch.float32):
-        got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-        raise refuse("labels", "a tensor, int64 [n] or float32 [n, K]", got)
-    soft = labels.dtype == torch.float32
-    if soft:
-        check(labels, "labels", "N K", K=classes)
-    else:
-        check(labels, "labels", "N")
-    if len(labels) != count or count == 0:
-        raise refuse("labels", f"one for each of {count} ≥ 1 images", len(labels))
-    if soft:
-        check_finite(labels, "labels")
-        off = float((labels.sum(1) - 1).abs().max())
-        if float(labels.min()) < 0 or off > _SUM_TOLERANCE:
-            got = f"a smallest value of {float(labels.min()):g}, a sum off by {off:.2g}"
-            raise refuse("labels", "rows of probabilities that sum to 1", got, "Give the softmax of logits.")
-    elif int(labels.min()) < 0 or int(labels.max()) >= classes:
-        raise refuse("labels", f"in 0…{classes - 1}", f"{int(labels.min())}…{int(labels.max())}")
+def _parts(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Images, labels and stored images of a file."""
+    if "layout" not in meta:
+        only(tensors, "images", "labels", more=("whiten_mean", "whiten_matrix"))
+        return {"images": tensors["images"], "labels": tensors["labels"]}
+    stored = Stored(tensors["images"], Layout(**meta["layout"]), tensors.get("levels"))
+    return {"images": stored.pictures(), "labels": stored.layout.repeat(tensors["labels"]), "stored": stored}

@@ -31,7 +31,7 @@ from dd.methods.base import DONE, Candidate
 from dd.methods.steps import STREAM, each, fault_of
 from dd.models import as_spec
 from dd.run.distill import distill
-from dd.synthetic import AnySet, CompensatedImages, SyntheticImages, TreeSummary, to_tensors
+from dd.synthetic import AnySet, CompensatedImages, SyntheticImages, TreeSummary, layout, to_tensors
 from dd.synthetic.file import SET, labels_folder
 from dd.testing.made import MADE
 from dd.testing.watch import watched
@@ -135,7 +135,8 @@ def _value(bench: _Bench) -> None:
     size = getattr(method, method.budget, None)
     if size is not None and type(size) is not int and not (method.budget == "ipc" and isinstance(size, dict)):
         bench.broken("budget", f"a whole number as `{method.budget}`, or None", repr(size))
-    if missing := [field.name for field in dataclasses.fields(method) if field.name not in told]:
+    own = {field.name: getattr(method, field.name) for field in dataclasses.fields(method)}
+    if missing := [name for name in layout.told(own) if name not in told]:
         bench.broken("description", "every field", f"none of {', '.join(missing)}")
     again = _again(method, told)
     if again != method:
@@ -235,7 +236,7 @@ def _budget(bench: _Bench, small: Any) -> None:
                 "budget", f"{most} images of each of {classes} classes", f"{list(small.counts)} of {len(small)}"
             )
     else:
-        held = len(small.images) if isinstance(small, SyntheticImages) else len(small)
+        held = len(small.stored_images) if isinstance(small, SyntheticImages) else len(small)
         if isinstance(small, CompensatedImages):  # base images and compensators take a place each
             held = small.base.shape[:2].numel() + small.compensators.shape[:2].numel()
         if held > most * classes:

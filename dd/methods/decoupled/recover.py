@@ -21,7 +21,8 @@ from dd.methods.decoupled.recovery import Recovery, recover_block
 from dd.methods.decoupled.relabel import make_labels
 from dd.methods.panel import Member, Panel, check_members, describe_members, seat
 from dd.methods.start import pick_real
-from dd.synthetic import LabelStore, SyntheticImages, TrainRecipe
+from dd.synthetic import LabelStore, Layout, Storage, SyntheticImages, TrainRecipe
+from dd.synthetic.layout import PLAIN, pixel_levels, told
 from dd.teachers import BN_MODES, LABEL_TAU, RECOVER_TAU, BNMode, Teacher, TeacherRecipe, label, voters
 from dd.teachers.committee import SCHEDULES, Schedule
 from dd.teachers.statistics import StatisticsNorm
@@ -69,6 +70,9 @@ class Recover:
         label_epochs, mix, scale: of stored labels: E, the mixing, and the crops' share of the area; an empty tuple
             stands for shifts by up to 4 pixels in place of crops.
         shuffle: of stored labels: whether the factor × factor patches of an image change places in each view (RDED).
+        mirror, storage: of labels that are not stored, what a stored image is: see `dd.synthetic.Layout`. `uint8` keeps
+            the pixels as they are, rounded to 1/255; so are those of stored labels, whatever is said here. `factor` is
+            that of the patches: networks see an image of patches as a whole.
         label_bytes: what stored labels may take: a random part of the batches is kept, from which the student's epochs
             are composed anew (LPLD); `None` for all.
         train: how fresh networks are trained on the set.
@@ -99,6 +103,8 @@ class Recover:
     jitter: int = 4
     init: Literal["noise", "real", "rded", "medium"] = "real"
     factor: int = 1
+    mirror: bool = False
+    storage: Storage = "fp32"
     candidates: int = 300
     crops: int = 5
     batch: int | None = None
@@ -129,6 +135,24 @@ class Recover:
             object.__setattr__(self, "pairs", check_pairs(self))
         check_label_recipe(self.labels, self.train)
         check_label_bytes(self.label_bytes, self.labels)
+        self._check_layout()
+
+    @property
+    def layout(self) -> Layout:
+        """What a stored image is; of stored labels the pictures, which are uint8 in the file."""
+        given = Layout(mirror=self.mirror, storage=self.storage)
+        return PLAIN if self.labels == "stored" else given
+
+    def _check_layout(self) -> None:
+        """Refuse what stored labels, which are of uint8 pictures in random views, cannot have."""
+        stored = self.labels == "stored"
+        if stored and self.mirror:
+            way_out = 'Their views are mirrored at random. Leave `mirror` out, or use labels="static".'
+            raise refuse("mirror", "False with stored labels", True, way_out)
+        if stored and self.storage == "fp16":
+            way_out = 'Leave `storage` out, or use labels="static".'
+            raise refuse("storage", "`uint8` with stored labels, which are of uint8 pictures", "'fp16'", way_out)
+        _ = self.layout  # refuses what is none
 
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""
@@ -138,7 +162,7 @@ class Recover:
         for name in ("priors", "class_ids", "scale"):
             fields[name] = None if fields[name] is None else list(fields[name])
         fields["pairs"] = None if self.pairs is None else [list(pair) for pair in self.pairs]
-        return {"class": "Recover", **fields}
+        return {"class": "Recover", **told(fields, ("mirror", "storage"))}
 
     def of_random_images(self) -> Self:
         """The same teachers, labels and students on random real images, which are whole: what the images are worth."""
@@ -244,8 +268,7 @@ class Recover:
             found = [label(members, weights, (x.float() / 255).to(run.device), bn_mode=self.bn_mode) for x in parts]
             labels = torch.cat(found).float().softmax(1).cpu()
         return SyntheticImages(
-            images=from_levels(pictures, transform),
-            labels=labels,
+            **self.layout.parts(from_levels(pictures, transform), labels, pixel_levels(transform)),
             classes=real.classes,
             recipe=self.train,
             transform=transform,

@@ -15,8 +15,9 @@ from dd.base.shapes import check_types
 from dd.data import Images, Ipc, class_counts, given_ipc
 from dd.errors import refuse
 from dd.methods.base import Candidate, Run, Step
-from dd.methods.start import pick_real
-from dd.synthetic import SyntheticImages, TrainRecipe
+from dd.methods.start import check_small, pick_real
+from dd.synthetic import Layout, Storage, SyntheticImages, TrainRecipe
+from dd.synthetic.layout import PLAIN, told
 from dd.transforms.whiten import make_transform
 
 
@@ -26,8 +27,10 @@ class RandomReal:
     """`ipc` distinct random training images of each class, as they are.
 
     Attributes:
-        ipc: images per class; in Python also a number for each class, `{"cat": 5, "dog": 2}`, by name or by number.
+        ipc: stored images per class; in Python also a number for each class, `{"cat": 5, "dog": 2}`, by name or by
+            number.
         whiten: ZCA in place of mean/std normalisation.
+        factor, mirror, storage: what a stored image is, see `dd.synthetic.Layout`: factor × factor images made smaller.
         train: how fresh networks are trained on them.
     """
 
@@ -36,22 +39,41 @@ class RandomReal:
     name: str = "random"
     ipc: Ipc = 10
     whiten: bool = False
+    factor: int = 1
+    mirror: bool = False
+    storage: Storage = "fp32"
     train: TrainRecipe = field(default_factory=TrainRecipe)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ipc", given_ipc(self.ipc))
         check_types(self)
+        _ = self.layout  # refuses what is none
+
+    @property
+    def layout(self) -> Layout:
+        """What a stored image is."""
+        return Layout(factor=self.factor, mirror=self.mirror, storage=self.storage)
+
+    def check_fits(self, real: Images, device: torch.device) -> None:
+        """Refuse data that the layout has no images for.
+
+        Raises:
+            InputError: likewise.
+        """
+        del device
+        check_small(real, self.ipc, self.layout)
 
     @under_own_settings
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
         """One step, one candidate."""
         del state
-        pixels = real.train.pixels(pick_real(real, class_counts(real, self.ipc), run.seed))
-        yield only_step(self, real, pixels, self.whiten)
+        check_small(real, self.ipc, self.layout)
+        counts = [count * self.layout.small for count in class_counts(real, self.ipc)]
+        yield only_step(self, real, real.train.pixels(pick_real(real, counts, run.seed)), self.whiten)
 
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""
-        return dataclasses.asdict(self)
+        return told(dataclasses.asdict(self))
 
 
 @final
@@ -62,6 +84,7 @@ class ClassMean:
     Attributes:
         ipc: only 1.
         whiten: ZCA in place of mean/std normalisation.
+        mirror, storage: what a stored image is, see `dd.synthetic.Layout`.
         train: how fresh networks are trained on them.
     """
 
@@ -70,12 +93,20 @@ class ClassMean:
     name: str = "class_mean"
     ipc: int = 1
     whiten: bool = False
+    mirror: bool = False
+    storage: Storage = "fp32"
     train: TrainRecipe = field(default_factory=TrainRecipe)
 
     def __post_init__(self) -> None:
         check_types(self)
         if self.ipc != 1:
             raise refuse("ipc", "1 for class_mean", self.ipc)
+        _ = self.layout  # refuses what is none
+
+    @property
+    def layout(self) -> Layout:
+        """What a stored image is."""
+        return Layout(mirror=self.mirror, storage=self.storage)
 
     @under_own_settings
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
@@ -92,7 +123,7 @@ class ClassMean:
 
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""
-        return dataclasses.asdict(self)
+        return told(dataclasses.asdict(self))
 
 
 class Chosen(Protocol):
@@ -114,11 +145,19 @@ class Chosen(Protocol):
 
 
 def only_step(method: Chosen, real: Images, pixels: Tensor, whiten: bool = False) -> Step:
-    """The one step of a baseline: pixels in [0, 1] `[n, C, H, W]` in class order, as a set, whitened or not."""
+    """The one step of a baseline: pixels in [0, 1] in class order, as a set, whitened or not.
+
+    Args:
+        method: its `layout`, where it has one, says what is stored.
+        real: the data.
+        pixels: `[n · f², C, H, W]`, f² images of a class for each stored one of it.
+        whiten: ZCA in place of mean/std normalisation.
+    """
+    layout: Layout = getattr(method, "layout", PLAIN)
     transform = make_transform(real, whiten)
+    labels = torch.arange(real.num_classes).repeat_interleave(torch.tensor(class_counts(real, method.ipc)))
     made = SyntheticImages(
-        images=transform.forward(pixels).float(),
-        labels=torch.arange(real.num_classes).repeat_interleave(torch.tensor(class_counts(real, method.ipc))),
+        **layout.parts(layout.mosaic(transform.forward(pixels).float()), labels),
         classes=real.classes,
         recipe=method.train,
         transform=transform,

@@ -21,8 +21,10 @@ from dd.errors import refuse
 from dd.methods.base import Run, Step
 from dd.methods.panel import seat
 from dd.methods.real.baselines import only_step
+from dd.methods.start import check_small
 from dd.models.features import features
-from dd.synthetic import TrainRecipe
+from dd.synthetic import Layout, Storage, TrainRecipe
+from dd.synthetic.layout import told
 from dd.teachers import Teacher, TeacherRecipe
 
 _BATCH: Final = 500
@@ -89,9 +91,10 @@ class Coreset:
     Attributes:
         name: `herding` or `k_center` by convention.
         choose: the rule, `herding` (the mean of the class is met) or `k_center` (every image is near a chosen one).
-        ipc: images per class; in Python also a number for each class, by name or by number.
+        ipc: stored images per class; in Python also a number for each class, by name or by number.
         teacher: the network whose features count; trained once and kept in the store.
         whiten: ZCA in place of mean/std normalisation, of the set that is returned.
+        factor, mirror, storage: as in `RandomReal`; of a class ipc · factor² images are chosen.
         train: how fresh networks are trained on it.
     """
 
@@ -102,6 +105,9 @@ class Coreset:
     ipc: Ipc = 10
     teacher: TeacherRecipe = field(default_factory=TeacherRecipe)
     whiten: bool = False
+    factor: int = 1
+    mirror: bool = False
+    storage: Storage = "fp32"
     train: TrainRecipe = field(default_factory=TrainRecipe)
 
     def __post_init__(self) -> None:
@@ -109,12 +115,28 @@ class Coreset:
         check_types(self)
         if self.choose not in CHOOSE:
             raise refuse("choose", " or ".join(f"`{rule}`" for rule in CHOOSE), repr(self.choose))
+        _ = self.layout  # refuses what is none
+
+    @property
+    def layout(self) -> Layout:
+        """What a stored image is."""
+        return Layout(factor=self.factor, mirror=self.mirror, storage=self.storage)
+
+    def check_fits(self, real: Images, device: torch.device) -> None:
+        """Refuse data that the layout has no images for.
+
+        Raises:
+            InputError: likewise.
+        """
+        del device
+        check_small(real, self.ipc, self.layout)
 
     @under_own_settings
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
         """One step, one candidate."""
         del state
-        counts = class_counts(real, self.ipc)
+        check_small(real, self.ipc, self.layout)
+        counts = [count * self.layout.small for count in class_counts(real, self.ipc)]
         teacher = seat((self.teacher.model,), self.teacher, (100.0,), None, real, run).teachers[0]
         rows = []
         for k, count in enumerate(counts):
@@ -127,7 +149,7 @@ class Coreset:
 
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""
-        return {**dataclasses.asdict(self), "teacher": self.teacher.to_json()}
+        return told({**dataclasses.asdict(self), "teacher": self.teacher.to_json()})
 
 
 def Herding(**fields: Any) -> Coreset:

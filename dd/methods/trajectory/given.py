@@ -112,6 +112,10 @@ def check_start(method: TrajectoryMatching, real: Images) -> None:
     if small.canvas != method.canvas:
         way_out = f"Give `canvas={small.canvas}`."
         raise refuse("init", f"a set of canvas {method.canvas}, as `canvas` says", f"canvas {small.canvas}", way_out)
+    theirs, ours = ({"factor": one.layout.factor, "mirror": one.layout.mirror} for one in (small, method))
+    if theirs != ours:
+        told, wanted = (", ".join(f"{name}={value}" for name, value in one.items()) for one in (theirs, ours))
+        raise refuse("init", f"a set of {wanted}, as the method has them", f"one of {told}", f"Give `{told}`.")
     _check_space(method, small, real)
     _check_labels(method, small, real)
 
@@ -140,14 +144,11 @@ def _check_labels(method: TrajectoryMatching, small: SyntheticImages, real: Imag
         if method.labels == "hard":
             way_out = "Give `init=small.hard()`, or a method that learns labels: `datm`, or `labels='learned'`."
             raise refuse("init", "a set with classes for labels, as `labels='hard'` says", "soft labels", way_out)
-        if len(small) != wanted * classes:
-            whole = len(small) % classes == 0
-            way_out = f"Give `ipc={len(small) // classes}`." if whole else "Give another set."
-            raise refuse(
-                "init", f"a set of {wanted * classes} images, ipc={wanted} for each class", len(small), way_out
-            )
+        if (held := len(small.stored_images)) != wanted * classes:
+            way_out = f"Give `ipc={held // classes}`." if held % classes == 0 else "Give another set."
+            raise refuse("init", f"a set of {wanted * classes} images, ipc={wanted} for each class", held, way_out)
         return
-    counts = small.labels.bincount(minlength=classes)
+    counts = small.stored_labels.bincount(minlength=classes)
     least, most = int(counts.min()), int(counts.max())
     if least == most == wanted:
         return
@@ -158,18 +159,18 @@ def _check_labels(method: TrajectoryMatching, small: SyntheticImages, real: Imag
 
 
 def images_of(start: GivenSet, transform: Transform) -> tuple[Tensor, Tensor]:
-    """(images in the run's model space, labels), in the order of the classes where labels are classes.
+    """(stored images in the run's model space, labels), in the order of the classes where labels are classes.
 
     The same normalisation: bit for bit. Another one: taken back to pixels, which are not cut, and normalised anew.
     """
     small = start.small
-    images = small.images
+    images, labels = small.stored_images, small.stored_labels
     if isinstance(small.transform, Normalise) and small.transform != transform:
         images = transform.forward(small.transform.inverse(images))
-    if small.labels.ndim == 2:
-        return images, small.labels
-    order = small.labels.argsort(stable=True)
-    return images[order], small.labels[order]
+    if labels.ndim == 2:
+        return images, labels
+    order = labels.argsort(stable=True)
+    return images[order], labels[order]
 
 
 def logits_of(probabilities: Tensor) -> Tensor:

@@ -43,7 +43,10 @@ class Loop:
         self.transform, self.store = transform, store
         self.dtype = torch.float32 if run.precision == "bf16" else PRECISIONS[run.precision]
         self.student = self._student()
+        self.layout = method.layout
         self.labels = torch.arange(real.num_classes).repeat_interleave(method.ipc).to(run.device)
+        self.pictures = len(self.labels) * self.layout.copies
+        self.batch = min(method.batch_syn or len(self.labels), self.pictures)
         self.dsa = method.expert.dsa()
         self.road = self._road()
 
@@ -70,12 +73,14 @@ class Loop:
             images = torch.randn((len(self.labels), real.channels, *sides), generator=child(self.run.seed, "init"))
         else:
             rows = self._rows()
-            images = tile(self.transform.forward(real.train.pixels(rows)), method.canvas)
+            images = self.layout.mosaic(tile(self.transform.forward(real.train.pixels(rows)), method.canvas))
             if method.labels == "learned":
                 experts = range(method.expert.experts if method.init == "correct" else 1)
                 thetas = [self._last(expert) for expert in experts]
                 found = [scores(self.student, theta, real, self.transform, rows) for theta in thetas]
-                logits = committee_logits(found, self.labels)
+                small = self.layout.small
+                logits = committee_logits(found, self.labels.repeat_interleave(small))
+                logits = logits.unflatten(0, (-1, small)).mean(1) if small > 1 else logits
         images = images.to(self.run.device, self.dtype)
         state = {
             "images": images,
@@ -96,18 +101,20 @@ class Loop:
         if labels.ndim == 2:
             return images, logits_of(labels).to(self.run.device, self.dtype)
         x = images.to(self.run.device, self.dtype)
-        return images, logits_in(self.student, self._last(0), x)
+        found = logits_in(self.student, self._last(0), self.layout.decode(x))
+        return images, self.layout.total(found) / self.layout.copies
 
     def _last(self, expert: int) -> Tensor:
         """θ of the snapshot that the start is made with."""
         return self.store.read(expert, [self.method.snapshots_read])[0].to(self.run.device, self.dtype)
 
     def _rows(self) -> Tensor:
-        """The training images to start from `[K · ipc · canvas²]`."""
+        """The training images to start from `[K · ipc · canvas² · factor²]`."""
         method, seed = self.method, self.run.seed
+        count = method.ipc * method.canvas**2 * self.layout.small
         if method.init == "real":
-            return pick_real(self.real, method.ipc * method.canvas**2, seed)
-        args = (self.student, self._last(0), self.real, self.transform, method.ipc)
+            return pick_real(self.real, count, seed)
+        args = (self.student, self._last(0), self.real, self.transform, count)
         if method.init == "correct":
             return correct(*args, seed)
         return representative(*args, method.init_space, seed)
@@ -119,6 +126,7 @@ class Loop:
         matching = self._engine(problem)
         if where["crops"] is not None:
             matching = dataclasses.replace(matching, images=where["crops"].put(matching.images, state["images"]))
+        matching = self._of_stored(matching)
         loss, beta = float(matching.loss), float(state["lr"])
         new: State = {**state, "iteration": torch.tensor(iteration + 1)}
         rms = float(matching.images.square().mean().sqrt())
@@ -129,9 +137,9 @@ class Loop:
             "start": where["start"],
         }
         if problem.soft and not problem.wants_labels:
-            new["labels"] = problem.labels
+            new["labels"] = self.layout.first(problem.labels)
         if matching.labels is not None:
-            labels = softmax_pull(problem.labels, matching.labels)
+            labels = softmax_pull(self.layout.first(problem.labels), matching.labels)
             matching = dataclasses.replace(matching, labels=labels)
         told = [t for t in (matching.loss, matching.images, matching.lr, matching.labels) if t is not None]
         if not (math.isfinite(rms) and all(bool(torch.isfinite(t).all()) for t in told)):
@@ -149,6 +157,13 @@ class Loop:
         if not 0 < float(updated["lr"]) < math.inf:
             return self._not_finite(new, {**log, "skipped": "step size"}, where)
         return updated, log
+
+    def _of_stored(self, matching: Matching) -> Matching:
+        """Gradients in the stored images and their labels, of those in the pictures."""
+        if self.layout.copies == 1:
+            return matching
+        labels = None if matching.labels is None else self.layout.total(matching.labels)
+        return dataclasses.replace(matching, images=self.layout.transpose(matching.images), labels=labels)
 
     def _still(self, state: State, ratio: float, beta: float) -> Tensor:
         """Iterations in a row in which the student ended where it started, so that nothing can be learned from it."""
@@ -193,7 +208,8 @@ class Loop:
             views = self.student.views(theta)
             theta = perturb(views, method.perturb, method.perturb_norm, child(seed, "perturb", iteration))
         phi = balance(start, method.max_start_epoch) if method.balance else 1.0
-        images, labels = state["images"], self._labels(state, ends[-1])
+        images = self.layout.decode(state["images"])
+        labels = self._labels(state, images, ends[-1])
         steps, crops = self._steps(child(seed, "inner", iteration)), None
         if method.canvas > 1:
             steps, crops = self._crop(steps, images, child(seed, "crops", iteration))
@@ -214,22 +230,26 @@ class Loop:
         return problem, {"expert": expert, "start": start, "phi": phi, "crops": crops}
 
     @torch.no_grad()
-    def _labels(self, state: State, target: Tensor) -> Tensor:
-        """int64 `[n]`, or probabilities `[n, K]`: the target snapshot's, or the softmax of the learned logits."""
+    def _labels(self, state: State, pictures: Tensor, target: Tensor) -> Tensor:
+        """int64 `[n]`, or probabilities `[n, K]`: the target snapshot's, or the softmax of the learned logits.
+
+        One for each picture, and equal ones for those of a stored image.
+        """
+        found, layout = self.labels, self.layout
         if self.method.labels == "learned":
-            return state["logits"].softmax(1)
-        if self.method.labels == "assigned":
-            parts = [self.student.logits(target, x) for x in state["images"].split(500)]
-            return torch.cat(parts).softmax(1)
-        return self.labels
+            found = state["logits"].softmax(1)
+        elif self.method.labels == "assigned":
+            parts = [self.student.logits(target, x) for x in pictures.split(500)]
+            found = torch.cat(parts).softmax(1)
+            found = found if layout.copies == 1 else layout.total(found) / layout.copies
+        return layout.repeat(found)
 
     def _steps(self, generator: torch.Generator) -> list[InnerStep]:
         """Index chunks from permutations, taken from the end (the short one first), and one draw a step.
 
         A canvas is in its step `canvas_samples` times, after all others of its chunk.
         """
-        count = len(self.labels)
-        size = min(self.method.batch_syn or count, count)
+        count, size = self.pictures, self.batch
         pool: list[Tensor] = []
         steps = []
         for _ in range(self.method.student_steps):
@@ -254,7 +274,7 @@ class Loop:
 
     def _road(self) -> Road:
         method, run, module = self.method, self.run, self.student.module
-        batch = min(method.batch_syn or len(self.labels), len(self.labels))
+        batch = self.batch
         device, compiled = run.device.type, run.compile
         if compiled and not compiler_present(device):
             raise refuse(
@@ -262,7 +282,7 @@ class Loop:
             )
         if compiled is None:
             seen = method.iterations * method.student_steps * batch * method.canvas_samples
-            shapes = 1 + bool(len(self.labels) % batch)
+            shapes = 1 + bool(self.pictures % batch)
             compiled = run.engine == "adjoint" and worth_compiling(module, self.real.size, seen, device, shapes)
         micro = run.micro_batch
         if micro is None and device == "cpu" and not uses_batch_stats(module):
@@ -312,8 +332,7 @@ class Loop:
         elif method.labels == "assigned" and "labels" in state:
             labels = state["labels"].float()
         return SyntheticImages(
-            images=images.detach().float().cpu(),
-            labels=labels.cpu(),
+            **self.layout.parts(images, labels.cpu()),
             classes=self.real.classes,
             recipe=recipe,
             transform=self.transform,

@@ -21,9 +21,11 @@ from dd.data import Images, check_ipc
 from dd.errors import refuse
 from dd.experts import ExpertRecipe, ExpertStore, make_student
 from dd.methods.base import Run, Step
+from dd.methods.start import check_small
 from dd.methods.trajectory.given import GivenSet, Init, check_start, completed, given_init
 from dd.methods.trajectory.loop import Loop
-from dd.synthetic import TrainRecipe
+from dd.synthetic import Layout, Storage, TrainRecipe
+from dd.synthetic.layout import told
 from dd.transforms.whiten import make_transform
 
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
@@ -56,7 +58,8 @@ class TrajectoryMatching:
         student_steps: N.
         expert_epochs: M, in snapshots of the buffer (epochs where it keeps one an epoch).
         min_start_epoch, max_start_epoch: t is uniform in [min, max), in snapshots.
-        batch_syn: synthetic images a student step; `None` takes all.
+        batch_syn: pictures a student step; `None` takes as many as there are stored images, which without `factor` and
+            `mirror` are all.
         momentum: μ of the student steps; the papers' MTT and FTD have 0.
         init: `real` images of the class, `noise` N(0, 1) in model space, `representative` (AST: nearest to the centres
             of a k-means per class), `correct` (DATM: real ones that expert 0 classifies correctly), or a set, its file
@@ -81,6 +84,11 @@ class TrajectoryMatching:
             tiled with different images of its class, whose borders take long to go (their code means to do so, but
             stops there with an error of shapes). Not with whitening.
         canvas_samples: crops of a canvas in a student step, which then sees batch_syn · canvas_samples pictures.
+        factor, mirror, storage: what a stored image is, see `dd.synthetic.Layout`: factor × factor pictures (IDC),
+            which start from as many real ones of its class made smaller; mirrored ones too (FYI); and its bits.
+            `ipc` counts stored images. Matching is in float32; what is offered is rounded. A student step costs what it
+            did. A label is of a stored image: of an `assigned` one the mean over its pictures. Of a set to start from
+            `factor` and `mirror` are those of the method. `lr_img` of the presets was found without them.
         current_start_epoch, window_iterations: DATM's window: the end of the starts grows from the first to
             `max_start_epoch` in so many iterations; `None` for a fixed one.
         gradient: `exact`, or `detached` (TESLA; its released code takes half of it for the images, so its published
@@ -129,6 +137,9 @@ class TrajectoryMatching:
     window_iterations: int = 0
     canvas: int = 1
     canvas_samples: int = 1
+    factor: int = 1
+    mirror: bool = False
+    storage: Storage = "fp32"
     gradient: Literal["exact", "detached"] = "exact"
     truncate: int | None = None
     pixel_optimizer: Literal["sgd", "adam"] = "sgd"
@@ -153,6 +164,11 @@ class TrajectoryMatching:
         return completed(fields)
 
     @property
+    def layout(self) -> Layout:
+        """What a stored image is."""
+        return Layout(factor=self.factor, mirror=self.mirror, storage=self.storage)
+
+    @property
     def snapshots_read(self) -> int:
         """The last snapshot that is read: max_start_epoch − 1 + M of the matching, or that of the start."""
         start = self.init
@@ -171,7 +187,7 @@ class TrajectoryMatching:
         Raises:
             InputError: says what of the set does not fit, or has both figures.
         """
-        check_start(self, real)
+        self._check_data(real)
         if device.type == "cpu" and (steps := self.student_steps) > _FEW:
             numbers = [steps, make_student(self.expert, real, seed=0).size]
             check_memory(f"the weights after each of {steps:,} student steps", numbers, "Lower `student_steps`.")
@@ -182,7 +198,14 @@ class TrajectoryMatching:
         fields.update(expert=self.expert.describe(), train=self.train.to_json())
         if isinstance(self.init, GivenSet):
             fields.update(init=self.init.describe())
-        return {k: ("inf" if v == math.inf else v) for k, v in fields.items()}
+        return told({k: ("inf" if v == math.inf else v) for k, v in fields.items()})
+
+    def _check_data(self, real: Images) -> None:
+        """Refuse data of too few images or another size than the layout's, and a set that is no start for it."""
+        self.layout.check_size(real.size)
+        check_start(self, real)
+        if self.factor > 1 and isinstance(self.init, str) and self.init != "noise":
+            check_small(real, self.ipc, self.layout)
 
     @under_own_settings
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
@@ -194,15 +217,15 @@ class TrajectoryMatching:
                 did not move.
         """
         check_ipc(real, self.ipc)
-        check_start(self, real)
+        self._check_data(real)
         transform = make_transform(real, self.expert.whiten)
         store = ExpertStore(run.store, self.expert, real)
         store.ensure(transform, snapshots=self.snapshots_read, device=run.device, progress=run.progress)
         loop = Loop(self, real, run, transform, store)
         current = dict(state) if state else loop.start()
         if (done := int(current["iteration"])) >= self.iterations:
-            told = {"iteration": done, "lr": float(current["lr"])}
-            yield Step(done, self.iterations, told, current, loop.candidates(current))
+            metrics: dict[str, Any] = {"iteration": done, "lr": float(current["lr"])}
+            yield Step(done, self.iterations, metrics, current, loop.candidates(current))
         while int(current["iteration"]) < self.iterations:
             current, metrics = loop.iterate(current)
             done = int(current["iteration"])
@@ -241,6 +264,10 @@ def _check_fields(m: TrajectoryMatching) -> None:
     if m.labels == "learned" and m.init == "noise":
         way_out = 'Use init="correct" or "real", whose images the experts can label.'
         raise refuse("init", "real images where labels are learned", "'noise'", way_out)
+    if m.layout.copies > 1 and check_whole(m.canvas, "canvas") > 1:
+        way_out = "Use `canvas=1`, or leave `factor` and `mirror` out."
+        got = f"{m.canvas} with {m.layout}"
+        raise refuse("canvas", "1 with `factor` or `mirror`: its pictures are crops", got, way_out)
     _check_canvas(m)
 
 
