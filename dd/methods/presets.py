@@ -16,6 +16,7 @@ from dd.experts import ExpertRecipe, load_recipe
 from dd.methods import METHODS, Method, class_of, kind_of, one_of
 from dd.methods.cards import ABOUT, NEVER, card
 from dd.synthetic import TrainRecipe, TreeRecipe
+from dd.synthetic.layout import LAYOUT
 from dd.teachers import TeacherRecipe
 
 Tier = Literal["paper", "cpu"]
@@ -235,6 +236,10 @@ def _nested(name: str, old: object, value: object) -> object:
 
 
 def _no_such_field(method: Method, name: str, own: Iterable[str], nest: str, inside: Iterable[str]) -> InputError:
+    if name in LAYOUT:
+        have = ", ".join(one for one in METHODS if name in class_of(one).__annotations__)
+        expected = f"left out for {method.name}, whose sets have a form of their own"
+        return refuse(name, expected, "it", f"Methods that have it: {have}.")
     text = f"unknown field {name!r} of {method.name}; known: {', '.join(sorted(own))}."
     if inside:
         text += f" Of its {nest}: {', '.join(sorted(inside))}."

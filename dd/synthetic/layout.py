@@ -168,7 +168,11 @@ PLAIN: Final = Layout()
 """Stored images are the pictures, in float32."""
 
 
-def told(fields: Mapping[str, Any], names: Collection[str] = ("factor", "mirror", "storage")) -> dict[str, Any]:
+LAYOUT: Final = ("factor", "mirror", "storage")
+"""The fields of a method that make its layout."""
+
+
+def told(fields: Mapping[str, Any], names: Collection[str] = LAYOUT) -> dict[str, Any]:
     """The fields of a method without those of its layout that are plain: so its sets and runs stay what they were."""
     return {name: value for name, value in fields.items() if name not in names or value != getattr(PLAIN, name)}
 

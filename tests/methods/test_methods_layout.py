@@ -16,6 +16,7 @@ import dd
 from dd.experts import ExpertStore
 from dd.inner.fast import adjoint_fast
 from dd.methods import METHODS, Run
+from dd.methods.presets import replace_fields
 from dd.methods.trajectory.loop import Loop
 from dd.synthetic import Layout
 from dd.testing.check import check_method
@@ -275,3 +276,9 @@ def test_refusals_before_anything_is_trained(real: dd.Images, tmp_path: Path) ->
         with pytest.raises(dd.InputError, match=r"`ipc` must be at most \d+ with factor=2, whose stored images show 4"):
             dd.distill(real, value, store=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "field"), [("infer", "storage"), ("mirage", "mirror"), ("class_mean", "factor")])
+def test_methods_whose_sets_have_a_form_of_their_own_say_which_have_the_option(name: str, field: str) -> None:
+    with pytest.raises(dd.InputError, match=rf"`{field}` must be left out for {name}.* that have it: mtt, .*random"):
+        replace_fields(METHODS[name](), {field: 2})

@@ -75,7 +75,7 @@ def test_refusals_of_replace_fields() -> None:
         InputError, match=r"unknown field 'itrations' of mtt; known: .*iterations.* Of its expert: .*rho"
     ):
         replace_fields(MTT(), {"itrations": 3})
-    with pytest.raises(InputError, match=r"unknown field 'iterations' of random; known: ipc.* Of its train: .*steps"):
+    with pytest.raises(InputError, match=r"unknown field 'iterations' of random; known: .*ipc.* Of its train: .*steps"):
         replace_fields(RandomReal(), {"iterations": 3})
     with pytest.raises(InputError, match=r"unknown field of expert 'steps'; known: .*snapshots"):
         replace_fields(MTT(), {"expert": {"steps": 3}})
