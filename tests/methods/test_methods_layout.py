@@ -217,6 +217,20 @@ def test_any_two_options_work_together_or_are_refused(
     assert len(report.rows[0].values) == 1
 
 
+@pytest.mark.parametrize("fields", [{}, {"factor": 2, "mirror": True}, {"storage": "uint8", "labels": "learned"}])
+def test_an_estimate_counts_stored_bytes_and_a_students_pictures(
+    fields: dict[str, Any], real: dd.Images, store: Path
+) -> None:
+    value = method(**fields)
+    told = dd.estimate(real, value)
+    size = dd.distill(real, value, store=store).nbytes
+    assert told.set_bytes == size.images + size.labels
+    plain = dd.estimate(real, method())
+    assert told.stages["matching"] == pytest.approx(plain.stages["matching"], rel=0.01)
+    whole, large = (dd.estimate(real, method(ipc=100, batch_syn=10, **more)).peak_bytes for more in ({}, fields))
+    assert (large - whole > 4000 * 64 * (value.layout.copies - 1)) == (value.layout.copies > 1)
+
+
 # Other methods
 
 
@@ -230,6 +244,8 @@ def test_baselines_show_as_many_real_images_as_there_are_pictures(name: str, sto
     small = dd.distill(data, METHODS[name](**few, factor=2, storage="uint8"), store=store, progress=False)
     whole = dd.distill(data, METHODS[name](**{**few, "ipc": 8}), store=store, progress=False)
     assert small.counts == (2, 2, 2)
+    told = dd.estimate(data, METHODS[name](**few, factor=2, storage="uint8")).set_bytes
+    assert told == small.nbytes.images + small.nbytes.labels
     wanted = Layout(factor=2, storage="uint8").keep(Layout(factor=2).mosaic(whole.images))
     assert torch.equal(small.stored_images, wanted.numbers)
 
