@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -387,6 +388,33 @@ def test_a_leaderboard_is_written_once(tmp_path: Path, empty: Path, monkeypatch:
     assert {row["set"] for row in told["rows"]} == {"random", "mirage"}
     assert "| mirage |" in boards.boards()["few"].to_markdown()
     assert not leaderboards.board("few", tmp_path, None)
+
+
+def test_the_parts_of_an_interrupted_job_add_up(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = {"clock": 100.0, "processor": 10.0}
+
+    class Clock:
+        monotonic = staticmethod(lambda: now["clock"])
+        process_time = staticmethod(lambda: now["processor"])
+
+    def work(*_: object, **__: object) -> Any:
+        now.update(clock=now["clock"] + 7, processor=now["processor"] + 3)
+        if now["clock"] < 120:
+            raise KeyboardInterrupt
+        return SimpleNamespace(method={}, provenance={"selection": "by hand"})
+
+    monkeypatch.setattr(run, "time", Clock)
+    monkeypatch.setattr(run.dd, "distill", work)
+    monkeypatch.setattr(run.dd, "evaluate", lambda *_, **__: SimpleNamespace(to_json=dict))
+    job = run.Job("digits", "mtt", 1, seed=1)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run.do(job, Path())
+        now.update(clock=now["clock"] + 1)  # between two parts
+    run.do(job, Path())
+    (record,) = kept.named().values()
+    assert (record["distill_seconds"], record["distill_cpu_seconds"], record["wall_seconds"]) == (21.0, 9.0, 21.0)
+    assert not list(kept.RUNS.glob("*.json"))
 
 
 def test_seconds_are_those_of_the_processor_where_they_are_recorded() -> None:

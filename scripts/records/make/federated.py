@@ -12,7 +12,6 @@ experts, draws and networks too.
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,11 +65,12 @@ def sets_of(whole: dd.Images, number: int, store: Path) -> dict[str, SyntheticIm
 
 def measure(number: int, store: Path) -> dict[str, Any]:
     """A row a set, of the test images of the whole data."""
-    whole, start, rows = dd.load_images("digits"), time.process_time(), {}
+    whole, rows = dd.load_images("digits"), {}
     options: dict[str, Any] = {"repeats": NETWORKS, "steps": STEPS, "baselines": (), "out": False, "progress": False}
-    for name, small in sets_of(whole, number, store).items():
-        report = dd.evaluate(small, whole, seed=child_seed(number, "networks"), **options)
-        rows[name] = {**report.rows[0].to_json(), "images": len(small), "bytes": small.nbytes._asdict()}
+    with run.counted(kept.RUNS / f"federated-{number}" / "spent.json") as spent:
+        for name, small in sets_of(whole, number, store).items():
+            report = dd.evaluate(small, whole, seed=child_seed(number, "networks"), **options)
+            rows[name] = {**report.rows[0].to_json(), "images": len(small), "bytes": small.nbytes._asdict()}
     return {
         "dataset": "digits",
         "parties": PARTIES,
@@ -78,7 +78,7 @@ def measure(number: int, store: Path) -> dict[str, Any]:
         "images_of_a_party": len(deal(whole, number)[0].train),
         "rows": rows,
         "method": mtt(1).describe(),
-        "cpu_seconds": round(time.process_time() - start, 1),
+        "cpu_seconds": round(spent["cpu_seconds"], 1),
         "origin": origin(number, torch.device("cpu")),
     }
 

@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from typing import Any
 import torch
 
 import dd
+from dd.base.files import json_at, remove, write_text
 from dd.base.locks import locked
 from dd.base.process import tune_process
 from dd.data import load_card
@@ -163,19 +167,18 @@ def cell(job: Job, root: Path) -> dict[str, Any]:
     if job.variant == "dynamic":
         changes["label_epochs"] = DYNAMIC_EPOCHS[job.ipc]
     committee = (lite0(),) if job.variant == "pretrained" else None
-    start, busy = time.monotonic(), time.process_time()
     try:
-        if committee:
-            small = dd.distill(data, pretrained_method(job, *committee), **road)
-        elif job.dataset in BUDGET:
-            small = dd.distill(data, small_method(job), **road)
-        else:
-            small = dd.distill(data, job.method, ipc=job.ipc, preset="cpu", **road, **options, **changes)
+        with counted(out / "spent.json") as spent:
+            if committee:
+                small = dd.distill(data, pretrained_method(job, *committee), **road)
+            elif job.dataset in BUDGET:
+                small = dd.distill(data, small_method(job), **road)
+            else:
+                small = dd.distill(data, job.method, ipc=job.ipc, preset="cpu", **road, **options, **changes)
     except dd.InputError as error:
         if str(error).startswith("`out`"):  # a folder with another run: nothing that the method says
             raise
         return {"refused": str(error), "origin": origin(job.seed, torch.device("cpu"))}
-    seconds, worked = time.monotonic() - start, time.process_time() - busy
     baselines: tuple[str, ...] = ("random", "class_mean") if job.dataset in BUDGET else ()
     if job.method in DECOUPLED and job.seed == 0:
         baselines = BESIDE
@@ -183,8 +186,8 @@ def cell(job: Job, root: Path) -> dict[str, Any]:
     own = dd.evaluate(out, data, baselines=baselines, committee=committee, **common)
     record = {
         "report": own.to_json(),
-        "distill_seconds": round(seconds, 1),
-        "distill_cpu_seconds": round(worked, 1),
+        "distill_seconds": round(spent["seconds"], 1),
+        "distill_cpu_seconds": round(spent["cpu_seconds"], 1),
         "method": dict(small.method),
         "selection": small.provenance["selection"],
     }
@@ -210,6 +213,37 @@ def baselines(job: Job, root: Path) -> dict[str, Any]:
     return {"report": report.to_json()}
 
 
+EVERY = 30.0  # seconds
+
+
+@contextmanager
+def counted(file: Path) -> Iterator[dict[str, float]]:
+    """The seconds of a block, by the clock and of the processor, with those of its earlier parts, in a file beside it.
+
+    They are written every half minute and at the end, so that a part counts whatever ends it; complete when it is left.
+    """
+    before = json_at(file) if file.exists() else {"seconds": 0.0, "cpu_seconds": 0.0}
+    spent, start, busy, over = dict(before), time.monotonic(), time.process_time(), threading.Event()
+
+    def write() -> None:
+        spent["seconds"] = before["seconds"] + time.monotonic() - start
+        spent["cpu_seconds"] = before["cpu_seconds"] + time.process_time() - busy
+        write_text(file, json.dumps(spent))
+
+    def go_on() -> None:
+        while not over.wait(EVERY):
+            write()
+
+    writer = threading.Thread(target=go_on, daemon=True)
+    writer.start()
+    try:
+        yield spent
+    finally:
+        over.set()
+        writer.join()
+        write()
+
+
 def once(name: str, make: Callable[[], dict[str, Any]]) -> None:
     """Make one record unless it is there or being made."""
     if kept.named(name):
@@ -218,15 +252,17 @@ def once(name: str, make: Callable[[], dict[str, Any]]) -> None:
         if not free or kept.named(name):
             return
         print(f"{name} …", file=sys.stderr, flush=True)
-        start = time.monotonic()
+        file = kept.RUNS / f"{name}.spent.json"
         try:
-            record = make()
+            with counted(file) as spent:
+                record = make()
         except dd.MissingError as error:
             print(f"{name} skipped: {error}", file=sys.stderr, flush=True)
             return
-        record["wall_seconds"] = round(time.monotonic() - start, 1)
+        record["wall_seconds"] = round(spent["seconds"], 1)
         kept.keep(name, record)
-        print(f"{name} done in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+        remove(file)
+        print(f"{name} done in {spent['seconds']:.0f} s", file=sys.stderr, flush=True)
 
 
 def do(job: Job, root: Path) -> None:
