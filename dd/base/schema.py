@@ -65,6 +65,7 @@ _REPORT: Final = {
     "notes?": [str],
     "support?": _BYTES,
     "command?": Maybe(str),
+    "recipe?": str,
 }
 _CELL: Final = Also(
     {

@@ -26,7 +26,7 @@ class BenchmarkOptions(Common):
         methods: `all`, or names, by spaces or commas.
         ipc: images a class: one or several, by commas.
         budget_bytes: of graphs, by the published count: one or several, by commas.
-        models: the first one is compared, the others are columns.
+        models: the first one is compared, the others are columns; of images also unseen, ridge and nearest_mean.
         repeats: fresh networks a set and model.
         seeds: sets a method and budget; spread and interval are over sets where there are several.
         baselines: see `dd.benchmark`; by default all but `class_mean`.
@@ -34,6 +34,7 @@ class BenchmarkOptions(Common):
         protocol: `clean` or `paper`.
         steps: optimiser steps of every network.
         lr: `recipe`, `tuned` or a number.
+        recipe: `own`, `hard` (classes for labels) or `rd3` (one teacher's labels and one student for all).
         out: folder of the cells, the runs and the table; by default runs/DATA-benchmark. The same command goes on.
         restart: measure again what is in `out`.
         split: of graphs.
@@ -52,6 +53,7 @@ class BenchmarkOptions(Common):
     protocol: Literal["clean", "paper"] = "clean"
     steps: int | None = None
     lr: str = "recipe"
+    recipe: Literal["own", "hard", "rd3"] = "own"
     out: Path | None = None
     restart: bool = False
     split: int | str | None = None

@@ -141,10 +141,11 @@ class EvaluateOptions(Common):
         path: a saved set or a run folder.
         data: a card's name or `imagefolder:PATH`; of graphs a graph card's name or `smiles:PATH.csv`.
             Hugging Face data, Datasets and arrays are for `dd.evaluate` in Python.
-        models: by default the one it was distilled for.
+        models: by default the one it was distilled for; of images also unseen, ridge and nearest_mean.
         repeats: fresh networks a row.
         steps: optimiser steps.
         lr: `recipe`, `tuned` or a number.
+        recipe: `own`, `hard` (classes for labels) or `rd3` (one teacher's labels and one student for all).
         baselines: of random, random_tuned, class_mean, random_labels, hard; by default random, and the last two for
             labels of teachers. Of graphs: random, random_sum, random_mean, herding, random_trees, all_trees, full,
             naive_bayes, tree_counts, node_count, edges_per_node.
@@ -161,6 +162,7 @@ class EvaluateOptions(Common):
     repeats: int = 5
     steps: int | None = None
     lr: str = "recipe"
+    recipe: Literal["own", "hard", "rd3"] = "own"
     baselines: tuple[str, ...] = ()
     out: Path | None = None
     split: int | str | None = None

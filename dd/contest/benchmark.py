@@ -25,6 +25,7 @@ from dd.contest.benchmark_graphs import GraphBench
 from dd.contest.benchmark_images import ImageBench
 from dd.contest.contest import given_lr
 from dd.contest.plan import Bench, Settings, Unit
+from dd.contest.recipes import Recipe, check_recipe
 from dd.data import Images, Source
 from dd.data.graphs.graphs import Graphs
 from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, refuse
@@ -52,6 +53,7 @@ def benchmark(
     protocol: Rule = "clean",
     steps: int | None = None,
     lr: float | str = "recipe",
+    recipe: Recipe = "own",
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = True,
@@ -74,8 +76,10 @@ def benchmark(
             is their row's and whose `ipc` is replaced.
         ipc: images a class of each column of work; for images.
         budget_bytes: of graphs, by the published count.
-        models: names, `tv:NAME`, `dd.Model`s; the first one is compared with random, the others are cross-architecture
-            columns. `None`: the one of the trajectory presets of this data; of graphs, that of Mirage's.
+        models: names, `tv:NAME`, `dd.Model`s, and of images `unseen`, `ridge`, `nearest_mean` as in `dd.evaluate`
+            (readers take the features of the first network); the first one is compared with random, the others are
+            cross-architecture columns. `None`: the one of the trajectory presets of this data; of graphs, that of
+            Mirage's.
         repeats: fresh networks a set and model.
         seeds: sets a method and budget, from `seed` on; with several, spread and interval are over sets.
         baselines: of images `random`, `herding`, `k_center` (by the features of a network trained on all training
@@ -88,6 +92,8 @@ def benchmark(
         preset, protocol: as in `dd.distill`, of every method.
         steps: optimiser steps of every network; `None`: those of the trajectory presets of this data and budget.
         lr: `recipe` (the one a set carries), `tuned` (by the validation split, for every set and model), or a number.
+        recipe: of images, as in `dd.evaluate`: `hard` is the board of hard labels, `rd3` that of one teacher's labels,
+            which has no row of all training images and its own number of steps.
         seed: the first seed.
         out: folder: one JSON a cell in `cells/`, run folders in `runs/`, and the table as `leaderboard.txt`, `.csv`,
             `.json`, `.md`. The same call goes on where it was interrupted and adds what is new; several processes
@@ -114,6 +120,7 @@ def benchmark(
         protocol=protocol,
         steps=steps,
         lr=lr,
+        recipe=check_recipe(recipe),
         device=resolve_device(device),
         store=home("expert_trajectories", store),
         out=None if out is None else as_path(out, "out"),
@@ -131,7 +138,7 @@ def benchmark(
     told: dict[str, Any] = {bench.counted: list(bench.budgets)}
     told |= {"models": None if models is None else list(bench.models), "repeats": repeats, "seeds": seeds}
     told |= {"baselines": None if baselines is None else as_list(baselines), "preset": preset, "protocol": protocol}
-    told |= {"steps": steps, "lr": lr, "seed": seed, "split": split}
+    told |= {"steps": steps, "lr": lr, "recipe": recipe, "seed": seed, "split": split}
     made = Benchmark(
         dataset=real.name,
         protocol=protocol,
@@ -159,6 +166,8 @@ def _bench(
     if settings.lr == "tuned" and real.val is None:
         raise refuse("lr", f"`recipe` or a number, since {real.name} has no validation split", "`tuned`")
     if real.kind == "graphs":
+        if settings.recipe != "own":
+            raise refuse("recipe", "`own` for graphs, whose summaries have no other labels", f"`{settings.recipe}`")
         return GraphBench(real, asked, _many(budgets, GraphBench.counted), models, baselines, settings)
     return ImageBench(_whole(real), asked, _many(budgets, ImageBench.counted), models, baselines, settings)
 

@@ -11,11 +11,14 @@ from dd.contest.baselines_images import IMAGE_BASELINES, BesideImages, ImageBase
 from dd.contest.contest import chosen, given_lr
 from dd.contest.images import ImageContest
 from dd.contest.plan import Bench, Settings, Unit, cell, wanted_models
+from dd.contest.readings import called, expanded
+from dd.contest.recipes import RD3, Under, suited, under
 from dd.data import Images
 from dd.errors import InputError
-from dd.evaluation import Scorer
+from dd.evaluation import Scorer, reader_of
+from dd.evaluation.readers import with_net
 from dd.evaluation.subset import Equipped
-from dd.methods import Infer, Method, Recover, TrajectoryMatching
+from dd.methods import Infer, Method, Recover, Run, TrajectoryMatching
 from dd.models import as_spec
 from dd.run.resolve import resolve_method
 from dd.synthetic import ImageSet
@@ -46,12 +49,16 @@ class ImageBench(Bench):
         picked = chosen(IMAGE_BASELINES, "benchmark", baselines)
         if baselines is None and real.val is None:
             picked = [one for one in picked if not one.converged]
+        picked = suited(settings.recipe, picked, baselines is not None)
+        self._recipes: dict[int, Under] = {}
         super().__init__(real, asked, budgets, [one for one in picked if not one.labels], settings)
         soft = [name for name in self._methods if self._soft(name)] if any(one.labels for one in picked) else []
         self._labelled = {f"{one.name} of {name}": one for name in soft for one in picked if one.labels}
         self._beside = {f"{one.name} of {name}": name for name in soft for one in picked if one.labels}
-        chosen_models = wanted_models(models) or [self._at(budgets[0]).recipe.model]
-        self.models = {str(as_spec(model)): model for model in chosen_models}
+        own = RD3.model if settings.recipe == "rd3" else self._at(budgets[0]).recipe.model
+        chosen_models = expanded(wanted_models(models) or [own], own, real.size)
+        first = next((model for model in chosen_models if reader_of(model) is None), own)
+        self.models = {called(model): with_net(model, first) for model in chosen_models}
         self.notes = [
             f"Baselines are trained by the recipe of the trajectory presets ({self._first_lr()}), methods by the "
             "recipe that their set carries; the number of optimiser steps is the same.",
@@ -76,13 +83,23 @@ class ImageBench(Bench):
         small, told = self._whole(unit) if unit.budget is None else self._sized(unit)
         baseline = self.baseline(unit.set)
         converged = baseline is not None and baseline.converged
-        entrant = ImageEntrant(name=unit.set, sets=[small], lr=self._lr(unit), converged=converged)
+        trained = self._as_trained(unit)(small)
+        entrant = ImageEntrant(name=unit.set, sets=[trained], lr=self._lr(unit), converged=converged)
         rules = self._settings.rules(unit, self._steps(unit))
         contest = ImageContest(entrants=[entrant], real=self._real, rules=rules, scorer=self._scorer)
         for row in contest.rows([self.models[name] for name in models]):
             streams = [f"{unit.seed}/{r}" for r in range(rules.repeats)]
             selection = ", ".join(text for text in (told["selection"], row.note) if text)
             yield {**cell(row, streams), **told, "selection": selection}
+
+    def _as_trained(self, unit: Unit) -> Under:
+        """What a unit's set is trained as; a teacher is sat down once."""
+        settings, seed = self._settings, unit.seed
+        if seed not in self._recipes:
+            run = Run(seed=seed, device=settings.device, store=settings.store)
+            teacher = partial(self._teacher_recipe, self.budgets[0])
+            self._recipes[seed] = under(settings.recipe, self._real, teacher, run, settings.steps)
+        return self._recipes[seed]
 
     def _lr(self, unit: Unit) -> float | Literal["tuned"] | None:
         """The step size of a unit's networks.
@@ -139,11 +156,16 @@ class ImageBench(Bench):
     def _teacher(self, ipc: int) -> TeacherRecipe:
         """Whose features choose coresets: the first teacher of the decoupled presets, which the store then shares."""
         value: Any = self._preset("rded", ipc)
+        return dataclasses.replace(self._teacher_recipe(ipc), model=str(value.committee[0]))
+
+    def _teacher_recipe(self, ipc: int) -> TeacherRecipe:
+        """How the teachers of the decoupled presets are trained."""
+        value: Any = self._preset("rded", ipc)
         recipe: TeacherRecipe = value.teacher
-        return dataclasses.replace(recipe, model=str(value.committee[0]))
+        return recipe
 
     def _steps(self, unit: Unit) -> int | None:
-        if self._settings.steps is not None:
+        if self._settings.steps is not None or self._settings.recipe == "rd3":
             return self._settings.steps
         budgets = self.budgets if unit.budget is None else (unit.budget,)
         return max(self._at(ipc).recipe.steps for ipc in budgets)

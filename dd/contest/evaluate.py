@@ -18,22 +18,25 @@ from dd.base.shapes import as_list, check_whole, filled
 from dd.contest.contest import Given, Rules, given_lr
 from dd.contest.graphs import given_graphs
 from dd.contest.images import given_images, pick_images
-from dd.data import Source, about
+from dd.contest.readings import expanded
+from dd.contest.recipes import RD3, Recipe, check_recipe, suited, under
+from dd.data import Images, Source, about
 from dd.errors import refuse
-from dd.evaluation import EvalReport, Row, model_of, origin
+from dd.evaluation import EvalReport, Reader, Row, model_of, origin
 from dd.evaluation.fast import CompiledForward, plain_forward
 from dd.evaluation.report import no_better, support_of
 from dd.evaluation.unseen import standing
 from dd.methods import Run, rebuild
 from dd.methods.panel import Member
-from dd.models import AnyModel
+from dd.models import AnyModel, is_own_name
 from dd.pages.commands import evaluate_command
 from dd.pages.report import write_run_page
 from dd.run.folder import REPORT
 from dd.run.keep import Out, Place, place_of, set_aside
 from dd.run.load import load
-from dd.run.resolve import load_real, only_images, protocol_of, resolve_device, source_like
+from dd.run.resolve import load_real, only_images, protocol_of, resolve_device, resolve_method, source_like
 from dd.synthetic import AnySet, TreeSummary, need_set
+from dd.teachers import TeacherRecipe
 
 _UNTOLD: Final = {"models", "committee", "device", "threads", "progress", "download", "out"}
 """Arguments of `evaluate` that no report's command says: those of the machine, and what it says in another place."""
@@ -45,10 +48,11 @@ def evaluate(
     small: AnySet | str | Path,
     data: object,
     *,
-    models: Sequence[AnyModel] | AnyModel | None = None,
+    models: Sequence[AnyModel | Reader] | AnyModel | Reader | None = None,
     repeats: int = 5,
     steps: int | None = None,
     lr: float | str = "recipe",
+    recipe: Recipe = "own",
     baselines: Sequence[str] | None = None,
     committee: Sequence[Member] | None = None,
     seed: int = 0,
@@ -74,10 +78,15 @@ def evaluate(
             are no baseline rows. Its classes are the set's, and go by their names where labels have some; where some
             have no image, `dd.load_images(…, role="evaluate", classes=K)` says how many there are.
         models: names, `tv:NAME`, `dd.Model`s or factories; `None` is the one the set was distilled for,
-            if that is no network of your own: such a one is given again.
+            if that is no network of your own: such a one is given again. Of images also `unseen` (the set's own, and
+            three that it has not seen: another depth, norm and family), and `ridge` or `nearest_mean`, which train
+            nothing and read the features of a random network (`dd.evaluation.Reader`).
         repeats: fresh networks per row.
         steps: optimiser steps; the set's recipe has them.
         lr: `recipe` (the one in the set), `tuned` (best of a grid on the validation split), or a number.
+        recipe: of images, how the set and its baselines are trained: `own` (as the set says), `hard` (one class an
+            image, cross-entropy), or `rd3` (the rectified protocol: 400 epochs of batches of 50 under the labels of one
+            ResNet-18, which is trained where the store has none, for a ResNet-18); see `dd.contest.recipes`.
         baselines: of `random` (3 draws of as many real images with their classes, the recipe's lr), `random_tuned` (lr
             tuned on the validation split), `class_mean` (one image a class only); and for a set with labels of
             teachers `random_labels` (3 draws under the same teachers and labels) and `hard` (the set with its classes).
@@ -87,7 +96,8 @@ def evaluate(
             `full` (all graphs), and without a network `naive_bayes` (reads the summary's supports), `tree_counts`
             (logistic regression on the trees of all graphs), `node_count`, `edges_per_node`. `None`: `random`,
             `naive_bayes`, `node_count` and `edges_per_node`.
-        committee: of `random_labels`: the set's teachers, where they are the user's own modules.
+        committee: of `random_labels`: the set's teachers, where they are the user's own modules; of `recipe="rd3"`:
+            another teacher than a ResNet-18.
         store: as in `dd.distill`: where the teachers of `random_labels` are.
         seed: of all networks and draws.
         device, threads, progress, root, download, size, aspect: as in `dd.distill`; data of one's own, but for
@@ -144,20 +154,33 @@ def evaluate(
         graphs_given = about(data, source.root).kind == "graphs"  # images are refused, and no split is
         source = dataclasses.replace(source, split=_split_of(loaded, data, split) if graphs_given else None)
         graphs = load_real(data, source, role="evaluate", like=loaded.classes)
+        if (how := check_recipe(recipe)) != "own":
+            raise refuse("recipe", "`own` for a summary of graphs, which has no other labels", f"`{how}`")
         given = given_graphs(loaded, graphs, baselines, rules, early_stop)
     else:
         _left_out(split=split, early_stop=early_stop or None)
-        if None in wanted:
+        how = check_recipe(recipe)
+        if None in wanted and how != "rd3":
             model_of(loaded.recipe, "models")
-        method = rebuild(loaded.method, committee)
-        picked = pick_images(loaded, method, baselines)
+        own = RD3.model if how == "rd3" else None if is_own_name(loaded.recipe.model) else loaded.recipe.model
+        wanted = expanded(wanted, own, loaded.size)
+        method = rebuild(loaded.method, committee if how == "own" else None)
+        picked = suited(how, pick_images(loaded, method, baselines), baselines is not None)
         whole = dataclasses.replace(source, split=0)  # of graphs given by mistake: they are refused, and no split is
         real = load_real(data, whole, protocol_of(loaded), "evaluate", loaded.classes)
         real = only_images(real, "a set of images")
         forward = CompiledForward() if compile else plain_forward
-        given = given_images(loaded, real, method, picked, rules, run, forward)
-    told = judged(given, wanted, run, path)
+        trained = under(how, real, lambda: _teacher(real, rules.device), run, steps, committee)
+        given = given_images(loaded, real, method, picked, rules, run, forward, trained)
+    told = dataclasses.replace(judged(given, wanted, run, path), recipe=how)
     return _kept(told, place, given, again, progress)
+
+
+def _teacher(real: Images, device: torch.device) -> TeacherRecipe:
+    """How teachers are trained for this data: as those of the decoupled presets, with which the store shares them."""
+    value: Any = resolve_method("rded", real, "auto", device, {})[0]
+    found: TeacherRecipe = value.teacher
+    return found
 
 
 def _left_out(**given: object) -> None:

@@ -13,10 +13,11 @@ import torch
 from dd.base.seeding import child_seed
 from dd.contest.baselines_images import IMAGE_BASELINES, BesideImages, ImageBaseline, ImageEntrant
 from dd.contest.contest import Given, Rules, chosen, row_of
+from dd.contest.recipes import Under
 from dd.data import Images, Ipc
 from dd.data.labels import check_same_classes
 from dd.errors import refuse
-from dd.evaluation import NetworkLearner, Row, Scorer, enough_steps, model_name, tune_lr
+from dd.evaluation import NetworkLearner, Reader, ReaderLearner, Row, Scorer, enough_steps, tune_lr
 from dd.evaluation.fast import Forward, plain_forward
 from dd.evaluation.scores import Figures, check_metric
 from dd.evaluation.subset import Equipped
@@ -61,17 +62,17 @@ class ImageContest:
         """Of the rows."""
         return self.rules.metric or "accuracy"
 
-    def count(self, models: Sequence[AnyModel | None]) -> int:
+    def count(self, models: Sequence[AnyModel | Reader | None]) -> int:
         """How many rows there will be."""
         return len(self.entrants) * len(models)
 
-    def rows(self, models: Sequence[AnyModel | None]) -> Iterator[Row]:
+    def rows(self, models: Sequence[AnyModel | Reader | None]) -> Iterator[Row]:
         """A row for each entrant and model."""
         for entrant in self.entrants:
             for model in models:
                 yield self._row(entrant, model)
 
-    def _row(self, entrant: ImageEntrant, model: AnyModel | None) -> Row:
+    def _row(self, entrant: ImageEntrant, model: AnyModel | Reader | None) -> Row:
         start, sets = time.monotonic(), entrant.sets
         learner, note = self._learner(entrant, model)
         each = self.rules.repeats if len(sets) == 1 else max(2, -(-self.rules.repeats // len(sets)))
@@ -79,21 +80,14 @@ class ImageContest:
         for draw, given in enumerate(sets):
             seeds = [child_seed(self.rules.seed, "evaluate", draw, r) for r in range(each)]
             found += learner.figures(given, seeds, self.scorer, self.metric)
-        recipe = learner.recipe(sets[0])
-        return Row.of(
-            found,
-            self.metric,
-            set=entrant.name,
-            model=model_name(learner.model, sets[0]),
-            steps=recipe.steps,
-            lr=recipe.lr,
-            seconds=time.monotonic() - start,
-            note=note,
-        )
+        told = {"set": entrant.name, **learner.told(sets[0]), "note": note}
+        return Row.of(found, self.metric, **told, seconds=time.monotonic() - start)
 
-    def _learner(self, entrant: ImageEntrant, model: AnyModel | None) -> tuple[NetworkLearner, str]:
+    def _learner(self, entrant: ImageEntrant, model: AnyModel | Reader | None) -> tuple[NetworkLearner, str]:
         """What trains the networks of a row, and how its steps were found where the recipe does not say."""
         rules, given = self.rules, entrant.sets[0]
+        if isinstance(model, Reader):
+            return ReaderLearner.of(model, rules.device), ""
         learner = NetworkLearner(
             model=model,
             steps=rules.steps,
@@ -136,6 +130,7 @@ def given_images(
     rules: Rules,
     run: Run,
     forward: Forward = plain_forward,
+    as_trained: Under = lambda small: small,
 ) -> Given:
     """The contest of a set and its baselines.
 
@@ -147,13 +142,15 @@ def given_images(
         rules: `lr` is the set's; a baseline has a number too, and else that of its recipe.
         run: where baselines are made, and the store of teachers.
         forward: makes logits in training.
+        as_trained: what every set is trained as, see `dd.contest.recipes`.
 
     Raises:
-        InputError: see `match_data` and `ImageContest`.
+        InputError: see `match_data`, `ImageContest` and `dd.contest.recipes.under`.
     """
     small, name = match_data(small, real), str(small.method.get("name", "imported"))
     assert real.test is not None
-    own, scorer = ImageEntrant(name=name, sets=[small], lr=rules.lr), Scorer(real.test, rules.device)
+    trained = as_trained(small)
+    own, scorer = ImageEntrant(name=name, sets=[trained], lr=rules.lr), Scorer(real.test, rules.device)
     contest = ImageContest(entrants=[own], real=real, rules=rules, scorer=scorer, forward=forward)
     counts, notes = list(small.budget), []
     if small.canvas > 1 and picked and len(real.train):
@@ -169,7 +166,7 @@ def given_images(
         if reason := one.lacks(beside):
             notes.append(f"no {one.name} row: {reason}")
             continue
-        sets = made[one.make] = made.get(one.make) or one.sets(beside, run)
+        sets = made[one.make] = made.get(one.make) or [as_trained(each) for each in one.sets(beside, run)]
         row = row_of(one.name, name)
         entrants.append(ImageEntrant(name=row, sets=sets, lr="tuned" if one.tuned else beside.lr))
     return Given(

@@ -15,6 +15,7 @@ from dd.base.files import read_json
 from dd.base.names import file_name, same_file
 from dd.base.shapes import as_list, check_name
 from dd.contest.contest import Baseline, Rules, given_lr, offered
+from dd.contest.recipes import Recipe
 from dd.data import Images
 from dd.data.graphs.graphs import Graphs
 from dd.errors import DDError, find_name, refuse
@@ -62,6 +63,7 @@ class Settings:
     protocol: Protocol
     steps: int | None
     lr: float | str
+    recipe: Recipe
     device: torch.device
     store: Path
     out: Path | None
@@ -70,7 +72,8 @@ class Settings:
 
     def request(self) -> dict[str, Any]:
         """What every cell depends on."""
-        return {"protocol": self.protocol, "repeats": self.repeats, "lr": self.lr}
+        told = {"protocol": self.protocol, "repeats": self.repeats, "lr": self.lr}
+        return told if self.recipe == "own" else {**told, "recipe": self.recipe}
 
     def rules(self, unit: Unit, steps: int | None) -> Rules:
         """Those of a unit's contest, by the metric of its kind of data."""

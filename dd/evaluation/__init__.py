@@ -7,6 +7,7 @@ from dd.base.lazy import door
 __all__ = [
     "LR_GRID",
     "METRICS",
+    "READERS",
     "BayesPredictor",
     "EncodedGraphs",
     "EvalReport",
@@ -19,6 +20,8 @@ __all__ = [
     "NetworkLearner",
     "NetworkPredictor",
     "Predictor",
+    "Reader",
+    "ReaderLearner",
     "RealImages",
     "Row",
     "Scorer",
@@ -39,6 +42,7 @@ __all__ = [
     "origin",
     "origin_lines",
     "pool",
+    "reader_of",
     "train_on",
     "tune_lr",
     "weighted_loss",
@@ -58,6 +62,7 @@ if TYPE_CHECKING:
         tune_lr,
     )
     from dd.evaluation.loop import accuracy, check_own, fit, fresh
+    from dd.evaluation.readers import READERS, Reader, ReaderLearner, reader_of
     from dd.evaluation.real import Trainable
     from dd.evaluation.report import EvalReport, Row, mean_std, origin, origin_lines
     from dd.evaluation.scorer import Scorer
@@ -75,6 +80,7 @@ else:
                 "LR_GRID Learner NetworkLearner NetworkPredictor Predictor enough_steps model_name model_of tune_lr"
             ),
             "dd.evaluation.loop": "accuracy check_own fit fresh",
+            "dd.evaluation.readers": "READERS Reader ReaderLearner reader_of",
             "dd.evaluation.real": "Trainable",
             "dd.evaluation.report": "EvalReport Row mean_std origin origin_lines",
             "dd.evaluation.scorer": "Scorer",

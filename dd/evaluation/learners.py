@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -92,6 +92,11 @@ class NetworkLearner:
     def _road(self) -> tuple[Forward, ...]:
         """What `fit` is told of the pass; nothing of the network's own."""
         return () if self.forward is plain_forward else (self.forward,)
+
+    def told(self, small: Equipped) -> dict[str, Any]:
+        """What a row says of its model, steps and step size."""
+        recipe = self.recipe(small)
+        return {"model": model_name(self.model, small), "steps": recipe.steps, "lr": recipe.lr}
 
     def scores(self, small: Equipped, seeds: Sequence[int], test: Scorer) -> list[float]:
         """Accuracy of a fresh network for each seed: what `fit(small, seed).score(split)` gives, to the bit."""

@@ -139,6 +139,7 @@ class EvalReport:
         support: test items of each class, by its name in label order: what a row's `recall` is of. Where the largest
             class has at least `UNEVEN` times as many as the smallest, the table shows balanced accuracies.
         command: evaluates a run folder again, where a shell can say it.
+        recipe: how its sets were trained: `own`, `hard` or `rd3`.
 
     Raises:
         InputError: no row.
@@ -155,6 +156,7 @@ class EvalReport:
     notes: tuple[str, ...] = field(default=())
     support: Mapping[str, int] = field(default_factory=dict)
     command: str | None = None
+    recipe: str = "own"
 
     def __post_init__(self) -> None:
         if not self.rows:
@@ -185,6 +187,7 @@ class EvalReport:
             "notes": list(self.notes),
             "support": dict(self.support),
             "command": self.command,
+            **({} if self.recipe == "own" else {"recipe": self.recipe}),
         }
 
     def dumps(self) -> str:
@@ -212,7 +215,8 @@ class EvalReport:
         """What was measured, in one line."""
         where = f"{self.split} split" if self.split.isidentifier() else self.split
         rule = "" if self.selection == self.protocol else f": {self.selection}"  # both are unknown of a set of others
-        return f"{self.method} on {self.dataset} ({where}, protocol {self.protocol}{rule})"
+        how = "" if self.recipe == "own" else f", recipe {self.recipe}"
+        return f"{self.method} on {self.dataset} ({where}, protocol {self.protocol}{rule}{how})"
 
     @property
     def legend(self) -> list[str]:

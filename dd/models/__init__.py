@@ -19,6 +19,7 @@ __all__ = [
     "RootedNet",
     "Round",
     "TreeDag",
+    "UNSEEN",
     "as_graph_spec",
     "as_spec",
     "build",
@@ -30,6 +31,7 @@ __all__ = [
     "is_own_name",
     "plain_graphs",
     "rooted",
+    "strangers",
     "tree_dag",
     "uses_batch_stats",
 ]
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
         build,
         is_own_name,
     )
+    from dd.models.images.strangers import UNSEEN, strangers
     from dd.models.probe import check_network, check_there, count_parameters, uses_batch_stats
     from dd.models.table import GNNS, MODELS
 else:
@@ -66,6 +69,7 @@ else:
             "dd.models.graphs.spec": "GraphModel GraphSpec RootedNet as_graph_spec build_graph_net rooted",
             "dd.models.images.convnet": "Block ConvNet convnet",
             "dd.models.images.spec": "AnyModel Model ModelSpec as_spec build is_own_name",
+            "dd.models.images.strangers": "UNSEEN strangers",
             "dd.models.probe": "check_network check_there count_parameters uses_batch_stats",
             "dd.models.table": "GNNS MODELS",
         },

@@ -249,7 +249,7 @@ def _place(value: float, low: float, high: float) -> str:
 
 def _facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How it was measured, in the order of the report."""
-    facts = [(key, report.get(key)) for key in ("dataset", "split", "protocol", "selection")]
+    facts = [(key, report.get(key)) for key in ("dataset", "split", "protocol", "selection", "recipe")]
     method = report.get("method")
     facts.append(("method", method.get("name") if isinstance(method, Mapping) else method))
     facts.extend((report.get("origin") or {}).items())

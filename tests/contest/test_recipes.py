@@ -1,0 +1,117 @@
+"""Recipes of an evaluation: hard labels for all, one teacher's labels for all, and what they refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from reference.evaluation import data, small
+
+import dd
+from dd.base.files import read_json
+from dd.contest.evaluate import evaluate
+from dd.contest.recipes import RD3, RD3_EPOCHS, rectified
+from dd.errors import InputError
+from dd.methods import RandomReal, Run
+from dd.synthetic import SyntheticImages
+from dd.teachers import Teacher
+from dd.transforms.whiten import Normalise
+
+FAST: dict[str, Any] = {"models": "mlp", "repeats": 2, "steps": 3, "out": False, "progress": False}
+TEACHER = ["convnet(width=2, norm=batch)"]
+
+
+def soft() -> SyntheticImages:
+    made = small()
+    labels = torch.rand(len(made), len(made.classes), generator=torch.Generator().manual_seed(0)).softmax(1)
+    return dataclasses.replace(made, labels=labels)
+
+
+def test_hard_is_the_set_with_its_classes() -> None:
+    one, two = evaluate(soft(), data(), recipe="hard", **FAST), evaluate(soft().hard(), data(), **FAST)
+    assert one.rows[0].values == two.rows[0].values
+    assert (one.recipe, two.recipe) == ("hard", "own")
+    assert "recipe hard" in one.head
+    assert evaluate(soft(), data(), **FAST).rows[0].values != one.rows[0].values
+
+
+def test_a_report_tells_its_recipe_and_how_it_is_made_again(tmp_path: Path) -> None:
+    dd.distill(data(), "random", ipc=1, out=tmp_path / "run", progress=False)
+    given = {**FAST, "out": None}
+    evaluate(tmp_path / "run", data(), recipe="hard", **given)
+    assert read_json(tmp_path / "run" / "report.json", "report")["recipe"] == "hard"
+    page = (tmp_path / "run" / "index.html").read_text(encoding="utf-8")
+    assert re.search(r"recipe</dt>\s*<dd>hard", page)
+
+
+def test_rd3_stores_what_the_teacher_says_of_each_batch() -> None:
+    made, real = small(), data()
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(made.images[0].numel(), len(made.classes))).eval()
+    space = Normalise(mean=tuple(real.mean), std=tuple(real.std))
+    found = rectified(made, [(Teacher("t", net, space), 1.0)], space, Run(seed=0), steps=4)
+    assert found.store is not None
+    assert torch.equal(found.pictures(), made.pictures())
+    assert len(found.store) == 4 * -(-len(made) // min(50, len(made))) or len(found.store) == 4
+    for x, z in found.batches(50, torch.Generator()):
+        with torch.no_grad():
+            torch.testing.assert_close(net(x), z, rtol=2e-3, atol=2e-3)  # float16
+    assert found.recipe.steps == RD3_EPOCHS * -(-len(made) // 50)
+    assert (found.recipe.loss, found.recipe.lr, found.recipe.weight_decay) == ("kl", 1e-3, 0.0)
+
+
+def test_rd3_trains_all_rows_under_one_teacher() -> None:
+    report = evaluate(soft(), data(), recipe="rd3", committee=TEACHER, **FAST)
+    other = evaluate(soft().hard(), data(), recipe="rd3", committee=TEACHER, **FAST)
+    assert report.rows[0].values == other.rows[0].values, "its own labels have no part in it"
+    assert {row.lr for row in report.rows} == {1e-3}
+    assert "recipe rd3" in report.head
+    assert report.bytes == evaluate(soft(), data(), **FAST).bytes, "the bytes are those of the set"
+
+
+def test_the_student_of_rd3_is_its_own() -> None:
+    assert RD3.model == "resnet18(norm=batch)"
+    report = evaluate(small(), data(), recipe="rd3", committee=TEACHER, **{**FAST, "models": "ridge"}, baselines=())
+    assert report.rows[0].model == "ridge, random resnet18(norm=batch)"
+
+
+def test_sets_that_rd3_cannot_label_are_refused_and_the_way_out_works() -> None:
+    made = small()
+    canvas = dataclasses.replace(made, images=made.images.repeat(1, 1, 2, 2), canvas=2)
+    with pytest.raises(InputError, match="`recipe` must be `own` or `hard` for canvases") as caught:
+        evaluate(canvas, data(), recipe="rd3", committee=TEACHER, **FAST)
+    assert "Give `recipe='hard'`" in str(caught.value)
+    assert evaluate(canvas, data(), recipe="hard", **FAST).recipe == "hard"
+    test_only = (data().test.pixels(), data().test.labels)
+    with pytest.raises(InputError, match="`own` or `hard` for data without training images for a teacher"):
+        evaluate(made, test_only, recipe="rd3", **FAST)
+
+
+@pytest.mark.parametrize("name", ["random_labels", "hard"])
+def test_baselines_with_labels_of_their_own_are_refused_where_all_have_the_same(name: str) -> None:
+    told = f"`baselines` must be those that `recipe='hard'` can train; got `{name}`. Leave it out"
+    with pytest.raises(InputError, match=re.escape(told)):
+        evaluate(soft(), data(), recipe="hard", baselines=(name,), **FAST)
+
+
+def test_an_unknown_recipe_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown evaluation recipe 'rd4'; known: hard, own, rd3"):
+        evaluate(small(), data(), recipe="rd4", **FAST)
+
+
+def test_a_benchmark_of_hard_labels_has_cells_of_its_own(tmp_path: Path) -> None:
+    mine = RandomReal(name="mine", ipc=1)
+    given: dict[str, Any] = {"ipc": 1, "models": ["mlp", "nearest_mean"], "repeats": 2, "steps": 2, "lr": 0.01}
+    given |= {"baselines": ("random", "full"), "progress": False}
+    board = dd.benchmark(data(), [mine], recipe="hard", out=tmp_path / "hard", **given)
+    assert board.models == ("mlp", "nearest_mean")
+    assert len(board.cells) == 6
+    assert all(cell["request"]["recipe"] == "hard" for cell in board.cells)
+    with pytest.raises(InputError, match="recipe"):
+        dd.benchmark(data(), [mine], out=tmp_path / "hard", **given)
+    with pytest.raises(InputError, match=r"`baselines` must be those that `recipe='rd3'` can train; got `full`"):
+        dd.benchmark(data(), [mine], recipe="rd3", **given)
