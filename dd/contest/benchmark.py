@@ -303,7 +303,8 @@ def _kept(unit: Unit, model: str, request: Mapping[str, Any], settings: Settings
         return None
     if dump_json(cell.get("request")) != dump_json(request):
         there = cell["request"] if isinstance(cell["request"], dict) else {}
-        differ = [k for k in request if dump_json(there.get(k)) != dump_json(request[k])]
+        names = dict.fromkeys([*request, *there])  # one of another recipe may have more of them
+        differ = [k for k in names if dump_json(there.get(k)) != dump_json(request.get(k))]
         raise InputError(
             f"`out` = {settings.out} holds {path.name} of another benchmark (other {', '.join(differ)}). "
             "Name another folder, or give resume=False (`--restart`) to replace it."
