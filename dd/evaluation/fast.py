@@ -50,13 +50,11 @@ class CompiledForward:
         if x.device.type == "cpu" and self._backend == "inductor" and not compiler_present():
             return net(x)
         key = f"{net} {x.device}"
-        if key not in self._made:
-            self._made[key] = (tuple(x.shape), self._compile(net))
-        shape, forward = self._made[key]
-        if tuple(x.shape) != shape:
-            return net(x)
         try:
-            return forward(dict(net.named_parameters()), x)
+            if key not in self._made:
+                self._made[key] = (tuple(x.shape), self._compile(net))
+            shape, forward = self._made[key]
+            return forward(dict(net.named_parameters()), x) if tuple(x.shape) == shape else net(x)
         except Exception as error:  # whatever the compiler raises, there is another road
             _log.warning("the compiled pass failed (%s); evaluation goes on without it.", type(error).__name__)
             self._works = False

@@ -73,24 +73,22 @@ class Road:
         return full and can_compile(student) and supported(student.module, (x.shape[2], x.shape[3]))
 
     def _gone(self, error: Exception, what: str) -> None:
-        _log.warning("the compiled %s failed (%s); training goes on without it.", what, type(error).__name__)
+        cause = type(error.__cause__ or error).__name__
+        _log.warning("the compiled %s failed (%s); training goes on without it.", what, cause)
         self._layers = False
 
     def loss(self, student: Student, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Mean cross-entropy; batches that are not full are not compiled, they would each be compiled anew."""
         if self.name == "eager" or len(x) != self._batch_size:
             return student.loss(theta, x, y)
-        if self._loss is None:
-            self._loss = self._make(student)
-        if self._loss is None:
-            self.name = "eager"
-            return student.loss(theta, x, y)
         try:
-            return self._loss(theta, x, y)
+            self._loss = self._loss or self._make(student)
+            if self._loss is not None:
+                return self._loss(theta, x, y)
         except Exception as error:
             _log.warning("the compiled loss failed (%s); training goes on without it.", type(error).__name__)
-            self.name = "eager"
-            return student.loss(theta, x, y)
+        self.name = "eager"
+        return student.loss(theta, x, y)
 
     def penalty(self, student: Student, theta: Tensor, x: Tensor, y: Tensor, form: PenaltyForm) -> Tensor:
         """∇_θ `[P]` of `gradient_penalty`: by compiled tangents of known layers, else by autograd twice."""

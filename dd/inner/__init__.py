@@ -12,6 +12,7 @@ __all__ = [
     "worth_compiling",
     "InnerStep",
     "Matching",
+    "NotCompiledError",
     "Problem",
     "Student",
     "Target",
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from dd.inner.adjoint_pass import adjoint
     from dd.inner.check import check_student
     from dd.inner.engines import ENGINES, EngineName, Road, solve, worth_compiling
-    from dd.inner.fast import compiler_present
+    from dd.inner.fast import NotCompiledError, compiler_present
     from dd.inner.problem import InnerStep, Matching, Problem, Target
     from dd.inner.student import Student, cross_entropy, freeze_batch_statistics
     from dd.inner.unrolled import unroll
@@ -39,7 +40,7 @@ else:
             "dd.inner.adjoint_pass": "adjoint",
             "dd.inner.check": "check_student",
             "dd.inner.engines": "ENGINES EngineName Road solve worth_compiling",
-            "dd.inner.fast": "compiler_present",
+            "dd.inner.fast": "NotCompiledError compiler_present",
             "dd.inner.problem": "InnerStep Matching Problem Target",
             "dd.inner.student": "Student cross_entropy freeze_batch_statistics",
             "dd.inner.unrolled": "unroll",

@@ -70,6 +70,19 @@ def test_a_failure_falls_back_and_says_so(caplog: pytest.LogCaptureFixture) -> N
     assert "the compiled loss failed (RuntimeError)" in caplog.text
 
 
+def test_a_compiler_that_cannot_be_loaded_is_no_compiler(caplog: pytest.LogCaptureFixture) -> None:
+    """torch makes its cache as it loads the compiler."""
+
+    def unloadable(student: Student) -> Loss:
+        raise OSError(30, "Read-only file system")
+
+    student, theta, x, y = batch()
+    road = Road(True, 4, unloadable)
+    assert torch.equal(road.loss(student, theta, x, y), student.loss(theta, x, y))
+    assert road.name == "eager"
+    assert "the compiled loss failed (OSError)" in caplog.text
+
+
 def test_no_compiler_and_other_networks_are_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compiled_loss(Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)))) is None
     monkeypatch.setattr(fast, "compiler_present", lambda: False)

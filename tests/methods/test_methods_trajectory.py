@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import dd
 from dd.base.files import digest, load_tensors, save_tensors
 from dd.experts import ExpertStore, ExpertTrainer
 from dd.inner import Matching
+from dd.inner.fast import compile as kernels
 from dd.methods import Run, Step
+from dd.methods.trajectory import loop
 from dd.methods.trajectory.loop import Loop
 from dd.transforms.whiten import make_transform
 
@@ -273,3 +276,42 @@ def test_a_vision_transformer_is_distilled(tmp_path: Path) -> None:
     ]
     assert float(made[0].images.abs().max()) > 0
     torch.testing.assert_close(made[0].images, made[1].images, rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture
+def broken_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One that is there and fails."""
+
+    def compiled(*_: Any, **__: Any) -> Any:
+        def kernel(*_: Any) -> Any:
+            raise OSError(28, "No space left on device")
+
+        return kernel
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(loop, "worth_compiling", lambda *_: True)
+    monkeypatch.setattr(loop, "compiler_present", lambda _: True)
+    kernels._compiled.cache_clear()
+    yield
+    kernels._compiled.cache_clear()
+
+
+@pytest.mark.usefixtures("broken_compiler")
+def test_a_compiler_that_fails_is_told_and_matching_goes_on(real: dd.Images, store: Path) -> None:
+    with pytest.warns(
+        UserWarning, match=r"cannot be compiled \(\[Errno 28\] No space left on device\); .*compile=False"
+    ):
+        last = steps(method(), real, store)[-1]
+    assert torch.equal(last.state["images"], steps(method(), real, store, compile=False)[-1].state["images"])
+
+
+@pytest.mark.usefixtures("broken_compiler")
+@pytest.mark.parametrize(("asked", "name"), [({"compile": True}, "compile"), ({"precision": "hybrid"}, "precision")])
+def test_what_needs_a_compiler_that_fails_is_refused(
+    asked: dict[str, Any], name: str, real: dd.Images, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(dd.InputError, match=f"`{name}` .*No space left on device.*`CXX`"):
+        steps(method(), real, store, **asked)
+    monkeypatch.setattr(loop, "compiler_present", lambda _: False)
+    with pytest.raises(dd.InputError, match=f"`{name}` .*no compiler is present"):
+        steps(method(), real, store, **asked)

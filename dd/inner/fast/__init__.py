@@ -4,10 +4,19 @@ from typing import TYPE_CHECKING
 
 from dd.base.lazy import door
 
-__all__ = ["FastNet", "Kernels", "adjoint_fast", "compiler_present", "loss_gradient", "penalty_gradient", "supported"]
+__all__ = [
+    "FastNet",
+    "Kernels",
+    "NotCompiledError",
+    "adjoint_fast",
+    "compiler_present",
+    "loss_gradient",
+    "penalty_gradient",
+    "supported",
+]
 
 if TYPE_CHECKING:
-    from dd.inner.fast.compile import Kernels, compiler_present
+    from dd.inner.fast.compile import Kernels, NotCompiledError, compiler_present
     from dd.inner.fast.engine import adjoint_fast
     from dd.inner.fast.gradient import loss_gradient
     from dd.inner.fast.network import FastNet, supported
@@ -17,7 +26,7 @@ else:
         __name__,
         __all__,
         {
-            "dd.inner.fast.compile": "Kernels compiler_present",
+            "dd.inner.fast.compile": "Kernels NotCompiledError compiler_present",
             "dd.inner.fast.engine": "adjoint_fast",
             "dd.inner.fast.gradient": "loss_gradient",
             "dd.inner.fast.network": "FastNet supported",

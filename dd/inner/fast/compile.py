@@ -58,21 +58,34 @@ class Kernels:
         return _compiled(name, tuple(z.shape), z.stride(), z.dtype, str(z.device), self.threads)(z, *rest)
 
 
+class NotCompiledError(RuntimeError):
+    """A kernel cannot be compiled, though a compiler is there: it is broken, or its cache cannot be written."""
+
+
 _LOCK = threading.RLock()
 
 
 class _Compiled:
-    """A kernel that compiles at its first call; other threads wait for that."""
+    """A kernel that compiles at its first call; other threads wait for that.
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function, self._ready = function, False
+    Raises:
+        NotCompiledError: at that call; the message is the cause in one line.
+    """
+
+    def __init__(self, make: Callable[[], Callable[..., Any]]) -> None:
+        self._make = make
+        self._function: Callable[..., Any] | None = None
 
     def __call__(self, *args: Any) -> Any:
-        if self._ready:
+        if self._function is not None:
             return self._function(*args)
         with _LOCK:
-            found = self._function(*args)
-            self._ready = True
+            try:
+                function = self._function or self._make()
+                found = function(*args)
+            except Exception as error:  # torch, the compiler and the disk each raise their own
+                raise NotCompiledError((str(error).splitlines() or [type(error).__name__])[0]) from error
+            self._function = function
         return found
 
 
@@ -84,4 +97,5 @@ def _compiled(
     options: dict[str, Any] = dict(_FUSE_MORE)
     if device == "cpu":  # the C++ wrapper lets go of the interpreter's lock while a kernel runs
         options.update({"cpp_wrapper": True, "cpp.threads": threads})
-    return _Compiled(torch.compile(_copy(getattr(kernels, name)), dynamic=False, fullgraph=True, options=options))
+    kernel = _copy(getattr(kernels, name))
+    return _Compiled(lambda: torch.compile(kernel, dynamic=False, fullgraph=True, options=options))

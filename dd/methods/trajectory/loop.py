@@ -12,9 +12,20 @@ from torch import Tensor
 
 from dd.base.seeding import child
 from dd.data import Images
-from dd.errors import DamagedError, DivergedError, refuse
+from dd.errors import DamagedError, DivergedError, InputError, refuse, warn
 from dd.experts import ExpertStore, make_student
-from dd.inner import InnerStep, Matching, Problem, Road, Student, Target, compiler_present, solve, worth_compiling
+from dd.inner import (
+    InnerStep,
+    Matching,
+    NotCompiledError,
+    Problem,
+    Road,
+    Student,
+    Target,
+    compiler_present,
+    solve,
+    worth_compiling,
+)
 from dd.methods.base import PRECISIONS, Candidate, Run
 from dd.methods.start import committee_logits, correct, logits_in, pick_real, representative, scores
 from dd.methods.trajectory.given import GivenSet, images_of, logits_of
@@ -275,11 +286,9 @@ class Loop:
     def _road(self) -> Road:
         method, run, module = self.method, self.run, self.student.module
         batch = self.batch
-        device, compiled = run.device.type, run.compile
-        if compiled and not compiler_present(device):
-            raise refuse(
-                "compile", "False or None where no compiler is present", True, "Install g++, or Triton on a GPU."
-            )
+        device, compiled, hybrid = run.device.type, run.compile, run.precision == "hybrid"
+        if (compiled or hybrid) and not compiler_present(device):
+            raise self._refuse_compiling("no compiler is present", "Install g++, or Triton on a GPU.")
         if compiled is None:
             seen = method.iterations * method.student_steps * batch * method.canvas_samples
             shapes = 1 + bool(self.pictures % batch)
@@ -287,11 +296,24 @@ class Loop:
         micro = run.micro_batch
         if micro is None and device == "cpu" and not uses_batch_stats(module):
             micro = 50
-        hybrid = run.precision == "hybrid"
         return Road(run.engine, micro, run.reuse, (compiled or hybrid) and run.precision != "bf16", hybrid)
 
+    def _refuse_compiling(self, where: str, way_out: str) -> InputError:
+        """`compile=True`, or what needs it, where it cannot be."""
+        if self.run.precision == "hybrid":
+            return refuse("precision", f"`fp32` where {where}", "'hybrid'", way_out)
+        return refuse("compile", f"False or None where {where}", True, way_out)
+
     def _engine(self, problem: Problem) -> Matching:
-        return solve(problem, self.road)
+        try:
+            return solve(problem, self.road)
+        except NotCompiledError as error:
+            way_out = "Mend the compiler, name another one by `CXX`, or give compile=False."
+            if self.run.compile or self.road.hybrid:
+                raise self._refuse_compiling(f"kernels cannot be compiled ({error})", way_out) from error
+            warn(f"kernels cannot be compiled ({error}); matching goes on without, to other last digits. {way_out}")
+            self.road = dataclasses.replace(self.road, compiled=False)
+            return solve(problem, self.road)
 
     def _update(self, state: State, matching: Matching) -> State:
         method = self.method
