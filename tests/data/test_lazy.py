@@ -14,8 +14,10 @@ from torch import Tensor
 
 from dd.data import Images, LazySplit, Split, TensorSplit, statistics
 from dd.data.images import load, reading
+from dd.data.images.custom import as_split
 from dd.data.images.folders import Files
 from dd.data.images.splits import JoinedSplit
+from dd.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*under more than one class")
 
@@ -138,3 +140,31 @@ def test_by_default_one_cpu_has_no_process_for_reading(base: Path, monkeypatch: 
         assert isinstance(train, LazySplit)
         assert train.workers == workers
     assert isinstance(folder(base).train, TensorSplit)
+
+
+class Shared:
+    """Reads from one open file, as many Datasets do; `changed`, as it may where processes share its place in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.file, self.changed = path.open("rb"), False
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        place = 39 - i if self.changed and i > 30 else i
+        self.file.seek(place * 12)
+        return torch.frombuffer(bytearray(self.file.read(12)), dtype=torch.uint8).view(3, 2, 2), i % 2
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_other_pixels_than_those_that_were_loaded_are_refused(workers: int, tmp_path: Path) -> None:
+    pixels = torch.randint(0, 256, (480,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    (tmp_path / "pictures").write_bytes(pixels.numpy().tobytes())
+    data = Shared(tmp_path / "pictures")
+    split = as_split(data, limit=10, workers=workers)
+    assert torch.equal(split.subset(torch.arange(3)).pixels(), pixels[:36].view(3, 3, 2, 2) / 255)
+    data.changed = True
+    with pytest.raises(InputError, match=r"`data\[31\] image` must be the same pixels .*`workers=0`"):
+        split.pixels()
+    data.file.close()

@@ -95,6 +95,32 @@ def test_an_item_that_cannot_be_read_is_told_as_it_is(dataset: Numbers, workers:
     assert not children()
 
 
+class Odd:
+    """Ends as an iterator does at item 150, or has another shape there."""
+
+    def __init__(self, ends: bool) -> None:
+        self.ends = ends
+
+    def __getitem__(self, i: int) -> Tensor:
+        if i == 150 and self.ends:
+            return next(iter(()))
+        return torch.zeros(1, 2, 4 if i == 150 else 3)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_item_that_ends_as_an_iterator_does_not_end_the_data(workers: int) -> None:
+    with pytest.raises(RuntimeError, match="item 150 of the data raised StopIteration"):
+        list(read_ahead(Odd(ends=True), torch.arange(200).split(20), SHAPE, workers))
+    assert not children()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_item_of_another_shape_is_told(workers: int) -> None:
+    with pytest.raises(InputError, match=r"`item 150 of the data` must be of shape \[1, 2, 3\].* got \[1, 2, 4\]"):
+        list(read_ahead(Odd(ends=False), torch.arange(200).split(20), SHAPE, workers))
+    assert not children()
+
+
 class Starts:
     """Counts loaders that start processes, and the pieces that they were given."""
 

@@ -218,6 +218,7 @@ def _lazily(items: Items, n: int, limit: int, workers: int, encode: Encoder) -> 
         itemsize = max(itemsize, image.element_size())
     c, h, w = first.shape
     y, found = encode(labels)
+    items.seal(hashed)
     words = rule(items.size, items.aspect)
     return LazySplit(items, y, (c, h, w), keys, words, workers, hashed, itemsize, limit // 2), found
 
@@ -237,12 +238,26 @@ class Items:
     ) -> None:
         self._dataset, self.argument, self.size, self.aspect = dataset, argument, size, aspect
         self._layout, self._call = layout, call
+        self._hashes: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self._dataset)
 
     def __getitem__(self, i: int) -> Tensor:
-        return self.pair(i)[0]
+        image = self.pair(i)[0]
+        if self._hashes is not None and image_items(image[None])[0] != self._hashes[i]:
+            raise refuse(
+                f"{self.argument}[{i}] image",
+                "the same pixels each time it is read",
+                "another image than when the data was loaded",
+                "Take random transforms out. Where the Dataset has a file open, which processes that read would share, "
+                "give `workers=0`.",
+            )
+        return image
+
+    def seal(self, hashes: Tensor) -> None:
+        """From now on refuse images other than those of these hashes, int64 `[n]` (`image_items`)."""
+        self._hashes = hashes
 
     def pair(self, i: int) -> tuple[Tensor, Label]:
         """Item i as (image, label)."""

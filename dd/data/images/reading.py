@@ -125,8 +125,14 @@ class _Pieces:
                 item = self._dataset[row]
             except DDError as error:
                 item = error
+            except StopIteration as error:  # which would be taken for the end of the data
+                raise RuntimeError(f"item {row} of the data raised StopIteration") from error
             if isinstance(item, DDError):
                 return item
+            if item.shape != self._shape:
+                expected = f"of shape {list(self._shape)}, as it was when the data was loaded"
+                way_out = "Leave data that is in use as it is, and load it again."
+                return refuse(f"item {row} of the data", expected, str(list(item.shape)), way_out)
             images.append(item)
         if not images:
             return torch.empty((0, *self._shape), dtype=torch.uint8)
