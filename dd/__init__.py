@@ -73,6 +73,7 @@ __all__ = [
     "membership",
     "merge",
     "neighbours",
+    "plan",
     "push_to_hub",
     "rank_architectures",
     "report",
@@ -140,6 +141,7 @@ if TYPE_CHECKING:
     from dd.synthetic import CompensatedImages, ImageSet, SyntheticImages, TrainRecipe, TreeRecipe, TreeSummary
     from dd.teachers import Teacher, TeacherRecipe
     from dd.transforms.dsa import DSA
+    from dd.work.lists import plan
 else:
     __getattr__, __dir__ = door(
         __name__,
@@ -183,5 +185,6 @@ else:
             "dd.synthetic": "CompensatedImages ImageSet SyntheticImages TrainRecipe TreeRecipe TreeSummary",
             "dd.teachers": "Teacher TeacherRecipe",
             "dd.transforms.dsa": "DSA",
+            "dd.work.lists": "plan",
         },
     )

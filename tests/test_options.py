@@ -41,7 +41,7 @@ OTHERWISE = {
     # of another training: that of fresh networks, which is never chosen by itself
     (dd.evaluate, "compile"): False,
 }
-SHELL = {"json", "quiet", "restart", "seeds", "workers", "path", "data", "recipe", "models", "methods"}
+SHELL = {"json", "quiet", "restart", "plan", "seeds", "workers", "path", "data", "recipe", "models", "methods"}
 """What only the command line has, or what is given to a verb by its place."""
 UNUSED = {dd.estimate: {"store", "seed", "threads"}, dd.buffer: {"seed"}, dd.teach: {"seed"}}
 """Options of every verb of the command line that these have no use for."""
@@ -63,7 +63,7 @@ def test_signature_dataclass_and_command_line_say_the_same(verb: Callable[..., A
     assert wanted - {f.name for f in dataclasses.fields(RunOptions)} <= known.keys()
     extra = shell.keys() - known.keys() - SHELL - UNUSED.get(verb, set())
     assert extra <= ({"split"} if "split" not in known else set())  # hidden there
-    missing = known.keys() - shell.keys() - {"resume", "progress", "out", "committee"}
+    missing = known.keys() - shell.keys() - {"resume", "progress", "out", "committee", "executor"}
     assert not missing, "say it on the command line too, in `dd/cli/options.py`"
 
 

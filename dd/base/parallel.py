@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -19,12 +21,27 @@ T = TypeVar("T")
 _PATIENCE: Final = timedelta(days=30)  # torch's 30 minutes are less than one expert may take
 
 
+_ALONE: Final = ContextVar("alone", default=False)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside the block this process is a world of its own: what is made there is no work of all ranks of a torchrun."""
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
+
+
 def world() -> tuple[int, int]:
-    """`(rank, world size)` as torchrun sets them; `(0, 1)` outside it.
+    """`(rank, world size)` as torchrun sets them; `(0, 1)` outside it, and inside `alone`.
 
     Raises:
         InputError: the variables are not numbers with 0 ≤ rank < world size.
     """
+    if _ALONE.get():
+        return 0, 1
     told = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
     if not (told[0].isdecimal() and told[1].isdecimal() and int(told[0]) < int(told[1])):
         raise refuse("RANK, WORLD_SIZE", "numbers with 0 ≤ rank < size", told, "Unset them, or use torchrun.")

@@ -299,6 +299,12 @@ KINDS: Final[Mapping[str, Kind]] = {
         },
         "Move it away; it will be made anew.",
     ),
+    "plan": Kind(
+        "plan of work",
+        {"kind": Word("plan"), "format": Word(1), "version": str, "verb": str, "arguments": dict},
+        "Write it anew: the same verb with `--plan`.",
+    ),
+    "note of work": Kind("note of work", {"state": str, "by": str, "tries": Whole(0), "error": str}, "Remove it."),
     "method": Kind("card of a method", _CARD, "CONTRIBUTING.md says what a card holds."),
     "split": Kind("split of a table", {"train": [Whole(0)], "valid": [Whole(0)], "test": [Whole(0)]}, "Remove it."),
 }

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dd.base.progress import say
-from dd.cli.options import Answer, Common, Data, as_lr, keywords, reads
+from dd.cli.options import Answer, Data, Planned, as_lr, keywords, reads
+from dd.cli.work import planned
 from dd.errors import refuse
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkOptions(Common):
+class BenchmarkOptions(Planned):
     """Every method under one protocol, beside random, herding, k-center and full-data rows.
 
     Attributes:
@@ -81,9 +82,12 @@ def _benchmark(options: BenchmarkOptions, argv: Sequence[str]) -> Answer:
     told: dict[str, Any] = {name: _numbers(getattr(options, name), name) for name in ("ipc", "budget_bytes")}
     told |= {"models": list(options.models) or None, "lr": as_lr(options.lr), "out": out}
     told |= {"resume": not options.restart, "threads": 1 if workers > 1 else options.threads}
+    given = keywords(options, benchmark, **told)
+    if options.plan is not None:
+        return planned("benchmark", options.plan, options.json, data=options.data, methods=names, **given)
     tune_process(told["threads"])
     with _helpers(argv, out, workers - 1):
-        made = benchmark(options.data, names, **keywords(options, benchmark, **told))
+        made = benchmark(options.data, names, **given)
     if not options.json:
         say(made)
     return {**made.to_json(), "json": options.json}

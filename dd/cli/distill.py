@@ -131,19 +131,22 @@ def _distill(words: Sequence[str]) -> Answer:
     from dd.base.process import tune_process
     from dd.cli.options import keywords
     from dd.cli.twins import DistillOptions
-    from dd.run.distill import distill
-    from dd.run.many import distill_many, seed_folder
+    from dd.cli.work import planned
+    from dd.run.distill import distill, seed_folder
+    from dd.run.many import distill_many
 
     data, name, run, fields = with_method("distill", DistillOptions, words)
     if run.out is None:
         run = dataclasses.replace(run, out=Path("runs") / f"{Path(data.partition(':')[2] or data).name}-{name}")
     if run.seeds and run.seed:
         raise refuse("seed", "left out beside `seeds`", run.seed)
-    tune_process(run.threads)
     given, verb = {**keywords(run, distill), **fields}, cast(Any, distill_many if run.seeds else distill)
     if run.seeds:
         given["seeds"] = run.seeds
         del given["seed"]
+    if run.plan is not None:
+        return planned("distill", run.plan, run.json, data=data, method=name, **given)
+    tune_process(run.threads)
     made = verb(data, name, **given)
     if not run.seeds:
         return {**_told(made, run.out, run.json), "json": run.json}

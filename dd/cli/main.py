@@ -53,6 +53,7 @@ VERBS: dict[str, tuple[Callable[[Sequence[str]], dict[str, Any]], str]] = {
         "robustness, calibration, privacy, attacks, nearest real images, downstream use",
     ),
     "teach": (_in("dd.cli.teach", "run_teach"), "train the teachers that decoupled methods need"),
+    "work": (_in("dd.cli.work", "run_work"), "list the units of a plan, or make a share of them"),
     "estimate": (_in("dd.cli.distill", "run_estimate"), "disk, memory and time of a run, before it starts"),
     "list": (run_list, "methods, data sets, models, recipes; or describe a method"),
     "verify": (_in("dd.cli.verbs", "run_verify"), "check every checksum of a set, a run or a store"),
@@ -102,7 +103,7 @@ def _run(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that closing it is no second error
         return 141
     except KeyboardInterrupt:
-        resumable = argv[0] in ("benchmark", "buffer", "distill", "teach")
+        resumable = argv[0] in ("benchmark", "buffer", "distill", "teach", "work")
         way_on = "; the same command goes on where it stopped" if resumable else ""
         say(f"interrupted{way_on}", sys.stderr)
         return 130

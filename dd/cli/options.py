@@ -100,6 +100,17 @@ def as_lr(text: str) -> float | str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Planned(Common):
+    """Data, machine and plan.
+
+    Attributes:
+        plan: write the call into this file and compute nothing; `ddistill work` makes shares of it.
+    """
+
+    plan: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class EstimateOptions(Common):
     """Options of the estimate; the method's fields follow.
 
@@ -115,7 +126,7 @@ class EstimateOptions(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BufferOptions(Common):
+class BufferOptions(Planned):
     """Make the expert trajectories that are missing.
 
     Attributes:

@@ -8,12 +8,13 @@ from typing import Literal
 import tyro
 
 from dd.base.progress import say
-from dd.cli.options import Answer, Common, Data, keywords, reads
+from dd.cli.options import Answer, Data, Planned, keywords, reads
+from dd.cli.work import planned
 from dd.teachers import TeacherRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeachOptions(Common):
+class TeachOptions(Planned):
     """Train the teachers that decoupled methods need.
 
     Attributes:
@@ -35,8 +36,11 @@ def run_teach(options: TeachOptions) -> Answer:
     from dd.base.process import tune_process
     from dd.run.teach import teach
 
+    given = keywords(options, teach)
+    if options.plan is not None:
+        return planned("teach", options.plan, options.json, data=options.data, models=options.models, **given)
     tune_process(options.threads)
-    made = teach(options.data, options.models, **keywords(options, teach))
+    made = teach(options.data, options.models, **given)
     told = [{"name": t.name, "accuracy": t.accuracy, "sha256": t.sha256} for t in made]
     if not options.json:
         say("\n".join(f"{t.name}: {100 * t.accuracy:.1f} % of held-out training images" for t in made))

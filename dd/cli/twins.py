@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dd.cli.options import Common
+from dd.cli.options import Planned
 from dd.data import Ipc
 from dd.methods import RunOptions
 from dd.methods.trajectory.given import Init, Word
@@ -17,7 +17,7 @@ from dd.synthetic import TreeRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillOptions(RunOptions, Common):
+class DistillOptions(RunOptions, Planned):
     """Options of the run; the method's fields follow.
 
     Attributes:

@@ -17,6 +17,7 @@ from dd.cli.options import (
     keywords,
     reads,
 )
+from dd.cli.work import planned
 
 
 @reads("evaluate", EvaluateOptions)
@@ -63,9 +64,11 @@ def run_buffer(options: BufferOptions) -> Answer:
     from dd.experts import load_recipe
     from dd.run.buffer import buffer
 
+    recipe, given = load_recipe(options.recipe), keywords(options, buffer)
+    if options.plan is not None:
+        return planned("buffer", options.plan, options.json, data=options.data, recipe=options.recipe, **given)
     tune_process(options.threads)
-    recipe = load_recipe(options.recipe)
-    store = buffer(options.data, recipe, **keywords(options, buffer))
+    store = buffer(options.data, recipe, **given)
     count = options.experts or recipe.experts
     last = [float(store.curve(seed)[1][-1]) for seed in range(count) if store.length(seed)]
     text = f"{len(last)} experts in {store.folder}; last held-out accuracy {100 * sum(last) / len(last):.1f} %"

@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import inspect
-import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from dd.base.files import dump_json, read_foreign_json, read_json, sweep, write_json
 from dd.base.home import home
-from dd.base.locks import locked
-from dd.base.names import file_name
-from dd.base.paths import as_path, is_there, names_in
+from dd.base.paths import as_path
 from dd.base.process import keeping_pages, under_own_settings
 from dd.base.progress import Progress, reporter
-from dd.base.schema import conform
 from dd.base.shapes import as_list, check_whole, filled
 from dd.contest.benchmark_graphs import GraphBench
 from dd.contest.benchmark_images import ImageBench
+from dd.contest.cells import cells_of, check_folder, claimed, work_units
 from dd.contest.contest import given_lr
 from dd.contest.plan import Bench, Settings, Unit
 from dd.contest.recipes import Recipe, check_recipe
 from dd.data import Images, Source
 from dd.data.graphs.graphs import Graphs
-from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, refuse
-from dd.evaluation import origin
-from dd.evaluation.leaderboard import FORMAT, FORMATS, Benchmark
+from dd.errors import refuse
+from dd.evaluation.leaderboard import Benchmark
 from dd.evaluation.selection import Protocol as Rule
 from dd.evaluation.unseen import refuse_trained
 from dd.methods import Method
+from dd.run.plans import Plan, need_folder
 from dd.run.resolve import Tier, load_real, published_aspect, resolve_device
+from dd.run.work import WorkUnit, check_executor, make_named, spread
 
 
 @under_own_settings
@@ -66,6 +62,7 @@ def benchmark(
     size: int | tuple[int, int] | None = None,
     aspect: Literal["crop", "squash"] | None = None,
     split: int | str | None = None,
+    executor: Any = None,
     **distilling: Any,
 ) -> Benchmark:
     """Every method under one protocol: the same networks, optimiser steps, test images and random streams.
@@ -100,6 +97,8 @@ def benchmark(
             may share the folder. `None` keeps everything in memory.
         resume: `False` measures again and replaces the cells asked for.
         device, threads, store, progress, root, download, size, aspect, split: as in `dd.evaluate`.
+        executor: has `submit`, as of `concurrent.futures`: its workers measure what is missing in `out`; data and
+            methods are then given by name.
         **distilling: `engine`, `micro_batch`, `reuse`, `compile` of `dd.distill`.
 
     Returns:
@@ -112,29 +111,13 @@ def benchmark(
             and has not written.
     """
     given = locals()
-    given_lr(lr)
-    settings = Settings(
-        repeats=check_whole(repeats, "repeats"),
-        seeds=tuple(range(seed, seed + check_whole(seeds, "seeds"))),
-        tier=preset,
-        protocol=protocol,
-        steps=steps,
-        lr=lr,
-        recipe=check_recipe(recipe),
-        device=resolve_device(device),
-        store=home("expert_trajectories", store),
-        out=None if out is None else as_path(out, "out"),
-        resume=resume,
-        distilling=distilling,
-    )
-    if settings.out is not None:
-        _check_folder(settings.out)
-    asked = as_list(methods)
-    shown = aspect or _shared_aspect(data, asked, settings, ipc)
-    source = filled(Source, given, aspect=shown, split=0 if split is None else split)
-    real = load_real(data, source, protocol, "evaluate")
-    bench = _bench(real, asked, {"ipc": ipc, "budget_bytes": budget_bytes}, models, baselines, settings)
-    cells = _work(bench, settings, reporter(f"benchmark on {real.name}", progress))
+    bench, settings = _opened(given)
+    real, asked = bench.real, as_list(methods)
+    report = reporter(f"benchmark on {real.name}", progress)
+    if executor is not None:
+        plan = plan_of_benchmark({**{k: v for k, v in given.items() if k != "distilling"}, **distilling})
+        spread(executor, make_cell, plan, Path(plan.arguments["out"]), work_units(bench, settings), report, progress)
+    cells = _work(bench, settings, report)
     told: dict[str, Any] = {bench.counted: list(bench.budgets)}
     told |= {"models": None if models is None else list(bench.models), "repeats": repeats, "seeds": seeds}
     told |= {"baselines": None if baselines is None else as_list(baselines), "preset": preset, "protocol": protocol}
@@ -151,6 +134,61 @@ def benchmark(
     if settings.out is not None:
         made.save(settings.out)
     return made
+
+
+def _opened(given: Mapping[str, Any]) -> tuple[Bench, Settings]:
+    """What measures, and how, of the arguments of `benchmark`."""
+    given_lr(given["lr"])
+    seed, out, split = given["seed"], given["out"], given["split"]
+    settings = Settings(
+        repeats=check_whole(given["repeats"], "repeats"),
+        seeds=tuple(range(seed, seed + check_whole(given["seeds"], "seeds"))),
+        tier=given["preset"],
+        protocol=given["protocol"],
+        steps=given["steps"],
+        lr=given["lr"],
+        recipe=check_recipe(given["recipe"]),
+        device=resolve_device(given["device"]),
+        store=home("expert_trajectories", given["store"]),
+        out=None if out is None else as_path(out, "out"),
+        resume=given["resume"],
+        distilling=given.get("distilling", {}),
+    )
+    if settings.out is not None:
+        check_folder(settings.out)
+    if given["executor"] is not None:
+        check_executor(given["executor"])
+        need_folder(out)
+    asked = as_list(given["methods"])
+    shown = given["aspect"] or _shared_aspect(given["data"], asked, settings, given["ipc"])
+    source = filled(Source, given, aspect=shown, split=0 if split is None else split)
+    real = load_real(given["data"], source, given["protocol"], "evaluate")
+    budgets = {name: given[name] for name in ("ipc", "budget_bytes")}
+    return _bench(real, asked, budgets, given["models"], given["baselines"], settings), settings
+
+
+def plan_of_benchmark(given: Mapping[str, Any]) -> Plan:
+    """The plan of a call.
+
+    Raises:
+        InputError: no folder, or an argument that a file cannot hold.
+    """
+    need_folder(given.get("out"))
+    if not given.get("resume", True):
+        raise refuse("resume", "left out where work is shared", "False", "Name another `out`.")
+    plan = Plan.of("benchmark", given)
+    plan.bound(benchmark)
+    return plan
+
+
+def benchmark_units(plan: Plan) -> list[WorkUnit]:
+    """The cells of a plan, those of all models of a set being one unit."""
+    return work_units(*_opened(plan.bound(benchmark)))
+
+
+def make_cell(plan: str, unit: str) -> str:
+    """A unit of a benchmark in a worker: `dd.run.work.make_named`."""
+    return make_named(plan, unit, benchmark_units)
 
 
 def _bench(
@@ -214,128 +252,14 @@ def _work(bench: Bench, settings: Settings, report: Progress) -> list[dict[str, 
         for unit in units:
             if unit in made:
                 continue
-            with _claimed(unit, settings) as free:
+            with claimed(unit, settings) as free:
                 if free:
-                    made[unit] = _cells(bench, unit, settings)
+                    made[unit] = cells_of(bench, unit, settings)
                     text = unit.name + (" n/a" if made[unit][0].get("refused") else "")
                     report(len(made), len(units), text)
         if len(made) == before:
             time.sleep(0.5)
     return [cell for unit in units for cell in made[unit]]
-
-
-@contextmanager
-def _claimed(unit: Unit, settings: Settings) -> Iterator[bool]:
-    if settings.out is None:
-        yield True
-        return
-    with locked(settings.out / "runs" / f".{unit.name}.lock") as free:
-        yield free
-
-
-def _cells(bench: Bench, unit: Unit, settings: Settings) -> list[dict[str, Any]]:
-    """A cell for each model: those that are in the folder, and the others measured."""
-    found: dict[str, dict[str, Any]] = {}
-    names = tuple(bench.models) if unit.networks else ("",)
-    about: dict[str, Any] = {"format": FORMAT, "set": unit.set, "budget": unit.budget, "seed": unit.seed}
-    try:
-        about["request"] = bench.request(unit)
-    except InputError as error:
-        return [_refused(about, name, error, settings) for name in names]
-    for name in names:
-        kept = _kept(unit, name, about["request"], settings)
-        if kept is not None:
-            found[name] = kept
-    missing = [name for name in names if name not in found]
-    stream = iter(bench.measure(unit, missing) if missing else ())
-    for name in missing:
-        try:
-            cell = {**about, **next(stream), "model": name, "origin": origin(unit.seed, settings.device)}
-        except (InputError, DivergedError, MissingError) as error:
-            if str(error).startswith("`out`"):  # the folder's own message, nothing that the method says
-                raise
-            cell = _refused(about, name, error, settings)
-            stream = iter(bench.measure(unit, missing[missing.index(name) + 1 :]))
-        found[name] = cell
-        if settings.out is not None:
-            path = _path(unit, name, settings.out)
-            sweep(path.parent, re.escape(path.name))
-            write_json(path, cell)
-    return [found[name] for name in names]
-
-
-def _refused(about: Mapping[str, Any], model: str, error: Exception, settings: Settings) -> dict[str, Any]:
-    told = {"refused": str(error), "values": [], "origin": origin(about["seed"], settings.device)}
-    return {**about, **told, "model": model}
-
-
-def _path(unit: Unit, model: str, out: Path) -> Path:
-    return out / "cells" / (unit.name + (f"-{file_name(model)}" if model else "") + ".json")
-
-
-def _looks_like_a_cell(path: Path) -> bool:
-    """Whether a damaged file may have been a cell: it is cut off, or has a cell's keys."""
-    try:
-        found = read_foreign_json(path, "json")
-    except DamagedError:
-        return True
-    return isinstance(found, dict) and "request" in found
-
-
-def _kept(unit: Unit, model: str, request: Mapping[str, Any], settings: Settings) -> dict[str, Any] | None:
-    """The cell in the folder, or refuse one that was measured otherwise, and a file that is none."""
-    if settings.out is None:
-        return None
-    path = _path(unit, model, settings.out)
-    try:
-        cell = read_json(path, "any")  # whose file it is, is told first
-    except MissingError:
-        return None
-    except DamagedError:
-        if not _looks_like_a_cell(path):
-            raise _not_ours(settings.out, f"cells/{path.name} that is no cell") from None
-        if settings.resume:
-            raise
-        return None
-    if "request" not in cell:
-        raise _not_ours(settings.out, f"cells/{path.name} that is no cell")
-    if not settings.resume:
-        return None
-    if dump_json(cell.get("request")) != dump_json(request):
-        there = cell["request"] if isinstance(cell["request"], dict) else {}
-        names = dict.fromkeys([*request, *there])  # one of another recipe may have more of them
-        differ = [k for k in names if dump_json(there.get(k)) != dump_json(request.get(k))]
-        raise InputError(
-            f"`out` = {settings.out} holds {path.name} of another benchmark (other {', '.join(differ)}). "
-            "Name another folder, or give resume=False (`--restart`) to replace it."
-        )
-    conform(cell, "cell", path)
-    wanted = {"set": unit.set, "budget": unit.budget, "seed": unit.seed, "model": model}
-    if told := [f"{key} {cell[key]!r}" for key in wanted if cell[key] != wanted[key]]:
-        raise DamagedError(f"{path} is the cell of another row ({', '.join(told)}). Remove it and run again.")
-    return cell
-
-
-def _check_folder(out: Path) -> None:
-    """Refuse a folder whose files a benchmark would replace and has not written.
-
-    Raises:
-        InputError: files named as a leaderboard, and no cells.
-    """
-    there = [name for name in (f"leaderboard.{kind}" for kind in FORMATS) if is_there(out / name)]
-    if not there or names_in(out / "cells", "*.json"):
-        return
-    try:
-        board = read_json(out / "leaderboard.json", "any")
-    except DDError:
-        board = None
-    if not isinstance(board, dict) or "cells" not in board:
-        raise _not_ours(out, f"{', '.join(there)} and no cells")
-
-
-def _not_ours(out: Path, got: str) -> InputError:
-    way_out = "Name another folder, or move these files away."
-    return refuse("out", "a new folder, or one of a benchmark", f"{out}, which has {got}", way_out)
 
 
 __all__ = ["benchmark"]

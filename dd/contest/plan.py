@@ -172,6 +172,11 @@ class Bench(ABC):
         self._made: dict[Unit, tuple[Any, float]] = {}
         self._failed: dict[Unit, DDError] = {}
 
+    @property
+    def real(self) -> Images | Graphs:
+        """The data."""
+        return self._real
+
     def baseline(self, name: str) -> Any:
         """The baseline of a row; `None` of a method's."""
         return self._baselines.get(name)

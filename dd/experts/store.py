@@ -172,6 +172,7 @@ class ExpertStore:
         device: torch.device | None = None,
         progress: Progress = _silent,
         compile: bool | None = None,
+        only: int | None = None,
     ) -> list[int]:
         """Make what is missing and return the seeds that were worked on by this process.
 
@@ -185,6 +186,7 @@ class ExpertStore:
             compile: whether to compile the loss of a plain ConvNet; None where all experts together are long
                 enough to pay for it. An expert that is continued keeps its road, whatever is said here; a
                 compiled one has `road` in its file's metadata.
+            only: make this one of them alone, and none of the others.
 
         Raises:
             InputError: a network that cannot be a student, see `dd.experts.check_model`.
@@ -199,7 +201,7 @@ class ExpertStore:
         check_model(self.recipe, self._real, device)
         meet()
         absent = set(self.missing(experts, snapshots))
-        mine = [seed for seed in shard(range(experts)) if seed in absent]
+        mine = [seed for seed in shard(range(experts)) if seed in absent and only in (None, seed)]
         if mine:
             self._write_recipe()
             trainer = ExpertTrainer(self.recipe, self._real, transform, device)

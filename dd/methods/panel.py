@@ -109,7 +109,7 @@ def seat(
     teachers = []
     for member in committee:
         teacher = _teacher(member, recipe, class_ids, real, store, run)
-        if not isinstance(member, str) or _has_weights(member):
+        if not isinstance(member, str) or has_weights(member):
             held_out = real.val if real.val is not None and len(real.val) else real.train
             teacher.check(tried_on(real), real.num_classes)
             if priors is None and len(committee) > 1 and math.isnan(teacher.accuracy):
@@ -119,7 +119,8 @@ def seat(
     return Panel(tuple(teachers), tuple(0.0 if math.isnan(alpha) else alpha for alpha in found))
 
 
-def _has_weights(member: str) -> bool:
+def has_weights(member: str) -> bool:
+    """Whether a name brings its weights, so that nothing is trained."""
     spec = as_spec(member)
     return isinstance(spec, ModelSpec) and dict(spec.options).get("weights", "none") != "none"
 
@@ -133,7 +134,7 @@ def _teacher(
     run: Run,
 ) -> Teacher:
     if isinstance(member, str):
-        if _has_weights(member):
+        if has_weights(member):
             return pretrained_teacher(member, real, class_ids, run.device)
         return store.get(dataclasses.replace(recipe, model=member), device=run.device, progress=run.progress)
     if isinstance(member, Teacher):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -20,17 +20,24 @@ from dd.base.shapes import filled
 from dd.data import Images, Source
 from dd.data.graphs.graphs import Graphs
 from dd.data.items import Sketch
-from dd.errors import InputError
+from dd.errors import InputError, refuse
 from dd.evaluation import origin
 from dd.evaluation.selection import Protocol, Selector
+from dd.experts import ExpertStore
 from dd.inner import EngineName
 from dd.methods import FromExperts, Method, Run, Step, own_network
+from dd.methods.panel import has_weights
 from dd.methods.steps import steps_of
+from dd.run.buffer import expert_units
 from dd.run.folder import RunFolder, check_run, split_state, to_device
 from dd.run.load import load
-from dd.run.resolve import PLAIN, Tier, announce_preset, opened, resolve_device
+from dd.run.plans import Plan, need_folder
+from dd.run.resolve import PLAIN, Opened, Tier, announce_preset, opened, resolve_device
+from dd.run.teach import teacher_units
+from dd.run.work import WorkUnit, check_executor, make_named, spread
 from dd.synthetic import AnySet
 from dd.synthetic.file import Kept, mark_kept
+from dd.teachers import TeacherRecipe, TeacherStore
 
 
 @under_own_settings
@@ -58,6 +65,7 @@ def distill(
     size: int | tuple[int, int] | None = None,
     aspect: Literal["crop", "squash"] | None = None,
     split: int | str = 0,
+    executor: Any = None,
     **fields: Any,
 ) -> AnySet:
     """Turn a data set into a few synthetic samples a class, or into a few kilobytes of computation trees.
@@ -90,6 +98,8 @@ def distill(
         aspect: of pictures that are brought to one size: `crop` keeps proportions, `squash` does not, as in the
             published runs on ImageNet's subsets. `None`: what the preset's row says, else `crop`.
         split: of graphs: which of the random splits, or `published`.
+        executor: has `submit`, as of `concurrent.futures`: its workers make what the set needs, experts or teachers;
+            data and method are then given by name, and `out` is a folder that all workers see.
         **fields: fields of the method, with a name only (`ipc=10, iterations=200, …`; `budget_bytes=2048` for graphs).
 
     Returns:
@@ -100,22 +110,119 @@ def distill(
         DamagedError: what is in `out` is damaged, or its finished set is of another run.
     """
     given, target = locals(), resolve_device(device)
+    if executor is not None:
+        check_executor(executor)
+        need_folder(out)
     asked = opened(data, method, filled(Source, given), protocol, preset, target, fields)
-    real, value = asked.real, asked.method
     announce_preset(asked, target, progress)
+    if executor is not None:
+        spread_sets(asked, given, target, None)
+    return _made(asked, given, target)
+
+
+def _made(asked: Opened, given: Mapping[str, Any], target: torch.device) -> AnySet:
+    """The set of the arguments of `distill`: made, gone on with, or found finished in its folder."""
+    real, value, protocol, progress = asked.real, asked.method, given["protocol"], given["progress"]
     report = reporter(f"{value.name} on {real.name}", progress)
     asks = isinstance(value, FromExperts) or hasattr(value, "teacher")
+    store = given["store"]
     kept = default_store(store, progress) if asks else home("expert_trajectories", store)
     run = filled(Run, given, device=target, store=kept, progress=report)
-    if out is None:
+    if given["out"] is None:
         return _run(value, real, run, protocol, None)
-    told = {**origin(seed, target), **_named(data, filled(Source, given))}
-    with RunFolder(as_path(out, "out"), _request(value, real, run, protocol), told, resume) as folder:
+    told = {**origin(run.seed, target), **_named(given["data"], filled(Source, given))}
+    with _folder(asked, given, run, told) as folder:
         if folder.finished:
             made = load(folder.path)
             check_run(folder.path, made)
             return made.attach(cast(Any, real.train))
         return _run(value, real, run, protocol, folder)
+
+
+def _folder(asked: Opened, given: Mapping[str, Any], run: Run, told: Mapping[str, Any]) -> RunFolder:
+    request = _request(asked.method, asked.real, run, given["protocol"])
+    return RunFolder(as_path(given["out"], "out"), request, told, given["resume"])
+
+
+def seed_folder(out: str | Path, seed: int) -> Path:
+    """The run folder of one seed in the folder of all."""
+    return as_path(out, "out") / f"seed{seed}"
+
+
+def distill_units(plan: Plan) -> list[WorkUnit]:
+    """The experts or teachers of a plan's method, then its set, or a set for each of its `seeds`."""
+    arguments = dict(plan.arguments)
+    seeds = arguments.pop("seeds", None)
+    given = {"fields": {}, **Plan(plan.verb, arguments).bound(distill), "progress": False}
+    need_folder(given["out"])
+    target = resolve_device(given["device"])
+    source = filled(Source, given)
+    opts = given["protocol"], given["preset"], target, given["fields"]
+    return _units(opened(given["data"], given["method"], source, *opts), given, target, seeds)
+
+
+def make_part(plan: str, unit: str) -> str:
+    """A unit of a set, or of several, in a worker: `dd.run.work.make_named`."""
+    return make_named(plan, unit, distill_units)
+
+
+def plan_of_sets(given: Mapping[str, Any]) -> Plan:
+    """The plan of a call of `distill`, or of `distill_many` with its `seeds`.
+
+    Raises:
+        InputError: no folder, or an argument that a file cannot hold.
+    """
+    need_folder(given.get("out"))
+    if not given.get("resume", True):
+        raise refuse("resume", "left out where work is shared", "False", "Name another `out`.")
+    plan = Plan.of("distill", {**{k: v for k, v in given.items() if k != "fields"}, **given.get("fields", {})})
+    plan.bound(distill)  # `seeds` passes as a field
+    return plan
+
+
+def spread_sets(asked: Opened, given: Mapping[str, Any], target: torch.device, seeds: Sequence[int] | None) -> None:
+    """Have the workers of `given["executor"]` make what is missing: of one set what it needs, or sets of seeds too."""
+    plan = plan_of_sets(given if seeds is None else {**given, "seeds": list(seeds), "seed": None})
+    units = _units(asked, given, target, seeds)
+    units = [unit for unit in units if seeds is not None or unit.kind != "set"]
+    progress = given["progress"]
+    report = reporter(f"{asked.method.name} on {asked.real.name}", progress)
+    spread(given["executor"], make_part, plan, Path(plan.arguments["out"]), units, report, progress)
+
+
+def _units(
+    asked: Opened, given: Mapping[str, Any], target: torch.device, seeds: Sequence[int] | None
+) -> list[WorkUnit]:
+    """What the sets need, then the sets."""
+    store = home("expert_trajectories", given["store"])
+
+    def made(name: str, **own: Any) -> WorkUnit:
+        mine = {**given, **own}
+        run = filled(Run, mine, device=target, store=store, progress=lambda *_: None)
+        done = lambda: _folder(asked, mine, run, {}).is_finished()  # noqa: E731
+        return WorkUnit(name, "set", Path(mine["out"]), done, lambda: _made(asked, mine, target))
+
+    if seeds is None:
+        sets = [made("set")]
+    else:
+        sets = [made(f"seed{seed}", seed=seed, out=seed_folder(given["out"], seed)) for seed in seeds]
+    return [*_needs(asked, store, target), *sets]
+
+
+def _needs(asked: Opened, store: Path, target: torch.device) -> list[WorkUnit]:
+    """The experts or the teachers that a method reads from the store."""
+    method, real = asked.method, asked.real
+    if isinstance(real, Graphs):
+        return []
+    if isinstance(method, FromExperts):
+        recipe = method.expert
+        return expert_units(ExpertStore(store, recipe, real), recipe.experts, method.snapshots_read, target)
+    teacher = getattr(method, "teacher", None)
+    if not isinstance(teacher, TeacherRecipe):
+        return []
+    members = getattr(method, "committee", (teacher.model,))
+    trained = [dataclasses.replace(teacher, model=m) for m in members if isinstance(m, str) and not has_weights(m)]
+    return teacher_units(TeacherStore(store / "teachers", real), trained, target)
 
 
 def _named(data: object, source: Source) -> dict[str, Any]:

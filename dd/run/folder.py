@@ -93,6 +93,15 @@ class RunFolder:
         self._held = contextlib.ExitStack()
         self.finished = self._new = False
 
+    def is_finished(self) -> bool:
+        """Whether the run is done; the folder is only looked at.
+
+        Raises:
+            InputError, DamagedError: as when it is entered.
+        """
+        self._found()
+        return self.finished
+
     def __enter__(self) -> RunFolder:
         with contextlib.ExitStack() as held:
             found = self._found()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,9 @@ from dd.base.shapes import filled
 from dd.data import Source
 from dd.errors import refuse, unknown
 from dd.evaluation.selection import Protocol
+from dd.run.plans import Plan
 from dd.run.resolve import load_real, only_images, resolve_device
+from dd.run.work import WorkUnit, check_executor, make_named, spread
 from dd.teachers import Teacher, TeacherRecipe, TeacherStore
 
 
@@ -36,6 +38,7 @@ def teach(
     download: bool = False,
     size: int | tuple[int, int] | None = None,
     aspect: Literal["crop", "squash"] | None = None,
+    executor: Any = None,
     **fields: Any,
 ) -> list[Teacher]:
     """Train the teachers that are missing in the store, and none twice; `distill` finds them there.
@@ -46,6 +49,8 @@ def teach(
         recipe: how they are trained (its `model` is not read); a `dd.TeacherRecipe` by default. A method finds a
             teacher only under the recipe that it asks for itself.
         protocol, store, device, threads, progress, root, download, size, aspect: as in `dd.distill`.
+        executor: has `submit`, as of `concurrent.futures`: its workers train the teachers; data is then given by name,
+            and how they are trained as fields.
         **fields: fields of the recipe, such as `epochs=20`.
 
     Returns:
@@ -55,18 +60,69 @@ def teach(
         InputError: an unknown model or field, or a teacher that learns nothing.
         DivergedError: training diverged.
     """
-    given, names = locals(), _names(models)
+    given = locals()
+    if executor is not None:
+        check_executor(executor)
+    target = resolve_device(device)
+    teachers, recipes = _opened(given)
+    report = reporter(f"teachers on {teachers.real.name}", progress)
+    if executor is not None:
+        place = {"store": teachers.root.parent}
+        plan = plan_of_teachers({**{k: v for k, v in given.items() if k != "fields"}, **fields, **place})
+        units = teacher_units(teachers, recipes, target)
+        spread(executor, make_teacher, plan, teachers.root.parent / "plans", units, report, progress)
+    return [teachers.get(one, device=target, progress=report) for one in recipes]
+
+
+def _opened(given: Mapping[str, Any]) -> tuple[TeacherStore, list[TeacherRecipe]]:
+    """The store and the recipes of the arguments of `teach`."""
+    names, fields = _names(given["models"]), given.get("fields", {})
     known = [field.name for field in dataclasses.fields(TeacherRecipe) if field.name != "model"]
     for name in fields:
         if name not in known:
             raise unknown("field of TeacherRecipe", name, known)
-    target = resolve_device(device)
-    real = only_images(load_real(data, filled(Source, given), protocol), "`teach`")
-    made = dataclasses.replace(recipe or TeacherRecipe(), **fields)
-    teachers = TeacherStore(default_store(store, progress) / "teachers", real)
-    report = reporter(f"teachers on {real.name}", progress)
-    recipes = [dataclasses.replace(made, model=name) for name in names]
-    return [teachers.get(one, device=target, progress=report) for one in recipes]
+    real = only_images(load_real(given["data"], filled(Source, given), given["protocol"]), "`teach`")
+    recipe = given["recipe"]  # as JSON in a plan
+    whole = TeacherRecipe(**recipe) if isinstance(recipe, Mapping) else recipe or TeacherRecipe()
+    made = dataclasses.replace(whole, **fields)
+    store = TeacherStore(default_store(given["store"], given["progress"]) / "teachers", real)
+    return store, [dataclasses.replace(made, model=name) for name in names]
+
+
+def teacher_units(store: TeacherStore, recipes: Sequence[TeacherRecipe], device: torch.device) -> list[WorkUnit]:
+    """Teachers as units of work."""
+
+    def made(recipe: TeacherRecipe) -> WorkUnit:
+        path = store.path(recipe)
+        return WorkUnit(
+            f"teacher-{path.stem}",
+            "teacher",
+            path.parent,
+            lambda: store.has(recipe),
+            lambda: store.get(recipe, device=device),
+        )
+
+    return [made(recipe) for recipe in recipes]
+
+
+def plan_of_teachers(given: Mapping[str, Any]) -> Plan:
+    """The plan of a call; see `Plan.of`."""
+    recipe = given.get("recipe")
+    told = {**given, "recipe": recipe.to_json() if isinstance(recipe, TeacherRecipe) else recipe}
+    plan = Plan.of("teach", told)
+    plan.bound(teach)
+    return plan
+
+
+def teach_units(plan: Plan) -> list[WorkUnit]:
+    """The teachers of a plan."""
+    given = plan.bound(teach)
+    return teacher_units(*_opened(given), resolve_device(given["device"]))
+
+
+def make_teacher(plan: str, unit: str) -> str:
+    """A teacher in a worker: `dd.run.work.make_named`."""
+    return make_named(plan, unit, teach_units)
 
 
 def _names(models: object) -> tuple[str, ...]:

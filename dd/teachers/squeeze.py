@@ -211,6 +211,10 @@ class TeacherStore:
             / f"{file_name(str(as_spec(recipe.model)))}-{recipe.key(self.real.fingerprint, seed)[:8]}.safetensors"
         )
 
+    def has(self, recipe: TeacherRecipe, seed: int = 0) -> bool:
+        """Whether the teacher is there."""
+        return is_there(self.path(recipe, seed))
+
     def get(
         self,
         recipe: TeacherRecipe,
