@@ -229,7 +229,7 @@ def test_calls_that_cannot_be_shared(home: Path) -> None:
         dd.distill(pictures, "random", out="out", executor=AtOnce(), **given)
     with pytest.raises(dd.InputError, match="`resume` must be left out where work is shared"):
         random_plan(resume=False)
-    with pytest.raises(dd.InputError, match="`arguments of the plan` must be those of `buffer`; got .*'expert'"):
+    with pytest.raises(dd.InputError, match=r"`arguments of the plan` must be those of `buffer`; got .*'expert'"):
         dd.plan("buffer", "b.json", data="digits", recipe="ftd-alpha0.3-zca", expert=3)
     with pytest.raises(dd.InputError, match="unknown verb with plans 'measure'; known: benchmark, buffer, distill, te"):
         dd.plan("measure", "b.json")
