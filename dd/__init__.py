@@ -10,8 +10,10 @@ from dd.base.lazy import door
 
 __all__ = [
     "AST",
+    "CDA",
     "CVDD",
     "DATM",
+    "DELT",
     "DSA",
     "FTD",
     "INFER",
@@ -112,8 +114,10 @@ if TYPE_CHECKING:
     from dd.measure.robustness import robustness
     from dd.methods import (
         AST,
+        CDA,
         CVDD,
         DATM,
+        DELT,
         FTD,
         INFER,
         MTT,
@@ -169,7 +173,8 @@ else:
             "dd.measure.ranking": "architectures rank_architectures",
             "dd.measure.robustness": "robustness",
             "dd.methods": (
-                "AST CVDD DATM FTD INFER MTT RDED SRE2L SRE2LPP TESLA Method Mirage Run TrajectoryMatching list_methods"
+                "AST CDA CVDD DATM DELT FTD INFER MTT RDED SRE2L SRE2LPP TESLA Method Mirage Run TrajectoryMatching "
+                "list_methods"
             ),
             "dd.methods.telling": "cite describe",
             "dd.models": "GraphModel Model",

@@ -77,11 +77,13 @@ def estimate_recover(method: Recover, real: Images, device: torch.device, calibr
     block = min(method.batch or classes, classes)
     count = 2 if method.pairs is not None else min(method.voters, len(seats))
     if method.iterations:
-        calls = method.ipc * classes / block * method.iterations * count / len(seats)
+        steps = sum(map(method.iterations_of, range(method.ipc)))
+        calls = classes / block * steps * (1 if method.turns else count) / len(seats)
         works += [_descent("recovery", recover_block, seat, calls, block, method, real, images) for seat in seats]
     labels, label_bytes = _labels(method, seats, total, real, device, images)
     found, rate = stages([*works, *labels], device, assumed_rate(device), calibrate)
-    voting = count * max(seat.cost.numbers for seat in seats) if method.iterations else 0
+    at_once = 1 if method.turns else count
+    voting = at_once * max(seat.cost.numbers for seat in seats) if method.iterations else 0
     peak = _peak(seats, real, total * method.layout.copies, candidates, block * voting, label_bytes)
     vectors = _FLOAT * classes if method.labels == "static" else 8
     itemsize = 1 if method.labels == "stored" else method.layout.itemsize  # pictures of stored labels are whole numbers

@@ -12,11 +12,13 @@ __all__ = [
     "Mirage",
     "AST",
     "DATM",
+    "DELT",
     "FTD",
     "INFER",
     "Infer",
     "METHODS",
     "MTT",
+    "CDA",
     "CVDD",
     "Candidate",
     "ClassMean",
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
         own_network,
     )
     from dd.methods.decoupled.infer import Infer
-    from dd.methods.decoupled.papers import CVDD, INFER, RDED, SRE2L, SRE2LPP, rebuild
+    from dd.methods.decoupled.papers import CDA, CVDD, DELT, INFER, RDED, SRE2L, SRE2LPP, rebuild
     from dd.methods.decoupled.recover import Recover
     from dd.methods.mirage import CoverageWarning, Mirage
     from dd.methods.real.baselines import ClassMean, RandomReal
@@ -71,7 +73,7 @@ else:
         {
             "dd.methods.base": "Candidate FromExperts Method Run RunOptions Step need_method need_told own_network",
             "dd.methods.decoupled.infer": "Infer",
-            "dd.methods.decoupled.papers": "CVDD INFER RDED SRE2L SRE2LPP rebuild",
+            "dd.methods.decoupled.papers": "CDA CVDD DELT INFER RDED SRE2L SRE2LPP rebuild",
             "dd.methods.decoupled.recover": "Recover",
             "dd.methods.mirage": "CoverageWarning Mirage",
             "dd.methods.real.baselines": "ClassMean RandomReal",

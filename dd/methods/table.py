@@ -19,6 +19,8 @@ METHODS: Final[Table[Callable[..., Method]]] = Table(
         "datm": "dd.methods.trajectory.papers:DATM",
         "sre2l": "dd.methods.decoupled.papers:SRE2L",
         "sre2l++": "dd.methods.decoupled.papers:SRE2LPP",
+        "cda": "dd.methods.decoupled.papers:CDA",
+        "delt": "dd.methods.decoupled.papers:DELT",
         "cvdd": "dd.methods.decoupled.papers:CVDD",
         "rded": "dd.methods.decoupled.papers:RDED",
         "infer": "dd.methods.decoupled.papers:INFER",

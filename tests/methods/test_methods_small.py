@@ -34,7 +34,7 @@ def few(classes: int, count: int) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize(("classes", "count"), [(2, 40), (10, 93)])
 def test_every_method_with_teachers_ends_with_a_set(classes: int, count: int, tmp_path: Path) -> None:
     data = few(classes, count)
-    for name in ("sre2l", "sre2l++", "cvdd", "rded", "infer"):
+    for name in ("sre2l", "cda", "delt", "sre2l++", "cvdd", "rded", "infer"):
         fields = {**TINY, "ipc": 4 if name == "infer" else 2, "store": tmp_path}
         small = dd.distill(data, name, **fields, **({} if name == "rded" else {"iterations": 1}))
         assert len(small.classes) == classes

@@ -1,7 +1,7 @@
 """Decoupled papers: the fields that make `Recover` or `Infer` each of them.
 
-SRe2L: Yin, Xing and Shen, NeurIPS 2023. SRe2L++ and CV-DD: Cui et al., arXiv 2501.07575. RDED: Sun et al., CVPR 2024.
-INFER: Zhang, Du, Liu and Zhou, ICLR 2025.
+SRe2L: Yin, Xing and Shen, NeurIPS 2023. CDA: Yin and Shen, TMLR 2024. DELT: Shen, Sherif, Yin and Shao, CVPR 2025.
+SRe2L++ and CV-DD: Cui et al., arXiv 2501.07575. RDED: Sun et al., CVPR 2024. INFER: Zhang, Du, Liu and Zhou, ICLR 2025.
 """
 
 from __future__ import annotations
@@ -34,6 +34,17 @@ STUDENT = TrainRecipe(
 def SRE2L(**fields: Any) -> Recover:
     """Squeeze, recover, relabel: one teacher, images from noise, labels by its running statistics."""
     return Recover(**{"name": "sre2l", "init": "noise", "labels": "stored", "train": STUDENT, **fields})
+
+
+def CDA(**fields: Any) -> Recover:
+    """SRe2L with crops that begin as whole pictures and grow smaller: from easy to hard."""
+    return SRE2L(**{"name": "cda", "curriculum": "cosine", **fields})
+
+
+def DELT(**fields: Any) -> Recover:
+    """CDA from real patches of medium difficulty, whose images enter in rounds and so differ in age."""
+    own = {"curriculum": "cosine", "init": "medium", "rounds": 8, "jitter": 0}
+    return SRE2L(**{"name": "delt", **own, **fields})
 
 
 def SRE2LPP(**fields: Any) -> Recover:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self, final
+from typing import Any, ClassVar, Final, Literal, Self, final
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from dd.base.shapes import check_choices, check_number, check_types, check_whole
 from dd.data import Images, check_ipc
 from dd.errors import refuse
 from dd.methods.base import DONE, Candidate, Run, Step
+from dd.methods.decoupled.curriculum import Curriculum, iterations_of
 from dd.methods.decoupled.patches import Patches, cut_patches
 from dd.methods.decoupled.recovery import Recovery, recover_block
 from dd.methods.decoupled.relabel import make_labels
@@ -58,6 +59,12 @@ class Recover:
         bn_weight, first_bn, bn_norm: λ of R, and its options: `dd.teachers.StatisticsMatch`.
         crop, shared_crop, jitter: A: whether there are random resized crops and flips; one for the whole batch, as
             published, or one an image; the largest roll in pixels.
+        curriculum, curriculum_share: how the crops grow harder over the first m·T iterations, and m (CDA): see
+            `dd.methods.decoupled.curriculum.smallest_area`.
+        rounds: R in which the images of a class enter, and so have T down to T / R iterations (DELT): see
+            `dd.methods.decoupled.curriculum.iterations_of`. 1: all from the start; more than `ipc` or T are as many.
+        turns: whether the members that vote for an image take turns, one an iteration, in place of all at each (the
+            committee of FADRM): M times cheaper.
         init: `noise` N(0, 1) in model space (SRe2L), `real` images, `rded`: the patches that the committee finds
             easiest, or `medium` ones (SRe2L++, CV-DD): `dd.methods.decoupled.patches`.
         factor, candidates, crops: of patches.
@@ -101,6 +108,10 @@ class Recover:
     crop: bool = True
     shared_crop: bool = True
     jitter: int = 4
+    curriculum: Curriculum = "none"
+    curriculum_share: float = 1.0
+    rounds: int = 1
+    turns: bool = False
     init: Literal["noise", "real", "rded", "medium"] = "real"
     factor: int = 1
     mirror: bool = False
@@ -120,7 +131,7 @@ class Recover:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "committee", check_members(self.committee))
-        for name in ("ipc", "voters", "label_epochs"):
+        for name in ("ipc", "voters", "label_epochs", "rounds"):
             check_whole(getattr(self, name), name)
         for name in ("tau", "label_tau"):
             check_number(getattr(self, name), name, low=0.0)
@@ -162,7 +173,8 @@ class Recover:
         for name in ("priors", "class_ids", "scale"):
             fields[name] = None if fields[name] is None else list(fields[name])
         fields["pairs"] = None if self.pairs is None else [list(pair) for pair in self.pairs]
-        return {"class": "Recover", **told(fields, ("mirror", "storage"))}
+        later = {name for name, plain in _LATER.items() if fields[name] == plain}
+        return {"class": "Recover", **told({k: v for k, v in fields.items() if k not in later}, ("mirror", "storage"))}
 
     def of_random_images(self) -> Self:
         """The same teachers, labels and students on random real images, which are whole: what the images are worth."""
@@ -191,6 +203,10 @@ class Recover:
                 yield self._step(i, members, pictures)
         small = self._set(pictures.flatten(0, 1), panel.all_votes(self.label_tau), real, transform, run)
         yield self._step(self.ipc - 1, members, pictures, (Candidate("last", self.ipc, small),))
+
+    def iterations_of(self, i: int) -> int:
+        """T_i of image i of every class."""
+        return iterations_of(i, self.ipc, self.iterations, min(self.rounds, self.ipc, self.iterations or 1))
 
     def _step(self, i: int, members: str, pictures: Tensor, candidates: tuple[Candidate, ...] = ()) -> Step:
         """The step after image i of every class, of pictures `[K, ipc, C, H, W]`."""
@@ -244,7 +260,7 @@ class Recover:
         self, i: int, start: Tensor, chosen: list[tuple[Teacher, float]], transform: Normalise, run: Run
     ) -> Tensor:
         """Image i of every class, uint8 `[K, C, H, W]` on the CPU."""
-        how = Recovery.of(self)
+        how = dataclasses.replace(Recovery.of(self), iterations=self.iterations_of(i))
         blocks = torch.arange(len(start)).split(self.batch or len(start))
         made = torch.empty(start.shape, dtype=torch.uint8)
         for place, block in enumerate(blocks):
@@ -337,6 +353,8 @@ def check_label_bytes(label_bytes: int | None, labels: str) -> None:
 
 
 _BATCH = 500
+_LATER: Final[dict[str, Any]] = {"curriculum": "none", "curriculum_share": 1.0, "rounds": 1, "turns": False}
+"""Fields that a description leaves out where they change nothing: so sets and runs without them stay what they were."""
 _CHOICES = {
     "schedule": SCHEDULES,
     "init": ("noise", "real", "rded", "medium"),

@@ -15,6 +15,7 @@ from torch import Tensor
 from dd.base.seeding import child
 from dd.base.shapes import check_choices, check_number
 from dd.errors import DivergedError, refuse
+from dd.methods.decoupled.curriculum import CURRICULA, Curriculum, check_curriculum, smallest_area
 from dd.teachers import StatisticsMatch, Teacher
 from dd.teachers.statistics import STATISTICS_NORMS, StatisticsNorm
 from dd.transforms.views import draw_views
@@ -37,8 +38,14 @@ class Recovery:
     crop: bool
     shared_crop: bool
     jitter: int
+    curriculum: Curriculum = "none"
+    curriculum_share: float = 1.0
+    turns: bool = False
 
     def __post_init__(self) -> None:
+        check_choices(self, {"curriculum": CURRICULA})
+        check_number(self.curriculum_share, "curriculum_share")
+        check_curriculum(self.curriculum, self.curriculum_share, self.crop)
         for name in ("lr", "bn_weight", "first_bn"):
             check_number(getattr(self, name), name, low=0.0)
         for name in ("jitter", "iterations"):
@@ -49,8 +56,9 @@ class Recovery:
 
     @staticmethod
     def of(method: Any) -> Recovery:
-        """The options of recovery among a method's fields."""
-        return Recovery(**{f.name: getattr(method, f.name) for f in dataclasses.fields(Recovery)})
+        """The options of recovery among a method's fields; those that it does not have are at their defaults."""
+        names = [f.name for f in dataclasses.fields(Recovery) if hasattr(method, f.name)]
+        return Recovery(**{name: getattr(method, name) for name in names})
 
 
 def step_size(lr: float, t: int, iterations: int) -> float:
@@ -73,8 +81,9 @@ def recover_block(
         min_x Σ_m w_m [CE(f_m(A(x)), y) + λ R(f_m, A(x))]
 
     A is a random resized crop and a flip (torchvision's transforms draw one for the whole batch; `shared_crop=False`
-    draws one an image), then a circular roll by two whole numbers in {0…jitter}. All members see the same A(x). Adam
-    has betas (0.5, 0.9) and ε 1e-8; after each step pixels are clipped to [0, 1].
+    draws one an image), then a circular roll by two whole numbers in {0…jitter}. All members see the same A(x). With
+    `turns` member t mod M alone votes at iteration t, with weight 1. Adam has betas (0.5, 0.9) and ε 1e-8; after each
+    step pixels are clipped to [0, 1].
 
     Args:
         voters: teachers and their weights w.
@@ -91,7 +100,7 @@ def recover_block(
     low, high = (transform.forward(torch.full_like(start[:1], v)) for v in (0.0, 1.0))
 
     def loss(x: Tensor, t: int) -> Tensor:
-        return _loss(voters, x, y, transform, how, child(seed, "recover", *names, t))
+        return _loss(_at(voters, how, t), x, y, transform, how, child(seed, "recover", *names, t), t)
 
     def clip(x: Tensor) -> None:
         x.copy_(torch.minimum(torch.maximum(x, low), high))
@@ -130,7 +139,7 @@ def compensator(
 
     def loss(u: Tensor, t: int) -> Tensor:
         x = torch.minimum(torch.maximum(base + u, low), high)
-        return _loss(voters, x, y, transform, how, child(seed, "compensate", *names, t))
+        return _loss(_at(voters, how, t), x, y, transform, how, child(seed, "compensate", *names, t), t)
 
     return _descend(torch.zeros_like(base[:1]), loss, how, lambda u: None, progress)
 
@@ -159,6 +168,11 @@ def _descend(
     return variable.detach()
 
 
+def _at(voters: Sequence[tuple[Teacher, float]], how: Recovery, t: int) -> Sequence[tuple[Teacher, float]]:
+    """Who votes at iteration t."""
+    return [(voters[t % len(voters)][0], 1.0)] if how.turns else voters
+
+
 def _loss(
     voters: Sequence[tuple[Teacher, float]],
     x: Tensor,
@@ -166,9 +180,10 @@ def _loss(
     transform: Normalise,
     how: Recovery,
     generator: torch.Generator,
+    t: int,
 ) -> Tensor:
-    """Σ_m w_m [CE(f_m(A(x)), y) + λ R(f_m, A(x))] with the A that `generator` draws."""
-    pixels = transform.inverse(_augmented(x, how, generator))
+    """Σ_m w_m [CE(f_m(A(x)), y) + λ R(f_m, A(x))] with the A that `generator` draws at iteration t."""
+    pixels = transform.inverse(_augmented(x, how, generator, t))
     total = torch.zeros((), device=x.device)
     for teacher, weight in voters:
         with StatisticsMatch(teacher.module, how.first_bn, how.bn_norm) as match:
@@ -177,10 +192,11 @@ def _loss(
     return total
 
 
-def _augmented(x: Tensor, how: Recovery, generator: torch.Generator) -> Tensor:
+def _augmented(x: Tensor, how: Recovery, generator: torch.Generator, t: int) -> Tensor:
     size = (x.shape[2], x.shape[3])
     if how.crop:
-        views = draw_views(1 if how.shared_crop else len(x), size, generator)
+        least = smallest_area(how.curriculum, how.curriculum_share, t, how.iterations)
+        views = draw_views(1 if how.shared_crop else len(x), size, generator, scale=(least, 1.0))
         x = (views.shared(len(x)) if how.shared_crop else views)(x)
     if how.jitter:
         down, right = torch.randint(0, how.jitter + 1, (2,), generator=generator).tolist()
