@@ -170,7 +170,7 @@ def _features(net: nn.Module, x: Tensor) -> Tensor:
 
 def _plain(small: Any) -> Equipped:
     """The set under classes or probabilities: logits of teachers are of augmented pictures."""
-    return cast(Equipped, small.hard() if small.recipe.loss == "kl" else small)
+    return cast(Equipped, small if small.recipe.loss == "ce" else small.hard())
 
 
 def _shares(y: Tensor, classes: int) -> Tensor:

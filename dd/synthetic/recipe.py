@@ -15,7 +15,7 @@ _CHOICES = {
     "optimizer": ("sgd", "adamw"),
     "decay": ("all", "weights"),
     "schedule": ("drop", "cosine"),
-    "loss": ("ce", "kl"),
+    "loss": ("ce", "kl", "gift"),
     "mix": MIX_KINDS,
     "mix_space": ("logit", "prob"),
 }
@@ -46,8 +46,9 @@ class TrainRecipe:
             an epoch; a step is finer and needs no notion of an epoch.
         eta: η ≥ 1 of the smoothed cosine; with 1 it ends at 0, with 2 at half of lr.
         loss: `ce`: cross-entropy with labels or probabilities; `kl`: labels are teacher **logits** z, and the loss is
-            the batch mean of KL(softmax(z / T) ‖ softmax(f(x) / T)), without a factor T².
-        temperature: T of `kl`.
+            the batch mean of KL(softmax(z / T) ‖ softmax(f(x) / T)), without a factor T². `gift` reads the same labels
+            by a cosine, see `dd.evaluation.optim.gift_loss`.
+        temperature: T of `kl` and `gift`.
         accumulate: micro-batches A of a batch B, each ⌈B / A⌉ images, its loss divided by A. Batch norms see one
             micro-batch. A short last batch has fewer of them, and so less weight, as published.
         mix: of a batch, after its augmentation, with its own permutation: labels are interpolated with the same λ.
@@ -71,7 +72,7 @@ class TrainRecipe:
     decay: Literal["all", "weights"] = "all"
     schedule: Literal["drop", "cosine"] = "drop"
     eta: float = 1.0
-    loss: Literal["ce", "kl"] = "ce"
+    loss: Literal["ce", "kl", "gift"] = "ce"
     temperature: float = 1.0
     accumulate: int = 1
     mix: Literal["none", "cutmix", "mixup"] = "none"

@@ -138,3 +138,18 @@ def test_refusals() -> None:
     ):
         with pytest.raises(InputError, match=text):
             TrainRecipe(**{field: value})  # type: ignore[arg-type]
+
+
+def test_the_gift_loss_is_one_minus_the_cosine_to_refined_labels() -> None:
+    generator = torch.Generator().manual_seed(5)
+    scores, z = torch.randn(2, 4, 3, generator=generator, dtype=torch.float64)
+    recipe = TrainRecipe(loss="gift", temperature=2.0)
+    total = 0.0
+    for f, logits in zip(scores, z, strict=True):
+        p = (logits / 2).exp() / (logits / 2).exp().sum()
+        s = torch.full((3,), 0.1 / 3, dtype=torch.float64)
+        s[int(p.argmax())] += 0.9
+        t = 0.1 * s / s.norm() + 0.9 * p / p.norm()
+        total += 1 - float(f @ t / (f.norm() * t.norm()))
+    assert float(distillation_loss(scores, z, recipe)) == pytest.approx(total / 4, rel=1e-12)
+    assert float(distillation_loss(3 * scores, z, recipe)) == pytest.approx(total / 4, rel=1e-12), "no scale"

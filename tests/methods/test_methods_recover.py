@@ -323,7 +323,7 @@ def test_refusals(tmp_path: Path) -> None:
         Recover(init="patch")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="`jitter`"):
         Recover(jitter=-1)
-    with pytest.raises(InputError, match=r"`train.loss` must be `kl` with stored labels"):
+    with pytest.raises(InputError, match=r"`train.loss` must be `kl` or `gift` with stored labels"):
         Recover(labels="stored")
     with pytest.raises(InputError, match="without `augment` and `mix`"):
         Recover(labels="stored", train=TrainRecipe(loss="kl", augment="flip"))

@@ -53,7 +53,7 @@ class Infer:
         label_epochs, mix: of dynamic labels; batches are the student's `train.batch_size`. The paper divides a static
             run's epochs by M + 1, so that the labels are as many as SRe2L's.
         label_bytes: what dynamic labels may take, as in `Recover`.
-        train: how fresh networks are trained; loss="kl" (not with hard labels). With static labels it has the
+        train: how fresh networks are trained; loss="kl" or "gift" (not with hard labels). With static labels it has the
             augmentation and the mixing, which interpolates their logits.
 
     Raises:
@@ -92,7 +92,7 @@ class Infer:
         self._check_compensators()
         if (self.labels == "hard") != (self.train.loss == "ce"):
             got = f"{self.train.loss!r} with {self.labels!r}"
-            raise refuse("train.loss", "`ce` with hard labels, and `kl` with others", got)
+            raise refuse("train.loss", "`ce` with hard labels, and `kl` or `gift` with others", got)
         if self.labels == "dynamic" and (self.train.augment or self.train.mix != "none"):
             way_out = "Dynamic labels are those of stored shifts and mixes."
             raise refuse("train", "without `augment` and `mix` with dynamic labels", "one of them", way_out)

@@ -71,7 +71,8 @@ class Recover:
         batch: classes at once; `None` for all. One batch has one image of each.
         labels: `hard`; `static`: one vector of probabilities an image, without augmentation, at temperature 1; or
             `stored`: logits of every batch that a student will see (`make_labels`), for which `train` must have
-            loss="kl". Batch and micro-batch are the student's: `train.batch_size`, cut in `train.accumulate`.
+            loss="kl" or "gift". Batch and micro-batch are the student's: `train.batch_size`, cut in
+            `train.accumulate`.
         bn_mode, label_tau: of soft labels: running or batch statistics (see `dd.teachers.label`), τ of the whole
             committee's weights.
         label_epochs, mix, scale: of stored labels: E, the mixing, and the crops' share of the area; an empty tuple
@@ -336,8 +337,10 @@ def check_pairs(method: Recover) -> tuple[tuple[int, int], ...]:
 
 def check_label_recipe(labels: str, train: TrainRecipe) -> None:
     """Refuse a student's recipe that does not fit the kind of labels."""
-    if (labels == "stored") != (train.loss == "kl"):
-        raise refuse("train.loss", "`kl` with stored labels, and `ce` with others", f"{train.loss!r} with {labels!r}")
+    if (labels == "stored") == (train.loss == "ce"):
+        raise refuse(
+            "train.loss", "`kl` or `gift` with stored labels, and `ce` with others", f"{train.loss!r} with {labels!r}"
+        )
     if labels == "stored" and (train.augment or train.mix != "none"):
         way_out = "The stored labels are those of stored crops and mixes."
         raise refuse("train", "without `augment` and `mix` with stored labels", "one of them", way_out)
