@@ -17,6 +17,7 @@ from dd.cost.forward import GRADIENT, Forward, assumed_rate, forward_cost
 from dd.cost.work import Work, stages
 from dd.data import Images, Split, class_counts
 from dd.methods import Coreset, Infer, Recover
+from dd.methods.decoupled.patches import AT_ONCE
 from dd.methods.decoupled.recovery import Recovery, compensator, recover_block
 from dd.methods.decoupled.relabel import label_lengths, make_labels
 from dd.methods.panel import Member, Panel
@@ -171,7 +172,7 @@ def _peak(seats: Sequence[_Seat], real: Images, total: int, candidates: int, rec
     trained, kept = (max(t for t, _ in trains), max(k for _, k in trains)) if trains else (0, 0)
     largest = _SHOWN * _FLOAT * max(seat.cost.largest for seat in seats)
     beside = kept + _FLOAT * (sum(seat.cost.parameters for seat in seats) + _SET * total * pixels)
-    cut = _FLOAT * 4 * candidates * pixels + largest * min(candidates, _BATCH)
+    cut = _FLOAT * (candidates + 3 * AT_ONCE) * pixels + largest * min(candidates, AT_ONCE)
     labelled = largest * min(total, _BATCH) + _LABELS * label_bytes
     tested = kept + largest * min(held_out, _BATCH)
     return _LIBRARIES + max(trained, tested, beside + max(cut, _GRAPH * _FLOAT * recovered, labelled))
@@ -300,7 +301,7 @@ def _joined(seats: Sequence[_Seat]) -> Forward:
 
 
 def _scored(seats: Sequence[_Seat], real: Images, crops: int, candidates: int, images: _Drawn) -> Work:
-    panel, batch = Panel(tuple(seat.teacher for seat in seats), (0.0,) * len(seats)), min(_BATCH, candidates)
+    panel, batch = Panel(tuple(seat.teacher for seat in seats), (0.0,) * len(seats)), min(AT_ONCE, candidates)
 
     def trial(few: int, calls: int) -> None:
         pixels = images(few)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,22 @@ def test_medium_patches_go_round_the_images_too() -> None:
         for number, patch in enumerate(chosen):
             y, x = 4 * (number // 2 // 2), 4 * (number // 2 % 2)
             assert torch.equal(two[k, number % 2, :, y : y + 4, x : x + 4], patch)
+
+
+def test_candidates_take_little_more_memory_than_the_best_patches_of_one_class(
+    monkeypatch: pytest.MonkeyPatch, peak_of: Callable[[Callable[[], object]], int]
+) -> None:
+    monkeypatch.setattr("dd.methods.decoupled.patches.AT_ONCE", 5)
+    count, pixels = 60, 3 * 24 * 24
+    levels = torch.randint(0, 256, (2 * count, 3, 24, 24), generator=child(0, "levels"), dtype=torch.uint8)
+    given = dd.Images(train=(levels, torch.arange(2 * count) % 2), test=(levels[:2], torch.arange(2)))
+    real, how = dd.load_images(given).all_train(), Patches(candidates=count, crops=2)
+
+    def cut() -> object:
+        return cut_patches(real, lambda x: score(x)[:, :2], 1, how, 0)
+
+    cut()  # what libraries keep
+    assert peak_of(cut) < 1.5 * 4 * count * pixels
 
 
 def test_easy_patches_have_smaller_losses_than_medium_ones() -> None:

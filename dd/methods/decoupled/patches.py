@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,8 @@ from dd.errors import refuse
 from dd.transforms.views import Views, draw_views
 
 Rule = Literal["easy", "medium"]
-_BATCH = 500
+AT_ONCE: Final = 25
+"""Candidates that are cut and scored at once: what is in memory beside the best patches of a class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +109,18 @@ def cut_patches(
         candidates.append(rows[torch.randperm(len(rows), generator=child(seed, "patches", k))[: how.candidates]])
         if len(candidates[k]) < wanted:
             raise refuse("ipc", f"such that a class has {wanted} candidates", len(candidates[k]), "Raise `candidates`.")
-    for k, (patches, losses) in enumerate(_best_crops(real.train, candidates, score, side, how.crops, seed)):
-        order = losses.argsort(stable=True)
-        places = torch.arange(wanted) if how.rule == "easy" else torch.tensor(middle_out(len(losses), wanted))
-        chosen = patches[order[places]].view(how.factor, how.factor, ipc, real.channels, *side)
-        made[k] = chosen.permute(2, 3, 0, 4, 1, 5).reshape(ipc, real.channels, height, width)
+    for k, best in enumerate(_best_crops(real.train, candidates, score, side, how.crops, seed)):
+        made[k] = _composed(*best.taken(), ipc, how)
         progress(k + 1, real.num_classes, "patches")
     return made
+
+
+def _composed(patches: Tensor, losses: Tensor, ipc: int, how: Patches) -> Tensor:
+    """Images `[ipc, C, H, W]` of the patches `[n, C, h, w]` that the rule chooses."""
+    order, wanted = losses.argsort(stable=True), ipc * how.factor**2
+    places = torch.arange(wanted) if how.rule == "easy" else torch.tensor(middle_out(len(losses), wanted))
+    chosen = patches[order[places]].unflatten(0, (how.factor, how.factor, ipc))
+    return chosen.permute(2, 3, 0, 4, 1, 5).flatten(4, 5).flatten(2, 3)
 
 
 def _best_crops(
@@ -124,18 +130,24 @@ def _best_crops(
     side: tuple[int, int],
     crops: int,
     seed: int,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each class (the best of `crops` patches of each of its candidates `[n, C, h, w]`, its loss `[n]`)."""
+) -> Iterator[_Best]:
+    """For each class the best of `crops` patches of each of its candidates."""
     sizes = original_sizes(train, torch.cat(candidates))
     if sizes is not None:
         yield from _of_originals(train, candidates, sizes, score, side, crops, seed)
         return
-    for k, (_, pixels) in enumerate(train.stream(candidates)):
-        best, generator = _Best(k, len(pixels), (pixels.shape[1], *side)), child(seed, "crops", k)
-        for _ in range(crops):
-            patches = draw_views(len(pixels), train.shape[1:], generator, ratio=(1.0, 1.0), flip=0.0)(pixels, side)
-            best.look(patches, torch.cat([score(part).float().cpu() for part in patches.split(_BATCH)]))
-        yield best.kept, best.losses
+    parts = [rows.split(AT_ONCE) for rows in candidates]
+    found = train.stream(chain.from_iterable(parts))
+    for k, rows in enumerate(candidates):
+        best, generator, done = _Best(k, len(rows), (train.shape[0], *side)), child(seed, "crops", k), 0
+        drawn = [draw_views(len(rows), train.shape[1:], generator, ratio=(1.0, 1.0), flip=0.0) for _ in range(crops)]
+        for _, (_, pixels) in zip(parts[k], found, strict=False):
+            here = slice(done, done + len(pixels))
+            for views in drawn:
+                patches = Views(views.boxes[here], views.flips[here])(pixels, side)
+                best.look(patches, score(patches).float().cpu(), done)
+            done += len(pixels)
+        yield best
 
 
 def _of_originals(
@@ -146,7 +158,7 @@ def _of_originals(
     side: tuple[int, int],
     crops: int,
     seed: int,
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[_Best]:
     """The same of pictures that the split has resized, each cut as large as its file has it, as the authors do."""
     boxes, start = [], 0
     for k, rows in enumerate(candidates):
@@ -154,7 +166,7 @@ def _of_originals(
         drawn = [draw_views(len(rows), own, generator, ratio=(1.0, 1.0), flip=0.0).boxes for _ in range(crops)]
         boxes.append(torch.stack(drawn, dim=1))
         start += len(rows)
-    shape, at_once = (crops, train.shape[0], *side), max(1, _BATCH // crops)
+    shape, at_once = (crops, train.shape[0], *side), max(1, 4 * AT_ONCE // crops)
     places = torch.arange(start).split([len(rows) for rows in candidates])
     parts = [part.split(at_once) for part in places]
     cut = _Cutter(torch.cat(boxes), side)
@@ -166,20 +178,26 @@ def _of_originals(
                 for crop in range(crops):
                     best.look(patches[:, crop], scores[:, crop], done)
                 done += len(patches)
-            yield best.kept, best.losses
+            yield best
 
 
 class _Best:
     """The patches of smallest loss so far of the candidates of class `k`."""
 
     def __init__(self, k: int, count: int, shape: tuple[int, ...]) -> None:
-        self._k, self.losses, self.kept = k, torch.full((count,), torch.inf), torch.empty(count, *shape)
+        self._k, self._losses, self._kept = k, torch.full((count,), torch.inf), torch.empty(count, *shape)
 
     def look(self, patches: Tensor, scores: Tensor, start: int = 0) -> None:
         """Patches `[m, C, h, w]` of the candidates from `start` on, and their logits `[m, K]`."""
         losses = F.cross_entropy(scores, torch.full((len(patches),), self._k), reduction="none")
-        better = (losses < self.losses[start : start + len(patches)]).nonzero().flatten()
-        self.losses[start + better], self.kept[start + better] = losses[better], patches[better]
+        better = (losses < self._losses[start : start + len(patches)]).nonzero().flatten()
+        self._losses[start + better], self._kept[start + better] = losses[better], patches[better]
+
+    def taken(self) -> tuple[Tensor, Tensor]:
+        """The patches `[n, C, h, w]` and their losses `[n]`; they are gone here, so that two classes are never held."""
+        found = self._kept, self._losses
+        self._kept = self._losses = torch.empty(0)
+        return found
 
 
 @dataclass(frozen=True, eq=False)

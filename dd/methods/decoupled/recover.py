@@ -281,6 +281,7 @@ class Recover:
         labels = torch.arange(real.num_classes).repeat_interleave(self.ipc)
         if self.labels == "static":
             members, weights = [t.as_module() for t, _ in committee], [weight for _, weight in committee]
+            # Batch statistics are those of the whole set: of blocks they would be others, and so the labels.
             parts = pictures.split(_BATCH if self.bn_mode == "running" else len(pictures))
             found = [label(members, weights, (x.float() / 255).to(run.device), bn_mode=self.bn_mode) for x in parts]
             labels = torch.cat(found).float().softmax(1).cpu()
