@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -10,10 +9,9 @@ import torch
 from torch import nn
 
 from dd.inner.adjoint_pass import adjoint
-from dd.inner.fast import adjoint_fast, compiler_present, supported
+from dd.inner.fast import adjoint_fast, compiler_present, maps, supported
 from dd.inner.problem import Matching, Problem
 from dd.inner.unrolled import unroll
-from dd.models.images.convnet import Block, ConvNet
 
 EngineName = Literal["adjoint", "generic", "unroll"]
 ENGINES: Final = ("adjoint", "generic", "unroll")
@@ -69,25 +67,11 @@ def worth_compiling(module: nn.Module, size: tuple[int, int], images: int, devic
         device: `cpu`, `cuda`, ….
         shapes: sizes of micro-batches, each compiled for itself.
     """
-    if not supported(module, size) or not compiler_present(device):
+    found = maps(module, size)
+    if found is None or not compiler_present(device):
         return False
-    maps = _maps(module, size)
+    values = [one.channels * one.height * one.width for one in found]
     if device != "cpu":
-        flops = sum(2 * math.prod(shape) * numel for *shape, numel in maps)
+        flops = sum(2 * count * one.weights for count, one in zip(values, found, strict=True))
         return 12 * images * flops >= _WORTH_COMPILING
-    values = sum(math.prod(shape) for *shape, _ in maps)
-    return images * values * _SAVED / torch.get_num_threads() >= 4 * len(maps) * shapes * _KERNEL
-
-
-def _maps(module: nn.Module, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
-    """Of each convolution of a `supported` network: channels, height and width of its output, and weights a channel."""
-    assert isinstance(module, ConvNet)
-    (height, width), found = size, []
-    for block in module.blocks:
-        assert isinstance(block, Block)
-        grow = 2 * int(block.conv.padding[0]) - 2
-        height, width = height + grow, width + grow
-        weight = block.conv.weight
-        found.append((weight.shape[0], height, width, weight[0].numel()))
-        height, width = height // 2, width // 2
-    return found
+    return images * sum(values) * _SAVED / torch.get_num_threads() >= 4 * len(found) * shapes * _KERNEL

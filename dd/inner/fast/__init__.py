@@ -11,6 +11,7 @@ __all__ = [
     "adjoint_fast",
     "compiler_present",
     "loss_gradient",
+    "maps",
     "penalty_gradient",
     "supported",
 ]
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from dd.inner.fast.compile import Kernels, NotCompiledError, compiler_present
     from dd.inner.fast.engine import adjoint_fast
     from dd.inner.fast.gradient import loss_gradient
-    from dd.inner.fast.network import FastNet, supported
+    from dd.inner.fast.network import FastNet, maps, supported
     from dd.inner.fast.penalty import penalty_gradient
 else:
     __getattr__, __dir__ = door(
@@ -29,7 +30,7 @@ else:
             "dd.inner.fast.compile": "Kernels NotCompiledError compiler_present",
             "dd.inner.fast.engine": "adjoint_fast",
             "dd.inner.fast.gradient": "loss_gradient",
-            "dd.inner.fast.network": "FastNet supported",
+            "dd.inner.fast.network": "FastNet maps supported",
             "dd.inner.fast.penalty": "penalty_gradient",
         },
     )

@@ -17,24 +17,40 @@ from dd.models.images.convnet import Block, ConvNet
 _PAIR = [1, 1]
 
 
-def supported(module: nn.Module, size: tuple[int, int]) -> bool:
-    """Whether the fast path knows it: a ConvNet with instance norm and 2×2 average pools on maps with even sides."""
+class Map(NamedTuple):
+    """The output of a convolution: channels, height, width, and weights of a channel."""
+
+    channels: int
+    height: int
+    width: int
+    weights: int
+
+
+def maps(module: nn.Module, size: tuple[int, int]) -> list[Map] | None:
+    """Those of a network that the fast path knows, for pictures of `size`, and `None` of any other.
+
+    It knows a ConvNet with instance norm and 2×2 average pools on maps with even sides.
+    """
     if not isinstance(module, ConvNet):
-        return False
-    height, width = size
+        return None
+    (height, width), found = size, []
     for block in module.blocks:
         assert isinstance(block, Block)
-        norm, pool = block.norm, block.pool
+        norm, weight = block.norm, block.conv.weight
         if not (isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels):
-            return False
-        if not isinstance(pool, nn.AvgPool2d):
-            return False
+            return None
         grow = 2 * int(block.conv.padding[0]) - 2
         height, width = height + grow, width + grow
-        if height % 2 or width % 2:
-            return False
+        if not isinstance(block.pool, nn.AvgPool2d) or height % 2 or width % 2:
+            return None
+        found.append(Map(weight.shape[0], height, width, weight[0].numel()))
         height, width = height // 2, width // 2
-    return True
+    return found
+
+
+def supported(module: nn.Module, size: tuple[int, int]) -> bool:
+    """Whether the fast path knows it; see `maps`."""
+    return maps(module, size) is not None
 
 
 class BlockWeights(NamedTuple):
