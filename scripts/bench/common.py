@@ -178,20 +178,112 @@ def run_child(script: str, row: str, arguments: list[str], environment: Mapping[
     return Child(script, row, arguments, environment).result()
 
 
-def check_least(parser: argparse.ArgumentParser, args: argparse.Namespace, **least: int) -> None:
-    """Refuse an argument that is smaller than it may be."""
-    for name, value in least.items():
+def launched(script: str, rows: Sequence[str], arguments: list[str]) -> dict[str, Child]:
+    """Rows in processes of their own, each up to its first timed pass before the next one starts."""
+    children = {}
+    for row in rows:
+        print(f"{row} …", file=sys.stderr, flush=True)
+        children[row] = Child(script, row, arguments, {})
+        children[row].wait()
+    return children
+
+
+def whole_numbers(text: str) -> list[int]:
+    """`5,20,80` → [5, 20, 80]."""
+    return [int(part) for part in text.split(",") if part]
+
+
+def command_line(
+    text: str | None, rows: Sequence[str] = (), usual: str = "", threads: int | None = None
+) -> argparse.ArgumentParser:
+    """A command line with what benches share.
+
+    Args:
+        text: the bench's docstring.
+        rows: it can measure; none: there is no `--rows`.
+        usual: rows by default, by commas; all where it is empty.
+        threads: by default; all cores where it is `None`.
+    """
+    parser = argparse.ArgumentParser(description=(text or "").splitlines()[0])
+    told = "default: all cores" if threads is None else f"default: {threads}"
+    parser.add_argument("--threads", type=int, default=threads or cores(), help=f"intra-op; {told}")
+    if rows:
+        known, usual = ",".join(rows), usual or ",".join(rows)
+        parser.add_argument("--rows", default=usual, help=f"some of {known}; default: {usual}")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, the rest on stderr")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    return parser
+
+
+def parsed(
+    parser: argparse.ArgumentParser, arguments: list[str], rows: Sequence[str] = (), **least: int
+) -> argparse.Namespace:
+    """The command line as it was read, `rows` as a list; an unknown row, or a number below its least, is refused."""
+    args = parser.parse_args(arguments)
+    for name, value in {"threads": 1, **least}.items():
         if getattr(args, name) < value:
             parser.error(f"--{name.replace('_', '-')} must be at least {value}; got {getattr(args, name)}")
+    if rows:
+        args.rows = args.rows.split(",")
+        for row in args.rows:
+            if row not in rows:
+                parser.error(f"unknown row {row!r}; known: {', '.join(rows)}")
+    return args
 
 
-def chosen_rows(parser: argparse.ArgumentParser, text: str, known: Sequence[str]) -> list[str]:
-    """The rows named in `text`, by commas; an unknown one is refused."""
-    rows = text.split(",")
-    for row in rows:
-        if row not in known:
-            parser.error(f"unknown row {row!r}; known: {', '.join(known)}")
-    return rows
+def tell(text: str, found: object, args: argparse.Namespace) -> None:
+    """The table, or with `--json` the object, and the table on stderr."""
+    print(text, file=sys.stderr if args.json else sys.stdout)
+    if args.json:
+        print(json.dumps(found))
+
+
+ALONE = ("convolutions", "convolutions_last")
+"""Rows of the convolutions alone: contiguous maps, as the plain loop has them, and channels-last ones."""
+
+
+def convolutions(net: Any, x: Any, last: bool, backward: bool = True) -> Callable[[], None]:
+    """A function that does what a ConvNet's convolutions do for a batch, and nothing else.
+
+    Args:
+        net: a ConvNet.
+        x: pictures `[n, C, H, W]`.
+        last: whether maps and weights are in channels-last memory.
+        backward: also the gradients of weights, of biases and, but for pictures, of the maps.
+    """
+    import torch
+
+    layout = torch.channels_last if last else torch.contiguous_format
+    layers = []
+    with torch.no_grad():
+        for block in net.blocks:
+            z = block.conv(x)
+            maps = (t.contiguous(memory_format=layout) for t in (torch.randn_like(z), x, block.conv.weight.detach()))
+            layers.append((*maps, block.conv.bias.detach(), list(block.conv.padding)))
+            x = block(x)
+
+    def run() -> None:
+        for place, (g, x, w, b, padding) in enumerate(layers):
+            torch.conv2d(x, w, b, 1, padding)
+            if backward:
+                mask, ones = [place > 0, True, True], [1, 1]
+                torch.ops.aten.convolution_backward(g, x, w, [len(b)], ones, padding, ones, False, [0, 0], 1, mask)
+
+    return run
+
+
+def bound(plain: float, alone: Mapping[str, float]) -> str:
+    """How far any rearrangement of all but the convolutions could go; nothing where they were not measured.
+
+    Args:
+        plain: CPU seconds of the plain loop.
+        alone: those of rows of `ALONE`, for the same work.
+    """
+    if not alone:
+        return ""
+    shares = ", ".join(f"{row} {100 * seconds / plain:.0f} %" for row, seconds in alone.items())
+    most = plain / min(alone.values())
+    return f"share of the plain loop's CPU seconds: {shares}; with all else for nothing {most:.2f}x"
 
 
 class Setting:

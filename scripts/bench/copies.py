@@ -33,7 +33,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common import MB, base_mb, check_least, chosen_rows, cores, give_back, high_water_mb, reset_high_water, run_child
+from common import (
+    MB,
+    base_mb,
+    command_line,
+    give_back,
+    high_water_mb,
+    parsed,
+    reset_high_water,
+    run_child,
+    tell,
+    whole_numbers,
+)
 from matching_step import LEAN_ENVIRONMENT
 
 SETS = ("recovery", "patches")
@@ -176,24 +187,13 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def whole_numbers(text: str) -> list[int]:
-    """`5,20,80` → [5, 20, 80]."""
-    return [int(part) for part in text.split(",") if part]
-
-
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line(__doc__, ROWS, DEFAULT)
     parser.add_argument("--images", type=whole_numbers, default=[60, 120, 240], help="sizes of sets, by commas")
     parser.add_argument("--records", type=whole_numbers, default=[100, 200, 400], help="sizes of stores, by commas")
     parser.add_argument("--classes", type=int, default=1000, help="of the logits")
-    parser.add_argument("--rows", default=DEFAULT, help=f"some of {','.join(ROWS)}; default: {DEFAULT}")
-    parser.add_argument("--threads", type=int, default=cores(), help="default: all cores")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, the rest on stderr")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    args = parser.parse_args(arguments)
-    check_least(parser, args, classes=2, threads=1)
-    args.rows = chosen_rows(parser, args.rows, ROWS)
+    args = parsed(parser, arguments, ROWS, classes=2)
     if len(set(args.images)) < 2 or min(args.images) < 2 * CLASSES or any(size % CLASSES for size in args.images):
         parser.error(f"--images must be two or more multiples of {CLASSES} from {2 * CLASSES} on; got {args.images}")
     if len(set(args.records)) < 2 or min(args.records) < 4:
@@ -214,9 +214,7 @@ def main(arguments: list[str]) -> None:
         sizes = args.images if row in SETS else args.records
         told = [run_child(__file__, f"{row},{size}", arguments, LEAN_ENVIRONMENT) for size in sizes]
         found[row] = {"sizes": told, "exponent": exponent(told)}
-    print(table(found), file=sys.stderr if args.json else sys.stdout)
-    if args.json:
-        print(json.dumps(found))
+    tell(table(found), found, args)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ Rows, each in a process of its own, one working at a time; each trains `--networ
     compiled   the same by `CompiledForward`; its compilation is the untimed first round
     vmap       the networks side by side by `torch.func.vmap` over stacked parameters, without test: what one would hope
                for, and on a CPU a grouped convolution, slower than one network after the other
+    convolutions, convolutions_last   the convolutions of all that alone, forward and in training both gradients,
+               contiguous as in `usual`, and channels-last: what no rearrangement of the rest can leave out
 
 Pictures are seeded noise of 3×32×32 in ten classes. `seconds` and `cpu_seconds` are a row's fastest of `--repeats`
 rounds, `ratio` is that of `usual` to it by both. All rows have the allocator settings of `dd.tune_process`. Training
@@ -27,9 +29,21 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from common import Child, Clock, check_least, chosen_rows, cores, ratios, rounds, take_turns
+from common import (
+    ALONE,
+    Clock,
+    bound,
+    command_line,
+    convolutions,
+    launched,
+    parsed,
+    ratios,
+    rounds,
+    take_turns,
+    tell,
+)
 
-ROWS = ("usual", "library", "compiled", "vmap")
+ROWS = ("usual", "library", "compiled", "vmap", *ALONE)
 LR = 0.01
 KEYS = ("seconds", "cpu_seconds")
 
@@ -71,6 +85,8 @@ def run_row(row: str, args: argparse.Namespace) -> Callable[[], Spent]:
     device = torch.device("cpu")
     if row == "usual":
         return lambda: plain_evaluation(small, test, args.networks)
+    if row in ALONE:
+        return alone(small, test, args.networks, row == "convolutions_last")
     if row == "vmap":
         return lambda: (side_by_side(small, args.networks), Clock().sum())
     learner = NetworkLearner(forward=CompiledForward()) if row == "compiled" else NetworkLearner()
@@ -83,6 +99,26 @@ def run_row(row: str, args: argparse.Namespace) -> Callable[[], Spent]:
         return train.sum(), tested.sum()
 
     return library
+
+
+def alone(small: Any, test: Any, networks: int, last: bool) -> Callable[[], Spent]:
+    """A function that does the convolutions of all networks' training and tests."""
+    import torch
+
+    from dd.evaluation import fresh
+
+    net = fresh(small, small.recipe.model, 0, torch.device("cpu"))
+    step = convolutions(net, small.images, last)
+    shown = [convolutions(net, part, last, backward=False) for part in torch.randn(len(test), 3, 32, 32).split(256)]
+
+    def run() -> Spent:
+        train, tested = Clock(), Clock()
+        for _ in range(networks):
+            train.time(lambda: [step() for _ in range(small.recipe.steps)])
+            tested.time(lambda: [batch() for batch in shown])
+        return train.sum(), tested.sum()
+
+    return run
 
 
 def side_by_side(small: Any, networks: int) -> dict[str, float]:
@@ -136,21 +172,14 @@ def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line(__doc__, ROWS)
     parser.add_argument("--model", default="convnet", help="a ConvNet")
     parser.add_argument("--networks", type=int, default=5)
     parser.add_argument("--images", type=int, default=100, help="of the set, ten classes")
     parser.add_argument("--steps", type=int, default=40, help="of each network")
     parser.add_argument("--test", type=int, default=2000, help="test images")
     parser.add_argument("--repeats", type=int, default=3, help="rounds")
-    parser.add_argument("--threads", type=int, default=cores(), help="default: all cores")
-    parser.add_argument("--rows", default=",".join(ROWS), help=f"some of {','.join(ROWS)}")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, the rest on stderr")
-    parser.add_argument("--child", choices=ROWS, help=argparse.SUPPRESS)
-    args = parser.parse_args(arguments)
-    check_least(parser, args, networks=1, images=10, steps=1, test=10, repeats=1, threads=1)
-    args.rows = chosen_rows(parser, args.rows, ROWS)
-    return args
+    return parsed(parser, arguments, ROWS, networks=1, images=10, steps=1, test=10, repeats=1)
 
 
 def main(arguments: list[str]) -> None:
@@ -159,23 +188,18 @@ def main(arguments: list[str]) -> None:
     if args.child:
         print(json.dumps(measure(args.child, args)))
         return
-    children = {}
-    for row in args.rows:
-        print(f"{row} …", file=sys.stderr, flush=True)
-        children[row] = Child(__file__, row, arguments, {})
-        children[row].wait()
-    results = take_turns(children, args.repeats)
+    results = take_turns(launched(__file__, args.rows, arguments), args.repeats)
     told = f"{args.networks} × {args.model}, {args.images} images, {args.steps} steps, {args.test} test images"
     heads = ("s", "train", "test", "CPU s")
-    lines = [f"{told}, {args.threads} threads", f"{'row':<10}" + "".join(f"{h:>9}" for h in (*heads, "ratio", "CPU"))]
+    lines = [f"{told}, {args.threads} threads", f"{'row':<18}" + "".join(f"{h:>9}" for h in (*heads, "ratio", "CPU"))]
     base = results.get("usual")
     for row, r in results.items():
         compared = r if row != "vmap" or not base else {k: r[k] * base[k] / base[f"train_{k}"] for k in KEYS}
         cells = (r["seconds"], r["train_seconds"], r["test_seconds"], r["cpu_seconds"])
-        lines.append(f"{row:<10}" + "".join(f"{cell:>9.2f}" for cell in cells) + ratios(base, compared, 9))
-    print("\n".join(lines), file=sys.stderr if args.json else sys.stdout)
-    if args.json:
-        print(json.dumps(results))
+        lines.append(f"{row:<18}" + "".join(f"{cell:>9.2f}" for cell in cells) + ratios(base, compared, 9))
+    if base:
+        lines.append(bound(base["cpu_seconds"], {row: results[row]["cpu_seconds"] for row in ALONE if row in results}))
+    tell("\n".join(filter(None, lines)), results, args)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ Rows, each measurement in a process of its own, repeats interleaved (a, b, a, b,
     eager      the library without it
     plain      a plain transcription of the usual loop with torch's own layers: normalised float pictures in a
                `TensorDataset`, a shuffling `DataLoader`, DSA a batch, `nn.Module`, `torch.optim.SGD`
+    convolutions, convolutions_last   the convolutions of such a step alone, forward and both gradients, contiguous as
+               in `plain`, and channels-last: what no rearrangement of the rest can leave out
 
 All have the allocator settings of `dd.tune_process`. `images_per_s` is that of the fastest repeat, `per_cpu_s` is by
 CPU seconds, `all` has every repeat. The first steps (`warm_seconds`: compilation,
@@ -28,9 +30,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from common import Clock, check_least, chosen_rows, run_child, usual
+from common import ALONE, Clock, bound, command_line, convolutions, parsed, run_child, tell, usual
 
-ROWS = ("compiled", "side_by_side", "eager", "plain")
+ROWS = ("compiled", "side_by_side", "eager", "plain", *ALONE)
 WARM = 2  # steps
 
 
@@ -59,6 +61,19 @@ def plain_steps(args: argparse.Namespace, images: Any, labels: Any) -> Iterator[
             loss.item()
             step += 1
             yield
+
+
+def alone_steps(row: str, args: argparse.Namespace) -> Iterator[None]:
+    """The convolutions of a step, one yield a step."""
+    import torch
+
+    from dd.models import build
+
+    net = build(f"convnet(width={args.width})", channels=3, classes=10, size=(32, 32), seed=0)
+    run = convolutions(net, torch.randn(args.batch, 3, 32, 32), row == "convolutions_last")
+    while True:
+        run()
+        yield
 
 
 def library_steps(row: str, args: argparse.Namespace, images: Any, labels: Any) -> Iterator[None]:
@@ -98,7 +113,10 @@ def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
     images = torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
     labels = torch.arange(count) % 10
     args.road = "plain"
-    stream = plain_steps(args, images, labels) if row == "plain" else library_steps(row, args, images, labels)
+    if row in ALONE:
+        stream = alone_steps(row, args)
+    else:
+        stream = plain_steps(args, images, labels) if row == "plain" else library_steps(row, args, images, labels)
     warm, clock = Clock(), Clock()
     warm.time(lambda: [next(stream) for _ in range(WARM)])
     clock.time(lambda: [next(stream) for _ in range(args.steps)])
@@ -121,31 +139,28 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     """The rows for people; ratios are to `plain`."""
     base = results.get("plain")
     heads = f"{'images/s':>10}{'a CPU s':>10}{'ratio':>8}{'CPU':>8}{'warm s':>9}"
-    lines = [f"{'row':<14}{heads}  {'road':<10}all"]
+    lines = [f"{'row':<18}{heads}  {'road':<10}all"]
     for row, r in results.items():
         pairs = ("images_per_s", "per_cpu_s")
         ratio = "".join(f"{f'{r[k] / base[k]:.2f}x' if base else '-':>8}" for k in pairs)
         every = " ".join(f"{value:.0f}" for value in r["all"])
         shown = f"{r['images_per_s']:>10.1f}{r['per_cpu_s']:>10.1f}{ratio}{r['warm_seconds']:>9.1f}"
-        lines.append(f"{row:<14}{shown}  {r['road']:<10}{every}")
-    return "\n".join(lines)
+        lines.append(f"{row:<18}{shown}  {r['road']:<10}{every}")
+    if base:
+        lines.append(
+            bound(1 / base["per_cpu_s"], {row: 1 / results[row]["per_cpu_s"] for row in ALONE if row in results})
+        )
+    return "\n".join(filter(None, lines))
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line(__doc__, ROWS, threads=1)
     parser.add_argument("--steps", type=int, default=4, help="timed steps a repeat")
     parser.add_argument("--repeats", type=int, default=2, help="processes a row, interleaved")
     parser.add_argument("--batch", type=int, default=256, help="pictures a step")
     parser.add_argument("--width", type=int, default=128, help="channels of the ConvNet")
-    parser.add_argument("--threads", type=int, default=1, help="intra-op threads")
-    parser.add_argument("--rows", default=",".join(ROWS), help=f"some of {','.join(ROWS)}")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, the rest on stderr")
-    parser.add_argument("--child", choices=ROWS, help=argparse.SUPPRESS)
-    args = parser.parse_args(arguments)
-    check_least(parser, args, steps=1, repeats=1, batch=1, width=1, threads=1)
-    args.rows = chosen_rows(parser, args.rows, ROWS)
-    return args
+    return parsed(parser, arguments, ROWS, steps=1, repeats=1, batch=1, width=1)
 
 
 def main(arguments: list[str]) -> None:
@@ -167,10 +182,7 @@ def main(arguments: list[str]) -> None:
             "per_cpu_s": max(r["per_cpu_s"] for r in each),
             "all": [r["images_per_s"] for r in each],
         }
-    text = f"width {args.width}, batch {args.batch}, {args.threads} threads\n{table(results)}"
-    print(text, file=sys.stderr if args.json else sys.stdout)
-    if args.json:
-        print(json.dumps(results))
+    tell(f"width {args.width}, batch {args.batch}, {args.threads} threads\n{table(results)}", results, args)
 
 
 if __name__ == "__main__":

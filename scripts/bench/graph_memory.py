@@ -25,7 +25,19 @@ import json
 import sys
 from typing import Any
 
-from common import MB, Setting, base_mb, check_least, cores, give_back, high_water_mb, reset_high_water, run_child
+from common import (
+    MB,
+    Setting,
+    base_mb,
+    command_line,
+    give_back,
+    high_water_mb,
+    parsed,
+    reset_high_water,
+    run_child,
+    tell,
+    whole_numbers,
+)
 from matching_step import LEAN_ENVIRONMENT, LEAN_MICRO_BATCH
 
 ENGINES = ("fast", "generic")
@@ -88,14 +100,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def whole_numbers(text: str) -> list[int]:
-    """`5,20,80` → [5, 20, 80]."""
-    return [int(part) for part in text.split(",") if part]
-
-
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line(__doc__)
     parser.add_argument("--steps", type=whole_numbers, default=[5, 20, 80], help="student steps N, by commas")
     parser.add_argument("--reuse", type=whole_numbers, default=[1, 2], help="steps kept, by commas; at the smallest N")
     parser.add_argument("--engine", choices=ENGINES, default="fast", help="the path of the exact engine")
@@ -103,11 +110,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=100, help="synthetic images, all in every step")
     parser.add_argument("--width", type=int, default=128, help="channels of the ConvNet")
     parser.add_argument("--micro-batch", type=int, default=LEAN_MICRO_BATCH, help="images at once")
-    parser.add_argument("--threads", type=int, default=cores(), help="default: all cores")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, the rest on stderr")
-    parser.add_argument("--child", type=whole_numbers, help=argparse.SUPPRESS)
-    args = parser.parse_args(arguments)
-    check_least(parser, args, images=1, width=1, micro_batch=1, threads=1)
+    args = parsed(parser, arguments, images=1, width=1, micro_batch=1)
     if not args.steps or min(args.steps) < 1:
         parser.error(f"--steps must be numbers of at least 1; got {args.steps}")
     if any(not 1 <= kept <= min(args.steps) for kept in args.reuse):
@@ -119,7 +122,7 @@ def main(arguments: list[str]) -> None:
     """Measure every row and print the table, or with `--json` the object."""
     args = parse(arguments)
     if args.child:
-        print(json.dumps(measure(args, *args.child)))
+        print(json.dumps(measure(args, *whole_numbers(args.child))))
         return
     rows = []
     for steps, reuse in [(n, 0) for n in args.steps] + [(min(args.steps), kept) for kept in args.reuse]:
@@ -127,9 +130,7 @@ def main(arguments: list[str]) -> None:
         rows.append(child(steps, reuse, arguments))
     add_reuse(rows)
     head = f"{args.engine}, width {args.width}, {args.images} images, micro-batches of {args.micro_batch}"
-    print(f"{head}, {args.threads} threads\n{table(rows)}", file=sys.stderr if args.json else sys.stdout)
-    if args.json:
-        print(json.dumps({"engine": args.engine, "rows": rows}))
+    tell(f"{head}, {args.threads} threads\n{table(rows)}", {"engine": args.engine, "rows": rows}, args)
 
 
 if __name__ == "__main__":

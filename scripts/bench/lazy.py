@@ -30,7 +30,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import check_least, cores, run_child
+from common import command_line, cores, parsed, run_child, tell
 
 WAYS = ("thread", "anew", "stream", "kept")
 
@@ -109,7 +109,7 @@ def measure(row: str, args: argparse.Namespace) -> dict[str, float]:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line(__doc__, WAYS, threads=1)
     parser.add_argument("--pictures", type=int, default=1024)
     parser.add_argument("--side", type=int, default=500, help="width of the files in pixels")
     parser.add_argument("--size", type=int, default=128, help="side of the split")
@@ -117,17 +117,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=min(cores(), 4), help="processes that read")
     parser.add_argument("--pause", type=float, default=0.0, help="seconds of work on each batch")
     parser.add_argument("--repeats", type=int, default=2, help="epochs")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rows", default=",".join(WAYS), help=f"some of {','.join(WAYS)}")
     parser.add_argument("--folder", default="", help="where the pictures are, or come to; default: a temporary folder")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, the rest on stderr")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    args = parser.parse_args(arguments)
-    check_least(parser, args, pictures=2, side=16, size=1, workers=0, repeats=1, threads=1)
-    args.rows, args.batches = args.rows.split(","), args.batches.split(",")
-    for way in args.rows:
-        if way not in WAYS:
-            parser.error(f"unknown row {way!r}; known: {', '.join(WAYS)}")
+    args = parsed(parser, arguments, WAYS, pictures=2, side=16, size=1, workers=0, repeats=1)
+    args.batches = args.batches.split(",")
     for batch in args.batches:
         if not batch.isdecimal() or int(batch) < 1:
             parser.error(f"--batches must be whole numbers of at least 1; got {batch!r}")
@@ -158,9 +150,7 @@ def main(arguments: list[str]) -> None:
     for row, r in results.items():
         cpu_s, seconds, per_cpu, per_s, ahead = (r[name] for name in names)
         lines.append(f"{row:<12}{cpu_s:>9.2f}{seconds:>9.2f}{per_cpu:>9.0f}{per_s:>9.0f}{ahead:>8.2f}")
-    print("\n".join(lines), file=sys.stderr if args.json else sys.stdout)
-    if args.json:
-        print(json.dumps(results))
+    tell("\n".join(lines), results, args)
 
 
 if __name__ == "__main__":

@@ -57,14 +57,14 @@ from common import (
     Clock,
     Setting,
     base_mb,
-    check_least,
-    chosen_rows,
-    cores,
+    command_line,
     high_water_mb,
+    parsed,
     ratios,
     reset_high_water,
     rounds,
     take_turns,
+    tell,
     usual,
 )
 
@@ -221,22 +221,15 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line(__doc__, ROWS)
     parser.add_argument("--steps", type=int, default=10, help="student steps N")
     parser.add_argument("--images", type=int, default=100, help="synthetic images, all in every step")
     parser.add_argument("--width", type=int, default=128, help="channels of the ConvNet")
     parser.add_argument("--augment", default="color_crop_cutout_flip_scale_rotate", help='DSA strategy or "none"')
-    parser.add_argument("--threads", type=int, default=cores(), help="default: all cores")
     parser.add_argument("--repeats", type=int, default=2, help="timed passes after the warm one")
-    parser.add_argument("--rows", default=",".join(ROWS), help=f"some of {','.join(ROWS)}")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, the rest on stderr")
     parser.add_argument("--no-reference", action="store_true", help="leave the float64 comparison out")
     parser.add_argument("--reference", help=argparse.SUPPRESS)
-    parser.add_argument("--child", choices=(*ROWS, "reference"), help=argparse.SUPPRESS)
-    args = parser.parse_args(arguments)
-    check_least(parser, args, steps=1, images=1, width=1, threads=1, repeats=0)
-    args.rows = chosen_rows(parser, args.rows, ROWS)
-    return args
+    return parsed(parser, arguments, ROWS, steps=1, images=1, width=1, repeats=0)
 
 
 def main(arguments: list[str]) -> None:
@@ -250,10 +243,8 @@ def main(arguments: list[str]) -> None:
             arguments = [*arguments, "--reference", str(Path(folder) / "gradient.pt")]
             launch("reference", arguments).result()
         results = take_turns({row: launch(row, arguments) for row in args.rows}, args.repeats)
-    text = f"width {args.width}, {args.images} images, N = {args.steps}, {args.threads} threads\n{table(results)}"
-    print(text, file=sys.stderr if args.json else sys.stdout)
-    if args.json:
-        print(json.dumps(results))
+    head = f"width {args.width}, {args.images} images, N = {args.steps}, {args.threads} threads"
+    tell(f"{head}\n{table(results)}", results, args)
 
 
 if __name__ == "__main__":

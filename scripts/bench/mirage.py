@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from common import MB, base_mb, check_least, chosen_rows, cores, give_back, high_water_mb, reset_high_water, run_child
+from common import MB, base_mb, command_line, give_back, high_water_mb, parsed, reset_high_water, run_child, tell
 
 ROWS = ("nci1", "hiv", "twin", "small", "large", "star")
 PART = 10_000
@@ -212,23 +212,18 @@ def child(row: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Every row in a process of its own, then the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, ROWS)
     parser.add_argument("--root", default="data", help="folder with tu/ and mol/")
-    parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--small", type=int, default=10_000, help="synthetic graphs of the small row")
     parser.add_argument("--large", type=int, default=1_000_000, help="and of the large one")
     parser.add_argument("--sample", type=int, default=500, help="graphs whose trees the twin writes out")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=cores())
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    check_least(parser, args, small=1, large=1, sample=1, repeats=1, threads=1)
+    args = parsed(parser, sys.argv[1:], ROWS, small=1, large=1, sample=1, repeats=1)
     if args.child:
         print(json.dumps(child(args.child, args)))
         return
     results: dict[str, Any] = {}
-    for row in chosen_rows(parser, args.rows, ROWS):
+    for row in args.rows:
         print(f"{row} …", file=sys.stderr, flush=True)
         results[row] = run_child(__file__, row, sys.argv[1:], {})
     if "seconds" in results.get("small", {}) and "seconds" in results.get("large", {}):
@@ -237,9 +232,7 @@ def main() -> None:
     for row, found in results.items():
         cells = (f"{k} {v:,.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items())
         lines.append(f"{row:<7}" + "  ".join(cells))
-    print("\n".join(lines), file=sys.stderr if args.json else sys.stdout)
-    if args.json:
-        print(json.dumps(results))
+    tell("\n".join(lines), results, args)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import json
 import sys
 from typing import Any
 
-from common import Child, Clock, check_least, chosen_rows, cores, ratios, rounds, take_turns
+from common import Clock, command_line, launched, parsed, ratios, rounds, take_turns, tell
 
 ROWS = ("library", "plain", "members")
 
@@ -91,19 +91,12 @@ def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line(__doc__, ROWS)
     parser.add_argument("--members", default="resnet18(norm=batch);mobilenet_v2", help="model names, by semicolons")
     parser.add_argument("--batch", type=int, default=10, help="pictures, one a class")
     parser.add_argument("--steps", type=int, default=10, help="iterations a round")
     parser.add_argument("--repeats", type=int, default=3, help="rounds")
-    parser.add_argument("--threads", type=int, default=cores(), help="default: all cores")
-    parser.add_argument("--rows", default=",".join(ROWS), help=f"some of {','.join(ROWS)}")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, the rest on stderr")
-    parser.add_argument("--child", choices=ROWS, help=argparse.SUPPRESS)
-    args = parser.parse_args(arguments)
-    check_least(parser, args, batch=1, steps=1, repeats=1, threads=1)
-    args.rows = chosen_rows(parser, args.rows, ROWS)
-    return args
+    return parsed(parser, arguments, ROWS, batch=1, steps=1, repeats=1)
 
 
 def main(arguments: list[str]) -> None:
@@ -112,12 +105,7 @@ def main(arguments: list[str]) -> None:
     if args.child:
         print(json.dumps(measure(args.child, args)))
         return
-    children = {}
-    for row in args.rows:
-        print(f"{row} …", file=sys.stderr, flush=True)
-        children[row] = Child(__file__, row, arguments, {})
-        children[row].wait()
-    results = take_turns(children, args.repeats)
+    results = take_turns(launched(__file__, args.rows, arguments), args.repeats)
     lines = [
         f"{args.members}, {args.batch} pictures, {args.threads} threads",
         f"{'row':<10}{'ms':>9}{'CPU ms':>9}{'ratio':>8}{'CPU':>8}",
@@ -128,9 +116,7 @@ def main(arguments: list[str]) -> None:
     if "members" in results and "library" in results:
         results["library"]["share"] = results["members"]["seconds"] / results["library"]["seconds"]
         lines.append(f"share of the members in library: {100 * results['library']['share']:.0f} %")
-    print("\n".join(lines), file=sys.stderr if args.json else sys.stdout)
-    if args.json:
-        print(json.dumps(results))
+    tell("\n".join(lines), results, args)
 
 
 if __name__ == "__main__":

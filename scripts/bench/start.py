@@ -21,8 +21,6 @@ which every row in turn is run once; `cpu` (user and system, threads and childre
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import resource
 import statistics
@@ -33,7 +31,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common import check_least, chosen_rows
+from common import command_line, parsed, tell
 
 ROWS = {
     "python": ["-c", "pass"],
@@ -80,20 +78,15 @@ def measure(rows: Sequence[str], repeats: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, list(ROWS), threads=1)
     parser.add_argument("--repeats", type=int, default=7, help="rounds")
-    parser.add_argument("--rows", default=",".join(ROWS), help="by commas")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    args = parser.parse_args()
-    check_least(parser, args, repeats=1)
-    made = measure(chosen_rows(parser, args.rows, list(ROWS)), args.repeats)
+    args = parsed(parser, sys.argv[1:], list(ROWS), repeats=1)
+    made = measure(args.rows, args.repeats)
     lines = [f"{'row':<10}{'cpu s':>8}{'wall s':>8}{'by torch':>10}"]
     for row in made:
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.3f}"
         lines.append(f"{row['row']:<10}{row['cpu']:>8.3f}{row['wall']:>8.3f}{ratio:>10}")
-    print("\n".join(lines), file=sys.stderr if args.json else sys.stdout)
-    if args.json:
-        print(json.dumps({"repeats": args.repeats, "rows": made}))
+    tell("\n".join(lines), {"repeats": args.repeats, "rows": made}, args)
 
 
 if __name__ == "__main__":
