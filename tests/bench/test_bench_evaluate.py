@@ -48,16 +48,8 @@ def _in_order(loader: type) -> object:
 def test_one_object_with_the_rows() -> None:
     script = ROOT / "scripts" / "bench" / "evaluate.py"
     tiny = ["--model", "convnet(width=4)", "--networks", "2", "--images", "10", "--steps", "2", "--test", "20"]
-    words = [
-        sys.executable,
-        str(script),
-        *tiny,
-        "--repeats",
-        "1",
-        "--rows",
-        "usual,library,vmap,convolutions_last",
-        "--json",
-    ]
+    tiny += ["--repeats", "1", "--rows", "usual,library,vmap,convolutions_last"]
+    words = [sys.executable, str(script), *tiny, "--json"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
