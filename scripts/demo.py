@@ -18,7 +18,7 @@ from dd.cli.main import main
 OUT, GRAPHS = "runs/demo", "runs/demo-graphs"
 IMAGE_STEPS = (
     ["distill", "digits", "ftd", "--ipc", "1", "--out", OUT],
-    ["evaluate", OUT, "digits", "--baselines", "random", "random_tuned", "class_mean"],
+    ["evaluate", OUT, "digits", "--repeats", "3", "--baselines", "random", "random_tuned", "class_mean"],
 )
 GRAPH_STEPS = (
     ["distill", "digits-graphs", "mirage", "--patterns", "single", "--budget-bytes", "8192", "--out", GRAPHS],
