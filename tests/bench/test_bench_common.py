@@ -55,8 +55,9 @@ def test_the_convolutions_alone_are_those_of_a_training_step(common: ModuleType,
     assert alone.found.total() == 4
     assert step.others > 0
     assert not alone.others
+    run = common.convolutions(net, x, last, backward=False)
     with Seen() as forward:
-        common.convolutions(net, x, last, backward=False)()
+        run()
     assert forward.found.total() == 2
 
 
