@@ -57,6 +57,13 @@ def test_what_is_run_is_kept_and_the_rest_stays(bench: Any, monkeypatch: pytest.
     assert bench.PAGE.read_text() == text
 
 
+def test_the_page_tells_of_convolutions_where_they_were_measured(bench: Any) -> None:
+    told = "The last rows are the convolutions alone"
+    (expert,) = [one for one in bench.BENCHES if one.name == "expert-32"]
+    assert told not in bench.page({"expert-32": FOUND})
+    assert told in bench.page({"expert-32": {**FOUND, "command": expert.options}})
+
+
 def test_a_bench_that_fails_says_what_it_said(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     failed = subprocess.CompletedProcess([], 1, "", "no memory")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
