@@ -53,7 +53,7 @@ def measure_pieces(method: TrajectoryMatching, real: Images, device: torch.devic
         folder: an empty folder for throw-away experts.
     """
     start = time.perf_counter()
-    transform = _transform(method, real)
+    transform = unfitted(real, method.expert.whiten)
     matching = _Matching(method, real, device, plan, folder)
     experts = _Experts(method, real, device, plan, folder, transform)
     small = matching.pilot()
@@ -351,9 +351,9 @@ def _some(real: Images, ipc: int) -> Images:
     return Images(train=real.train.subset(rows), classes=real.classes, mean=real.mean, std=real.std)
 
 
-def _transform(method: TrajectoryMatching, real: Images) -> Transform:
-    """The recipe's transform; a whitening that costs as much as a fitted one, without the fit."""
-    if not method.expert.whiten:
+def unfitted(real: Images, whiten: bool) -> Transform:
+    """The transform of a run; a whitening that costs as much as a fitted one, without the fit."""
+    if not whiten:
         return make_transform(real, whiten=False)
     q = math.prod((real.channels, *real.size))
     eye = torch.eye(q)

@@ -12,6 +12,7 @@ from dd.methods import METHODS, class_of
 ESTIMATES: Final[Table[Callable[..., Estimate]]] = Table(
     {
         "dd.methods.trajectory.matching:TrajectoryMatching": "dd.cost.matching:estimate_matching",
+        "dd.methods.distribution.matching:DistributionMatching": "dd.cost.distribution:estimate_distribution",
         "dd.methods.decoupled.recover:Recover": "dd.cost.decoupled:estimate_recover",
         "dd.methods.decoupled.infer:Infer": "dd.cost.decoupled:estimate_infer",
         "dd.methods.real.coresets:Coreset": "dd.cost.decoupled:estimate_coreset",

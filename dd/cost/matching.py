@@ -46,7 +46,7 @@ def estimate_matching(method: TrajectoryMatching, real: Images, device: torch.de
             pieces = measure_pieces(method, real, device, _plan(method, n, assumed), Path(folder))
     else:
         pieces = _from_tables(method, n, assumed)
-    rate = n.expert_images * _passes(method.expert) * n.flops / pieces.expert_step if calibrate else assumed
+    rate = n.expert_images * passes_of(method.expert) * n.flops / pieces.expert_step if calibrate else assumed
     experts, iterations = method.expert.experts, method.iterations
     road = "compiled" if n.expert_compiled else "eager"
     store = ExpertStore(Path(), method.expert, real)
@@ -139,7 +139,7 @@ def _plan(method: TrajectoryMatching, n: Counts, rate: float) -> Plan:
         train_images=n.train_batch,
         checked=n.checked,
         selects=n.networks > 0,
-        expert=_passes(method.expert) * forward,
+        expert=passes_of(method.expert) * forward,
         student=_ADJOINT * forward,
         train=GRADIENT * forward,
         score=forward,
@@ -163,14 +163,14 @@ def _compiler(n: Counts) -> int:
     return _COMPILER_BYTES if n.road.compiled or n.expert_compiled else 0
 
 
-def _passes(recipe: ExpertRecipe) -> int:
+def passes_of(recipe: ExpertRecipe) -> int:
     """Forward passes that an expert's step costs an image."""
     return (GRADIENT + (_PENALTY if recipe.penalty else 0)) * (2 if recipe.step == "gsam" else 1)
 
 
 def _from_tables(method: TrajectoryMatching, n: Counts, rate: float) -> Pieces:
     """Every piece by its FLOPs and a dispatch time for each layer's pass."""
-    passes, steps = _passes(method.expert), method.student_steps
+    passes, steps = passes_of(method.expert), method.student_steps
     parts = -(-n.student_images // (steps * min(n.road.micro_batch or n.batch, n.batch)))  # micro-batches a step
     return Pieces(
         expert_step=passes * (n.expert_images * n.flops / rate + n.layers * DISPATCH),

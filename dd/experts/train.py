@@ -133,17 +133,14 @@ class ExpertTrainer:
         """Snapshots after `start` (or from the initialisation on), for ever; each is a copy on the CPU."""
         student = make_student(self.recipe, self.real, seed, autocast=self._autocast)
         if start is None:
-            theta = student.initial.to(self.device)
-            velocity, step = torch.zeros_like(theta), 0
-            yield self._snapshot(student, step, theta, velocity)
+            first = student.initial.to(self.device)
+            still, done = torch.zeros_like(first), 0
+            yield self._snapshot(student, done, first, still)
         else:
-            theta, velocity = start.theta.to(self.device), start.velocity.to(self.device)
-            step = start.step
+            first, still = start.theta.to(self.device), start.velocity.to(self.device)
+            done = start.step
         every = self.stride
-        for rows, pixels in self._stream(self._batches(seed, step)):
-            with isolated(seed, "layers", step):  # for networks that draw on their own
-                theta, velocity = self._step(student, theta, velocity, rows, pixels, seed, step)
-            step += 1
+        for step, theta, velocity in self.walk(student, seed, first, still, done):
             if step % every == 0:
                 if not bool(torch.isfinite(theta).all()):
                     raise DivergedError(
@@ -151,6 +148,16 @@ class ExpertTrainer:
                         f"Lower `lr` (now {self.recipe.lr:g}), or `rho` for gsam."
                     )
                 yield self._snapshot(student, step, theta, velocity)
+
+    def walk(
+        self, student: Student, seed: int, theta: Tensor, velocity: Tensor, step: int
+    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """(steps done, θ, velocity) after each step of expert `seed` from `step` on, for ever; always new tensors."""
+        for rows, pixels in self._stream(self._batches(seed, step)):
+            with isolated(seed, "layers", step):  # for networks that draw on their own
+                theta, velocity = self._step(student, theta, velocity, rows, pixels, seed, step)
+            step += 1
+            yield step, theta, velocity
 
     def _batches(self, seed: int, step: int) -> Iterator[Tensor]:
         """Rows of the batches from `step` on, for ever: an order an epoch."""

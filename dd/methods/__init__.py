@@ -13,12 +13,16 @@ __all__ = [
     "AST",
     "DATM",
     "DELT",
+    "DM",
+    "DistributionMatching",
     "FTD",
+    "IDM",
     "INFER",
     "Infer",
     "METHODS",
     "MTT",
     "CDA",
+    "NCFM",
     "CVDD",
     "Candidate",
     "ClassMean",
@@ -42,6 +46,7 @@ __all__ = [
     "need_told",
     "own_network",
     "one_of",
+    "reads_experts",
     "rebuild",
 ]
 
@@ -56,10 +61,13 @@ if TYPE_CHECKING:
         need_method,
         need_told,
         own_network,
+        reads_experts,
     )
     from dd.methods.decoupled.infer import Infer
     from dd.methods.decoupled.papers import CDA, CVDD, DELT, INFER, RDED, SRE2L, SRE2LPP, rebuild
     from dd.methods.decoupled.recover import Recover
+    from dd.methods.distribution.matching import DistributionMatching
+    from dd.methods.distribution.papers import DM, IDM, NCFM
     from dd.methods.mirage import CoverageWarning, Mirage
     from dd.methods.real.baselines import ClassMean, RandomReal
     from dd.methods.real.coresets import Coreset, Herding, KCenter
@@ -71,10 +79,13 @@ else:
         __name__,
         __all__,
         {
-            "dd.methods.base": "Candidate FromExperts Method Run RunOptions Step need_method need_told own_network",
+            "dd.methods.base": "Candidate FromExperts Method Run RunOptions Step need_method need_told own_network "
+            "reads_experts",
             "dd.methods.decoupled.infer": "Infer",
             "dd.methods.decoupled.papers": "CDA CVDD DELT INFER RDED SRE2L SRE2LPP rebuild",
             "dd.methods.decoupled.recover": "Recover",
+            "dd.methods.distribution.matching": "DistributionMatching",
+            "dd.methods.distribution.papers": "DM IDM NCFM",
             "dd.methods.mirage": "CoverageWarning Mirage",
             "dd.methods.real.baselines": "ClassMean RandomReal",
             "dd.methods.real.coresets": "Coreset Herding KCenter",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeGuard, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -160,8 +160,13 @@ class FromExperts(Protocol):
 
     @property
     def snapshots_read(self) -> int:
-        """The last snapshot of an expert that it reads."""
+        """The last snapshot of an expert that it reads; 0 where it takes no more than the recipe of its networks."""
         ...
+
+
+def reads_experts(method: object) -> TypeGuard[FromExperts]:
+    """Whether a run of it reads expert trajectories."""
+    return isinstance(method, FromExperts) and method.snapshots_read > 0
 
 
 def own_network(method: object) -> Model | None:

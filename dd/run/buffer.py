@@ -13,9 +13,10 @@ from dd.base.process import keeping_pages, under_own_settings
 from dd.base.progress import Progress, reporter
 from dd.base.shapes import check_whole, filled
 from dd.data import Source
+from dd.errors import refuse
 from dd.evaluation.selection import Protocol
 from dd.experts import ExpertRecipe, ExpertStore, load_recipe
-from dd.methods import FromExperts
+from dd.methods import FromExperts, reads_experts
 from dd.run.plans import Plan
 from dd.run.resolve import load_real, only_images, resolve_device
 from dd.run.work import WorkUnit, check_executor, make_named, spread
@@ -76,6 +77,9 @@ def _opened(given: Mapping[str, Any]) -> tuple[ExpertStore, int, int]:
     recipe, experts, snapshots = (given[name] for name in ("recipe", "experts", "snapshots"))
     real = only_images(load_real(given["data"], filled(Source, given), given["protocol"]), "`buffer`")
     if isinstance(recipe, FromExperts):
+        if not reads_experts(recipe):
+            name = getattr(recipe, "name", type(recipe).__name__)
+            raise refuse("recipe", "a method that reads experts", f"{name}, which reads none", "It runs without them.")
         snapshots = recipe.snapshots_read if snapshots is None else snapshots
         recipe = recipe.expert
     value = recipe if isinstance(recipe, ExpertRecipe) else load_recipe(recipe)

@@ -25,7 +25,7 @@ from dd.evaluation import origin
 from dd.evaluation.selection import Protocol, Selector
 from dd.experts import ExpertStore
 from dd.inner import EngineName
-from dd.methods import FromExperts, Method, Run, Step, own_network
+from dd.methods import Method, Run, Step, own_network, reads_experts
 from dd.methods.panel import has_weights
 from dd.methods.steps import steps_of
 from dd.run.buffer import expert_units
@@ -124,7 +124,7 @@ def _made(asked: Opened, given: Mapping[str, Any], target: torch.device) -> AnyS
     """The set of the arguments of `distill`: made, gone on with, or found finished in its folder."""
     real, value, protocol, progress = asked.real, asked.method, given["protocol"], given["progress"]
     report = reporter(f"{value.name} on {real.name}", progress)
-    asks = isinstance(value, FromExperts) or hasattr(value, "teacher")
+    asks = reads_experts(value) or hasattr(value, "teacher")
     store = given["store"]
     kept = default_store(store, progress) if asks else home("expert_trajectories", store)
     run = filled(Run, given, device=target, store=kept, progress=report)
@@ -214,7 +214,7 @@ def _needs(asked: Opened, store: Path, target: torch.device) -> list[WorkUnit]:
     method, real = asked.method, asked.real
     if isinstance(real, Graphs):
         return []
-    if isinstance(method, FromExperts):
+    if reads_experts(method):
         recipe = method.expert
         return expert_units(ExpertStore(store, recipe, real), recipe.experts, method.snapshots_read, target)
     teacher = getattr(method, "teacher", None)

@@ -16,7 +16,7 @@ from typing import Any
 
 from dd.errors import InputError
 from dd.evaluation import mean_std
-from dd.methods import METHODS, Infer, Recover, TrajectoryMatching, kind_of
+from dd.methods import METHODS, DistributionMatching, Infer, Recover, TrajectoryMatching, kind_of
 from dd.methods.cards import Paper, card
 from dd.methods.presets import preset, rows
 from dd.methods.telling import verified
@@ -124,6 +124,9 @@ def _cost(name: str) -> str:
     elif isinstance(value, Recover | Infer):
         told = {tier: _teacher_work(value) for tier, value in found.items()}
         text += " Then pictures, then labels."
+    elif isinstance(value, DistributionMatching):
+        told = {tier: _distribution_work(value) for tier, value in found.items()}
+        text += f' Disk, memory and time for a machine: `dd.estimate("cifar10", "{name}", ipc=10)`.'
     else:
         return text
     heads = list(next(iter(told.values())))
@@ -150,6 +153,16 @@ def _trajectory_work(value: Any) -> dict[str, object]:
         "outer iterations": f"{value.iterations:,}",
         "student steps N": value.student_steps,
         "images a step": "all" if value.batch_syn is None else value.batch_syn,
+    }
+
+
+def _distribution_work(value: Any) -> dict[str, object]:
+    return {
+        "networks": value.networks,
+        "model": f"`{value.expert.model}`",
+        "iterations": f"{value.iterations:,}",
+        "real images a class": value.batch_real,
+        "steps of a network after its iteration": value.queue_steps if value.networks == "queue" else 0,
     }
 
 

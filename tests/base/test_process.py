@@ -240,7 +240,23 @@ def test_a_generator_is_closed_and_its_errors_go_through() -> None:
     assert list(inspect.signature(numbers).parameters) == ["threads"]
 
 
-PAPERS = ("AST", "CVDD", "DATM", "FTD", "INFER", "MTT", "RDED", "SRE2L", "SRE2LPP", "TESLA")
+PAPERS = (
+    "AST",
+    "CDA",
+    "CVDD",
+    "DATM",
+    "DELT",
+    "DM",
+    "FTD",
+    "IDM",
+    "INFER",
+    "MTT",
+    "NCFM",
+    "RDED",
+    "SRE2L",
+    "SRE2LPP",
+    "TESLA",
+)
 PLAIN = {
     "cite": "text of a preset",
     "describe": "text of a preset",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dd.methods.trajectory.outer import State, adam, sgd
+from dd.methods.outer import State, adam, sgd
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5])

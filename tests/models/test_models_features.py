@@ -31,3 +31,20 @@ def test_features_have_the_graph_to_the_pixels_that_the_caller_asks_for() -> Non
 def test_a_network_without_a_linear_layer_is_refused() -> None:
     with pytest.raises(InputError, match="`teacher` must be a network with a linear layer; got Flatten"):
         features(nn.Flatten(), lambda: None, "teacher")
+
+
+def test_channels_are_the_means_of_the_last_map() -> None:
+    net = build("convnet(width=4, depth=2)", channels=3, classes=2, size=(16, 16), seed=0)
+    pixels = torch.randn(3, 3, 16, 16)
+    found = features(net, lambda: [net(part) for part in pixels.split(2)], form="channel")
+    torch.testing.assert_close(found, net.blocks(pixels).mean((2, 3)))  # type: ignore[operator]
+    pooled = build("resnet18", channels=3, classes=2, size=(16, 16), seed=0).eval()
+    torch.testing.assert_close(
+        features(pooled, lambda: pooled(pixels), form="channel"), features(pooled, lambda: pooled(pixels))
+    )
+
+
+def test_a_network_without_maps_has_no_channels() -> None:
+    net = build("mlp", channels=3, classes=2, size=(8, 8), seed=0)
+    with pytest.raises(InputError, match=r"`net` must be a network with maps before its last layer.*`flat`"):
+        features(net, lambda: net(torch.zeros(1, 3, 8, 8)), form="channel")

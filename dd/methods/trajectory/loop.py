@@ -27,9 +27,9 @@ from dd.inner import (
     worth_compiling,
 )
 from dd.methods.base import PRECISIONS, Candidate, Run
+from dd.methods.outer import State, adam, sgd
 from dd.methods.start import committee_logits, correct, logits_in, pick_real, representative, scores
 from dd.methods.trajectory.given import GivenSet, images_of, logits_of
-from dd.methods.trajectory.outer import State, adam, sgd
 from dd.methods.trajectory.terms import balance, matching_points, perturb, softmax_pull, window_end
 from dd.models import as_spec, uses_batch_stats
 from dd.synthetic import Crops, SyntheticImages, draw_crops, tile

@@ -1,0 +1,201 @@
+"""The loop of `DistributionMatching`: what one iteration asks of its network, class by class."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dd.base.seeding import child
+from dd.data import Images
+from dd.errors import DivergedError
+from dd.experts import make_student
+from dd.experts.train import on_device
+from dd.inner import Student
+from dd.methods.base import Candidate, Run
+from dd.methods.distribution.networks import Drawn, Source, working_type
+from dd.methods.distribution.terms import distance, draw_frequencies, siamese, spread, summary
+from dd.methods.outer import State, adam, sgd
+from dd.methods.start import pick_real
+from dd.models import as_spec
+from dd.models.features import Form, features
+from dd.synthetic import SyntheticImages
+from dd.transforms.dsa import Draw
+from dd.transforms.whiten import Transform
+
+if TYPE_CHECKING:
+    from dd.methods.distribution.matching import DistributionMatching
+
+
+class Target(NamedTuple):
+    """What the synthetic images of a class are to meet in an iteration.
+
+    Attributes:
+        summary: of the real batch's features.
+        draw: the augmentation of both.
+        right: how many real images the network classifies correctly.
+        asked: of how many.
+    """
+
+    summary: Tensor
+    draw: Draw
+    right: int
+    asked: int
+
+
+def seen(student: Student, theta: Tensor, x: Tensor, form: Form) -> tuple[Tensor, Tensor]:
+    """(features `[n, D]`, logits `[n, K]`) of images in model space, of one pass."""
+    logits: list[Tensor] = []
+    found = features(student.module, lambda: logits.append(student.logits(theta, x)), "model", form)
+    return found.to(theta.dtype), logits[0]
+
+
+@torch.no_grad()
+def check_features(method: DistributionMatching, real: Images) -> None:
+    """Refuse a network without the features that the method compares, by a pass of two blank images.
+
+    Raises:
+        InputError: it has no linear layer, or no map before it.
+    """
+    student = make_student(method.expert, real, 0)
+    seen(student, student.initial, torch.zeros(2, real.channels, *real.size), method.features)
+
+
+class Loop:
+    """One run of the loop: what does not change between its iterations."""
+
+    def __init__(
+        self, method: DistributionMatching, real: Images, run: Run, transform: Transform, source: Source
+    ) -> None:
+        self.method, self.real, self.run, self.transform, self.source = method, real, run, transform, source
+        self.dtype = working_type(run)
+        module = make_student(method.expert, real, 0, self.dtype).module.to(run.device)
+        self.student = Student(module, autocast=torch.bfloat16 if run.precision == "bf16" else None)
+        self.layout = method.layout
+        self.dsa = method.expert.dsa()
+        self._stream = on_device(real.train, run.device)
+        self._rows = [real.class_index(k) for k in range(real.num_classes)]
+
+    def start(self) -> State:
+        """Images before the first iteration."""
+        method, real, seed = self.method, self.real, self.run.seed
+        if method.init == "noise":
+            shape = (real.num_classes * method.ipc, real.channels, *real.size)
+            images = torch.randn(shape, generator=child(seed, "init"))
+        else:
+            rows = pick_real(real, method.ipc * self.layout.small, seed)
+            images = self.layout.mosaic(self.transform.forward(real.train.pixels(rows)))
+        return {"images": images.to(self.run.device, self.dtype), "iteration": torch.tensor(0)}
+
+    def iterate(self, state: State) -> tuple[State, dict[str, float | int | str]]:
+        """One iteration: the new state and what is logged.
+
+        Raises:
+            DivergedError: the loss or the images are not finite.
+        """
+        iteration = int(state["iteration"])
+        drawn = self.source.draw(iteration, state)
+        frequencies = self._frequencies(drawn, iteration)
+        targets = list(self._targets(drawn, frequencies, iteration))
+        accuracy = sum(t.right for t in targets) / sum(t.asked for t in targets)
+        total, gradients = 0.0, []
+        for k, (target, x) in enumerate(zip(targets, state["images"].split(self.method.ipc), strict=True)):
+            x = x.detach().requires_grad_()
+            loss = self.loss(k, x, target, drawn, frequencies, accuracy)
+            gradients += torch.autograd.grad(loss, x)
+            total += float(loss.detach())
+        gradient = torch.cat(gradients)
+        told: dict[str, float | int | str] = {"iteration": iteration + 1, "loss": total}
+        told.update(grad_rms=float(gradient.square().mean().sqrt()), network=drawn.number, accuracy=accuracy)
+        new = self._update(state, gradient)
+        if not math.isfinite(total) or not bool(torch.isfinite(new["images"]).all()):
+            lr = self.method.lr_img
+            raise DivergedError(
+                f"iteration {iteration + 1} is not finite. Lower `lr_img` (now {lr:g}); the last good state is kept."
+            )
+        return {**new, "iteration": torch.tensor(iteration + 1), **self.source.after(iteration, drawn, state)}, told
+
+    def _frequencies(self, drawn: Drawn, iteration: int) -> Tensor | None:
+        """t `[F, D]` of the iteration; `None` where means are compared."""
+        if self.method.statistic == "mean":
+            return None
+        blank = torch.zeros(2, self.real.channels, *self.real.size).to(drawn.theta)
+        with torch.no_grad():
+            width = seen(self.student, drawn.theta, blank, self.method.features)[0].shape[1]
+        generator = child(self.run.seed, "frequencies", iteration)
+        return draw_frequencies(self.method.frequencies, width, generator).to(drawn.theta)
+
+    @torch.no_grad()
+    def _targets(self, drawn: Drawn, frequencies: Tensor | None, iteration: int) -> Iterator[Target]:
+        """Of each class in turn: a batch of real images through the iteration's network."""
+        method, seed = self.method, self.run.seed
+        batches = []
+        for k, rows in enumerate(self._rows):
+            order = torch.randperm(len(rows), generator=child(seed, "real", iteration, k))
+            batches.append(rows[order[: method.batch_real]])
+        for k, (_, pixels) in enumerate(self._stream(batches)):
+            draw = siamese(self.dsa, self.real.size, child(seed, "draw", iteration, k))
+            x = spread(draw, len(pixels))(self.transform.forward(pixels).to(drawn.theta))
+            found, logits = seen(self.student, drawn.theta, x, method.features)
+            if not bool(torch.isfinite(found).all()):
+                lr = method.expert.lr
+                raise DivergedError(
+                    f"network {drawn.number} gives real images features that are not finite. "
+                    f"Lower the `expert`'s `lr` (now {lr:g})."
+                )
+            right = int((logits.argmax(1) == k).sum())
+            yield Target(summary(found, frequencies), draw, right, len(pixels))
+
+    def loss(
+        self, k: int, x: Tensor, target: Target, drawn: Drawn, frequencies: Tensor | None, accuracy: float
+    ) -> Tensor:
+        """The loss of the stored images of class k `[ipc, C, H, W]`, with its graph."""
+        method, pictures = self.method, self.layout.decode(x)
+        augmented = spread(target.draw, len(pictures))(pictures)
+        found, logits = seen(self.student, drawn.theta, augmented, method.features)
+        apart = distance(target.summary, summary(found, frequencies), method.statistic, method.amplitude)
+        loss = method.weight * apart
+        if method.class_term == "none" or not method.class_weight:
+            return loss
+        share = accuracy
+        if method.class_term == "trained":
+            assert drawn.trained is not None
+            logits, share = self.student.logits(drawn.trained, augmented), 1.0
+        labels = torch.full((len(pictures),), k, device=x.device)
+        return loss + method.class_weight * share * F.cross_entropy(logits, labels)
+
+    @torch.no_grad()
+    def _update(self, state: State, gradient: Tensor) -> State:
+        """The images after a step, and the optimiser's part of the state."""
+        method = self.method
+        if method.pixel_optimizer == "adam":
+            new = adam(state["images"], gradient, state, "images", method.lr_img)
+        else:
+            new = sgd(state["images"], gradient, state, "images", method.lr_img, method.momentum_img)
+        if method.clip:
+            low, high = (self.transform.forward(torch.full_like(gradient[:1], v)) for v in (0.0, 1.0))
+            new["images"] = torch.minimum(torch.maximum(new["images"], low), high)
+        return new
+
+    def candidates(self, state: State) -> tuple[Candidate, ...]:
+        """The set that is offered after this iteration, where one is."""
+        done, every = int(state["iteration"]), self.method.candidate_every
+        if done != self.method.iterations and (every == 0 or done % every):
+            return ()
+        return (Candidate("last", done, self._set(state["images"])),)
+
+    def _set(self, images: Tensor) -> SyntheticImages:
+        method, classes = self.method, self.real.num_classes
+        labels = torch.arange(classes).repeat_interleave(method.ipc)
+        return SyntheticImages(
+            **self.layout.parts(images, labels if method.train.mix == "none" else F.one_hot(labels, classes).float()),
+            classes=self.real.classes,
+            recipe=dataclasses.replace(method.train, model=str(as_spec(method.expert.model))),
+            transform=self.transform,
+            method=method.describe(),
+        )
