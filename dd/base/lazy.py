@@ -55,7 +55,7 @@ def modules_of(package: str) -> Callable[[str], Any]:
 
     def load(name: str) -> Any:
         full = f"{package}.{name}"
-        if name.startswith("__") or find_spec(full) is None:
+        if name.startswith("__") or "." in name or find_spec(full) is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name, obj=sys.modules[package])
         return import_module(full)  # which keeps it in the package
 

@@ -80,3 +80,8 @@ def test_estimates_are_of_classes_that_are_there() -> None:
         module, _, name = path.partition(":")
         made = getattr(import_module(module), name)
         assert f"{made.__module__}:{made.__qualname__}" == path
+
+
+@pytest.mark.parametrize("name", ["nothing", "no.thing", "base.nothing", "", "__nothing__"])
+def test_a_package_has_no_other_names(name: str) -> None:
+    assert not hasattr(import_module("dd"), name)

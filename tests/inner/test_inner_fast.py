@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
+import threading
 from typing import Any
 
 import pytest
@@ -12,7 +14,8 @@ from torch import Tensor
 from dd.base.seeding import child
 from dd.errors import InputError
 from dd.inner import InnerStep, Problem, Student, Target, adjoint, unroll
-from dd.inner.fast import adjoint_fast, kernels, supported
+from dd.inner.fast import NotCompiledError, adjoint_fast, kernels, supported
+from dd.inner.fast import compile as compiling
 from dd.models import build
 from dd.transforms.dsa import DSA
 
@@ -159,3 +162,38 @@ def test_compiled_kernels_equal_plain_ones() -> None:
     plain, made = adjoint_fast(p, 3, compiled=False), adjoint_fast(p, 3, compiled=True)
     torch.testing.assert_close(made.images, plain.images, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(made.labels, plain.labels, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("backend='inductor' raised:\nOSError: full\n\nSet X", "OSError: full"), ("", "ValueError")],
+)
+def test_why_a_kernel_cannot_be_compiled_is_one_line(text: str, told: str) -> None:
+    def make() -> Any:
+        raise ValueError(text)
+
+    with pytest.raises(NotCompiledError) as error:
+        compiling._Compiled(make)()
+    assert str(error.value) == told
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork")
+def test_a_process_that_is_forked_while_a_thread_compiles_can_compile() -> None:
+    begun, done = threading.Event(), threading.Event()
+
+    def compiles() -> None:
+        with compiling._LOCK:
+            begun.set()
+            done.wait()
+
+    thread = threading.Thread(target=compiles)
+    thread.start()
+    begun.wait()
+    process = multiprocessing.get_context("fork").Process(target=compiling._Compiled(lambda: abs), args=(-1,))
+    process.start()
+    process.join(20)
+    done.set()
+    thread.join()
+    code = process.exitcode
+    process.kill()
+    assert code == 0

@@ -62,7 +62,23 @@ class NotCompiledError(RuntimeError):
     """A kernel cannot be compiled, though a compiler is there: it is broken, or its cache cannot be written."""
 
 
+def _cause(error: Exception) -> str:
+    """The first line of an error that says something."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line and not line.endswith(":")), type(error).__name__)
+
+
 _LOCK = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """In a forked child: the thread that may have held it is not there."""
+    global _LOCK
+    _LOCK = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class _Compiled:
@@ -84,7 +100,7 @@ class _Compiled:
                 function = self._function or self._make()
                 found = function(*args)
             except Exception as error:  # torch, the compiler and the disk each raise their own
-                raise NotCompiledError((str(error).splitlines() or [type(error).__name__])[0]) from error
+                raise NotCompiledError(_cause(error)) from error
             self._function = function
         return found
 

@@ -308,7 +308,7 @@ class Loop:
         try:
             return solve(problem, self.road)
         except NotCompiledError as error:
-            way_out = "Mend the compiler, name another one by `CXX`, or give compile=False."
+            way_out = "Mend the compiler (`CXX` names another), empty torch's cache of kernels, or give compile=False."
             if self.run.compile or self.road.hybrid:
                 raise self._refuse_compiling(f"kernels cannot be compiled ({error})", way_out) from error
             warn(f"kernels cannot be compiled ({error}); matching goes on without, to other last digits. {way_out}")
