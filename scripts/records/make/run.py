@@ -17,7 +17,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -273,13 +273,22 @@ def do(job: Job, root: Path) -> None:
 
 
 def options(
-    text: str | None, folders: str, arguments: Sequence[str] | None = None, store: str = ""
+    text: str | None,
+    folders: str,
+    arguments: Sequence[str] | None = None,
+    store: str = "",
+    more: Mapping[str, dict[str, Any]] | None = None,
 ) -> argparse.Namespace:
-    """The command line that the scripts of records share, with the process tuned; `store` is the help of `--store`."""
+    """The command line that the scripts of records share, with the process tuned.
+
+    `store` is the help of `--store`; `more` are options of one script, with what `add_argument` takes.
+    """
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path("data"), help=f"folder with {folders}")
     if store:
         parser.add_argument("--store", type=Path, default=None, help=store)
+    for name, about in (more or {}).items():
+        parser.add_argument(name, **about)
     parser.add_argument("--only", default="", help="those whose name contains this")
     parser.add_argument("--threads", type=int, default=None)
     given = parser.parse_args(arguments)

@@ -23,6 +23,7 @@ from scripts.records.tables.published import published_records, published_table
 from scripts.records.tables.readings import DEFAULT, reading_records, readings_table
 from scripts.records.tables.settings import found, settings_table
 from scripts.records.tables.short import short_lines
+from scripts.records.tables.storage import storage_records, storage_table
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 DOCS: Final = ROOT / "docs"
@@ -36,9 +37,10 @@ TABLES: Final[Mapping[str, Callable[[], list[str]]]] = {
     "published": lambda: published_table(published_records()),
     "leaderboards": board_lines,
     "federated": lambda: federated_table(federated_records()),
+    "storage": lambda: storage_table(storage_records()),
 }
 """Name between the marks: lines."""
-PAGES: Final = (ROOT / "README.md", DOCS / "results.md", DOCS / "federated.md")
+PAGES: Final = (ROOT / "README.md", DOCS / "results.md", DOCS / "federated.md", DOCS / "storage.md")
 """Pages with tables between marks."""
 
 
