@@ -157,9 +157,10 @@ class EvaluateOptions(Common):
         steps: optimiser steps.
         lr: `recipe`, `tuned` or a number.
         recipe: `own`, `hard` (classes for labels) or `rd3` (one teacher's labels and one student for all).
-        baselines: of random, random_tuned, class_mean, random_labels, hard; by default random, and the last two for
-            labels of teachers. Of graphs: random, random_sum, random_mean, herding, random_trees, all_trees, full,
-            naive_bayes, tree_counts, node_count, edges_per_node.
+        baselines: of random, random_packed, random_tuned, class_mean, random_labels, hard; by default random, the
+            second for sets with factor, mirror or storage, and the last two for labels of teachers. Of graphs:
+            random, random_sum, random_mean, herding, random_trees, all_trees, full, naive_bayes, tree_counts,
+            node_count, edges_per_node.
         out: a folder for `report.json`, or a `.json` file; by default the run folder, with a page.
         split: of graphs: the one of the summary by default.
         compile: train ConvNets by a compiled pass, faster for long evaluations.

@@ -10,12 +10,14 @@ from typing import ClassVar, Final, Literal, final
 
 from dd.base.seeding import child_seed
 from dd.contest.contest import BOTH, Baseline, table
-from dd.data import Images, Ipc, class_counts
+from dd.data import Images, Ipc
 from dd.errors import InputError
 from dd.evaluation import RealImages
 from dd.evaluation.subset import Equipped
 from dd.methods import ClassMean, Herding, Infer, KCenter, Method, RandomReal, Recover, Run
-from dd.synthetic import ImageSet, SyntheticImages, TrainRecipe
+from dd.methods.start import check_small
+from dd.synthetic import ImageSet, Layout, SyntheticImages, TrainRecipe
+from dd.synthetic.layout import LAYOUT, PLAIN
 from dd.teachers import TeacherRecipe
 from dd.transforms.whiten import Transform, make_transform
 
@@ -32,6 +34,8 @@ class BesideImages:
         lr: their step size where it is not that of the recipe: a number, or `tuned` by the validation split.
         whiten: ZCA in place of mean/std normalisation.
         small: the set that they stand beside, where it is given: they are in its model space.
+        layout: what its stored images are.
+        stored: how many of them of a class; `ipc` is how many float32 images their bytes hold.
         method: its method, where its labels are of teachers that can be found again.
         teacher: gives the one whose features choose coresets.
     """
@@ -42,6 +46,8 @@ class BesideImages:
     lr: float | Literal["tuned"] | None = None
     whiten: bool = False
     small: ImageSet | None = None
+    layout: Layout = PLAIN
+    stored: Ipc = 1
     method: Recover | Infer | None = None
     teacher: Callable[[], TeacherRecipe] = TeacherRecipe
 
@@ -50,13 +56,14 @@ class BesideImages:
         """Pixels in [0, 1] → model space, fitted on the training images."""
         return make_transform(self.real, self.whiten)
 
-    def own_space(self, made: ImageSet) -> ImageSet:
-        """Real images, brought to the model space of the set that they stand beside."""
+    def own_space(self, made: ImageSet, layout: Layout = PLAIN) -> ImageSet:
+        """Whole real images, brought to the model space of the set that they stand beside, and stored there."""
         assert isinstance(made, SyntheticImages)
         assert self.small is not None
         transform = self.small.ready_transform()
-        images = transform.forward(made.pixels()).float()
-        return dataclasses.replace(made, images=images, transform=transform, transform_record={})
+        images = layout.mosaic(transform.forward(made.pixels()).float())
+        parts = layout.parts(images, made.labels[:: layout.small])
+        return dataclasses.replace(made, **parts, transform=transform, transform_record={})
 
 
 @final
@@ -87,6 +94,8 @@ class ImageBaseline(Baseline):
         tuned: whether its step size is tuned, whatever that of the others is.
         converged: whether its networks are trained until the validation split gains nothing.
         labels: of one that is for sets with labels of teachers: whether it keeps them; `None` of all others.
+        layout: of one that is for sets whose stored images are not plain: whether its own are like them; `None` of all
+            others.
     """
 
     kind: ClassVar[str] = "images"
@@ -95,6 +104,7 @@ class ImageBaseline(Baseline):
     tuned: bool = False
     converged: bool = False
     labels: Literal["kept", "dropped"] | None = None
+    layout: Literal["kept", "dropped"] | None = None
 
     def stands(self, budget: Ipc | None) -> bool:
         """Whether there is one of so many images a class."""
@@ -108,9 +118,12 @@ class ImageBaseline(Baseline):
             own, counts = "one image" if self.ipc == 1 else f"{self.ipc} images", beside.ipc
             has = f"{min(counts.values())} to {max(counts.values())}" if isinstance(counts, Mapping) else counts
             return f"it has {own} a class, the set has {has}"
+        if self.layout and beside.layout.plain:
+            return "the set's stored images are plain: it is `random`"
         if self.labels is None:
             try:
-                class_counts(beside.real, beside.ipc)
+                ipc, layout = (beside.stored, beside.layout) if self.layout == "kept" else (beside.ipc, PLAIN)
+                check_small(beside.real, ipc, layout)
             except InputError as error:
                 return f"the data cannot give as many images: {error}"
         if self.labels == "kept" and beside.method is None:
@@ -122,9 +135,20 @@ class ImageBaseline(Baseline):
         made = self.make(beside)
         if not isinstance(made, Method):
             return [made]
+        made, layout = _whole(made)
         runs = [dataclasses.replace(run, seed=child_seed(run.seed, "draw", draw)) for draw in range(self.draws)]
         found = [_distilled(made, beside.real, each) for each in runs]
-        return list(found if self.labels else map(beside.own_space, found))
+        return list(found if self.labels else (beside.own_space(one, layout) for one in found))
+
+
+def _whole(method: Method) -> tuple[Method, Layout]:
+    """The method that gives the whole images of a layout that is left for later, and the layout."""
+    if not isinstance(method, RandomReal) or method.layout.plain:
+        return method, PLAIN
+    small, ipc = method.layout.small, method.ipc
+    count = ipc * small if isinstance(ipc, int) else {name: n * small for name, n in ipc.items()}
+    plain = {name: getattr(PLAIN, name) for name in LAYOUT}
+    return dataclasses.replace(method, ipc=count, **plain), method.layout
 
 
 def _distilled(method: Method, real: Images, run: Run) -> ImageSet:
@@ -136,6 +160,12 @@ def _distilled(method: Method, real: Images, run: Run) -> ImageSet:
 
 def _random(beside: BesideImages) -> Method:
     return RandomReal(ipc=beside.ipc, train=beside.recipe, whiten=beside.whiten)
+
+
+def _packed(beside: BesideImages) -> Method:
+    """Random images, stored like those of the set."""
+    layout = {name: getattr(beside.layout, name) for name in LAYOUT}
+    return RandomReal(ipc=beside.stored, train=beside.recipe, whiten=beside.whiten, **layout)
 
 
 def _class_mean(beside: BesideImages) -> Method:
@@ -168,6 +198,8 @@ def _full(beside: BesideImages) -> RealImages:
 IMAGE_BASELINES: Final = table(
     ImageBaseline(name="class_mean", make=_class_mean, ipc=1, default=("benchmark",)),
     ImageBaseline(name="random", make=_random, draws=3, default=BOTH),
+    ImageBaseline(name="random_packed", make=_packed, layout="kept", draws=3, default=BOTH),
+    ImageBaseline(name="random_bytes", make=_random, layout="dropped", offered=("benchmark",), default=("benchmark",)),
     ImageBaseline(name="random_tuned", make=_random, draws=3, tuned=True, offered=("evaluate",)),
     ImageBaseline(name="herding", make=_coreset(Herding), offered=("benchmark",), default=("benchmark",)),
     ImageBaseline(name="k_center", make=_coreset(KCenter), offered=("benchmark",), default=("benchmark",)),

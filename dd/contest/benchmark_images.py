@@ -21,7 +21,8 @@ from dd.evaluation.subset import Equipped
 from dd.methods import Infer, Method, Recover, Run, TrajectoryMatching
 from dd.models import as_spec
 from dd.run.resolve import resolve_method
-from dd.synthetic import ImageSet
+from dd.synthetic import ImageSet, Layout
+from dd.synthetic.layout import PLAIN
 from dd.teachers import TeacherRecipe
 
 TINY, ALL = 1024, 1000
@@ -51,10 +52,10 @@ class ImageBench(Bench):
             picked = [one for one in picked if not one.converged]
         picked = suited(settings.recipe, picked, baselines is not None)
         self._recipes: dict[int, Under] = {}
-        super().__init__(real, asked, budgets, [one for one in picked if not one.labels], settings)
-        soft = [name for name in self._methods if self._soft(name)] if any(one.labels for one in picked) else []
-        self._labelled = {f"{one.name} of {name}": one for name in soft for one in picked if one.labels}
-        self._beside = {f"{one.name} of {name}": name for name in soft for one in picked if one.labels}
+        super().__init__(real, asked, budgets, [one for one in picked if not (one.labels or one.layout)], settings)
+        pairs = [(one, name) for name in self._methods for one in picked if self._has_own(one, name)]
+        self._own = {f"{one.name} of {name}": one for one, name in pairs}
+        self._beside = {f"{one.name} of {name}": name for one, name in pairs}
         own = RD3.model if settings.recipe == "rd3" else self._at(budgets[0]).recipe.model
         chosen_models = expanded(wanted_models(models) or [own], own, real.size)
         first = next((model for model in chosen_models if reader_of(model) is None), own)
@@ -67,7 +68,7 @@ class ImageBench(Bench):
 
     def baseline(self, name: str) -> ImageBaseline | None:
         """The baseline of a row."""
-        return self._labelled.get(name) or super().baseline(name)
+        return self._own.get(name) or super().baseline(name)
 
     def request(self, unit: Unit) -> dict[str, Any]:
         """What a unit's cells depend on."""
@@ -107,7 +108,8 @@ class ImageBench(Bench):
         A published row's first step size is made for matching (0.001 with many), and leaves other images undertrained:
         there the step size of baselines is tuned, or that of the row's experts where no images are held out.
         """
-        own = self._beside_of(unit).lr if unit.set in self._baselines else None
+        baseline = self.baseline(unit.set)
+        own = None if baseline is None or baseline.labels else self._beside_of(unit).lr
         return own if self._settings.lr == "recipe" else given_lr(self._settings.lr)
 
     def _whole(self, unit: Unit) -> tuple[Equipped, dict[str, Any]]:
@@ -119,6 +121,7 @@ class ImageBench(Bench):
 
     def _sized(self, unit: Unit) -> tuple[ImageSet, dict[str, Any]]:
         """The set of a unit, and what its cells say of it; the last one is kept, for models that are added."""
+        baseline = self.baseline(unit.set)
         own, numbers = unit.set in self._methods, self._real.channels * self._real.size[0] * self._real.size[1]
         given: dict[str, Any] = {"protocol": self._settings.protocol, **({"reuse": ALL} if numbers <= TINY else {})}
         if unit not in self._made:
@@ -126,7 +129,7 @@ class ImageBench(Bench):
         small, seconds = self._distilled(unit, self._settings.run_folder(unit) if own else None, **given)
         return small, {
             "bytes": small.nbytes._asdict(),
-            "beside": self._beside.get(unit.set),
+            "beside": self._beside.get(unit.set) if baseline is not None and baseline.labels else None,
             "distill_seconds": round(seconds, 3) if own else None,
             "selection": str(small.provenance.get("selection", "")),
         }
@@ -137,21 +140,32 @@ class ImageBench(Bench):
         if baseline is None:
             return super().method(unit)
         beside = self._beside_of(unit)
-        if baseline.labels:
+        if unit.set in self._beside:
             other: Any = self.method(dataclasses.replace(unit, set=self._beside[unit.set]))
-            beside = dataclasses.replace(beside, method=other)
+            if baseline.labels:
+                beside = dataclasses.replace(beside, method=other)
+            else:
+                assert unit.budget is not None
+                layout: Layout = other.layout
+                ipc = max(1, unit.budget * layout.itemsize // PLAIN.itemsize)
+                beside = dataclasses.replace(beside, layout=layout, ipc=ipc, stored=unit.budget)
         made = baseline.make(beside)
         assert isinstance(made, Method)
         return made
 
-    def _soft(self, name: str) -> bool:
-        """Whether a method's labels are of teachers."""
+    def _has_own(self, baseline: ImageBaseline, name: str) -> bool:
+        """Whether a method has a row of that baseline for itself: for its labels of teachers, or for its layout."""
+        if not (baseline.labels or baseline.layout):
+            return False
         given = self._methods[name]
         try:
             value = self._preset(given, max(self.budgets)) if isinstance(given, str) else given
         except InputError:  # no such preset: its own rows say so
             return False
-        return isinstance(value, Recover | Infer) and value.labels != "hard"
+        if baseline.labels:
+            return isinstance(value, Recover | Infer) and value.labels != "hard"
+        layout: Layout = getattr(value, "layout", PLAIN)
+        return not layout.plain and (baseline.layout == "kept" or layout.itemsize < PLAIN.itemsize)
 
     def _teacher(self, ipc: int) -> TeacherRecipe:
         """Whose features choose coresets: the first teacher of the decoupled presets, which the store then shares."""

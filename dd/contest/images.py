@@ -26,6 +26,7 @@ from dd.methods import Infer, Recover, Run
 from dd.models import AnyModel
 from dd.run.resolve import only_images
 from dd.synthetic import ImageSet
+from dd.synthetic.layout import PLAIN
 
 MOST: Final = 16
 """Times the steps of the other rows that converged networks take at most."""
@@ -119,7 +120,9 @@ def pick_images(
     """
     soft = method is not None and small.hard() is not small
     picked = chosen(IMAGE_BASELINES, "evaluate", baselines)
-    return [one for one in picked if baselines is not None or soft or one.labels is None]
+    wanted = [one for one in picked if soft or one.labels is None]
+    wanted = [one for one in wanted if not small.layout.plain or one.layout is None]
+    return wanted if baselines is None else picked
 
 
 def given_images(
@@ -152,15 +155,18 @@ def given_images(
     trained = as_trained(small)
     own, scorer = ImageEntrant(name=name, sets=[trained], lr=rules.lr), Scorer(real.test, rules.device)
     contest = ImageContest(entrants=[own], real=real, rules=rules, scorer=scorer, forward=forward)
-    counts, notes = list(small.budget), []
-    if small.canvas > 1 and picked and len(real.train):
-        smallest = int(torch.bincount(real.train.labels, minlength=real.num_classes).min())
-        counts = [min(count * small.canvas**2, smallest) for count in counts]
-        each = str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
-        notes.append(f"a canvas counts as {small.canvas**2} images, its bytes: {each} a class in the baselines")
-    ipc: Ipc = counts[0] if len(set(counts)) == 1 else dict(zip(real.classes, counts, strict=True))
+    counts, stored, notes = _numbers(small, real) if picked and len(real.train) else (small.budget, small.counts, [])
     lr = None if rules.lr == "tuned" else rules.lr
-    beside = BesideImages(real=real, ipc=ipc, recipe=small.recipe.hard(), lr=lr, small=small, method=method)
+    beside = BesideImages(
+        real=real,
+        ipc=_each(counts, real),
+        recipe=small.recipe.hard(),
+        lr=lr,
+        small=small,
+        layout=small.layout,
+        stored=_each(stored, real),
+        method=method,
+    )
     entrants, made = [own], dict[Any, list[Equipped]]()
     for one in picked:
         if reason := one.lacks(beside):
@@ -177,6 +183,32 @@ def given_images(
         split="test",
         notes=notes,
     )
+
+
+def _numbers(small: ImageSet, real: Images) -> tuple[Sequence[int], Sequence[int], list[str]]:
+    """Real images of each class, in float32 and stored like the set's, and what a report says of their numbers."""
+    numbers, notes = [small.budget, small.counts], []
+    if small.canvas > 1:
+        smallest = int(torch.bincount(real.train.labels, minlength=real.num_classes).min())
+        numbers = [tuple(min(count * small.canvas**2, smallest) for count in counts) for counts in numbers]
+        each = _span(numbers[0])
+        notes.append(f"a canvas counts as {small.canvas**2} images, its bytes: {each} a class in the baselines")
+    if not small.layout.plain:
+        more = " (which is more)" if PLAIN.itemsize * sum(numbers[0]) > small.layout.itemsize * sum(numbers[1]) else ""
+        notes.append(
+            f"images stored as {small.layout}: their bytes are those of {_span(numbers[0])} a class in float32{more}"
+        )
+    return numbers[0], numbers[1], notes
+
+
+def _span(counts: Sequence[int]) -> str:
+    """`3`, or `1 to 3`."""
+    return str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
+
+
+def _each(counts: Sequence[int], real: Images) -> Ipc:
+    """Images a class: a number, or one by the name of each class."""
+    return counts[0] if len(set(counts)) == 1 else dict(zip(real.classes, counts, strict=True))
 
 
 def _title(small: ImageSet, name: str) -> str:

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import pytest
+import torch
 from reference.summaries import distil, evaluate, graphs
 
 import dd
+from dd.base.seeding import child_seed
 from dd.contest.baselines_graphs import GRAPH_BASELINES
-from dd.contest.baselines_images import IMAGE_BASELINES
+from dd.contest.baselines_images import IMAGE_BASELINES, BesideImages
 from dd.contest.contest import Baseline, chosen, given_lr
 from dd.errors import InputError
 from dd.methods import METHODS, Step
@@ -40,7 +42,12 @@ def test_every_method_whose_card_says_baseline_is_an_entry() -> None:
 def test_baselines_are_chosen_in_the_order_asked_for() -> None:
     assert [one.name for one in chosen(IMAGE_BASELINES, "evaluate", ["hard", "random"])] == ["hard", "random"]
     assert [one.name for one in chosen(GRAPH_BASELINES, "benchmark", "full")] == ["full"]
-    assert [one.name for one in chosen(IMAGE_BASELINES, "evaluate", None)] == ["random", "random_labels", "hard"]
+    assert [one.name for one in chosen(IMAGE_BASELINES, "evaluate", None)] == [
+        "random",
+        "random_packed",
+        "random_labels",
+        "hard",
+    ]
     with pytest.raises(InputError, match="unknown baseline 'full'; known: class_mean, hard, random, random_labels, "):
         chosen(IMAGE_BASELINES, "evaluate", ["full"])
     with pytest.raises(InputError, match="unknown baseline for graphs 'hard'; known: all_trees, edges_per_node, "):
@@ -101,6 +108,56 @@ def test_nothing_is_read_from_the_name_of_a_baseline_of_images(monkeypatch: pyte
     for name, budget in (("random", 1), ("full", None)):
         assert board.row(name).values == board.row(f"my_{name}").values != ()
         assert board.row(f"my_{name}").budget == budget
+
+
+LAID: dict[str, Any] = {"factor": 2, "mirror": True, "storage": "uint8"}
+
+
+def test_beside_a_layout_stand_real_images_stored_alike_and_as_many_in_float32_as_its_bytes_hold() -> None:
+    small = dd.distill("digits", "random", ipc=8, **LAID, progress=False)
+    real, run = dd.load_images("digits"), dd.Run(seed=3)
+    beside = BesideImages(
+        real=real, ipc=small.budget[0], recipe=small.recipe, small=small, layout=small.layout, stored=small.ipc
+    )
+    packed = IMAGE_BASELINES["random_packed"].sets(beside, run)
+    plain = IMAGE_BASELINES["random"].sets(beside, run)
+    assert len(packed) == len(plain) == 3
+    for draw, (one, other) in enumerate(zip(packed, plain, strict=True)):
+        assert (one.layout, one.nbytes.images) == (small.layout, small.nbytes.images)
+        assert (other.layout.plain, other.nbytes.images) == (True, small.nbytes.images)
+        seed = child_seed(3, "draw", draw)
+        wanted: Any = dd.distill(real, METHODS["random"](ipc=8, **LAID), seed=seed, progress=False)
+        torch.testing.assert_close(one.stored_images, wanted.stored_images, rtol=0, atol=float(one.stored.levels[1]))
+    report = dd.evaluate(small, real, **FAST)
+    assert [row.set for row in report.rows] == ["random", "random (baseline)", "random_packed"]
+    note = "images stored as factor 2, mirrored, uint8: their bytes are those of 2 a class in float32"
+    assert note in report.notes
+    one = dd.distill("digits", "random", ipc=1, storage="uint8", progress=False)
+    assert any(note.endswith("1 a class in float32 (which is more)") for note in dd.evaluate(one, real, **FAST).notes)
+    asked = dd.evaluate(dd.distill("digits", "random", ipc=1, progress=False), real, baselines="random_packed", **FAST)
+    assert "no random_packed row: the set's stored images are plain: it is `random`" in asked.notes
+
+
+def test_a_whitened_set_has_packed_images_in_its_own_model_space() -> None:
+    small = dd.distill("digits", "random", ipc=1, whiten=True, factor=2, progress=False)
+    real, run = dd.load_images("digits"), dd.Run(seed=3)
+    beside = BesideImages(real=real, ipc=1, recipe=small.recipe, small=small, layout=small.layout, stored=1)
+    (one, *_) = IMAGE_BASELINES["random_packed"].sets(beside, run)
+    seed = child_seed(3, "draw", 0)
+    wanted: Any = dd.distill(real, METHODS["random"](ipc=1, factor=2, whiten=True), seed=seed, progress=False)
+    torch.testing.assert_close(one.stored_images, wanted.stored_images, rtol=0, atol=1e-4)
+
+
+def test_a_benchmark_has_rows_beside_each_method_with_a_layout() -> None:
+    methods = [METHODS["random"](name="laid", **LAID), METHODS["random"](name="cut", factor=2), "infer"]
+    given: dict[str, Any] = {"ipc": 4, "baselines": ("random", "random_packed", "random_bytes"), **FAST}
+    board = dd.benchmark("digits", methods, **{**given, "repeats": 1})
+    names = ["random", "laid", "cut", "infer", "random_packed of laid", "random_bytes of laid", "random_packed of cut"]
+    assert sorted(cell["set"] for cell in board.cells) == sorted(names)
+    size = {cell["set"]: cell["bytes"]["images"] for cell in board.cells if cell.get("bytes")}
+    assert size["laid"] == size["random_packed of laid"] == size["random_bytes of laid"] == 10 * 4 * 64
+    assert size["cut"] == size["random_packed of cut"] == size["random"] == 4 * size["laid"]
+    assert not any(cell.get("beside") for cell in board.cells)  # that is of labels
 
 
 def test_a_set_with_the_name_of_a_baseline_does_not_tune_it() -> None:

@@ -45,8 +45,8 @@ def storage_table(records: Sequence[dict[str, Any]]) -> list[str]:
         "",
         f"`{first['method']['name']}` on {first['dataset']}, {first['ipc']} images a class, {len(records)} set(s), "
         f"each distilled in float32 and then rounded; {len(first['forms']['fp32']['val'])} networks a set and storage, "
-        "of equal initialisation, order and augmentation. Differences are to `fp32`, paired by set, with the half width "
-        f"of their 95 % interval (Student's t). {machines}; {minutes:.0f} minutes of processor time.",
+        "of equal initialisation, order and augmentation. Differences are to `fp32`, paired by set, with the half "
+        f"width of their 95 % interval (Student's t). {machines}; {minutes:.0f} minutes of processor time.",
     ]
 
 
