@@ -261,7 +261,6 @@ def test_baselines_of_a_published_row_do_not_have_its_first_step_size(
     pairs = [(s.pixels().repeat(1, 3, 1, 1), s.labels) for s in (digits.train, digits.test)]
     real = dd.Images(train=pairs[0], test=pairs[1], name="cifar10")
     given: dict[str, Any] = {**FAST, "ipc": 10, "methods": ["mtt"], "baselines": ("random", "full"), "steps": 2}
-    monkeypatch.setattr(benchmark_images.ImageBench, "_soft", lambda *_: False)
 
     def quick(**_: Any) -> dd.methods.TrajectoryMatching:
         return dataclasses.replace(METHOD, ipc=10)
