@@ -30,10 +30,10 @@ from dd.methods.trajectory.given import GivenSet
 from dd.synthetic import SyntheticImages
 from dd.transforms.whiten import ZCA, Transform, make_transform
 
-FUSED: Final = {"matching": 0.25, "expert": 0.45}
-"""Time outside convolutions that compiling leaves, as a share of the eager time. Measured on one core of a Xeon under
-other load, 2026-11-24, torch 2.14: matching 0.20 and 0.30, experts 0.35 and 0.59 (ConvNet of width 32 and 128 at
-32 px)."""
+FUSED: Final = {"matching": 0.25, "expert": 0.35}
+"""Time outside convolutions that compiling leaves, as a share of the eager time: ConvNets of width 32 and 128 at 32 px,
+torch 2.14, under other load. Matching 0.20 and 0.30, one core of a Xeon, 2026-11-24; experts 0.36 and 0.32, an AMD
+EPYC, 2026-11-29, by the CPU seconds of `compiled`, `eager` and `convolutions` in scripts/bench/expert_epoch.py."""
 
 _EXPERT_SECONDS, _MATCHING_SECONDS, _SELECTION_SECONDS = 1.8, 2.2, 0.6
 _PILOT = 0.12  # seconds of a first call, at the assumed rate
