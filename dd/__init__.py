@@ -42,6 +42,11 @@ __all__ = [
     "Mirage",
     "MissingError",
     "Model",
+    "NodeMeans",
+    "NodeModel",
+    "NodeRecipe",
+    "NodeSet",
+    "Nodes",
     "Run",
     "SyntheticImages",
     "Teacher",
@@ -100,7 +105,7 @@ if TYPE_CHECKING:
     from dd.contest.benchmark import benchmark
     from dd.contest.evaluate import evaluate
     from dd.contest.report import report
-    from dd.data import Graphs, Images, load_graphs, load_images
+    from dd.data import Graphs, Images, Nodes, load_graphs, load_images
     from dd.data.images.adapters import from_hf, from_webdataset
     from dd.data.images.blank import blank_images
     from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, WriteError
@@ -139,8 +144,9 @@ if TYPE_CHECKING:
         TrajectoryMatching,
         list_methods,
     )
+    from dd.methods.nodes.means import NodeMeans
     from dd.methods.telling import cite, describe
-    from dd.models import GraphModel, Model
+    from dd.models import GraphModel, Model, NodeModel
     from dd.run.buffer import buffer
     from dd.run.distill import distill
     from dd.run.estimate import estimate
@@ -150,7 +156,16 @@ if TYPE_CHECKING:
     from dd.run.teach import teach
     from dd.run.train import train
     from dd.run.verify import verify
-    from dd.synthetic import CompensatedImages, ImageSet, SyntheticImages, TrainRecipe, TreeRecipe, TreeSummary
+    from dd.synthetic import (
+        CompensatedImages,
+        ImageSet,
+        NodeRecipe,
+        NodeSet,
+        SyntheticImages,
+        TrainRecipe,
+        TreeRecipe,
+        TreeSummary,
+    )
     from dd.teachers import Teacher, TeacherRecipe
     from dd.transforms.dsa import DSA
     from dd.work.lists import plan
@@ -164,7 +179,7 @@ else:
             "dd.contest.benchmark": "benchmark",
             "dd.contest.evaluate": "evaluate",
             "dd.contest.report": "report",
-            "dd.data": "Graphs Images load_graphs load_images",
+            "dd.data": "Graphs Images Nodes load_graphs load_images",
             "dd.data.images.adapters": "from_hf from_webdataset",
             "dd.data.images.blank": "blank_images",
             "dd.errors": "DamagedError DDError DivergedError InputError MissingError WriteError",
@@ -185,7 +200,8 @@ else:
                 "Mirage Run TrajectoryMatching list_methods"
             ),
             "dd.methods.telling": "cite describe",
-            "dd.models": "GraphModel Model",
+            "dd.methods.nodes.means": "NodeMeans",
+            "dd.models": "GraphModel Model NodeModel",
             "dd.run.buffer": "buffer",
             "dd.run.distill": "distill",
             "dd.run.estimate": "estimate",
@@ -195,7 +211,9 @@ else:
             "dd.run.teach": "teach",
             "dd.run.train": "train",
             "dd.run.verify": "verify",
-            "dd.synthetic": "CompensatedImages ImageSet SyntheticImages TrainRecipe TreeRecipe TreeSummary",
+            "dd.synthetic": (
+                "CompensatedImages ImageSet NodeRecipe NodeSet SyntheticImages TrainRecipe TreeRecipe TreeSummary"
+            ),
             "dd.teachers": "Teacher TeacherRecipe",
             "dd.transforms.dsa": "DSA",
             "dd.work.lists": "plan",

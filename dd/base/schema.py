@@ -153,6 +153,7 @@ _TREES: Final = {
         f"an object with {', '.join(_FIGURES)}, or without `coverage`",
     ),
 }
+_NODES: Final = {**_SET, "features": Whole(1), "figures": dict}
 _FOLDER: Final = Also(
     {
         "kind": Word("imagefolder"),
@@ -177,7 +178,7 @@ _SELECTION: Final = {
     },
     "best": Maybe(
         {
-            "set": ByKind("kind", {"images": _IMAGES, "compensated": _COMPENSATED, "trees": _TREES}),
+            "set": ByKind("kind", {"images": _IMAGES, "compensated": _COMPENSATED, "trees": _TREES, "nodes": _NODES}),
             "store?": _MANIFEST,
         }
     ),
@@ -212,7 +213,7 @@ _METHOD: Final = {
     "cost": Word("nothing", "teachers", "experts"),
     "cost_note?": str,
     "role": Word("method", "baseline"),
-    "kind?": Word("images", "graphs"),
+    "kind?": Word("images", "graphs", "nodes"),
     "tiny": dict,
     "common?": {"paper?": _FIELDS, "cpu?": _FIELDS},
     "rows": Many(_SETTINGS),
@@ -259,6 +260,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "labelled": Kind("set", {"labels?": _STORE}, _ANEW),
     "set": Kind("set", {"kind?": str}, _ANEW),
     "trees": Kind("summary of trees", _TREES, _ANEW),
+    "nodes": Kind("set of nodes", _NODES, _ANEW),
     "checkpoint": Kind(
         "checkpoint of a run",
         {

@@ -59,10 +59,12 @@ def _ordered(verb: str, argv: Sequence[str]) -> list[str]:
 def _usage(verb: str) -> str:
     """What comes before the options, where it is missing or something else stands there."""
     methods = f"{', '.join(methods_for('images'))}; for graphs {', '.join(methods_for('graphs'))}"
+    methods += f"; for nodes {', '.join(methods_for('nodes'))}"
     return (
         f"usage: ddistill {verb} DATA METHOD [options], in this order\n\n"
         f"DATA: {', '.join(list_cards())} or imagefolder:PATH; "
-        f"of graphs {', '.join(list_cards('graphs'))} or smiles:PATH.csv, a table of molecules\n"
+        f"of graphs {', '.join(list_cards('graphs'))} or smiles:PATH.csv, a table of molecules;\n"
+        f"      of one graph whose nodes have classes {', '.join(list_cards('nodes'))}\n"
         "      (Hugging Face data, Datasets and arrays: in Python, `dd.distill(data, …)` and `dd.evaluate`)\n"
         f"METHOD: {methods}\n\n"
         f"`ddistill {verb} DATA METHOD --help` shows the options of the run and of the method, with the preset's "
@@ -156,12 +158,12 @@ def _distill(words: Sequence[str]) -> Answer:
 
 def _told(small: AnySet, folder: Path, silent: bool) -> dict[str, Any]:
     """The picture beside a set that was made, a line on it, and what `--json` says of it."""
-    from dd.synthetic.figures import save_grid
+    from dd.synthetic.figures import DRAWN, save_grid
     from dd.synthetic.file import SET
 
     path = folder / SET
-    if small.kind == "graphs":
-        small.draw(folder / "trees.png")
+    if small.kind != "images":
+        small.draw(folder / f"{DRAWN[small.kind]}.png")
         text = f"{small.report()}\nin {path}"
     else:
         save_grid(small, folder / "grid.png")

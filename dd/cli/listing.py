@@ -12,7 +12,7 @@ from dd.experts.names import recipe_names
 from dd.methods.cards import read_card
 from dd.methods.table import METHODS
 from dd.methods.telling import cite, describe
-from dd.models.table import GNNS, MODELS
+from dd.models.table import GNNS, MODELS, NODE_NETS
 
 if TYPE_CHECKING:
     from dd.cli.options import Answer
@@ -39,8 +39,10 @@ def run_list(argv: Sequence[str]) -> Answer:
         "methods": sorted(METHODS),
         "datasets": list(list_cards()),
         "graphs": list(list_cards("graphs")),
+        "nodes": list(list_cards("nodes")),
         "models": sorted(MODELS),
         "graph models": sorted(GNNS),
+        "node models": sorted(NODE_NETS),
         "recipes": recipe_names(),
     }
     if not json:

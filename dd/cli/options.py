@@ -160,9 +160,10 @@ class EvaluateOptions(Common):
         baselines: of random, random_packed, random_tuned, class_mean, random_labels, hard; by default random, the
             second for sets with factor, mirror or storage, and the last two for labels of teachers. Of graphs:
             random, random_sum, random_mean, herding, random_trees, all_trees, full, naive_bayes, tree_counts,
-            node_count, edges_per_node.
+            node_count, edges_per_node. Of nodes: random, random_egos, herding, k_center, features,
+            label_propagation, class_means, full.
         out: a folder for `report.json`, or a `.json` file; by default the run folder, with a page.
-        split: of graphs: the one of the summary by default.
+        split: of graphs and nodes: the one of the set by default.
         compile: train ConvNets by a compiled pass, faster for long evaluations.
         metric: `accuracy`, `balanced_accuracy` or `auroc`; by default accuracy, and AUROC for graphs of two classes.
         early_stop: of graphs: also the same trainings stopped where the validation graphs score best.

@@ -13,7 +13,7 @@ from dd.data import Ipc
 from dd.methods import RunOptions
 from dd.methods.trajectory.given import Init, Word
 from dd.models import as_spec
-from dd.synthetic import TreeRecipe
+from dd.synthetic import NodeRecipe, TreeRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def twin(value: Any) -> Any:
         elif hints[f.name] == Init:
             fields.append((f.name, Word | Path, dataclasses.field(default=held)))
         elif f.name == "model":
-            text = held if isinstance(value, TreeRecipe) else str(as_spec(held))
+            text = held if isinstance(value, NodeRecipe | TreeRecipe) else str(as_spec(held))
             fields.append((f.name, str, dataclasses.field(default=text)))
         elif f.name not in ("name", "title", "source"):
             fields.append((f.name, hints[f.name], dataclasses.field(default=held)))

@@ -17,12 +17,14 @@ from dd.base.progress import Progress, reporter
 from dd.base.shapes import as_list, check_whole, filled
 from dd.contest.benchmark_graphs import GraphBench
 from dd.contest.benchmark_images import ImageBench
+from dd.contest.benchmark_nodes import NodeBench
 from dd.contest.cells import cells_of, check_folder, claimed, work_units
 from dd.contest.contest import given_lr
 from dd.contest.plan import Bench, Settings, Unit
 from dd.contest.recipes import Recipe, check_recipe
 from dd.data import Images, Source
 from dd.data.graphs.graphs import Graphs
+from dd.data.nodes.nodes import Nodes
 from dd.errors import refuse
 from dd.evaluation.leaderboard import Benchmark
 from dd.evaluation.selection import Protocol as Rule
@@ -72,11 +74,11 @@ def benchmark(
         methods: `all` (every one for this kind of data that is no baseline), names, or `Method` values, whose `name`
             is their row's and whose `ipc` is replaced.
         ipc: images a class of each column of work; for images.
-        budget_bytes: of graphs, by the published count.
+        budget_bytes: of graphs, by the published count; of nodes, of features, edges and labels as stored.
         models: names, `tv:NAME`, `dd.Model`s, and of images `unseen`, `ridge`, `nearest_mean` as in `dd.evaluate`
             (readers take the features of the first network); the first one is compared with random, the others are
-            cross-architecture columns. `None`: the one of the trajectory presets of this data; of graphs, that of
-            Mirage's.
+            cross-architecture columns. `None`: the one of the trajectory presets of this data; of graphs and nodes,
+            that of the first method.
         repeats: fresh networks a set and model.
         seeds: sets a method and budget, from `seed` on; with several, spread and interval are over sets.
         baselines: of images `random`, `herding`, `k_center` (by the features of a network trained on all training
@@ -87,7 +89,8 @@ def benchmark(
             and the difference to it), `full` (all training images, the same number of steps) and `full_converged`
             (steps doubled, up to 16 times as many, until validation images gain nothing: on large data the dearest
             row); `None`: all of these but `class_mean`, which is added at one image a class. Of graphs as in
-            `dd.evaluate`; `None`: `random`, `herding`, `random_trees`, `full`, `naive_bayes`, `node_count`.
+            `dd.evaluate`; `None`: `random`, `herding`, `random_trees`, `full`, `naive_bayes`, `node_count`;
+            of nodes all of them.
         preset, protocol: as in `dd.distill`, of every method.
         steps: optimiser steps of every network; `None`: those of the trajectory presets of this data and budget.
         lr: `recipe` (the one a set carries), `tuned` (by the validation split, for every set and model), or a number.
@@ -194,7 +197,7 @@ def make_cell(plan: str, unit: str) -> str:
 
 
 def _bench(
-    real: Images | Graphs,
+    real: Images | Graphs | Nodes,
     asked: Sequence[str | Method],
     budgets: Mapping[str, int | Sequence[int]],
     models: Any,
@@ -209,6 +212,8 @@ def _bench(
         if settings.recipe != "own":
             raise refuse("recipe", "`own` for graphs, whose summaries have no other labels", f"`{settings.recipe}`")
         return GraphBench(real, asked, _many(budgets, GraphBench.counted), models, baselines, settings)
+    if real.kind == "nodes":
+        return NodeBench(real, asked, _many(budgets, NodeBench.counted), models, baselines, settings)
     return ImageBench(_whole(real), asked, _many(budgets, ImageBench.counted), models, baselines, settings)
 
 

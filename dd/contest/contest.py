@@ -23,6 +23,7 @@ import torch
 from dd.base.shapes import as_list
 from dd.data import Images, Ipc
 from dd.data.graphs.graphs import Graphs
+from dd.data.nodes.nodes import Nodes
 from dd.errors import find_name, near, refuse
 from dd.evaluation import Row
 from dd.synthetic import AnySet
@@ -156,7 +157,7 @@ class Given:
     """
 
     small: AnySet
-    real: Images | Graphs
+    real: Images | Graphs | Nodes
     contest: Contest
     title: str
     split: str

@@ -18,6 +18,8 @@ from dd.base.shapes import as_list, check_whole, filled
 from dd.contest.contest import Given, Rules, given_lr
 from dd.contest.graphs import given_graphs
 from dd.contest.images import given_images, pick_images
+from dd.contest.nodes import as_good as good_notes
+from dd.contest.nodes import given_nodes
 from dd.contest.readings import expanded
 from dd.contest.recipes import RD3, Recipe, check_recipe, suited, under
 from dd.data import Images, Source, about
@@ -35,7 +37,7 @@ from dd.run.folder import REPORT
 from dd.run.keep import Out, Place, place_of, set_aside
 from dd.run.load import load
 from dd.run.resolve import load_real, only_images, protocol_of, resolve_device, resolve_method, source_like
-from dd.synthetic import AnySet, TreeSummary, need_set
+from dd.synthetic import AnySet, NodeSet, TreeSummary, need_set
 from dd.teachers import TeacherRecipe
 
 _UNTOLD: Final = {"models", "committee", "device", "threads", "progress", "download", "out"}
@@ -98,6 +100,10 @@ def evaluate(
             `full` (all graphs), and without a network `naive_bayes` (reads the summary's supports), `tree_counts`
             (logistic regression on the trees of all graphs), `node_count`, `edges_per_node`. `None`: `random`,
             `naive_bayes`, `node_count` and `edges_per_node`.
+            Of nodes, at the set's bytes `random` (2 draws of training nodes), `random_egos` (with their neighbours),
+            `herding`, `k_center`; and of the whole graph `features` (an MLP that sees no edges), `label_propagation`
+            and `class_means` (of propagated features), both without a network, and `full`. `None`: `random` and
+            those of the whole graph.
         committee: of `random_labels`: the set's teachers, where they are the user's own modules; of `recipe="rd3"`:
             another teacher than a ResNet-18.
         store: as in `dd.distill`: where the teachers of `random_labels` are.
@@ -153,12 +159,19 @@ def evaluate(
         progress=reporter("evaluate", progress),
     )
     if loaded.kind == "graphs":
-        graphs_given = about(data, source.root).kind == "graphs"  # images are refused, and no split is
-        source = dataclasses.replace(source, split=_split_of(loaded, data, split) if graphs_given else None)
+        source = dataclasses.replace(source, split=_split_of(loaded, data, split, source.root))
         graphs = load_real(data, source, role="evaluate", like=loaded.classes)
         if (how := check_recipe(recipe)) != "own":
             raise refuse("recipe", "`own` for a summary of graphs, which has no other labels", f"`{how}`")
         given = given_graphs(loaded, graphs, baselines, rules, early_stop)
+    elif loaded.kind == "nodes":
+        if early_stop:
+            raise refuse("early_stop", "left out for nodes, whose recipe says it (`stop`)", True)
+        if (how := check_recipe(recipe)) != "own":
+            raise refuse("recipe", "`own` for a set of nodes, which has no other labels", f"`{how}`")
+        source = dataclasses.replace(source, split=_split_of(loaded, data, split, source.root))
+        whole = load_real(data, source, role="evaluate", like=loaded.classes)
+        given = given_nodes(loaded, whole, baselines, rules)
     else:
         _left_out(split=split, early_stop=early_stop or None)
         how = check_recipe(recipe)
@@ -168,8 +181,8 @@ def evaluate(
         wanted = expanded(wanted, own, loaded.size)
         method = rebuild(loaded.method, committee if how == "own" else None)
         picked = suited(how, pick_images(loaded, method, baselines), baselines is not None)
-        whole = dataclasses.replace(source, split=0)  # of graphs given by mistake: they are refused, and no split is
-        real = load_real(data, whole, protocol_of(loaded), "evaluate", loaded.classes)
+        unsplit = dataclasses.replace(source, split=0)  # of graphs given by mistake: they are refused, and no split is
+        real = load_real(data, unsplit, protocol_of(loaded), "evaluate", loaded.classes)
         real = only_images(real, "a set of images")
         forward = CompiledForward() if compile else plain_forward
         trained = under(how, real, lambda: _teacher(real, rules.device), run, steps, committee)
@@ -192,10 +205,14 @@ def _left_out(**given: object) -> None:
             raise refuse(argument, "left out for images", repr(value))
 
 
-def _split_of(small: TreeSummary, data: object, split: int | str | None) -> int | str | None:
-    """The split asked for, or that of the summary; `None` where the summary's test graphs were given: all of a list."""
+def _split_of(
+    small: TreeSummary | NodeSet, data: object, split: int | str | None, root: str | Path | None
+) -> int | str | None:
+    """The split asked for, or that of the set; `None` where the summary's test graphs were given: all of a list."""
     told = small.provenance
-    if split is None and told.get("rule") == "given" and not isinstance(data, str):
+    if about(data, root).kind != small.kind:
+        return 0  # that data is refused, and no split is
+    if split is None and told.get("rule") == "given" and not isinstance(data, str) and small.kind == "graphs":
         return None
     if split is not None:
         return split
@@ -219,6 +236,7 @@ def judged(given: Given, models: Sequence[Any], run: Run, path: Path | None = No
     real, told = given.real, given.small.provenance
     assert real.test is not None
     seen, support = standing(told, real, given.split), support_of(real.classes, real.test.labels)
+    as_good = good_notes(rows) if real.kind == "nodes" else []
     return EvalReport(
         dataset=real.name,
         split=seen.split,
@@ -228,7 +246,7 @@ def judged(given: Given, models: Sequence[Any], run: Run, path: Path | None = No
         rows=tuple(rows),
         bytes=_sizes(given.small, path),
         origin=origin(run.seed, run.device),
-        notes=(*seen.notes, *no_better(rows, list(support.values())), *given.notes),
+        notes=(*seen.notes, *no_better(rows, list(support.values())), *as_good, *given.notes),
         support=support,
     )
 

@@ -16,6 +16,7 @@ from dd.contest.contest import Given, Rules, chosen, row_of
 from dd.data import Images
 from dd.data.graphs.graphs import Graphs, GraphSplit
 from dd.data.labels import check_same_classes
+from dd.data.nodes.nodes import Nodes
 from dd.errors import DivergedError, refuse
 from dd.evaluation import GraphLearner, GraphPredictor, Row, TreeLearner
 from dd.evaluation.scores import Figures, check_metric, figures
@@ -148,7 +149,7 @@ class GraphContest:
 
 def given_graphs(
     small: TreeSummary,
-    real: Images | Graphs,
+    real: Images | Graphs | Nodes,
     baselines: str | Sequence[str] | None,
     rules: Rules,
     early_stop: bool = False,

@@ -18,6 +18,7 @@ from dd.contest.contest import Baseline, Rules, given_lr, offered
 from dd.contest.recipes import Recipe
 from dd.data import Images
 from dd.data.graphs.graphs import Graphs
+from dd.data.nodes.nodes import Nodes
 from dd.errors import DDError, find_name, refuse
 from dd.evaluation import Row
 from dd.evaluation.selection import Protocol
@@ -158,7 +159,7 @@ class Bench(ABC):
 
     def __init__(
         self,
-        real: Images | Graphs,
+        real: Images | Graphs | Nodes,
         asked: Sequence[str | Method],
         budgets: tuple[int, ...],
         baselines: Sequence[Baseline],
@@ -173,7 +174,7 @@ class Bench(ABC):
         self._failed: dict[Unit, DDError] = {}
 
     @property
-    def real(self) -> Images | Graphs:
+    def real(self) -> Images | Graphs | Nodes:
         """The data."""
         return self._real
 

@@ -211,6 +211,12 @@ def graph_items(x: Tensor, edge_index: Tensor, edge_attr: Tensor, graph: Tensor,
         graph: graph of each node, int64 `[V]`.
         count: N.
     """
+    colour = node_items(x, edge_index, edge_attr)
+    return _mixed(torch.zeros(count, dtype=torch.int64).index_add_(0, graph, _mixed(colour)))
+
+
+def node_items(x: Tensor, edge_index: Tensor, edge_attr: Tensor) -> Tensor:
+    """A 64-bit hash of what `ROUNDS` rounds of messages see of each node, int64 `[V]`; see `graph_items`."""
     source, target = edge_index
     colour, bond = _folded(x), _folded(edge_attr)
     ahead, back = _mixed(bond + 1), _mixed(bond + 2)
@@ -218,7 +224,7 @@ def graph_items(x: Tensor, edge_index: Tensor, edge_attr: Tensor, graph: Tensor,
         seen = torch.zeros_like(colour).index_add_(0, target, _mixed(colour[source] ^ ahead))
         seen.index_add_(0, source, _mixed(colour[target] ^ back))
         colour = _mixed(_mixed(colour) + seen)
-    return _mixed(torch.zeros(count, dtype=torch.int64).index_add_(0, graph, _mixed(colour)))
+    return colour
 
 
 def _folded(features: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Graphs or images: what a data argument is, before it is read, and where and how it is read."""
+"""Images, graphs or one graph of nodes: what a data argument is, before it is read, and where and how it is read."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from dd.data.graphs.graphs import Graphs
 from dd.data.graphs.sources import tu_folder
 from dd.data.images.images import Images
 from dd.data.images.load import FOLDER, card_of
+from dd.data.nodes.custom import one_graph
+from dd.data.nodes.nodes import Nodes
 from dd.errors import known_as, refuse
 
 
@@ -21,12 +23,12 @@ class About(NamedTuple):
     """What is known of data before it is read.
 
     Attributes:
-        kind: `images` or `graphs`.
+        kind: `images`, `graphs`, or `nodes`, one graph whose nodes have classes.
         name: what it is or will be called; rows of settings go by it.
         card: whether it is named by a card of images, so that it can be read as a row of settings says.
     """
 
-    kind: Literal["images", "graphs"]
+    kind: Literal["images", "graphs", "nodes"]
     name: str
     card: bool = False
 
@@ -35,12 +37,14 @@ def about(data: object, root: str | os.PathLike[str] | None = None) -> About:
     """The kind and the name of a data argument.
 
     Raises:
-        InputError: the name of no data set, or one graph alone, or graphs whose nodes have the classes.
+        InputError: the name of no data set, or one graph whose nodes have no classes, or several whose nodes have.
     """
     if isinstance(data, Images):
         return About(data.kind, data.name if data.card is None else data.card.name)
-    if isinstance(data, Graphs):
+    if isinstance(data, Graphs | Nodes):
         return About(data.kind, data.name)
+    if is_node_data(data):
+        return About("nodes", known_as(data, list_cards("nodes")) or "nodes")
     if is_graph_data(data, root):
         if not isinstance(data, str):
             check_classified(data)
@@ -59,6 +63,13 @@ def _graph_name(data: str) -> str:
     if data.startswith(SMILES):
         return clean_name(Path(data.removeprefix(SMILES).partition("#")[0]).stem)
     return known_as(data, list_cards("graphs")) or clean_name(data)
+
+
+def is_node_data(data: object) -> bool:
+    """Whether it is one graph whose nodes have classes: `Nodes`, such a card's name, PyG's `Data` or a set of one."""
+    if isinstance(data, str):
+        return known_as(data, list_cards("nodes")) is not None
+    return isinstance(data, Nodes) or one_graph(data) is not None
 
 
 def is_graph_data(data: object, root: str | os.PathLike[str] | None = None) -> bool:

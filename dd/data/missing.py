@@ -6,9 +6,10 @@ from pathlib import Path
 
 from dd.data.card import Card
 from dd.data.graphs.card import GraphCard
+from dd.data.nodes.card import NodeCard
 
 
-def missing_files(card: Card | GraphCard, store: Path, places: list[Path], download: bool) -> str:
+def missing_files(card: Card | GraphCard | NodeCard, store: Path, places: list[Path], download: bool) -> str:
     """Where was looked, the layout, and the way to get them."""
     if card.downloadable:
         way = "Give `download=True` (`--download`) to fetch it"

@@ -12,11 +12,13 @@ from torch import Tensor
 from dd.base.seeding import child_seed
 from dd.data import Images, Split
 from dd.data.graphs.graphs import Graphs
+from dd.data.nodes.nodes import Nodes
 from dd.errors import DivergedError, refuse
 from dd.evaluation import NetworkLearner
+from dd.evaluation.nodes import NodeLearner, WholeGraph
 from dd.methods import Candidate, Step
 from dd.models import Model
-from dd.synthetic import AnySet, SyntheticSet, from_tensors, need_set, to_tensors
+from dd.synthetic import AnySet, NodeSet, SyntheticSet, from_tensors, need_set, to_tensors
 
 Protocol = Literal["clean", "paper"]
 REPEATS = 2
@@ -27,7 +29,7 @@ class Selector:
 
     With `clean` the score is the mean accuracy of two networks on the validation split; with `paper` it is that on
     the test set, as in the published code, and is labelled so. Where a run offers only one set, nothing is scored;
-    of graphs it is always so.
+    of graphs it is always so. Of nodes it is the accuracy on the validation nodes under either protocol.
 
     Args:
         real, protocol, seed, device: of the run.
@@ -35,10 +37,16 @@ class Selector:
     """
 
     def __init__(
-        self, real: Images | Graphs, protocol: Protocol, seed: int, device: torch.device, model: Model | None = None
+        self,
+        real: Images | Graphs | Nodes,
+        protocol: Protocol,
+        seed: int,
+        device: torch.device,
+        model: Model | None = None,
     ) -> None:
         self._train: Any = real.train
-        self._split = None if real.kind == "graphs" else _scoring(real, protocol)
+        self._split = _scoring(real, protocol) if real.kind == "images" else None
+        self._real, self._wholes = real, dict[str, WholeGraph]()
         self._protocol, self._seed, self._learner = protocol, seed, NetworkLearner(device=device)
         self._own = model
         self._best: AnySet | None = None
@@ -69,6 +77,8 @@ class Selector:
 
     def _score(self, small: AnySet) -> float:
         """Mean accuracy; a set on which training diverges scores 0."""
+        if small.kind == "nodes":
+            return self._score_nodes(small)
         if small.kind == "graphs" or self._split is None:
             raise refuse("method", "one that offers a single candidate for graphs", "several", "Choose it yourself.")
         own = self._own if str(self._own) == small.recipe.model else None
@@ -81,12 +91,29 @@ class Selector:
                 return 0.0
         return total / REPEATS
 
+    def _score_nodes(self, small: NodeSet) -> float:
+        """Mean accuracy on the validation nodes at the last step; a set on which training diverges scores 0."""
+        real, scale = self._real, small.recipe.scale
+        assert real.kind == "nodes"
+        if real.val is None:
+            raise refuse("method", "one that offers a single candidate for data without validation nodes", "several")
+        if scale not in self._wholes:
+            self._wholes[scale] = WholeGraph.of(real, scale, self._learner.device)
+        learner, whole, total = NodeLearner(device=self._learner.device, looks=False), self._wholes[scale], 0.0
+        for repeat in range(REPEATS):
+            try:
+                total += learner.fit(small, child_seed(self._seed, "select", repeat), whole).val or 0.0
+            except DivergedError:
+                return 0.0
+        return total / REPEATS
+
     @property
     def rule(self) -> str:
         """The selection rule in words."""
         if self.record["score"] is None:
             return "last iterate"
         where = "TEST set (as published)" if self._protocol == "paper" else "validation split"
+        where = "validation nodes" if self._real.kind == "nodes" else where
         count = len(self.record["scores"])
         return f"best of {count} candidates on the {where}: {self.record['name']} at {self.record['iteration']}"
 

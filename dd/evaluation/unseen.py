@@ -11,6 +11,7 @@ import torch
 from dd.data import Images
 from dd.data.graphs.graphs import Graphs
 from dd.data.items import Sample, Sketch
+from dd.data.nodes.nodes import Nodes
 from dd.errors import refuse, warn
 
 TRAINING: Final = "training data"
@@ -19,9 +20,9 @@ TRAINING: Final = "training data"
 UNKNOWN: Final = "unknown"
 """The protocol of a set that does not say how it was chosen, as one of others."""
 
-_PAIRS: Final = {"images": "dd.Images(train=…, test=…)", "graphs": "a tuple (train, test)"}
+_PAIRS: Final = {"images": "dd.Images(train=…, test=…)", "graphs": "a tuple (train, test)", "nodes": "masks"}
 """How test data is given beside training data."""
-_SURE: Final = {"images": 3, "graphs": 8}
+_SURE: Final = {"images": 3, "graphs": 8, "nodes": 1}
 """Test items that must be among the sketched ones, unless the sketch is whole: small graphs repeat in honest data."""
 
 
@@ -42,7 +43,7 @@ class Standing:
     notes: tuple[str, ...]
 
 
-def standing(told: Mapping[str, Any], real: Images | Graphs, split: str = "test") -> Standing:
+def standing(told: Mapping[str, Any], real: Images | Graphs | Nodes, split: str = "test") -> Standing:
     """What the test split of `real` is to the set with the provenance `told`.
 
     Of the set's training items, those held out for validation included, it knows a sketch: whatever part of them is
@@ -77,7 +78,7 @@ def standing(told: Mapping[str, Any], real: Images | Graphs, split: str = "test"
     return Standing(False, split, protocol, tuple(notes))
 
 
-def _sample(sketch: Sketch, real: Images | Graphs) -> Sample | None:
+def _sample(sketch: Sketch, real: Images | Graphs | Nodes) -> Sample | None:
     """What the sketch knows of the test items, where these are not compared with the training items themselves."""
     assert real.test is not None
     assert real.test.items is not None
@@ -87,14 +88,14 @@ def _sample(sketch: Sketch, real: Images | Graphs) -> Sample | None:
     return sketch.sample(real.test.items)
 
 
-def warn_trained(told: Mapping[str, Any], real: Images | Graphs) -> None:
+def warn_trained(told: Mapping[str, Any], real: Images | Graphs | Nodes) -> None:
     """Warn where the test split is the set's training data."""
     if standing(told, real).trained:
         text = f"`data`: the test {real.kind} are those that the set was made from; scores say nothing of unseen ones."
         warn(f"{text} {_way_out(real)}.")
 
 
-def refuse_trained(real: Images | Graphs) -> None:
+def refuse_trained(real: Images | Graphs | Nodes) -> None:
     """Refuse data whose test split is its training split.
 
     Raises:
@@ -106,5 +107,5 @@ def refuse_trained(real: Images | Graphs) -> None:
         raise refuse("data", f"with test {kind} that are no training {kind}", "; ".join(found.told(kind)), way_out)
 
 
-def _way_out(real: Images | Graphs) -> str:
+def _way_out(real: Images | Graphs | Nodes) -> str:
     return f"Give test data that it was not made from, as {_PAIRS[real.kind]}"

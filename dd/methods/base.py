@@ -123,8 +123,8 @@ class Method(Protocol):
     A method yields candidates and never scores them; the caller does, on held-out data.
 
     Attributes:
-        kind: of the data that it is for, and of the set that it gives: `images` or `graphs`; a word of one's own is
-            for data of one's own that says the same `kind`. Of the class, and no field.
+        kind: of the data that it is for, and of the set that it gives: `images`, `graphs` or `nodes`; a
+            word of one's own is for data of one's own that says the same `kind`. Of the class, and no field.
         budget: the field that says how much it may keep: `ipc`, images a class, or `budget_bytes`; empty where nobody
             can say, since the size is fixed. Of the class, and no field.
     """
@@ -138,7 +138,7 @@ class Method(Protocol):
         ...
 
     def distill(self, real: Any, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
-        """Yield a `Step` after every iteration, from `state` on where one is given; `real` is `Images` or `Graphs`.
+        """Yield a `Step` after every iteration, from `state` on where one is given; `real` is as `kind` says.
 
         From the state after the last step it gives that step again, or nothing.
         """
@@ -176,7 +176,7 @@ def own_network(method: object) -> Model | None:
 
 
 _SAYS: Final = {
-    "kind": '`kind: ClassVar[str] = "images"`, or "graphs"',
+    "kind": '`kind: ClassVar[str] = "images"`, "graphs" or "nodes"',
     "budget": '`budget: ClassVar[str] = "ipc"`, the field that is its budget, or "" where it has none',
 }
 """How the class of a method says what the method is."""

@@ -84,7 +84,7 @@ class MethodCard:
     cost: Literal["nothing", "teachers", "experts"]
     tiny: Mapping[str, Any]
     path: Path
-    kind: Literal["images", "graphs"] = "images"
+    kind: Literal["images", "graphs", "nodes"] = "images"
     cost_note: str = ""
     paper: Paper | None = None
     bibtex: str = ""

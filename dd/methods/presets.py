@@ -15,7 +15,7 @@ from dd.errors import InputError, find_name, near, refuse, unknown
 from dd.experts import ExpertRecipe, load_recipe
 from dd.methods import METHODS, Method, class_of, kind_of, one_of
 from dd.methods.cards import ABOUT, NEVER, card
-from dd.synthetic import TrainRecipe, TreeRecipe
+from dd.synthetic import NodeRecipe, TrainRecipe, TreeRecipe
 from dd.synthetic.layout import LAYOUT
 from dd.teachers import TeacherRecipe
 
@@ -23,7 +23,7 @@ Tier = Literal["paper", "cpu"]
 Choice = Literal["auto", "paper", "cpu"]
 
 DEFAULT: Final = "default"
-_RECIPES: Final = {"images": TrainRecipe, "graphs": TreeRecipe}
+_RECIPES: Final = {"images": TrainRecipe, "graphs": TreeRecipe, "nodes": NodeRecipe}
 """How networks are trained on the sets of a kind."""
 
 

@@ -29,11 +29,12 @@ def describe(method: str) -> str:
     parts = [f"{known.title}\n{paper}", METHODS.doc(known.name) or known.name]
     parts.append(f"{known.when}\nCost: {known.needs}")
     sources: list[str] = []
-    graphs = known.kind == "graphs"
+    graphs = known.kind != "images"
     table = [_HEAD, *(_line(row, sources) for row in known.rows)]
     if graphs:
         table = [(name, *cells) for name, _, *cells in table]
-        table[0] = tuple("AUROC × 100" if cell == "published %" else cell for cell in table[0])
+        heads = {"published %": "AUROC × 100"} if known.kind == "graphs" else {}
+        table[0] = tuple(heads.get(cell, cell) for cell in table[0])
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     parts.append("\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in table))
     shared = (f"Every {tier} row, unless it says otherwise: {_settings(c)}" for tier, c in known.common.items())

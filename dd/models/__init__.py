@@ -8,6 +8,7 @@ __all__ = [
     "AnyModel",
     "GNNS",
     "MODELS",
+    "NODE_NETS",
     "Block",
     "ConvNet",
     "GraphModel",
@@ -15,15 +16,21 @@ __all__ = [
     "GraphSpec",
     "Model",
     "ModelSpec",
+    "AnyNodeModel",
+    "NodeInput",
+    "NodeModel",
+    "NodeSpec",
     "PlainGraphs",
     "RootedNet",
     "Round",
     "TreeDag",
     "UNSEEN",
     "as_graph_spec",
+    "as_node_spec",
     "as_spec",
     "build",
     "build_graph_net",
+    "build_node_net",
     "check_network",
     "check_there",
     "convnet",
@@ -38,6 +45,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from dd.models.graphs.gnn import GraphNet
+    from dd.models.graphs.node_nets import NodeInput
+    from dd.models.graphs.node_spec import AnyNodeModel, NodeModel, NodeSpec, as_node_spec, build_node_net
     from dd.models.graphs.rounds import PlainGraphs, Round, TreeDag, plain_graphs, tree_dag
     from dd.models.graphs.spec import (
         GraphModel,
@@ -58,19 +67,21 @@ if TYPE_CHECKING:
     )
     from dd.models.images.strangers import UNSEEN, strangers
     from dd.models.probe import check_network, check_there, count_parameters, uses_batch_stats
-    from dd.models.table import GNNS, MODELS
+    from dd.models.table import GNNS, MODELS, NODE_NETS
 else:
     __getattr__, __dir__ = door(
         __name__,
         __all__,
         {
             "dd.models.graphs.gnn": "GraphNet",
+            "dd.models.graphs.node_nets": "NodeInput",
+            "dd.models.graphs.node_spec": "AnyNodeModel NodeModel NodeSpec as_node_spec build_node_net",
             "dd.models.graphs.rounds": "PlainGraphs Round TreeDag plain_graphs tree_dag",
             "dd.models.graphs.spec": "GraphModel GraphSpec RootedNet as_graph_spec build_graph_net rooted",
             "dd.models.images.convnet": "Block ConvNet convnet",
             "dd.models.images.spec": "AnyModel Model ModelSpec as_spec build is_own_name",
             "dd.models.images.strangers": "UNSEEN strangers",
             "dd.models.probe": "check_network check_there count_parameters uses_batch_stats",
-            "dd.models.table": "GNNS MODELS",
+            "dd.models.table": "GNNS MODELS NODE_NETS",
         },
     )

@@ -42,3 +42,15 @@ GNNS: Final[Table[Callable[..., GraphNet]]] = Table(
     }
 )
 """Name → `f(node_sizes, edge_sizes, classes, depth, dropout, **options)`. Dropout belongs to the training recipe."""
+
+NODE_NETS: Final[Table[Callable[..., nn.Module]]] = Table(
+    {
+        "gcn": "dd.models.graphs.node_nets:gcn",
+        "sage": "dd.models.graphs.node_nets:sage",
+        "gat": "dd.models.graphs.node_nets:gat",
+        "gin": "dd.models.graphs.node_nets:gin",
+        "sgc": "dd.models.graphs.node_nets:sgc",
+        "mlp": "dd.models.graphs.node_nets:mlp",
+    }
+)
+"""Name → `f(features, classes, dropout, **options)`, of networks for the nodes of one graph."""

@@ -27,7 +27,9 @@ def distill_command(run: Mapping[str, Any], out: str) -> str | None:
     told, data = dict(request.get("method") or {}), str((request.get("data") or {}).get("name"))
     name = str(told.get("name"))
     read = dict((run.get("origin") or {}).get("data") or {})
-    named = read.pop("name", data if data in {c for kind in ("images", "graphs") for c in list_cards(kind)} else None)
+    named = read.pop(
+        "name", data if data in {c for kind in ("images", "graphs", "nodes") for c in list_cards(kind)} else None
+    )
     members = told.get("committee") or ()
     sayable = isinstance(members, list | tuple) and all(isinstance(member, str) for member in members)
     if name not in METHODS or named is None or not sayable or (kind_of(name) == "images" and _own_networks(told)):
@@ -85,7 +87,7 @@ def benchmark_command(board: Mapping[str, Any], out: str) -> str | None:
         out: its folder, as the command should name it.
     """
     data, asked = str(board["dataset"]), board.get("asked")
-    if asked is None or data not in {card for kind in ("images", "graphs") for card in list_cards(kind)}:
+    if asked is None or data not in {card for kind in ("images", "graphs", "nodes") for card in list_cards(kind)}:
         return None
     words = ["ddistill", "benchmark", data]
     for name, value in asked.items():

@@ -24,6 +24,10 @@ _TREES: Final = (
     "A row a class: the trees around single nodes that many of its graphs have and few of any other class, with both "
     "shares. The root is on top; what is below are its neighbours, and theirs."
 )
+_GRAPH: Final = (
+    "All nodes of the set, coloured by class: near each other where their features are alike, joined where they have "
+    "an edge. A graph without edges is trained on as it is; the networks are tested on the whole graph."
+)
 _PYTHON: Final = "# made in Python: no shell command says these data, this network or this method"
 _ALTS: Final = {
     "neighbours": (
@@ -93,14 +97,16 @@ def write_report(
     if sets:
         data = as_png(gallery(sets))
         pictures.append(Picture("Every method", "One image a class of each set of the leaderboard", data, wide=True))
-    is_trees = small.kind == "graphs"
-    if is_trees:
+    if small.kind == "graphs":
         shown = Picture("What tells the classes apart", "Trees of each class", made["trees"], _TREES, wide=True)
+        pictures.insert(0, shown)
+    elif small.kind == "nodes":
+        shown = Picture("The small graph", "Nodes coloured by class", made["graph"], _GRAPH, wide=True)
         pictures.insert(0, shown)
     return write_page(
         path,
         report,
-        None if is_trees else made["grid"],
+        made.get("grid"),
         made.get("loss"),
         f"{report['method']} on {report['dataset']}",
         "\n".join(commands),
@@ -115,6 +121,8 @@ def _lead(small: AnySet, report: Mapping[str, Any]) -> str:
     size, names = size_text(report["bytes"]["total"]), len(small.classes)
     if small.kind == "graphs":
         what = f"{len(small):,} sets of computation trees, {size}, made from the training graphs of {names} classes"
+    elif small.kind == "nodes":
+        what = f"a graph of {len(small):,} nodes, {size}, made from the training nodes of {names} classes"
     else:
         what = f"{len(small):,} images of {names} classes, {size}, made from the training images"
     return f"This page shows {what}, and how well fresh networks do that were trained on nothing else."

@@ -20,6 +20,7 @@ from dd.base.shapes import filled
 from dd.data import Images, Source
 from dd.data.graphs.graphs import Graphs
 from dd.data.items import Sketch
+from dd.data.nodes.nodes import Nodes
 from dd.errors import InputError, refuse
 from dd.evaluation import origin
 from dd.evaluation.selection import Protocol, Selector
@@ -68,7 +69,7 @@ def distill(
     executor: Any = None,
     **fields: Any,
 ) -> AnySet:
-    """Turn a data set into a few synthetic samples a class, or into a few kilobytes of computation trees.
+    """Turn a data set into a few synthetic samples a class, or into a few kilobytes of computation trees or of nodes.
 
     Args:
         data: a card's name, `imagefolder:PATH`, `dd.Images`, a map-style Dataset of (image, label), where an image is
@@ -80,7 +81,8 @@ def distill(
             pair is all training data.
             Graphs: a graph card's name, `smiles:PATH.csv` (a table of molecules), a PyG data set (also sliced, or a
             `Subset` of one), a list of `Data`, a tuple (train, test) or (train, val, test) of these, or `dd.Graphs`;
-            see `dd.data.load_graphs`.
+            see `dd.load_graphs`. One graph whose nodes have classes: a card's name such as `Cora`, or a PyG `Data` with
+            `x`, `edge_index`, `y` and masks.
         method: a name of `dd.list_methods()` or a `Method` value.
         preset: `paper` (the published row or an error), `cpu` (the two-core budget), `auto` (the published row where a
             GPU is present and the row exists, else `cpu`).
@@ -97,13 +99,13 @@ def distill(
         root, download, size: of the data set.
         aspect: of pictures that are brought to one size: `crop` keeps proportions, `squash` does not, as in the
             published runs on ImageNet's subsets. `None`: what the preset's row says, else `crop`.
-        split: of graphs: which of the random splits, or `published`.
+        split: of graphs and nodes: which of the random splits, or `published`.
         executor: has `submit`, as of `concurrent.futures`: its workers make what the set needs, experts or teachers;
             data and method are then given by name, and `out` is a folder that all workers see.
         **fields: fields of the method, with a name only (`ipc=10, iterations=200, …`; `budget_bytes=2048` for graphs).
 
     Returns:
-        `SyntheticImages`, `CompensatedImages` or, of graphs, `TreeSummary`.
+        `SyntheticImages`, `CompensatedImages`, of graphs `TreeSummary`, or of nodes `NodeSet`.
 
     Raises:
         InputError, MissingError, DivergedError, WriteError: each with argument, expected, got and the way out.
@@ -212,7 +214,7 @@ def _units(
 def _needs(asked: Opened, store: Path, target: torch.device) -> list[WorkUnit]:
     """The experts or the teachers that a method reads from the store."""
     method, real = asked.method, asked.real
-    if isinstance(real, Graphs):
+    if isinstance(real, Graphs | Nodes):
         return []
     if reads_experts(method):
         recipe = method.expert
@@ -233,7 +235,9 @@ def _named(data: object, source: Source) -> dict[str, Any]:
     return {"data": {"name": data, **{k: str(v) if isinstance(v, Path) else v for k, v in told.items()}}}
 
 
-def _run(method: Method, real: Images | Graphs, run: Run, protocol: Protocol, folder: RunFolder | None) -> AnySet:
+def _run(
+    method: Method, real: Images | Graphs | Nodes, run: Run, protocol: Protocol, folder: RunFolder | None
+) -> AnySet:
     """Consume the method's steps: log, score, checkpoint, save."""
     selector = Selector(real, protocol, run.seed, run.device, own_network(method))
     state, start = None, time.monotonic()
@@ -280,7 +284,7 @@ def _run(method: Method, real: Images | Graphs, run: Run, protocol: Protocol, fo
     return small
 
 
-def _preview(step: Step, real: Images | Graphs, folder: RunFolder) -> None:
+def _preview(step: Step, real: Images | Graphs | Nodes, folder: RunFolder) -> None:
     """The images so far as `preview.png`, where a method shows them: drawing takes longer than some steps."""
     if step.preview is not None:
         from dd.base.raster import preview_png
@@ -292,7 +296,7 @@ def _text(metrics: Mapping[str, Any]) -> str:
     return ", ".join(f"{k} {metrics[k]:.4g}" for k in ("loss", "lr") if isinstance(metrics.get(k), int | float))
 
 
-def _request(method: Method, real: Images | Graphs, run: Run, protocol: Protocol) -> dict[str, Any]:
+def _request(method: Method, real: Images | Graphs | Nodes, run: Run, protocol: Protocol) -> dict[str, Any]:
     return {
         "data": {"name": real.name, "sha256": real.fingerprint},
         "method": method.describe(),
@@ -301,7 +305,7 @@ def _request(method: Method, real: Images | Graphs, run: Run, protocol: Protocol
     }
 
 
-def _provenance(real: Images | Graphs, seed: int, protocol: Protocol, selector: Selector) -> dict[str, Any]:
+def _provenance(real: Images | Graphs | Nodes, seed: int, protocol: Protocol, selector: Selector) -> dict[str, Any]:
     seen = Sketch.of(real.train, real.val)
     return {
         **real.drawn,

@@ -14,7 +14,7 @@ from dd.base.progress import announce
 from dd.base.shapes import filled
 from dd.cost.estimate import Estimate
 from dd.cost.known import estimated, estimator_of
-from dd.data import Graphs, Images, Source, about
+from dd.data import Graphs, Images, Nodes, Source, about
 from dd.data.card import list_cards
 from dd.data.graphs.blank import blank_graphs
 from dd.data.graphs.card import load_graph_card
@@ -70,12 +70,12 @@ def estimate(
     return dataclasses.replace(made, of=told_of(asked)) if isinstance(made, Estimate) else made
 
 
-def _counted(data: object, source: Source, protocol: Protocol, calibrate: bool) -> Images | Graphs:
+def _counted(data: object, source: Source, protocol: Protocol, calibrate: bool) -> Images | Graphs | Nodes:
     """The data; of a card's that are not there, or need not be read, as much as is counted there."""
     known = about(data, source.root)
-    if not isinstance(data, str) or not (known.card or known.kind == "graphs"):
+    if not isinstance(data, str) or not (known.card or known.kind != "images"):
         return load_real(data, source, protocol)
-    counted: Images | Graphs | None = _of_card(data, source, protocol) if known.kind == "images" else None
+    counted: Images | Graphs | Nodes | None = _of_card(data, source, protocol) if known.kind == "images" else None
     if counted is not None and not calibrate:
         return counted
     try:

@@ -124,6 +124,9 @@ def _image_set(given: object, place: int) -> SyntheticImages:
         way_out = "Distil the graphs together, or evaluate each summary by itself."
         got = "a summary of graphs: what one left out, it has no count of, so sums of supports would be too low"
         raise refuse(argument, "a set of images", got, way_out)
+    if small.kind == "nodes":
+        way_out = "Distil one with a larger budget."
+        raise refuse(argument, "a set of images", "a set of nodes, whose budget was spent on one graph", way_out)
     if not isinstance(small, SyntheticImages):
         way_out = "Merge sets whose images are tensors of their own."
         got = "compensated images: base images and compensators of a set belong to each other alone"

@@ -19,6 +19,7 @@ from dd.base.shapes import BY_CLASS, check_name, check_whole
 from dd.cost.known import estimator_of
 from dd.data import About, Images, Source, about, load_images
 from dd.data.graphs.graphs import Graphs
+from dd.data.nodes.nodes import Nodes
 from dd.errors import InputError, find_name, near, refuse
 from dd.evaluation.selection import Protocol
 from dd.methods import METHODS, Method, class_of, kind_of, names_of, need_method, need_told, one_of
@@ -27,6 +28,8 @@ from dd.synthetic import AnySet
 
 PLAIN: Final = Source()
 """Data as it is where nobody says how it is read."""
+KINDS: Final = {"images": "images", "graphs": "graphs", "nodes": "one graph whose nodes have classes"}
+"""Kinds of data in words."""
 MEASURED: Final = "measured here"
 """How the source of a row begins that says an accuracy."""
 Tier = Literal["auto", "paper", "cpu"]
@@ -53,7 +56,7 @@ class Opened:
         row: the preset whose fields it has; `None` of a value that was given.
     """
 
-    real: Images | Graphs
+    real: Images | Graphs | Nodes
     method: Method
     row: Preset | None
 
@@ -66,7 +69,7 @@ def opened(
     tier: Tier,
     device: torch.device,
     fields: Mapping[str, Any],
-    read: Callable[[object, Source, Protocol], Images | Graphs] | None = None,
+    read: Callable[[object, Source, Protocol], Images | Graphs | Nodes] | None = None,
 ) -> Opened:
     """The method and its preset, then the data, by `read` or `load_real`, as the preset's row says where nobody does.
 
@@ -159,7 +162,7 @@ def preset_for(name: str, dataset: str | None, tier: Tier, device: torch.device,
     return preset(name, dataset, check_whole(ipc, "ipc"), tier, gpu=device.type == "cuda")
 
 
-def _check_fits(method: Method, real: Images | Graphs, device: torch.device) -> None:
+def _check_fits(method: Method, real: Images | Graphs | Nodes, device: torch.device) -> None:
     """Refuse what would need far more memory than the machine has, as far as that is known before the run.
 
     Raises:
@@ -195,13 +198,16 @@ def published_aspect(
 
 
 def _check_kind(method: str, kind: str, data: About) -> None:
-    """Refuse graphs for a method for images, and the other way round."""
+    """Refuse data of another kind than the method is for."""
     if kind != data.kind:
-        known = ", ".join(names_of(data.kind))
-        raise refuse("data", f"{kind} for the method {method!r}", repr(data.name), f"For this data there are: {known}.")
+        known, got = ", ".join(names_of(data.kind)), repr(data.name)
+        if "nodes" in (kind, data.kind):
+            got += f", which is {KINDS[data.kind]}"
+        way_out = f"For this data there are: {known}."
+        raise refuse("data", f"{KINDS.get(kind, kind)} for the method {method!r}", got, way_out)
 
 
-def only_images(real: Images | Graphs, what: str) -> Images:
+def only_images(real: Images | Graphs | Nodes, what: str) -> Images:
     """The data, unless it is graphs."""
     if real.kind != "images":
         raise refuse("data", f"images for {what}", real.kind)
@@ -231,23 +237,27 @@ def load_real(
     protocol: Protocol = "clean",
     role: Literal["distill", "evaluate"] = "distill",
     like: Sequence[str] | None = None,
-) -> Images | Graphs:
-    """The data argument as `Images` or `Graphs`; with protocol='paper' nothing is held out of train (of images).
+) -> Images | Graphs | Nodes:
+    """The data argument as `Images`, `Graphs` or `Nodes`; of images protocol='paper' holds nothing out.
 
     Args:
-        data, source, protocol, role: see `load_images` and `load_graphs`.
+        data, source, protocol, role: see `load_images`, `load_graphs` and `load_nodes`.
         like: classes of the set that the data is to test.
 
     Raises:
-        InputError, MissingError, DamagedError: see `load_images` and `load_graphs`.
+        InputError, MissingError, DamagedError: see those.
     """
     if protocol not in ("clean", "paper"):
         raise refuse("protocol", "`clean` or `paper`", repr(protocol), near(protocol, ("clean", "paper")))
     files: dict[str, Any] = {"role": role, "root": source.root, "download": source.download, "like": like}
-    if about(data, source.root).kind == "graphs":
+    if (kind := about(data, source.root).kind) != "images":
         for name, value in (("size", source.size), ("aspect", source.aspect)):
             if value is not None:
                 raise refuse(name, "left out for graphs", repr(value))
+        if kind == "nodes":
+            from dd.data.nodes.load import load_nodes
+
+            return load_nodes(data, split=source.split, **files)
         from dd.data.graphs.load import load_graphs
 
         return load_graphs(data, split=source.split, **files)

@@ -9,6 +9,7 @@ from torch import nn
 
 from dd.base.process import keeping_pages, under_own_settings
 from dd.evaluation import NetworkLearner, check_own, fit, fresh, model_of
+from dd.evaluation.nodes import NodeLearner
 from dd.evaluation.trees import TreeLearner
 from dd.run.load import load
 from dd.run.resolve import resolve_device
@@ -31,7 +32,8 @@ def train(
     Args:
         small: a set or its path.
         model: a name, `tv:NAME`, `dd.Model`, a factory f(channels, classes, size), or an untrained module that is
-            trained in place; `None` takes the one it was distilled for, if that is no network of yours.
+            trained in place; `None` takes the one it was distilled for, if that is no network of yours. Of nodes a name
+            or a factory f(features, classes); the network is called with a `dd.models.NodeInput`.
         seed: of initialisation, order and augmentation.
         steps, lr: replace the recipe's.
         device: where to train.
@@ -45,6 +47,8 @@ def train(
     small, target = need_set(small), resolve_device(device)
     if small.kind == "graphs":
         return TreeLearner(model=model, steps=steps, lr=lr, device=target).fit(small, seed).net
+    if small.kind == "nodes":
+        return NodeLearner(model=model, steps=steps, lr=lr, device=target).fit(small, seed).net
     learner = NetworkLearner(steps=steps, lr=lr)
     recipe = learner.recipe(small)
     if isinstance(model, nn.Module):

@@ -12,7 +12,7 @@ from dd.run.folder import MEASURES, REPORT, check_run
 from dd.synthetic import AnySet, LabelStore, load_set
 from dd.synthetic.file import SET, set_in
 
-_SETS = ("images", "compensated", "trees")
+_SETS = ("images", "compensated", "trees", "nodes")
 _TENSORS = ("expert", "teacher")
 _NAMED = {"run.json": "run", REPORT: "report", "leaderboard.json": "leaderboard", "manifest.json": "labels"}
 _NAMED |= {"recipe.json": "experts", **{f"{name}.json": "measures" for name in MEASURES}}
@@ -79,5 +79,5 @@ def _file(path: Path) -> str:
 
 
 def _set(small: AnySet) -> str:
-    what = "patterns of trees" if small.kind == "graphs" else "images"
+    what = {"graphs": "patterns of trees", "nodes": "nodes"}.get(small.kind, "images")
     return f"{len(small)} {what}, {len(small.classes)} classes, {small.nbytes.total:,} bytes"

@@ -10,6 +10,7 @@ import torch
 
 from dd.base.schema import SET_FORMAT
 from dd.errors import DamagedError
+from dd.synthetic.node_recipe import NodeRecipe
 from dd.synthetic.recipe import TrainRecipe
 from dd.synthetic.tree_recipe import TreeRecipe
 
@@ -46,13 +47,24 @@ class TreeBytes(NamedTuple):
     published: int
 
 
+class NodeBytes(NamedTuple):
+    """What a set of nodes takes on disk; `counted`, features, edges and labels, is what `budget_bytes` bounds."""
+
+    features: int
+    edges: int
+    labels: int
+    extras: int
+    total: int
+    counted: int
+
+
 @runtime_checkable
 class SyntheticSet(Protocol):
     """A distilled set: a map-style Dataset that knows how to be trained on and what it weighs."""
 
     @property
     def kind(self) -> str:
-        """Of the real data that it stands for, `images` or `graphs`, and so which judge it needs; of the class."""
+        """Of the real data that it stands for, and so of its judge: `images`, `graphs`, `nodes`; of the class."""
         ...
 
     @property
@@ -61,12 +73,12 @@ class SyntheticSet(Protocol):
         ...
 
     @property
-    def recipe(self) -> TrainRecipe | TreeRecipe:
+    def recipe(self) -> TrainRecipe | TreeRecipe | NodeRecipe:
         """How a fresh network is trained on it."""
         ...
 
     @property
-    def nbytes(self) -> NBytes | TreeBytes:
+    def nbytes(self) -> NBytes | TreeBytes | NodeBytes:
         """Bytes on disk."""
         ...
 

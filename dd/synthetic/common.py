@@ -105,6 +105,19 @@ def one_line(small: Any, sizes: Iterable[str]) -> str:
     return f"{type(small).__name__}({', '.join(parts)})"
 
 
+def narrow(values: Tensor) -> Tensor:
+    """Whole numbers in the smallest type that holds them: uint8, int16, int32 or int64."""
+    if values.is_floating_point():
+        return values.contiguous()
+    low, high = (int(values.min()), int(values.max())) if values.numel() else (0, 0)
+    if low >= 0 and high < 2**8:
+        return values.to(torch.uint8).contiguous()
+    for dtype, bits in ((torch.int16, 15), (torch.int32, 31)):
+        if -(2**bits) <= low and high < 2**bits:
+            return values.to(dtype).contiguous()
+    return values.contiguous()
+
+
 def _same(ours: tuple[dict[str, Tensor], dict[str, Any]], theirs: tuple[dict[str, Tensor], dict[str, Any]]) -> bool:
     """Whether two contents would be one file."""
     try:

@@ -27,6 +27,8 @@ NOTEBOOK: Final = (64, 65_000, 20)
 PAIRS: Final = 5
 """Synthetic images of a class that are shown beside their nearest real ones."""
 CLASSES: Final = 20
+DRAWN: Final = {"images": "grid", "graphs": "trees", "nodes": "graph"}
+"""By kind of set, the name of the figure that shows what is in it."""
 _OTHER_KINDS: Final = ("pdf", "jpg", "jpeg", "gif", "webp", "eps", "tif", "tiff")
 
 
@@ -150,7 +152,7 @@ def figures(
     report: Mapping[str, Any] | None = None,
     kind: str = "png",
 ) -> Pictures:
-    """What the report shows of a set, by name: `grid` or `trees`, `neighbours`, `loss`, `models`.
+    """What the report shows of a set, by name: `grid`, `trees` or `graph`, `neighbours`, `loss`, `models`.
 
     Args:
         small: the set, with its transform ready.
@@ -165,8 +167,8 @@ def figures(
     if kind not in KINDS:
         raise refuse("kind", " or ".join(f"`{k}`" for k in KINDS), repr(kind))
     made: dict[str, bytes | None] = {}
-    if small.kind == "graphs":
-        made["trees"] = as_svg(small.draw()) if kind == "svg" else small.draw()
+    if small.kind != "images":
+        made[DRAWN[small.kind]] = as_svg(small.draw()) if kind == "svg" else small.draw()
     else:
         pictures = {"grid": grid(small)}
         if real is not None and len(real.train) and small.canvas == 1:
@@ -182,8 +184,8 @@ def plot(small: AnySet, path: str | Path | None = None, **options: Any) -> Pictu
 
     Args:
         small: the set.
-        path: a file NAME.png or NAME.svg, for the grid of the images or the trees alone; any other name is a folder,
-            which gets every figure as NAME.png, or as NAME.svg with `kind="svg"`.
+        path: a file NAME.png or NAME.svg, for the grid of the images, the trees or the graph alone; any other name is a
+            folder, which gets every figure as NAME.png, or as NAME.svg with `kind="svg"`.
         **options: of `figures`.
 
     Raises:
@@ -201,19 +203,26 @@ def plot(small: AnySet, path: str | Path | None = None, **options: Any) -> Pictu
             write_bytes(place / f"{name}.{options.get('kind', 'png')}", content)
         return made
     made = figures(small, **{**options, "kind": suffix})
-    write_bytes(place, made["trees" if small.kind == "graphs" else "grid"])
+    write_bytes(place, made[DRAWN[small.kind]])
     return made
 
 
 def notebook(small: AnySet) -> str:
     """A set as HTML for a notebook: one line, and some of its images or trees; of a set that has no picture, why."""
-    from dd.synthetic.tree_views import draw
-
     try:
-        shown = image(draw(small, None, 3, 4) if small.kind == "graphs" else _few_images(small), "What is in the set")
+        shown = image(_drawn(small), "What is in the set")
     except DDError as error:
         shown = paragraph(error)
     return join([paragraph(repr(small)), shown])
+
+
+def _drawn(small: AnySet) -> bytes:
+    """The picture of a set in a notebook."""
+    from dd.synthetic.tree_views import draw
+
+    if small.kind == "nodes":
+        return small.draw()
+    return draw(small, None, 3, 4) if small.kind == "graphs" else _few_images(small)
 
 
 def _few_images(small: ImageSet) -> bytes:

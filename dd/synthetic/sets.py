@@ -16,16 +16,17 @@ from dd.synthetic.compensated import CompensatedImages
 from dd.synthetic.file import SET, set_in
 from dd.synthetic.images import SyntheticImages
 from dd.synthetic.labels import LabelStore
+from dd.synthetic.nodes import NodeSet
 from dd.synthetic.trees import TreeSummary
 
 ImageSet = SyntheticImages | CompensatedImages
 """What the evaluation loop trains image networks on."""
 
-AnySet = SyntheticImages | CompensatedImages | TreeSummary
+AnySet = SyntheticImages | CompensatedImages | TreeSummary | NodeSet
 """What `dd.distill` returns and `dd.load` reads."""
 
 _PART: Final = "labels/"
-_KINDS: Final[dict[str, type[AnySet]]] = {"compensated": CompensatedImages, "trees": TreeSummary}
+_KINDS: Final[dict[str, type[AnySet]]] = {"compensated": CompensatedImages, "trees": TreeSummary, "nodes": NodeSet}
 
 
 def need_set(small: object) -> AnySet:

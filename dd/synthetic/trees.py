@@ -21,7 +21,7 @@ from dd.base.texts import a_class
 from dd.data.graphs.codes import Codes
 from dd.errors import DamagedError, DDError, refuse
 from dd.synthetic.base import TreeBytes, Whole
-from dd.synthetic.common import Common, moved, one_line
+from dd.synthetic.common import Common, moved, narrow, one_line
 from dd.synthetic.file import Kept, only, read_set, write_set
 from dd.synthetic.labels import LabelStore
 from dd.synthetic.recipe import check_whole_recipe
@@ -280,7 +280,7 @@ class TreeSummary(Common, Whole):
             made[f"codes.{side}table"] = getattr(self.codes, f"{side}table")
             made[f"codes.{side}sizes"] = torch.tensor([len(v) for v in values], dtype=torch.int64)
             made[f"codes.{side}values"] = torch.cat(values) if values else torch.zeros(0, dtype=torch.int64)
-        return {name: _narrow(t) for name, t in made.items()}
+        return {name: narrow(t) for name, t in made.items()}
 
     def _meta(self) -> dict[str, Any]:
         return {
@@ -345,19 +345,6 @@ class TreeSummary(Common, Whole):
         summary = _rebuild(wide, meta)
         check_summary(summary)
         return summary
-
-
-def _narrow(values: Tensor) -> Tensor:
-    """Whole numbers in the smallest type that holds them: uint8, int16, int32 or int64."""
-    if values.is_floating_point():
-        return values.contiguous()
-    low, high = (int(values.min()), int(values.max())) if values.numel() else (0, 0)
-    if low >= 0 and high < 2**8:
-        return values.to(torch.uint8).contiguous()
-    for dtype, bits in ((torch.int16, 15), (torch.int32, 31)):
-        if -(2**bits) <= low and high < 2**bits:
-            return values.to(dtype).contiguous()
-    return values.contiguous()
 
 
 def _rebuild(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> TreeSummary:

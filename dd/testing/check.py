@@ -25,13 +25,14 @@ from dd.base.files import digest, dump_json
 from dd.base.process import under_own_settings
 from dd.data import Images, class_counts, load_images
 from dd.data.graphs.graphs import Graphs
+from dd.data.nodes.nodes import Nodes
 from dd.errors import DDError, InputError, refuse
 from dd.methods import Method, Run, Step, need_method
 from dd.methods.base import DONE, Candidate
 from dd.methods.steps import STREAM, each, fault_of
 from dd.models import as_spec
 from dd.run.distill import distill
-from dd.synthetic import AnySet, CompensatedImages, SyntheticImages, TreeSummary, layout, to_tensors
+from dd.synthetic import AnySet, CompensatedImages, SyntheticImages, layout, to_tensors
 from dd.synthetic.file import SET, labels_folder
 from dd.testing.made import MADE
 from dd.testing.watch import watched
@@ -44,7 +45,7 @@ _STATES: Final = 8
 
 @under_own_settings
 def check_method(
-    method: Method, data: Images | Graphs | None = None, *, random: bool = True, store: str | Path | None = None
+    method: Method, data: Images | Graphs | Nodes | None = None, *, random: bool = True, store: str | Path | None = None
 ) -> None:
     """Prove what a method of this library promises, of any `Method` value.
 
@@ -57,7 +58,8 @@ def check_method(
 
     Args:
         method: a value with little to do, such as two images a class, three iterations and small networks.
-        data: real data of its kind; `None` makes some: 120 pictures 3×8×8 of three classes, or 40 graphs of two.
+        data: real data of its kind; `None` makes some: 120 pictures 3×8×8 of three classes, 40 graphs of two,
+            or a graph of 120 nodes of three.
         random: whether another seed must give other samples; `False` where it must give the same ones.
         store: folder for experts and teachers, kept for the next call; `None`: one that is removed again.
 
@@ -153,8 +155,8 @@ def _run(bench: _Bench) -> None:
         told.append(_told(step))
     if _randomness() != before[0]:
         bench.broken("global random state", "that of torch, numpy and random as it was", "another one after a run")
-    if (settings := _settings()) != before[2]:
-        others = [f"{name} {value}" for name, value in settings.items() if value != before[2][name]]
+    if settings := {name: value for name, value in _settings().items() if value != before[2][name]}:
+        others = [f"{name} {value}" for name, value in settings.items()]
         bench.broken("global settings", "those of torch and the working folder as they were", ", ".join(others))
     if _contents(real) != before[1]:
         bench.broken("real data", "the same data after a run", "other data")
@@ -226,7 +228,7 @@ def _budget(bench: _Bench, small: Any) -> None:
     if most is None:
         return
     if field != "ipc":
-        held = small.published if isinstance(small, TreeSummary) else small.nbytes.total
+        held = small.nbytes[-1]  # of graphs the published bytes, of nodes the counted ones
         if held > most:
             bench.broken("budget", f"at most {most:,} bytes", f"{held:,}")
     elif isinstance(small, SyntheticImages) and small.labels.ndim == 1:
@@ -349,6 +351,8 @@ def _other_randomness() -> Iterator[None]:
 def _contents(real: Any) -> list[str]:
     """Digests of all that a method could change in the data."""
     splits = [split for split in (real.train, real.val, real.test) if split is not None]
+    if real.kind == "nodes":
+        return [digest(t) for t in (real.x, real.edge_index, real.y, *(s.rows for s in splits))]
     if real.kind == "graphs":
         return [digest(getattr(split, f.name)) for split in splits for f in dataclasses.fields(split)]
     parts = [part for split in splits for part in torch.arange(len(split)).split(1000)]
@@ -388,11 +392,9 @@ def _same_model(one: str, other: str) -> bool:
 def _data(method: Method, data: Any) -> Any:
     if data is None:
         if method.kind not in MADE:
-            raise refuse(
-                "data", f"given for a method for {method.kind}", "None", "Small data is made for images, graphs."
-            )
+            raise refuse("data", f"given for a method for {method.kind}", "None", f"Made are {', '.join(MADE)}.")
         return MADE[method.kind]()
-    if not isinstance(data, Images | Graphs) or data.kind != method.kind:
+    if not isinstance(data, Images | Graphs | Nodes) or data.kind != method.kind:
         got = getattr(data, "kind", type(data).__name__)
-        raise refuse("data", f"`dd.Images` or `dd.Graphs` of the method's kind {method.kind!r}", got)
+        raise refuse("data", f"`dd.Images`, `dd.Graphs` or `dd.Nodes` of the method's kind {method.kind!r}", got)
     return load_images(data) if isinstance(data, Images) else data

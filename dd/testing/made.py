@@ -10,6 +10,7 @@ import torch
 from dd.data import Images, load_images
 from dd.data.graphs.graphs import Graphs
 from dd.data.graphs.load import load_graphs
+from dd.data.nodes.nodes import Nodes
 
 
 @cache
@@ -38,5 +39,14 @@ def graphs() -> Graphs:
     return load_graphs(made)
 
 
-MADE: Final = {"images": pictures, "graphs": graphs}
+@cache
+def nodes() -> Nodes:
+    """A graph of 120 nodes of three classes, split at random."""
+    from dd.data.nodes.blocks import block_model
+    from dd.data.nodes.load import made
+
+    return made(block_model(120, 3, 18, 400, signal=0.6), {}, ("a", "b", "c"))
+
+
+MADE: Final = {"images": pictures, "graphs": graphs, "nodes": nodes}
 """By kind."""

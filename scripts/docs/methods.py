@@ -41,8 +41,8 @@ def page(name: str) -> str:
     known = card(name)
     parts = [f"# `{name}`: {known.title}", "*Made by `scripts/docs/methods.py`; do not edit.*", _about(name)]
     parts.append(f"**When to use it.** {known.when}")
-    data = "digits-graphs" if kind_of(name) == "graphs" else "digits"
-    budget = "" if kind_of(name) == "graphs" else f", ipc={default_ipc(name)}"
+    data = {"images": "digits", "graphs": "digits-graphs", "nodes": "blocks"}[kind_of(name)]
+    budget = f", ipc={default_ipc(name)}" if kind_of(name) == "images" else ""
     code = f'small = dd.distill("{data}", "{name}"{budget})\nprint(dd.evaluate(small, "{data}"))'
     parts.append(f"```python\nimport dd\n\n{code}\n```")
     parts.append(
@@ -65,7 +65,7 @@ def _about(name: str) -> str:
 
 def _value(name: str) -> Any:
     """The method as the default preset makes it."""
-    if kind_of(name) == "graphs":
+    if kind_of(name) != "images":
         return METHODS[name](**preset(name, None, None, "cpu").fields)
     ipc = default_ipc(name)
     return METHODS[name](**{**preset(name, None, ipc, "cpu").fields, "ipc": ipc})

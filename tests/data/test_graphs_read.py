@@ -225,9 +225,6 @@ class Planetoid:
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        (of_nodes(4), "many graphs with a class each; got one graph of 4 nodes, which have a label each"),
-        ([of_nodes(4)], "got one graph of 4 nodes, which have a label each"),
-        (Planetoid(), "got one graph of 5 nodes, which have a label each"),
         (graph([(0, 1)], 2, 1), "got one graph of 2 nodes. "),
         ([of_nodes(n) for n in (4, 5, 6)], r"`data\[0\].y` must be one class a graph; got a label for each of its 4"),
         ((of_nodes(4), of_nodes(5)), r"`data\[0\].y` must be one class a graph"),
@@ -238,7 +235,7 @@ def test_graphs_whose_nodes_have_the_classes_are_told_from_those_that_have_one(
     data: Any, text: str, method: str
 ) -> None:
     """Whatever the method: that it is for images would be no help."""
-    with pytest.raises(InputError, match=f"{text}.*list of `Data.*Node classification.*is not there yet"):
+    with pytest.raises(InputError, match=f"{text}.*list of `Data.*Node classification takes one graph"):
         dd.distill(data, method)
 
 

@@ -42,7 +42,7 @@ def test_a_card_has_every_entry(name: str) -> None:
     assert ". " not in known.when  # one sentence
     assert known.cost in COSTS
     assert known.kind == kind_of(name)
-    assert preset(name, None, None if METHODS[name]().name == "mirage" else known.rows[-1].get("ipc", 5), "cpu")
+    assert preset(name, None, None if kind_of(name) != "images" else known.rows[-1].get("ipc", 5), "cpu")
     if known.paper is None:
         assert (known.role, known.bibtex) == ("baseline", "")
         return
@@ -118,7 +118,7 @@ def test_a_card_without_a_required_entry_is_refused(own: Path, name: str) -> Non
         ("train = {", "trian = {", "`rows[0].trian` must be a field of own (factor, mirror, storage, train, whiten)"),
         ("tiny = { ipc", "tiny = { icp", "`tiny.icp` must be a field of own (factor, mirror, storage, train, whiten)"),
         ("role =", 'kind = "graphs"\nrole =', "`kind` must be 'images', that of own; got 'graphs'"),
-        ("role =", 'kind = "sounds"\nrole =', "`kind` must be 'images' or 'graphs'; got 'sounds'"),
+        ("role =", 'kind = "sounds"\nrole =', "`kind` must be 'images' or 'graphs' or 'nodes'; got 'sounds'"),
         ("role =", 'whan = "x"\nrole =', "no other entries than title, paper, bibtex, when"),
         ("bibtex = ", "# ", "a card with `paper` and `bibtex`; only a baseline may have neither"),
         ("title = ", "title ", "is not TOML"),

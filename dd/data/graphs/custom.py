@@ -23,7 +23,7 @@ GRAPH_FORMS: Final = (
 
 MANY: Final = (
     "Graph classification needs many graphs with one class each, such as a list of `Data(…, y=torch.tensor([k]))`. "
-    "Node classification, where the nodes of a graph have the classes, is not there yet."
+    "Node classification takes one graph whose `y` has a class for each node."
 )
 
 
@@ -34,10 +34,10 @@ def is_graph(item: object) -> bool:
     """
     if holds_graphs(item):
         return False
-    return isinstance(getattr(item, "edge_index", None), Tensor) or _is_hetero(item)
+    return isinstance(getattr(item, "edge_index", None), Tensor) or is_hetero(item)
 
 
-def _is_hetero(item: object) -> bool:
+def is_hetero(item: object) -> bool:
     return all(isinstance(getattr(item, name, None), list) for name in ("node_types", "edge_types"))
 
 
@@ -79,10 +79,10 @@ def check_classified(data: Any, fewest: int = 1) -> None:
     part = data[0] if is_parts(data) else data
     first = data if is_graph(data) else part[0]
     nodes = getattr(first, "num_nodes", None)
-    if _is_hetero(first):
+    if is_hetero(first):
         way_out = "Give `.to_homogeneous()` of each, with one class in its `y`."
         raise refuse("data", "graphs of one type of nodes", type(first).__name__, way_out)
-    of_nodes = _are_of_nodes(getattr(first, "y", None), nodes)
+    of_nodes = are_of_nodes(getattr(first, "y", None), nodes)
     if is_graph(data) or (part is data and len(data) < (2 if of_nodes else fewest)):
         got = f"one graph of {shown(nodes)} nodes" + (", which have a label each" if of_nodes else "")
         raise refuse("data", "many graphs with a class each", got, MANY)
@@ -90,7 +90,7 @@ def check_classified(data: Any, fewest: int = 1) -> None:
         raise _labels_of_nodes(0, nodes)
 
 
-def _are_of_nodes(y: Any, nodes: object) -> bool:
+def are_of_nodes(y: Any, nodes: object) -> bool:
     return isinstance(y, Tensor | np.ndarray | list) and bool(np.ndim(y)) and len(y) == nodes and len(y) > 1
 
 
@@ -144,7 +144,7 @@ def graphs_of(
         _check_dense(item, i)
     nodes = [_nodes(item, i) for i, item in enumerate(items)]
     for i, item in enumerate(items):
-        if _are_of_nodes(getattr(item, "y", None), nodes[i]):
+        if are_of_nodes(getattr(item, "y", None), nodes[i]):
             raise _labels_of_nodes(i, nodes[i])
     labels = [read_label(getattr(item, "y", None), f"data[{i}].y", "a graph") for i, item in enumerate(items)]
     labels = one_kind(labels, "data labels")
