@@ -1,0 +1,158 @@
+"""Accuracy against minutes and bytes: a method for an hour, and its set as it was after 5, 20 and 60 minutes.
+
+    python -m scripts.records.make.frontier --root DATA --work FOLDER [--only TEXT] [--marks 5,20,60] [--threads 1]
+
+Minutes are CPU seconds of this process on one thread, experts among them where the store has none; what tests a set
+is not counted. The set of a mark is the last iterate before it: nothing is chosen on test images, and nothing on
+held-out ones either. Every set is tested under one recipe: its classes, `convnet(width=32)`, 1,000 steps, its own step
+size; that of the last mark also under `unseen`, `ridge` and `nearest_mean`. Beside the first seed stand random real
+pictures of the same factor, mirror, storage and bytes. A cell that is interrupted goes on; each is one record,
+`frontier-NAME-SEED`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+import dd
+from dd.base.files import load_tensors, save_tensors
+from dd.base.paths import is_there
+from dd.contest.readings import called, expanded
+from dd.data import Source
+from dd.evaluation import origin
+from dd.methods import METHODS, Method, Run
+from dd.methods.presets import preset, replace_fields
+from dd.run.resolve import load_real
+from scripts.records.make import run
+
+DATASET: Final = "cifar10"
+MODEL: Final = "convnet(width=32)"
+STEPS: Final = 1000
+NETWORKS: Final = 3
+DRAWS: Final = 3
+ENDLESS: Final = 10**6
+"""Iterations of a method that is stopped by the clock."""
+
+EVERY: Final = [MODEL, "unseen", "ridge", "nearest_mean"]
+TEN_FLOATS: Final = {"storage": "uint8", "factor": 2, "ipc": 40}
+"""The bytes of ten float32 pictures a class: forty of 8 bits, each four small ones."""
+ONE_BYTE: Final = {"storage": "uint8", "factor": 2, "ipc": 1}
+"""The bytes of one uint8 picture a class."""
+
+CELLS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "ten-floats-dm": ("dm", {**TEN_FLOATS, "candidate_every": 50}),
+    "ten-floats-idm": ("idm", {**TEN_FLOATS, "candidate_every": 50}),
+    "ten-floats-ncfm": ("ncfm", {**TEN_FLOATS, "candidate_every": 20}),
+    "ten-floats-mtt": ("mtt", {**TEN_FLOATS, "batch_syn": 256, "candidate_every": 10}),
+    "ten-floats-herding": ("herding", TEN_FLOATS),
+    "one-byte-dm": ("dm", {**ONE_BYTE, "candidate_every": 50}),
+    "one-byte-mtt": ("mtt", {**ONE_BYTE, "batch_syn": 40, "candidate_every": 20}),
+    "one-byte-idm": ("idm", {**ONE_BYTE, "candidate_every": 50}),
+}
+"""Name → (method, what differs from its `cpu` preset)."""
+
+
+def method_of(name: str, changes: Mapping[str, Any] = {}) -> Method:
+    """The method of a cell, with an end that it does not reach."""
+    key, fields = CELLS[name]
+    value = METHODS[key](**preset(key, DATASET, 10, "cpu").fields)
+    told = {field.name for field in dataclasses.fields(value)}  # type: ignore[arg-type]
+    own = {"iterations": ENDLESS} if "iterations" in told else {}
+    return replace_fields(value, {**own, **fields, **changes})
+
+
+def timed(method: Method, real: dd.Images, how: Run, folder: Path, minutes: float) -> Iterator[tuple[float, Any]]:
+    """(CPU minutes, set) of every candidate until the minutes are over; state and minutes lie in `folder`."""
+    place, before, state = folder / "state.safetensors", 0.0, None
+    if is_there(place):
+        tensors, meta = load_tensors(place, "any")
+        state, before = tensors, float(meta["minutes"])
+    start = time.process_time()
+    for step in method.distill(real, how, state):
+        spent = before + (time.process_time() - start) / 60
+        for candidate in step.candidates:
+            save_tensors(place, _plain(step.state), {"kind": "state", "minutes": spent})
+            yield spent, candidate.set
+        if spent >= minutes:
+            return
+
+
+def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in state.items()}
+
+
+def cell(name: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
+    """Distil by the clock, then test the sets of the marks, and random pictures stored alike."""
+    real = load_real(DATASET, Source(root=given.root))
+    assert isinstance(real, dd.Images)
+    method, folder = method_of(name), given.work / f"{name}-{seed}"
+    how = Run(seed=seed, store=given.work / "experts", progress=lambda *_: None)
+    marks = sorted(given.marks)
+    for spent, small in timed(method, real, how, folder, marks[-1]):
+        after = [mark for mark in marks if mark >= spent]
+        if after:
+            small.save(folder / f"{after[0]:g}.safetensors")
+            print(f"{name} seed {seed}: {spent:.1f} min", flush=True)
+    points, last = [], None
+    for mark in marks:
+        path = folder / f"{mark:g}.safetensors"
+        last = path if is_there(path) else last
+        if last is not None:
+            points.append({"minutes": mark, **tested(last, real, [MODEL], seed)})
+    assert last is not None, "no set before the first mark"
+    others = tested(last, real, ["unseen", "ridge", "nearest_mean"], seed)
+    return {
+        "dataset": DATASET,
+        "cell": name,
+        "seed": seed,
+        "method": method.describe(),
+        "points": points,
+        "others": others["rows"],
+        "random": [tested(one, real, EVERY, seed) for one in beside(name, given)] if seed == 0 else [],
+        "origin": origin(seed, torch.device("cpu")),
+    }
+
+
+def beside(name: str, given: argparse.Namespace) -> Iterator[Any]:
+    """Random real pictures of the same layout and bytes, with the recipe of the presets."""
+    fields = CELLS[name][1]
+    layout = {key: fields[key] for key in ("factor", "mirror", "storage") if key in fields}
+    recipe = getattr(method_of(name), "train")  # noqa: B009
+    for draw in range(DRAWS):
+        made = dd.RandomReal(ipc=fields["ipc"], train=dataclasses.replace(recipe, model=MODEL, lr=0.01), **layout)
+        yield dd.distill(DATASET, made, root=given.root, seed=draw, progress=False)
+
+
+def tested(small: Any, real: dd.Images, models: list[Any], seed: int) -> dict[str, Any]:
+    """Rows of a set under classes, and its bytes."""
+    own = dd.load(small) if isinstance(small, Path) else small
+    wanted = [model for model in expanded(models, MODEL, real.size) if models != ["unseen"] or called(model) != MODEL]
+    given: dict[str, Any] = {"repeats": NETWORKS, "steps": STEPS, "recipe": "hard", "baselines": (), "seed": seed}
+    report = dd.evaluate(own, real, models=wanted, out=False, progress=False, **given)
+    return {"rows": [row.to_json() for row in report.rows], "bytes": dict(report.bytes)}
+
+
+def main() -> None:
+    """Make the records that are not there."""
+    more: Mapping[str, dict[str, Any]] = {
+        "--work": {"type": Path, "required": True, "help": "experts, states and sets; outside the checkout"},
+        "--marks": {"type": lambda text: [float(m) for m in text.split(",")], "default": [5.0, 20.0, 60.0]},
+        "--seeds": {"type": int, "default": 3, "help": "sets of a cell"},
+    }
+    given = run.options(__doc__, "cifar10/", more=more)
+    for seed in range(given.seeds):
+        for name in CELLS:
+            if given.only in name:
+                run.once(f"frontier-{name}-{seed}", lambda name=name, seed=seed: cell(name, seed, given))
+
+
+if __name__ == "__main__":
+    main()
