@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from scripts.records.make.frontier import CELLS, ENDLESS, method_of, timed
 
 import dd
 from dd.methods import Run
+from scripts.records.make.frontier import CELLS, ENDLESS, method_of, timed
 
 
 @pytest.mark.parametrize("name", CELLS)
