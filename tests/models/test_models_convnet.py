@@ -82,6 +82,20 @@ def test_twin_in_plain_functions() -> None:
     torch.testing.assert_close(net(x), plain_forward(net, x), rtol=1e-12, atol=1e-12)
 
 
+def test_the_relu_writes_over_its_input_and_gradients_are_those_of_one_that_does_not() -> None:
+    net = build("convnet(width=4, depth=2)", channels=3, classes=3, size=(8, 8), seed=0)
+    places: list[tuple[int, int]] = []
+    for block in net.blocks:
+        block.act.register_forward_hook(lambda _, x, y: places.append((x[0].data_ptr(), y.data_ptr())))
+    x, found = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0)), []
+    for over in (True, False):
+        for block in net.blocks:
+            block.act.inplace = over
+        found.append(torch.autograd.grad(net(x).square().sum(), list(net.parameters())))
+    assert [before == after for before, after in places] == [True, True, False, False]
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
 def test_structure_can_be_walked() -> None:
     net = make("convnet(width=8, norm=none, pool=none)", px=8)
     for block in net.blocks:
