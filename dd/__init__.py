@@ -26,6 +26,7 @@ __all__ = [
     "SRE2LPP",
     "TESLA",
     "Benchmark",
+    "Bonsai",
     "CompensatedImages",
     "DDError",
     "DamagedError",
@@ -144,6 +145,7 @@ if TYPE_CHECKING:
         TrajectoryMatching,
         list_methods,
     )
+    from dd.methods.nodes.bonsai import Bonsai
     from dd.methods.nodes.means import NodeMeans
     from dd.methods.telling import cite, describe
     from dd.models import GraphModel, Model, NodeModel
@@ -200,6 +202,7 @@ else:
                 "Mirage Run TrajectoryMatching list_methods"
             ),
             "dd.methods.telling": "cite describe",
+            "dd.methods.nodes.bonsai": "Bonsai",
             "dd.methods.nodes.means": "NodeMeans",
             "dd.models": "GraphModel Model NodeModel",
             "dd.run.buffer": "buffer",

@@ -18,7 +18,8 @@ from dd.data.nodes.nodes import Nodes, NodeSplit
 from dd.data.nodes.propagate import operator, propagated
 from dd.errors import refuse
 from dd.methods.nodes.cluster import distances
-from dd.synthetic import NodeSet, stored_bytes
+from dd.methods.nodes.common import ego_net, that_fit, union
+from dd.synthetic import NodeSet
 
 SPREAD: Final = 50
 """Rounds of label propagation."""
@@ -65,10 +66,6 @@ class BesideNodes:
         """Features that have gone along edges twice, float64 `[V, F]`, in the order of `seen`."""
         return propagated(self.seen, 2, self.small.recipe.scale)[-1]
 
-    def fits(self, graph: NodeGraph) -> bool:
-        """Whether a graph takes no more bytes than the set."""
-        return stored_bytes(graph, self.real.num_classes) <= self.small.nbytes.counted
-
     @cached_property
     def lists(self) -> list[Tensor]:
         """Training nodes of each class, in the order of `seen`."""
@@ -83,19 +80,8 @@ def filled(beside: BesideNodes, orders: list[Iterator[Tensor]]) -> NodeGraph:
         orders: for each class its parts, best first: the nodes that one brings.
     """
     turns = [part for group in zip_longest(*orders) for part in group if part is not None]
-    low, high = 0, len(turns)
-    while low < high:  # more nodes take more bytes
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if beside.fits(_union(beside.seen, turns[:middle])) else (low, middle - 1)
-    kept = turns[:low]
-    for part in turns[low : low + NEXT]:
-        if beside.fits(_union(beside.seen, [*kept, part])):
-            kept.append(part)
-    return _union(beside.seen, kept)
-
-
-def _union(seen: NodeGraph, parts: list[Tensor]) -> NodeGraph:
-    return seen.subgraph(torch.cat([torch.zeros(0, dtype=torch.int64), *parts]).unique())
+    kept = that_fit(beside.seen, turns, beside.small.nbytes.counted, beside.real.num_classes, NEXT)
+    return union(beside.seen, [turns[place] for place in kept])
 
 
 def _shuffled(beside: BesideNodes, draw: int, name: str) -> list[Tensor]:
@@ -112,13 +98,10 @@ def _random(beside: BesideNodes, draw: int) -> NodeGraph:
 
 def _egos(beside: BesideNodes, draw: int) -> NodeGraph:
     """Training nodes by chance with all their neighbours; of a neighbour the class counts if it is a training node."""
-    return filled(beside, [_ego_nets(beside.seen, rows) for rows in _shuffled(beside, draw, "random egos")])
-
-
-def _ego_nets(seen: NodeGraph, rows: Tensor) -> Iterator[Tensor]:
-    ptr = torch.cat([torch.zeros(1, dtype=torch.int64), seen.degree.cumsum(0)])
-    for row in rows.tolist():
-        yield torch.cat([torch.tensor([row]), seen.edge_index[0, ptr[row] : ptr[row + 1]]])
+    return filled(
+        beside,
+        [(ego_net(beside.seen, row) for row in rows.tolist()) for rows in _shuffled(beside, draw, "random egos")],
+    )
 
 
 def _herded(beside: BesideNodes, _: int) -> NodeGraph:

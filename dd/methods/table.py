@@ -33,6 +33,7 @@ METHODS: Final[Table[Callable[..., Method]]] = Table(
         "k_center": "dd.methods.real.coresets:KCenter",
         "mirage": "dd.methods.mirage.method:Mirage",
         "node_means": "dd.methods.nodes.means:NodeMeans",
+        "bonsai": "dd.methods.nodes.bonsai:Bonsai",
     }
 )
 """Name → the class or function that makes the method of its fields. To add one: a file, a line here, a card, a test."""

@@ -174,7 +174,7 @@ def test_what_is_for_many_graphs_is_refused() -> None:
 
 def test_a_method_for_other_data_is_refused_by_kind() -> None:
     wanted = (
-        r"`data` must be {} for the method '{}'; got 'nodes', which is one graph whose nodes.* there are: node_means"
+        r"`data` must be {} for the method '{}'; got 'nodes', which is one graph whose.* there are: node_means, bonsai"
     )
     for method, kind in (("mirage", "graphs"), ("random", "images")):
         with pytest.raises(InputError, match=wanted.format(kind, method)):

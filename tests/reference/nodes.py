@@ -81,3 +81,37 @@ def lloyd(x: Tensor, centres: Tensor, fuzziness: float) -> Tensor:
         mass = weights[:, j].sum()
         made.append((weights[:, j, None] * x).sum(0) / mass if mass > 0 else centre)
     return torch.stack(made)
+
+
+def nearest(x: Tensor, k: int) -> list[list[int]]:
+    """The k nearest rows of each row, itself first, of equal ones the first."""
+    found = []
+    for i, row in enumerate(x):
+        away = [(j != i, round(float(((row - other) ** 2).sum()), 9), j) for j, other in enumerate(x)]
+        found.append([j for _, _, j in sorted(away)[:k]])
+    return found
+
+
+def coverage_order(neighbours: list[list[int]]) -> list[int]:
+    """All rows, each time the first of those that cover most of what is not covered."""
+    n = len(neighbours)
+    covers = [{v for v in range(n) if q in neighbours[v]} for q in range(n)]
+    order: list[int] = []
+    covered: set[int] = set()
+    while len(order) < n:
+        left = [q for q in range(n) if q not in order]
+        best = max(left, key=lambda q: (len(covers[q] - covered), -q))
+        order.append(best)
+        covered |= covers[best]
+    return order
+
+
+def page_rank(graph: NodeGraph, roots: Tensor, damping: float) -> Tensor:
+    """Personalised PageRank as the solution of its linear equation."""
+    n = len(graph)
+    start = torch.zeros(n, dtype=torch.float64)
+    start[roots] = 1 / len(roots)
+    a = adjacency(graph)
+    out = a.sum(0)
+    walk = torch.stack([a[:, v] / out[v] if out[v] else start for v in range(n)], 1)
+    return torch.linalg.solve(torch.eye(n, dtype=torch.float64) - damping * walk, (1 - damping) * start)

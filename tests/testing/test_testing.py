@@ -24,7 +24,7 @@ from dd.methods.start import pick_real
 from dd.testing import check_method, tiny
 from dd.testing.made import graphs, pictures
 
-SEEDLESS = ("class_mean", "herding", "k_center", "mirage")
+SEEDLESS = ("class_mean", "herding", "k_center", "mirage", "bonsai")
 """Of these the set depends on the data alone."""
 
 

@@ -42,6 +42,11 @@ class NodeGraph:
         return torch.bincount(self.edge_index[1], minlength=len(self))
 
     @cached_property
+    def ptr(self) -> Tensor:
+        """Offsets of the edges into each node, int64 `[V + 1]`."""
+        return torch.cat([torch.zeros(1, dtype=torch.int64), self.degree.cumsum(0)])
+
+    @cached_property
     def order(self) -> Tensor:
         """Nodes in an order that does not depend on how they are numbered, int64 `[V]`.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -46,3 +47,51 @@ def too_little(budget_bytes: int, least: int, graph: NodeGraph, classes: int) ->
     whole = stored_bytes(graph, classes)
     way_out = f"Raise it; the whole graph takes {whole:,} bytes so."
     return refuse("budget_bytes", f"enough for one node a class, {least:,} bytes here", f"{budget_bytes:,}", way_out)
+
+
+def union(seen: NodeGraph, parts: Sequence[Tensor]) -> NodeGraph:
+    """The nodes of some parts, each once and in rising order, and the edges between them."""
+    return seen.subgraph(rows_in(parts))
+
+
+def rows_in(parts: Sequence[Tensor]) -> Tensor:
+    """The nodes of some parts, each once and rising, int64."""
+    return torch.cat([torch.zeros(0, dtype=torch.int64), *parts]).unique()
+
+
+def that_fit(seen: NodeGraph, parts: Sequence[Tensor], budget_bytes: float, classes: int, misses: int) -> list[int]:
+    """Places of the parts whose union fits a budget, taken in order; what does not fit is left out.
+
+    The first that do not fit end a run that is found by halving, since more nodes take more bytes; after it, parts are
+    tried one by one until `misses` of them did not fit.
+
+    Args:
+        seen: the graph.
+        parts: nodes that each brings, best first.
+        budget_bytes: of the union as a set stores it.
+        classes: K.
+        misses: parts that are tried in vain, at most.
+    """
+
+    def fits(chosen: Sequence[Tensor]) -> bool:
+        return stored_bytes(union(seen, chosen), classes) <= budget_bytes
+
+    low, high = 0, len(parts)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(parts[:middle]) else (low, middle - 1)
+    kept, missed = list(range(low)), 0
+    for place in range(low, len(parts)):
+        if missed >= misses:
+            break
+        if fits([*(parts[i] for i in kept), parts[place]]):
+            kept.append(place)
+        else:
+            missed += 1
+    return kept
+
+
+def ego_net(seen: NodeGraph, row: int) -> Tensor:
+    """A node and its neighbours, int64."""
+    ends = seen.ptr[row : row + 2].tolist()
+    return torch.cat([torch.tensor([row]), seen.edge_index[0, ends[0] : ends[1]]])
