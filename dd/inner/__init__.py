@@ -21,12 +21,13 @@ __all__ = [
     "compiler_present",
     "cross_entropy",
     "freeze_batch_statistics",
+    "scores_alone",
     "unroll",
 ]
 
 if TYPE_CHECKING:
     from dd.inner.adjoint_pass import adjoint
-    from dd.inner.check import check_student
+    from dd.inner.check import check_student, scores_alone
     from dd.inner.engines import ENGINES, EngineName, Road, solve, worth_compiling
     from dd.inner.fast import NotCompiledError, compiler_present
     from dd.inner.problem import InnerStep, Matching, Problem, Target
@@ -38,7 +39,7 @@ else:
         __all__,
         {
             "dd.inner.adjoint_pass": "adjoint",
-            "dd.inner.check": "check_student",
+            "dd.inner.check": "check_student scores_alone",
             "dd.inner.engines": "ENGINES EngineName Road solve worth_compiling",
             "dd.inner.fast": "NotCompiledError compiler_present",
             "dd.inner.problem": "InnerStep Matching Problem Target",

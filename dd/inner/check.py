@@ -20,6 +20,8 @@ _TOLERANCE: Final = 1e-3
 """Relative error of a weight's part of the second derivative: 1e-5 is rounding, a wrong formula gives 1e-2 or more."""
 _SPREAD: Final = 10.0
 """A wrong derivative is off by more than so many times what the differences of the two sides are apart."""
+_ALONE: Final = 1e-3
+"""Scores of a picture with and without others differ by less, as a share of the largest: by rounding."""
 _SMALL: Final = 1e-3
 """A part shorter than this share of the whole (by root mean square) is compared with the whole."""
 
@@ -49,12 +51,33 @@ def check_student(student: Student, x: Tensor, y: Tensor, name: str) -> None:
         InputError: with what was seen, and the way out.
         Exception: what the network or autograd raises: the dtype is not the network's, or there is no double backward.
     """
-    g = child(0, "check")
-    scale = torch.cat([_typical(p).expand(p.numel()) for p in student.views(student.initial).values()])
-    theta = student.initial + 0.1 * scale * _noise(student.initial, g)  # away from zeros, where derivatives vanish
+    theta, scale = _somewhere(student)
     with isolated(0, "check"):
         _check_pass(student, theta, x, name)
         _check_second(student, theta, scale, x, y, name)
+
+
+@torch.no_grad()
+def scores_alone(student: Student, x: Tensor) -> bool:
+    """Whether the scores of a picture are the same whatever pictures are beside it: only then may a step be split.
+
+    It is seen by what the network does, so that a norm over the batch that is no layer counts too.
+
+    Args:
+        student: the network, on its device.
+        x: pictures `[N, C, H, W]` in model space, N ≥ 2, noise for choice.
+    """
+    theta, _ = _somewhere(student)
+    with isolated(0, "check"):
+        whole = student.logits(theta, x)
+        parts = torch.cat([student.logits(theta, part) for part in x.split(-(-len(x) // 2))])
+    return bool(((whole - parts).abs() <= _ALONE * whole.abs().max()).all())
+
+
+def _somewhere(student: Student) -> tuple[Tensor, Tensor]:
+    """(θ away from zeros, where derivatives vanish, and the typical size of each weight), both `[P]`."""
+    scale = torch.cat([_typical(p).expand(p.numel()) for p in student.views(student.initial).values()])
+    return student.initial + 0.1 * scale * _noise(student.initial, child(0, "check")), scale
 
 
 def _typical(part: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import dd
 from dd.experts import check_model
-from dd.inner import Student, check_student
+from dd.inner import Student, check_student, scores_alone
 
 CPU = torch.device("cpu")
 
@@ -156,3 +156,23 @@ def test_the_differences_of_a_large_network_are_left_out(monkeypatch: pytest.Mon
     check(lambda: Calls(_Sine.apply))
     with pytest.raises(dd.InputError, match="hardsigmoid_backward is not implemented"):
         check(nn.Hardsigmoid)
+
+
+@pytest.mark.parametrize(
+    ("make", "alone"),
+    [
+        (nn.Identity, True),
+        (lambda: nn.GroupNorm(2, 8), True),
+        (lambda: nn.BatchNorm2d(8), False),
+        (lambda: Calls(lambda x: F.batch_norm(x, None, None, training=True)), False),
+        (lambda: Calls(lambda x: x - x.mean(0)), False),
+        (lambda: Calls(lambda x: x * 0.0), True),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_whether_a_picture_is_scored_alone(make: Callable[[], nn.Module], alone: bool, dtype: torch.dtype) -> None:
+    student = Student(Around(make()).to(dtype))
+    x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    before = torch.get_rng_state()
+    assert scores_alone(student, x) is alone
+    assert torch.equal(before, torch.get_rng_state())

@@ -226,6 +226,31 @@ def test_micro_batches_and_batch_statistics_exclude_each_other(real: dd.Images, 
     assert steps(value, real, tmp_path)[-1].candidates
 
 
+class OwnBatchNorm(torch.nn.Module):
+    """Normalises by its batch in a call, where no layer tells it."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.conv, self.head = torch.nn.Conv2d(channels, 4, 3), torch.nn.Linear(4, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = torch.nn.functional.batch_norm(self.conv(x), None, None, training=True)
+        return self.head(h.tanh().mean((2, 3)))
+
+
+def test_a_step_is_not_split_for_a_batch_norm_that_is_no_layer(real: dd.Images, tmp_path: Path) -> None:
+    model = dd.Model(lambda channels, classes, size: OwnBatchNorm(channels, classes), name="own-batch-norm")
+    recipe = dd.ExpertRecipe(model=model, experts=1, snapshots=2, **FEW)
+    value = method(expert=recipe, max_start_epoch=1)
+    with pytest.raises(dd.InputError, match=r"`micro_batch` must be None for a network with batch statistics"):
+        steps(value, real, tmp_path, micro_batch=5)
+    run = Run(store=tmp_path)
+    made = Loop(value, real, run, make_transform(real, False), ExpertStore(tmp_path, recipe, real))
+    assert made.road.micro_batch is None
+    plain = method(max_start_epoch=1)
+    assert Loop(plain, real, run, made.transform, made.store).road.micro_batch == 50
+
+
 def test_ftd_is_mtt_with_other_fields() -> None:
     mtt, ftd = dd.MTT(), dd.FTD()
     assert type(mtt) is type(ftd)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dd.base.seeding import child
 from dd.data import Images
@@ -23,6 +23,7 @@ from dd.inner import (
     Student,
     Target,
     compiler_present,
+    scores_alone,
     solve,
     worth_compiling,
 )
@@ -31,7 +32,7 @@ from dd.methods.outer import State, adam, sgd
 from dd.methods.start import committee_logits, correct, logits_in, pick_real, representative, scores
 from dd.methods.trajectory.given import GivenSet, images_of, logits_of
 from dd.methods.trajectory.terms import balance, matching_points, perturb, softmax_pull, window_end
-from dd.models import as_spec, uses_batch_stats
+from dd.models import MODELS, ModelSpec, as_spec, uses_batch_stats
 from dd.synthetic import Crops, SyntheticImages, draw_crops, tile
 from dd.transforms.whiten import Transform
 
@@ -64,7 +65,8 @@ class Loop:
     def _student(self) -> Student:
         student = make_student(self.method.expert, self.real, 0, self.dtype)
         module, run = student.module.to(self.run.device), self.run
-        if run.micro_batch is not None and uses_batch_stats(module):
+        self.whole = self._mixes(module)
+        if run.micro_batch is not None and self.whole:
             raise refuse(
                 "micro_batch",
                 "None for a network with batch statistics, whose batch mean is not a sum over images",
@@ -72,6 +74,16 @@ class Loop:
                 "Use norm=instance, or leave `micro_batch` out.",
             )
         return Student(module, autocast=torch.bfloat16 if run.precision == "bf16" else None)
+
+    def _mixes(self, module: nn.Module) -> bool:
+        """Whether a picture's scores depend on the others of its step, which then cannot be split."""
+        spec, real = as_spec(self.method.expert.model), self.real
+        if uses_batch_stats(module):
+            return True
+        if isinstance(spec, ModelSpec) and spec.name in MODELS:
+            return False
+        noise = torch.randn((4, real.channels, *real.size), generator=child(0, "check", "pictures"))
+        return not scores_alone(Student(module), noise.to(self.run.device, self.dtype))
 
     def start(self) -> State:
         """Images, step size and counters before the first iteration."""
@@ -294,7 +306,7 @@ class Loop:
             shapes = 1 + bool(self.pictures % batch)
             compiled = run.engine == "adjoint" and worth_compiling(module, self.real.size, seen, device, shapes)
         micro = run.micro_batch
-        if micro is None and device == "cpu" and not uses_batch_stats(module):
+        if micro is None and device == "cpu" and not self.whole:
             micro = 50
         return Road(run.engine, micro, run.reuse, (compiled or hybrid) and run.precision != "bf16", hybrid)
 
