@@ -160,6 +160,7 @@ def _told(small: AnySet, folder: Path, silent: bool) -> dict[str, Any]:
     """The picture beside a set that was made, a line on it, and what `--json` says of it."""
     from dd.synthetic.figures import DRAWN, save_grid
     from dd.synthetic.file import SET
+    from dd.synthetic.image_checks import how_many
 
     path = folder / SET
     if small.kind != "images":
@@ -167,7 +168,7 @@ def _told(small: AnySet, folder: Path, silent: bool) -> dict[str, Any]:
         text = f"{small.report()}\nin {path}"
     else:
         save_grid(small, folder / "grid.png")
-        text = f"{len(small)} images in {path} ({path.stat().st_size:,} bytes); {small.provenance['selection']}"
+        text = f"{how_many(small)} in {path} ({path.stat().st_size:,} bytes); {small.provenance['selection']}"
     if not silent:
         say(text)
     return {

@@ -26,6 +26,7 @@ from dd.methods import Infer, Recover, Run
 from dd.models import AnyModel
 from dd.run.resolve import only_images
 from dd.synthetic import ImageSet
+from dd.synthetic.image_checks import how_many
 from dd.synthetic.layout import PLAIN
 
 MOST: Final = 16
@@ -213,13 +214,11 @@ def _each(counts: Sequence[int], real: Images) -> Ipc:
 
 def _title(small: ImageSet, name: str) -> str:
     """The method, the set's size, and the set that it began from, where it did."""
-    size = f"{len(small)} " + (f"canvases of {small.canvas}²" if small.canvas > 1 else "images")
-    size += "" if small.layout.plain else f" of {sum(small.counts)} stored ({small.layout})"
     start = small.method.get("init")
     begun = (
         f", begun from the set {start.get('set')} {str(start.get('sha256'))[:12]}" if isinstance(start, dict) else ""
     )
-    return f"{name}, {size}{begun}"
+    return f"{name}, {how_many(small)}{begun}"
 
 
 def _check_shape(small: ImageSet, real: Images) -> None:

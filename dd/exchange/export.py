@@ -22,6 +22,7 @@ from dd.evaluation import EvalReport
 from dd.exchange.folder import write_note
 from dd.synthetic import ImageSet, need_images
 from dd.synthetic.figures import grid_png
+from dd.synthetic.image_checks import how_many
 
 
 @under_own_settings
@@ -150,7 +151,8 @@ def dataset_card(small: ImageSet, report: EvalReport | Mapping[str, Any] | None 
     head += ["tags:", "- dataset-distillation", f"- {_yaml(method)}", f"pretty_name: {_yaml(f'{method} on {source}')}"]
     lines = ["---", *head, "---", "", f"# {_text(repo or f'{method} on {source}')}", ""]
     lines += [
-        f"{_count(small)} of {len(small.classes)} classes, distilled from {_text(source)} by {_text(method)}.",
+        f"{len(small)} synthetic images of {len(small.classes)} classes, distilled from {_text(source)} by "
+        f"{_text(method)}.",
         "A network is trained on them in place of the data set; they are no photographs of anything.",
         "",
         "![The images, a row a class](grid.png)",
@@ -168,6 +170,8 @@ def dataset_card(small: ImageSet, report: EvalReport | Mapping[str, Any] | None 
         f"- bytes: {sizes.images:,} images, {sizes.labels:,} labels, {sizes.extras:,} else, {sizes.total:,} in all",
         f"- licence of the source: {_text(licence)}",
     ]
+    if not small.layout.plain:
+        lines.append(f"- pictures: {_text(how_many(small))}")
     if card is not None:
         lines.append(f"- source: {_text(card.title)}, {card.url}")
     lines.append("- method: " + ", ".join(f"{_text(k)} {_text(v)}" for k, v in sorted(small.method.items())))
@@ -220,12 +224,6 @@ def _pictures(small: ImageSet) -> list[Image.Image]:
     """The images, rounded to 1/255, as PIL images in grey or colour."""
     made = (small.pixels() * 255).round().byte().permute(0, 2, 3, 1).numpy()
     return [Image.fromarray(x[..., 0] if x.shape[-1] == 1 else x) for x in made]
-
-
-def _count(small: ImageSet) -> str:
-    """How many images there are, and of how many stored ones where these are others."""
-    stored = "" if small.layout.plain else f", decoded from {sum(small.counts)} stored ones ({small.layout}),"
-    return f"{len(small)} synthetic images{stored}"
 
 
 def _measured(report: EvalReport | Mapping[str, Any] | None) -> list[str]:

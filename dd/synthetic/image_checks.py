@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dd.base.shapes import check, check_finite, check_whole
-from dd.base.texts import a_class
+from dd.base.texts import a_class, count
 from dd.errors import refuse
 
 if TYPE_CHECKING:
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
 _SUM_TOLERANCE: Final = 1e-3
 """Of rows of 1,000 rounded probabilities."""
+
+
+def how_many(small: Any) -> str:
+    """`100 images`, `25 canvases of 2²`, `800 images of 100 stored (factor 2, mirrored, uint8)`."""
+    number = len(small)
+    what = count(number, "image") if small.canvas == 1 else f"{number:,} canvases of {small.canvas}²"
+    return what if small.layout.plain else f"{what} of {sum(small.counts):,} stored ({small.layout})"
 
 
 def sizes_of(small: Any, what: str = "") -> list[str]:

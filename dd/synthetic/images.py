@@ -17,14 +17,13 @@ from dd.base.process import under_own_settings
 from dd.base.schema import SET_FORMAT
 from dd.base.seals import NO_DIGEST
 from dd.base.shapes import check, check_finite, check_names, plain
-from dd.base.texts import count
 from dd.data import Split
 from dd.errors import DamagedError, DDError, InputError, refuse
 from dd.synthetic.base import NBytes, SyntheticSet
 from dd.synthetic.canvas import draw_crops
 from dd.synthetic.common import Common, moved, on_cpu, one_line
 from dd.synthetic.file import Kept, about_labels, mark_kept, only, read_set, write_set
-from dd.synthetic.image_checks import check_canvas, check_labels, check_stored, sizes_of
+from dd.synthetic.image_checks import check_canvas, check_labels, check_stored, how_many, sizes_of
 from dd.synthetic.labels import LabelStore
 from dd.synthetic.layout import PLAIN, Layout, Storage, Stored
 from dd.synthetic.recipe import TrainRecipe
@@ -97,9 +96,7 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
             self.store.check(self.pictures(), len(self.classes))
 
     def __repr__(self) -> str:
-        what = count(len(self), "image") if self.canvas == 1 else f"{len(self):,} canvases of {self.canvas}²"
-        how = [] if self.stored is None else [f"of {len(self.stored):,} stored ({self.layout})"]
-        return one_line(self, [" ".join([what, *how]), *sizes_of(self)])
+        return one_line(self, [how_many(self), *sizes_of(self)])
 
     def __len__(self) -> int:
         return len(self.images)

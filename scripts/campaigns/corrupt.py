@@ -29,7 +29,7 @@ from dd.errors import DDError
 from dd.experts.store import ExpertStore, verify_folder
 from dd.methods import Step
 from dd.run.folder import RunFolder
-from dd.synthetic import AnySet, LabelStore
+from dd.synthetic import AnySet, LabelStore, Layout
 from dd.synthetic.sets import to_tensors
 from dd.teachers import TeacherStore
 from dd.transforms.whiten import fit_zca
@@ -39,6 +39,7 @@ from scripts.campaigns.crash import inside
 
 TRIALS: Final = 400
 """Of each kind of file, in the whole campaign."""
+MOSAICS: Final = Layout(factor=2, mirror=True, storage="uint8")
 REQUEST: Final = {"data": {"name": "toy"}, "seed": 0}
 
 
@@ -89,6 +90,7 @@ def sets(folder: Path) -> list[Kind]:
     made: dict[str, AnySet] = {
         "images": plain,
         "images, soft labels": dataclasses.replace(plain, labels=soft),
+        "images, mosaics in uint8": dataclasses.replace(plain, **MOSAICS.parts(plain.images, plain.labels)),
         "images, canvases": dataclasses.replace(plain, canvas=2, canvas_samples=2),
         "compensated images": compensated,
         "trees": trees,

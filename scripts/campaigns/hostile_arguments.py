@@ -71,7 +71,7 @@ def distilling() -> list[Trial]:
     }
     for name, values in options.items():
         made += [Trial("distill", f"{name}={_short(value)}", distil(**{name: value}), after=_good) for value in values]
-    for name in ("iterations", "student_steps", "expert_epochs", "canvas", "canvas_samples", "batch_syn"):
+    for name in ("iterations", "student_steps", "expert_epochs", "canvas", "canvas_samples", "batch_syn", "factor"):
         for value in (10**12, 10**30, -1, 1.5, NAN):
             made.append(Trial("fields", f"{name}={_short(value)}", distil("mtt", **{name: value})))
     for name in ("lr_img", "lr_lr", "lr_init", "momentum", "ema"):

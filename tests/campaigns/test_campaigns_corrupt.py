@@ -22,7 +22,7 @@ def one_thread() -> Iterator[None]:
 def test_damaged_files_are_refused_or_read_as_they_were_written() -> None:
     tally = corrupt.run(0.015, seed=1)
     assert tally.clean, tally.told
-    assert len(tally.parts) == 21
+    assert len(tally.parts) == 22
     assert tally.more["refused"] > 0.9 * tally.parts.total()
 
 

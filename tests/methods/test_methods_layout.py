@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from reference.matching import matching_loss
 
 import dd
+from dd.cli.main import main
 from dd.experts import ExpertStore
 from dd.inner.fast import adjoint_fast
 from dd.methods import METHODS, Run
@@ -251,6 +252,34 @@ def test_baselines_show_as_many_real_images_as_there_are_pictures(name: str, sto
     assert told == small.nbytes.images + small.nbytes.labels
     wanted = Layout(factor=2, storage="uint8").keep(Layout(factor=2).mosaic(whole.images))
     assert torch.equal(small.stored_images, wanted.numbers)
+
+
+EACH: dict[str, dict[str, Any]] = {
+    "factor": {"factor": 2},
+    "mirror": {"mirror": True},
+    "storage": {"storage": "fp16"},
+    "whitening": {"whiten": True},
+    "numbers by class": {"ipc": {"0": 2, "1": 1, "2": 3}},
+}
+
+
+@pytest.mark.parametrize("pair", list(itertools.combinations(EACH, 2)), ids="+".join)
+def test_any_two_options_of_real_images_work_together(pair: tuple[str, str], tmp_path: Path) -> None:
+    fields = {"ipc": 2, **EACH[pair[0]], **EACH[pair[1]], "train": dd.TrainRecipe(model="mlp", steps=1)}
+    small = dd.distill(pictures(), METHODS["random"](**fields), progress=False)
+    path = small.save(tmp_path / "s.safetensors")
+    assert dd.load(path) == small
+    assert small.nbytes.total == path.stat().st_size
+    assert len(dd.evaluate(path, pictures(), repeats=1, steps=1).rows) == (2 if pair[0] == "whitening" else 3)
+
+
+def test_the_command_line_has_the_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["distill", "digits", "random", "--ipc", "1", "--factor", "2", "--mirror", "--storage", "uint8"]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    assert "80 images of 10 stored (factor 2, mirrored, uint8) in" in capsys.readouterr().out
+    assert dd.load(tmp_path / "run").layout == Layout(factor=2, mirror=True, storage="uint8")
+    assert main(["distill", "digits", "random", "--factor", "3", "--out", str(tmp_path / "other")]) != 0
+    assert "`factor` must be a divisor of 8 and 8" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", [METHODS["random"], METHODS["class_mean"]])

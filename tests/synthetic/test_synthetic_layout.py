@@ -16,7 +16,7 @@ import dd
 from dd.base.files import load_tensors, save_tensors
 from dd.base.seeding import child
 from dd.errors import DamagedError, InputError
-from dd.synthetic import Layout, SyntheticImages, TrainRecipe
+from dd.synthetic import Layout, SyntheticImages, TrainRecipe, from_tensors, to_tensors
 from dd.synthetic.layout import PLAIN, Stored, pixel_levels
 from dd.transforms.levels import from_levels
 from dd.transforms.whiten import Normalise, fit_zca
@@ -164,6 +164,7 @@ def test_a_file_holds_the_stored_images_and_gives_the_pictures_back(layout: Layo
     assert torch.equal(back.images, small.images)
     assert torch.equal(back.labels, small.labels)
     assert back.layout == layout
+    assert from_tensors(*to_tensors(small)) == small  # as a checkpoint keeps it
     assert ("layout" in small.content()[1]) == (not layout.plain)
     assert small.to("cpu") is small
     assert sum(len(x) for x, _ in small.batches(5, child(0, "order"))) == len(small)
