@@ -112,7 +112,7 @@ class Users:
 def method(name: str, **fields: Any) -> dd.Method:
     """A method of `dd.list_methods()` with little to do, from experts and teachers that all of them share."""
     value = dd.testing.tiny(name)
-    shared = {"expert": EXPERTS} if hasattr(value, "expert") else {}
+    shared = {"expert": EXPERTS} if dd.methods.reads_experts(value) else {}
     return dd.methods.presets.replace_fields(value, {**shared, **fields})
 
 

@@ -257,7 +257,7 @@ def test_an_unknown_published_row_lists_the_known_ones(cell: tuple[str | None, i
 
 def test_refusals_of_preset() -> None:
     with pytest.raises(
-        InputError, match=r"unknown method 'mttt'; known: .*ftd, herding, idm, infer, .*mirage, mtt.* Did you mean mtt\?"
+        InputError, match=r"unknown method 'mttt'; known: .*herding, idm, infer, .*mirage, mtt.* Did you mean mtt\?"
     ):
         preset("mttt", "cifar10", 1)
     with pytest.raises(InputError, match="`preset` must be `auto`, `paper` or `cpu`; got 'gpu'"):
