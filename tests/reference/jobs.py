@@ -187,7 +187,7 @@ JOBS: dict[str, Job] = {
     "distill, k-center": distilled("k_center", ipc=1, teacher=SOFT["teacher"]),
     "distill, patches": distilled("rded", candidates=4, label_epochs=1, train={"model": NET, "steps": 2}, **SOFT),
     "distill, recovered": distilled("sre2l", iterations=2, label_epochs=1, train={"model": NET, "steps": 2}, **SOFT),
-    "distill, distributions": distilled("idm", iterations=2, batch_real=4, model=NET, train={"steps": 2}),
+    "distill, distributions": distilled("idm", ipc=1, iterations=2, batch_real=4, model=NET, train={"steps": 2}),
     "distill, trees": trees,
     "distill_many": lambda f: dd.distill_many(DATA, METHOD, seeds=(0,), store=f, progress=False, device="cpu"),
     "evaluate": lambda f: evaluated(SMALL, DATA, baselines=("random", "hard")),
