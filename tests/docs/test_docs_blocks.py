@@ -67,6 +67,7 @@ NOT_RUN = {
 }
 MOST = {"iterations": 2, "student_steps": 2, "max_start_epoch": 2, "label_epochs": 1, "steps": 3, "epochs": 1}
 MOST |= {"current_start_epoch": 1, "window_iterations": 1}
+MOST |= {"last_snapshot": 4, "queue_steps": 1, "batch_real": 8, "frequencies": 16}
 EXPERTS: dict[str, Any] = {"experts": 2, "snapshots": 4, "snapshot_every": 4, "model": "convnet(width=4)"}
 
 
@@ -103,6 +104,7 @@ def less(row: dict[str, Any]) -> dict[str, Any]:
     cut |= {k: less(v) for k, v in row.items() if k in ("train", "teacher")}
     if "expert" in cut:
         cut["expert_fields"] = {**cut.get("expert_fields", {}), **EXPERTS}
+    if "expert_epochs" in cut:
         cut["expert_epochs"] = 1
     return cut
 
