@@ -119,7 +119,7 @@ def test_no_global_seed_no_cuda_call_no_pickle() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-WRITERS = {"base/files.py", "base/locks.py"}
+WRITERS = {"base/files.py", "base/leases.py", "base/locks.py"}
 WRITES = {
     "cost/meter.py": {"write_text"},  # /proc is no file
     "data/graphs/sources.py": {"rename"},  # others' downloads are moved into their place

@@ -1,22 +1,25 @@
 """Locks between processes, which end with the process that holds them, and say who that is.
 
-They are `flock`s of the file that names the holder. Where Python has no `fcntl`, as on Windows, they are those of the
-package `filelock`, on a file `NAME.held` beside it: the system's on Windows; elsewhere the file says which process made
-it, and counts for nothing once that is gone.
+They are `flock`s of the file that names the holder; on file systems of a network, and where `DD_LEASE_SECONDS` says so,
+leases (`dd.base.leases`), which end with a machine too. Where Python has no `fcntl`, as on Windows, they are those of
+the package `filelock`, on a file `NAME.held` beside it: the system's on Windows; elsewhere the file says which process
+made it, and counts for nothing once that is gone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dd.base.files import FLOCK, refused, target_of
+from dd.base.leases import SECONDS, holder_of, lease_seconds, leased
 from dd.base.paths import is_at
 
 if FLOCK:
@@ -27,6 +30,10 @@ else:
         import filelock
 
 
+_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What file systems without `flock` answer."""
+
+
 def locked(path: Path, wait: bool = False, keep: bool = True) -> AbstractContextManager[bool]:
     """Hold an advisory lock on `path`; yields whether it was free, or waits. A dead process leaves no lock.
 
@@ -35,6 +42,8 @@ def locked(path: Path, wait: bool = False, keep: bool = True) -> AbstractContext
         wait: until it is free.
         keep: the file afterwards, which spares the next one making it.
     """
+    if seconds := lease_seconds(path.parent):
+        return leased(path, seconds, wait)
     return (_by_flock if FLOCK else _by_package)(path, wait, keep)
 
 
@@ -49,6 +58,11 @@ def _by_flock(path: Path, wait: bool, keep: bool) -> Iterator[bool]:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 yield False
+                return
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                yield stack.enter_context(leased(path, SECONDS, wait))
                 return
             if is_at(target, file.fileno()):  # or else its holder removed it while this process waited
                 break
@@ -97,7 +111,7 @@ def _own_name() -> bytes:
 
 def holder(path: Path) -> str:
     """Who holds the lock on `path`: `process 4711 on host`, or `another process` where that is not known."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace") or "another process"
-    except OSError:
-        return "another process"
+    with contextlib.suppress(OSError):
+        if name := holder_of(path) or path.read_text(encoding="utf-8", errors="replace"):
+            return name
+    return "another process"

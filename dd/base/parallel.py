@@ -34,6 +34,23 @@ def alone() -> Iterator[None]:
         _ALONE.reset(token)
 
 
+@contextmanager
+def together() -> Iterator[tuple[int, int]]:
+    """All processes of a torchrun in one verb: they meet before it and wait for each other after it.
+
+    Inside each is a world of its own, and work is shared by locks and parts in folders (`dd.base.parts`), so that it is
+    no matter how many there are. Yields rank and world size; a process alone neither meets nor waits.
+
+    Raises:
+        MissingError: a process never came, or ended before the others.
+    """
+    whole = world()
+    meet()
+    with alone():
+        yield whole
+    barrier()
+
+
 def world() -> tuple[int, int]:
     """`(rank, world size)` as torchrun sets them; `(0, 1)` outside it, and inside `alone`.
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
+from dd.base.parallel import is_main
 from dd.base.texts import printable
 
 if TYPE_CHECKING:
@@ -84,5 +85,6 @@ def announce(text: str, progress: bool | Progress | None = None) -> None:
 
 
 def say(text: object, stream: TextIO | None = None) -> None:
-    """A line on stdout or another stream; what it quotes cannot steer a terminal."""
-    print(printable(str(text)), file=stream, flush=True)
+    """A line on stdout or another stream; what it quotes cannot steer a terminal. Of a torchrun one process says it."""
+    if stream is not None or is_main():
+        print(printable(str(text)), file=stream, flush=True)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
+from dd.base.parallel import is_main
 from dd.base.progress import say
 from dd.cli.listing import HELP, methods_for
 from dd.data.card import list_cards
@@ -164,10 +165,12 @@ def _told(small: AnySet, folder: Path, silent: bool) -> dict[str, Any]:
 
     path = folder / SET
     if small.kind != "images":
-        small.draw(folder / f"{DRAWN[small.kind]}.png")
+        if is_main():
+            small.draw(folder / f"{DRAWN[small.kind]}.png")
         text = f"{small.report()}\nin {path}"
     else:
-        save_grid(small, folder / "grid.png")
+        if is_main():
+            save_grid(small, folder / "grid.png")
         text = f"{how_many(small)} in {path} ({path.stat().st_size:,} bytes); {small.provenance['selection']}"
     if not silent:
         say(text)

@@ -21,6 +21,7 @@ from typing import Any
 
 import dd
 from dd.base.jsons import dump_json
+from dd.base.parallel import is_main
 from dd.base.progress import say
 from dd.cli.faults import open_streams, said, short_warnings
 from dd.cli.listing import HELP, run_list
@@ -95,7 +96,7 @@ def _run(argv: Sequence[str]) -> int:
             return 0 if argv[0] else 2
         verb = find_name("verb", argv[0], VERBS, "The verb comes first." if argv[0].startswith("-") else "")
         answer = VERBS[verb][0](argv[1:])
-        if answer.pop("json"):
+        if answer.pop("json") and is_main():  # of the processes of a torchrun one says it
             print(dump_json(answer))
         sys.stdout.flush()
         return 0

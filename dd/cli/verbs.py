@@ -33,7 +33,7 @@ def run_evaluate(options: EvaluateOptions) -> Answer:
     told = {"models": list(options.models) or None, "baselines": options.baselines or None, "lr": as_lr(options.lr)}
     given = keywords(options, evaluate, **told, out=place.path or False)
     report = evaluate(options.path, options.data, **given)
-    if place.page is not None:
+    if place.page is not None and is_main():
         say(f"page: {place.page}", sys.stderr)
     if not options.json:
         say(report)
@@ -72,9 +72,9 @@ def run_buffer(options: BufferOptions) -> Answer:
     count = options.experts or recipe.experts
     last = [float(store.curve(seed)[1][-1]) for seed in range(count) if store.length(seed)]
     text = f"{len(last)} experts in {store.folder}; last held-out accuracy {100 * sum(last) / len(last):.1f} %"
-    if is_main() and not options.json:  # of the processes of a torchrun one says it
+    if not options.json:
         say(text)
-    return {"folder": str(store.folder), "key": store.key, "experts": len(last), "json": options.json and is_main()}
+    return {"folder": str(store.folder), "key": store.key, "experts": len(last), "json": options.json}
 
 
 @reads("verify", VerifyOptions)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from dd.base.home import home
+from dd.base.parallel import is_main, together
 from dd.base.paths import as_path
 from dd.base.process import keeping_pages, under_own_settings
 from dd.base.progress import Progress, reporter
@@ -116,13 +117,14 @@ def benchmark(
             and has not written.
     """
     given = locals()
-    bench, settings = _opened(given)
-    real, asked = bench.real, as_list(methods)
-    report = reporter(f"benchmark on {real.name}", progress)
-    if executor is not None:
-        plan = plan_of_benchmark({**{k: v for k, v in given.items() if k != "distilling"}, **distilling})
-        spread(executor, make_cell, plan, Path(plan.arguments["out"]), work_units(bench, settings), report, progress)
-    cells = _work(bench, settings, report)
+    with together() as (rank, _):
+        shown = progress if rank == 0 else False
+        bench, settings = _opened(given)
+        real, asked = bench.real, as_list(methods)
+        report = reporter(f"benchmark on {real.name}", shown)
+        if executor is not None and rank == 0:
+            _spread(given, bench, settings, report)
+        cells = _work(bench, settings, report)
     told: dict[str, Any] = {bench.counted: list(bench.budgets)}
     told |= {"models": None if models is None else list(bench.models), "repeats": repeats, "seeds": seeds}
     told |= {"baselines": None if baselines is None else as_list(baselines), "preset": preset, "protocol": protocol}
@@ -136,9 +138,16 @@ def benchmark(
         notes=tuple(bench.notes),
         asked=_asked(asked, told),
     )
-    if settings.out is not None:
+    if settings.out is not None and is_main():
         made.save(settings.out)
     return made
+
+
+def _spread(given: Mapping[str, Any], bench: Bench, settings: Settings, report: Progress) -> None:
+    """Have the workers of an executor measure what is missing."""
+    plan = plan_of_benchmark({**{k: v for k, v in given.items() if k != "distilling"}, **given["distilling"]})
+    folder, units = Path(plan.arguments["out"]), work_units(bench, settings)
+    spread(given["executor"], make_cell, plan, folder, units, report, given["progress"])
 
 
 def _opened(given: Mapping[str, Any]) -> tuple[Bench, Settings]:

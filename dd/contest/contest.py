@@ -28,6 +28,8 @@ from dd.errors import find_name, near, refuse
 from dd.evaluation import Row
 from dd.synthetic import AnySet
 
+ROOM: Final = 1000
+"""Places for the networks of a row among those that several processes share."""
 Verb = Literal["evaluate", "benchmark"]
 BOTH: Final[tuple[Verb, ...]] = ("evaluate", "benchmark")
 

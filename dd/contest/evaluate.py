@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import torch
 
+from dd.base.files import digest, dump_json
 from dd.base.home import home
+from dd.base.parallel import together
+from dd.base.parts import Parts
 from dd.base.paths import as_path, is_file
 from dd.base.process import keeping_pages, under_own_settings
 from dd.base.progress import Progress, announce, reporter
 from dd.base.shapes import as_list, check_whole, filled
+from dd.base.version import __version__
 from dd.contest.contest import Given, Rules, given_lr
 from dd.contest.graphs import given_graphs
 from dd.contest.images import given_images, pick_images
@@ -37,7 +41,7 @@ from dd.run.folder import REPORT
 from dd.run.keep import Out, Place, place_of, set_aside
 from dd.run.load import load
 from dd.run.resolve import load_real, only_images, protocol_of, resolve_device, resolve_method, source_like
-from dd.synthetic import AnySet, NodeSet, TreeSummary, need_set
+from dd.synthetic import AnySet, NodeSet, TreeSummary, digest_of, need_set
 from dd.teachers import TeacherRecipe
 
 _UNTOLD: Final = {"models", "committee", "device", "threads", "progress", "download", "out"}
@@ -135,60 +139,91 @@ def evaluate(
         UserWarning: the test data are those that the set was made from; the report calls them training data.
     """
     arguments = locals()
+    with together() as (rank, size):
+        if rank:
+            arguments |= {"out": False, "progress": False}
+        place, again, given, wanted, run = _opened(arguments)
+        path = as_path(small, "small") if isinstance(small, str | Path) else None
+        named = all(model is None or isinstance(model, str) for model in wanted)
+        if shared := size > 1 and named and hasattr(given.contest, "parts"):
+            run = dataclasses.replace(run, parts=_parts(given, arguments, run.store))
+            given = dataclasses.replace(given, contest=dataclasses.replace(cast(Any, given.contest), parts=run.parts))
+        told = dataclasses.replace(judged(given, wanted, run, path), recipe=check_recipe(recipe))
+    if shared and not rank:
+        run.parts.forget()
+    return _kept(told, place, given, again, arguments["progress"])
+
+
+def _parts(given: Given, arguments: Mapping[str, Any], store: Path) -> Parts:
+    """Where the figures of networks are that several processes share, by set, data and call."""
+    told = {
+        name: repr(value) for name, value in arguments.items() if name not in (*_UNTOLD - {"models"}, "small", "data")
+    }
+    told |= {"set": digest_of(given.small), "data": given.real.fingerprint, "version": __version__}
+    return Parts(store / "parts" / digest(dump_json(told).encode())[:16])
+
+
+def _opened(told: Mapping[str, Any]) -> tuple[Place, str | None, Given, list[Any], Run]:
+    """Where the report belongs, how it is made again, the contest, its models, and what runs it."""
+    small, data = told["small"], told["data"]
     rules = Rules(
-        repeats=check_whole(repeats, "repeats"),
-        seed=seed,
-        device=resolve_device(device),
-        metric=metric,
-        steps=steps,
-        lr=given_lr(lr),
+        repeats=check_whole(told["repeats"], "repeats"),
+        seed=told["seed"],
+        device=resolve_device(told["device"]),
+        metric=told["metric"],
+        steps=told["steps"],
+        lr=given_lr(told["lr"]),
     )
-    place = place_of(small, out, REPORT)
-    path = as_path(small, "small") if isinstance(small, str | Path) else None
-    loaded = load(path) if path is not None else need_set(small)
-    source = source_like(loaded, data, filled(Source, arguments))
-    if not (wanted := as_list(models)):
+    place = place_of(small, told["out"], REPORT)
+    loaded = load(as_path(small, "small")) if isinstance(small, str | Path) else need_set(small)
+    source = source_like(loaded, data, filled(Source, told))
+    if not (wanted := as_list(told["models"])):
         raise refuse("models", "at least one network, or None for the one of the set", "none")
     defaults = inspect.unwrap(evaluate).__kwdefaults__ or {}
-    asked = {name: arguments[name] for name in defaults.keys() - _UNTOLD}
+    asked = {name: told[name] for name in defaults.keys() - _UNTOLD}
     again = evaluate_command(str(place.run), data, wanted, defaults, asked)
     run = Run(
-        seed=seed,
+        seed=rules.seed,
         device=rules.device,
-        store=home("expert_trajectories", store),
-        progress=reporter("evaluate", progress),
+        store=home("expert_trajectories", told["store"]),
+        progress=reporter("evaluate", told["progress"]),
     )
+    given, wanted = _contest(loaded, source, wanted, rules, run, told)
+    return place, again, given, wanted, run
+
+
+def _contest(
+    loaded: AnySet, source: Source, wanted: list[Any], rules: Rules, run: Run, told: Mapping[str, Any]
+) -> tuple[Given, list[Any]]:
+    """The contest of a set on its data, and its models."""
+    data, split, how, baselines = told["data"], told["split"], check_recipe(told["recipe"]), told["baselines"]
     if loaded.kind == "graphs":
         source = dataclasses.replace(source, split=_split_of(loaded, data, split, source.root))
         graphs = load_real(data, source, role="evaluate", like=loaded.classes)
-        if (how := check_recipe(recipe)) != "own":
+        if how != "own":
             raise refuse("recipe", "`own` for a summary of graphs, which has no other labels", f"`{how}`")
-        given = given_graphs(loaded, graphs, baselines, rules, early_stop)
-    elif loaded.kind == "nodes":
-        if early_stop:
+        return given_graphs(loaded, graphs, baselines, rules, told["early_stop"]), wanted
+    if loaded.kind == "nodes":
+        if told["early_stop"]:
             raise refuse("early_stop", "left out for nodes, whose recipe says it (`stop`)", True)
-        if (how := check_recipe(recipe)) != "own":
+        if how != "own":
             raise refuse("recipe", "`own` for a set of nodes, which has no other labels", f"`{how}`")
         source = dataclasses.replace(source, split=_split_of(loaded, data, split, source.root))
         whole = load_real(data, source, role="evaluate", like=loaded.classes)
-        given = given_nodes(loaded, whole, baselines, rules)
-    else:
-        _left_out(split=split, early_stop=early_stop or None)
-        how = check_recipe(recipe)
-        if None in wanted and how != "rd3":
-            model_of(loaded.recipe, "models")
-        own = RD3.model if how == "rd3" else None if is_own_name(loaded.recipe.model) else loaded.recipe.model
-        wanted = expanded(wanted, own, loaded.size)
-        method = rebuild(loaded.method, committee if how == "own" else None)
-        picked = suited(how, pick_images(loaded, method, baselines), baselines is not None)
-        unsplit = dataclasses.replace(source, split=0)  # of graphs given by mistake: they are refused, and no split is
-        real = load_real(data, unsplit, protocol_of(loaded), "evaluate", loaded.classes)
-        real = only_images(real, "a set of images")
-        forward = CompiledForward() if compile else plain_forward
-        trained = under(how, real, lambda: _teacher(real, rules.device), run, steps, committee)
-        given = given_images(loaded, real, method, picked, rules, run, forward, trained)
-    told = dataclasses.replace(judged(given, wanted, run, path), recipe=how)
-    return _kept(told, place, given, again, progress)
+        return given_nodes(loaded, whole, baselines, rules), wanted
+    _left_out(split=split, early_stop=told["early_stop"] or None)
+    if None in wanted and how != "rd3":
+        model_of(loaded.recipe, "models")
+    own = RD3.model if how == "rd3" else None if is_own_name(loaded.recipe.model) else loaded.recipe.model
+    method = rebuild(loaded.method, told["committee"] if how == "own" else None)
+    picked = suited(how, pick_images(loaded, method, baselines), baselines is not None)
+    unsplit = dataclasses.replace(source, split=0)  # of graphs given by mistake: they are refused, and no split is
+    real = load_real(data, unsplit, protocol_of(loaded), "evaluate", loaded.classes)
+    real = only_images(real, "a set of images")
+    forward = CompiledForward() if told["compile"] else plain_forward
+    trained = under(how, real, lambda: _teacher(real, rules.device), run, told["steps"], told["committee"])
+    given = given_images(loaded, real, method, picked, rules, run, forward, trained)
+    return given, expanded(wanted, own, loaded.size)
 
 
 def _teacher(real: Images, device: torch.device) -> TeacherRecipe:

@@ -10,16 +10,17 @@ from typing import Final, final
 
 from torch import Tensor
 
+from dd.base.parts import ALONE, Parts
 from dd.base.seeding import child_seed
 from dd.contest.baselines_graphs import GRAPH_BASELINES, BesideGraphs, GraphEntrant
-from dd.contest.contest import Given, Rules, chosen, row_of
+from dd.contest.contest import ROOM, Given, Rules, chosen, row_of
 from dd.data import Images
 from dd.data.graphs.graphs import Graphs, GraphSplit
 from dd.data.labels import check_same_classes
 from dd.data.nodes.nodes import Nodes
 from dd.errors import DivergedError, refuse
 from dd.evaluation import GraphLearner, GraphPredictor, Row, TreeLearner
-from dd.evaluation.scores import Figures, check_metric, figures
+from dd.evaluation.scores import Figures, check_metric, figures, shared_figures
 from dd.evaluation.trees import LR_GRID, AnyGraphModel
 from dd.evaluation.unseen import standing, warn_trained
 from dd.synthetic import TreeSummary
@@ -39,6 +40,7 @@ class GraphContest:
             `tuned` is, for each row and model alike, that of `LR_GRID` whose network (of the first draw, by a stream of
             its own) scores best on the validation graphs at its last step.
         early_stop: rows of the same trainings, stopped where the validation graphs score best, beside them.
+        parts: where networks are shared with other processes; those with `early_stop` are not.
 
     Raises:
         InputError: a metric that the test graphs do not have; no validation graphs where they are needed.
@@ -48,6 +50,7 @@ class GraphContest:
     beside: BesideGraphs
     rules: Rules
     early_stop: bool = False
+    parts: Parts = ALONE
 
     def __post_init__(self) -> None:
         real = self.beside.real
@@ -68,12 +71,12 @@ class GraphContest:
 
     def rows(self, models: Sequence[AnyGraphModel | None]) -> Iterator[Row]:
         """A row for each entrant and model, and with `early_stop` another; one for what trains no network."""
-        for entrant in self.entrants:
+        for number, entrant in enumerate(self.entrants):
             if entrant.read is not None:
                 yield self._read(entrant, entrant.read)
                 continue
-            for model in models:
-                yield from self._trained(entrant, model)
+            for place, model in enumerate(models):
+                yield from self._trained(entrant, model, (number * len(models) + place) * ROOM)
 
     def _read(self, entrant: GraphEntrant, read: Callable[[], Tensor]) -> Row:
         start = time.monotonic()
@@ -81,7 +84,7 @@ class GraphContest:
         told = {"set": entrant.name, "model": entrant.reads, "steps": 0, "lr": 0.0}
         return Row.of([found], self.metric, **told, seconds=time.monotonic() - start)
 
-    def _trained(self, entrant: GraphEntrant, model: AnyGraphModel | None) -> Iterator[Row]:
+    def _trained(self, entrant: GraphEntrant, model: AnyGraphModel | None, first: int) -> Iterator[Row]:
         start, rules, small = time.monotonic(), self.rules, self.beside.small
         lr = None if rules.lr == "tuned" else rules.lr
         learner = TreeLearner(model=model, steps=rules.steps, lr=lr, device=rules.device, metric=self.metric)
@@ -90,11 +93,16 @@ class GraphContest:
         recipe, text = learner.recipe(small), learner.name(small)
         if entrant.pool is not None:
             text += f", {entrant.pool} pooling"
-        last, best = [], []
-        for predictor in self._networks(entrant, learner):
-            last.append(self._figures(predictor))
-            if predictor.best is not None:
-                best.append(self._figures(predictor.best))
+        last, best = list[Figures](), list[Figures]()
+        if self.parts.shared and not self.early_stop:
+            one = lambda place: self._figures(self._network(entrant, learner, place - first))  # noqa: E731
+            last = shared_figures(self.parts, range(first, first + self._count(entrant)), one)
+        else:
+            for number in range(self._count(entrant)):
+                predictor = self._network(entrant, learner, number)
+                last.append(self._figures(predictor))
+                if predictor.best is not None:
+                    best.append(self._figures(predictor.best))
         seconds = time.monotonic() - start
         for suffix, found in (("", last), (", early stop", best)):
             if found:
@@ -125,13 +133,15 @@ class GraphContest:
             raise DivergedError(f"training on {entrant.name} diverged with every lr of {LR_GRID}. Give `lr` yourself.")
         return max(tried, key=lambda pair: pair[0])[1]
 
-    def _networks(self, entrant: GraphEntrant, learner: TreeLearner) -> Iterator[GraphPredictor]:
-        """The networks of a row, one after the other."""
+    def _count(self, entrant: GraphEntrant) -> int:
+        """Networks of a row: as many of each of its sets."""
+        return len(entrant.sets) * -(-self.rules.repeats // len(entrant.sets))
+
+    def _network(self, entrant: GraphEntrant, learner: TreeLearner, number: int) -> GraphPredictor:
+        """A network of a row."""
         val = self.beside.real.val if self.early_stop else None
-        each = -(-self.rules.repeats // len(entrant.sets))
-        for draw in range(len(entrant.sets)):
-            for r in range(each):
-                yield self._fit(entrant, draw, learner, child_seed(self.rules.seed, "evaluate", draw, r), val)
+        draw, r = divmod(number, -(-self.rules.repeats // len(entrant.sets)))
+        return self._fit(entrant, draw, learner, child_seed(self.rules.seed, "evaluate", draw, r), val)
 
     def _fit(
         self, entrant: GraphEntrant, draw: int, learner: TreeLearner, seed: int, val: GraphSplit | None

@@ -10,16 +10,17 @@ from typing import Any, Final, final
 
 import torch
 
+from dd.base.parts import ALONE, Parts
 from dd.base.seeding import child_seed
 from dd.contest.baselines_images import IMAGE_BASELINES, BesideImages, ImageBaseline, ImageEntrant
-from dd.contest.contest import Given, Rules, chosen, row_of
+from dd.contest.contest import ROOM, Given, Rules, chosen, row_of
 from dd.contest.recipes import Under
 from dd.data import Images, Ipc
 from dd.data.labels import check_same_classes
 from dd.errors import refuse
 from dd.evaluation import NetworkLearner, Reader, ReaderLearner, Row, Scorer, enough_steps, tune_lr
 from dd.evaluation.fast import Forward, plain_forward
-from dd.evaluation.scores import Figures, check_metric
+from dd.evaluation.scores import Figures, check_metric, shared_figures
 from dd.evaluation.subset import Equipped
 from dd.evaluation.unseen import warn_trained
 from dd.methods import Infer, Recover, Run
@@ -45,6 +46,7 @@ class ImageContest:
             its `lr` is the entrants' own.
         scorer: of the test images.
         forward: makes logits in training.
+        parts: where networks are shared with other processes.
 
     Raises:
         InputError: a metric that the test images do not have.
@@ -55,6 +57,7 @@ class ImageContest:
     rules: Rules
     scorer: Scorer
     forward: Forward = plain_forward
+    parts: Parts = ALONE
 
     def __post_init__(self) -> None:
         check_metric(self.metric, self.scorer.split.labels, self.real.num_classes)
@@ -70,20 +73,28 @@ class ImageContest:
 
     def rows(self, models: Sequence[AnyModel | Reader | None]) -> Iterator[Row]:
         """A row for each entrant and model."""
-        for entrant in self.entrants:
-            for model in models:
-                yield self._row(entrant, model)
+        pairs = [(entrant, model) for entrant in self.entrants for model in models]
+        for number, (entrant, model) in enumerate(pairs):
+            yield self._row(entrant, model, number)
 
-    def _row(self, entrant: ImageEntrant, model: AnyModel | Reader | None) -> Row:
+    def _row(self, entrant: ImageEntrant, model: AnyModel | Reader | None, number: int) -> Row:
         start, sets = time.monotonic(), entrant.sets
         learner, note = self._learner(entrant, model)
         each = self.rules.repeats if len(sets) == 1 else max(2, -(-self.rules.repeats // len(sets)))
         found: list[Figures] = []
         for draw, given in enumerate(sets):
             seeds = [child_seed(self.rules.seed, "evaluate", draw, r) for r in range(each)]
-            found += learner.figures(given, seeds, self.scorer, self.metric)
+            found += self._figures(learner, given, seeds, number * ROOM + draw * each)
         told = {"set": entrant.name, **learner.told(sets[0]), "note": note}
         return Row.of(found, self.metric, **told, seconds=time.monotonic() - start)
+
+    def _figures(self, learner: NetworkLearner, given: Equipped, seeds: Sequence[int], first: int) -> list[Figures]:
+        """Those of a network a seed; shared ones are parts from place `first` on."""
+        if not self.parts.shared:
+            return learner.figures(given, seeds, self.scorer, self.metric)
+        places = range(first, first + len(seeds))
+        one = lambda place: learner.figures(given, [seeds[place - first]], self.scorer, self.metric)[0]  # noqa: E731
+        return shared_figures(self.parts, places, one)
 
     def _learner(self, entrant: ImageEntrant, model: AnyModel | Reader | None) -> tuple[NetworkLearner, str]:
         """What trains the networks of a row, and how its steps were found where the recipe does not say."""

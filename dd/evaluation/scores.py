@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, final
 import torch
 from torch import Tensor
 
+from dd.base.parts import Parts
 from dd.base.shapes import check, check_finite, check_whole
 from dd.errors import refuse, unknown
 
@@ -120,6 +121,26 @@ class Figures:
 
     metrics: Mapping[str, float]
     recall: tuple[float | None, ...]
+
+
+def shared_figures(parts: Parts, places: Sequence[int], one: Callable[[int], Figures]) -> list[Figures]:
+    """The figures of some networks, which several processes train; `one` trains and scores that of a place."""
+
+    def make(place: int) -> dict[str, Tensor]:
+        found = one(place)
+        recalls = [math.nan if share is None else share for share in found.recall]
+        told = {"recall": torch.tensor(recalls, dtype=torch.float64)}
+        for number, (name, value) in enumerate(found.metrics.items()):
+            told[f"{number}/{name}"] = torch.tensor([value], dtype=torch.float64)
+        return told
+
+    def read(tensors: Mapping[str, Tensor]) -> Figures:
+        names = sorted(name for name in tensors if name != "recall")
+        metrics = {name.partition("/")[2]: float(tensors[name]) for name in names}
+        recalls = tensors["recall"].tolist()
+        return Figures(metrics, tuple(None if math.isnan(share) else share for share in recalls))
+
+    return [read(tensors) for tensors in parts.each("network", places, make)]
 
 
 def figures(scores: Tensor, labels: Tensor, metric: str = "accuracy") -> Figures:

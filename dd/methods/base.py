@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dd.base.files import dump_json
+from dd.base.parts import Parts
 from dd.base.shapes import check_types
 from dd.errors import InputError, refuse
 from dd.experts import ExpertRecipe
@@ -69,11 +70,13 @@ class Run(RunOptions):
         device: where the tensors live.
         store: the root of the expert stores.
         progress: called as (done, total, text).
+        parts: where independent parts are shared with other processes.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     store: Path = Path("store")
     progress: Callable[[int, int, str], None] = _silent
+    parts: Parts = field(default_factory=Parts)
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -41,6 +41,11 @@ class Panel:
     teachers: tuple[Teacher, ...]
     priors: tuple[float, ...]
 
+    @property
+    def hashes(self) -> list[str]:
+        """Those of the teachers' weights, and the priors: what parts of a work depend on."""
+        return [*(teacher.sha256 for teacher in self.teachers), *map(repr, self.priors)]
+
     def votes(self, members: Sequence[int], tau: float) -> list[tuple[Teacher, float]]:
         """Some of the members with their weights at temperature τ."""
         weights = vote_weights([self.priors[m] for m in members], tau)
@@ -106,6 +111,9 @@ def seat(
         DivergedError: training a member diverged.
     """
     store = TeacherStore(run.store / "teachers", real)
+    trained = [m for m in committee if isinstance(m, str) and not has_weights(m)]
+    recipes = [dataclasses.replace(recipe, model=member) for member in trained]
+    store.make_missing(recipes if len(recipes) > 1 else [], device=run.device, progress=run.progress)
     teachers = []
     for member in committee:
         teacher = _teacher(member, recipe, class_ids, real, store, run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
@@ -10,13 +11,16 @@ from typing import Any, Literal, cast
 
 import torch
 
-from dd.base.files import write_bytes
+from dd.base.files import digest, dump_json, write_bytes
 from dd.base.home import default_store, home
-from dd.base.paths import as_path
+from dd.base.parallel import together
+from dd.base.parts import Enough, Parts
+from dd.base.paths import as_path, is_there
 from dd.base.process import keeping_pages, under_own_settings
 from dd.base.progress import Progress, reporter
 from dd.base.schema import conform
 from dd.base.shapes import filled
+from dd.base.version import __version__
 from dd.data import Images, Source
 from dd.data.graphs.graphs import Graphs
 from dd.data.items import Sketch
@@ -115,14 +119,43 @@ def distill(
     if executor is not None:
         check_executor(executor)
         need_folder(out)
-    asked = opened(data, method, filled(Source, given), protocol, preset, target, fields)
-    announce_preset(asked, target, progress)
-    if executor is not None:
-        spread_sets(asked, given, target, None)
-    return _made(asked, given, target)
+    with together() as (rank, size):
+        given["progress"] = progress if rank == 0 else False
+        asked = opened(data, method, filled(Source, given), protocol, preset, target, fields)
+        announce_preset(asked, target, given["progress"])
+        if executor is not None and rank == 0:
+            spread_sets(asked, given, target, None)
+        helps = rank > 0 and out is not None
+        made = None if helps else _made(asked, given, target, size > 1)
+        if helps:
+            _help(asked, given, target)
+    if size > 1 and rank == 0:
+        _shared(asked, given, target).parts.forget()
+    return load(as_path(out, "out")).attach(cast(Any, asked.real.train)) if made is None else made
 
 
-def _made(asked: Opened, given: Mapping[str, Any], target: torch.device) -> AnySet:
+def _shared(asked: Opened, given: Mapping[str, Any], target: torch.device, only: tuple[str, int] | None = None) -> Run:
+    """A run whose parts are in a folder of the store, named by all that the set depends on; it says nothing."""
+    store = home("expert_trajectories", given["store"])
+    run = filled(Run, given, device=target, store=store, progress=lambda *_: None)
+    told = {"request": _request(asked.method, asked.real, run, given["protocol"]), "version": __version__}
+    folder = store / "parts" / digest(dump_json(told).encode())[:16]
+    return dataclasses.replace(run, parts=Parts(folder, only))
+
+
+def _help(asked: Opened, given: Mapping[str, Any], target: torch.device) -> None:
+    """Make what a set needs, and such of its parts as nobody else is making; nothing of a set that is finished."""
+    run = _shared(asked, given, target)
+    if _folder(asked, given, run, {}).is_finished():
+        return
+    for unit in _needs(asked, run.store, target):
+        unit.make()
+    if hasattr(asked.method, "parts_of"):
+        for _ in steps_of(asked.method, asked.real, run):
+            pass
+
+
+def _made(asked: Opened, given: Mapping[str, Any], target: torch.device, together: bool = False) -> AnySet:
     """The set of the arguments of `distill`: made, gone on with, or found finished in its folder."""
     real, value, protocol, progress = asked.real, asked.method, given["protocol"], given["progress"]
     report = reporter(f"{value.name} on {real.name}", progress)
@@ -130,9 +163,20 @@ def _made(asked: Opened, given: Mapping[str, Any], target: torch.device) -> AnyS
     store = given["store"]
     kept = default_store(store, progress) if asks else home("expert_trajectories", store)
     run = filled(Run, given, device=target, store=kept, progress=report)
+    if together or is_there(kept / "parts"):  # or units of a list have left parts
+        parts = _shared(asked, given, target).parts
+        run = dataclasses.replace(run, parts=parts if together or parts.begun else Parts())
+    made = _alone(asked, given, run, protocol)
+    if not together:
+        run.parts.forget()
+    return made
+
+
+def _alone(asked: Opened, given: Mapping[str, Any], run: Run, protocol: Protocol) -> AnySet:
+    real, value = asked.real, asked.method
     if given["out"] is None:
         return _run(value, real, run, protocol, None)
-    told = {**origin(run.seed, target), **_named(given["data"], filled(Source, given))}
+    told = {**origin(run.seed, run.device), **_named(given["data"], filled(Source, given))}
     with _folder(asked, given, run, told) as folder:
         if folder.finished:
             made = load(folder.path)
@@ -196,19 +240,33 @@ def _units(
     asked: Opened, given: Mapping[str, Any], target: torch.device, seeds: Sequence[int] | None
 ) -> list[WorkUnit]:
     """What the sets need, then the sets."""
-    store = home("expert_trajectories", given["store"])
-
-    def made(name: str, **own: Any) -> WorkUnit:
-        mine = {**given, **own}
-        run = filled(Run, mine, device=target, store=store, progress=lambda *_: None)
-        done = lambda: _folder(asked, mine, run, {}).is_finished()  # noqa: E731
-        return WorkUnit(name, "set", Path(mine["out"]), done, lambda: _made(asked, mine, target))
-
+    needs = _needs(asked, home("expert_trajectories", given["store"]), target)
     if seeds is None:
-        sets = [made("set")]
-    else:
-        sets = [made(f"seed{seed}", seed=seed, out=seed_folder(given["out"], seed)) for seed in seeds]
-    return [*_needs(asked, store, target), *sets]
+        return [*needs, *_set_units("set", asked, given, target)]
+    own = {seed: {**given, "seed": seed, "out": seed_folder(given["out"], seed)} for seed in seeds}
+    return [*needs, *(unit for seed, one in own.items() for unit in _set_units(f"seed{seed}", asked, one, target))]
+
+
+def _set_units(name: str, asked: Opened, given: Mapping[str, Any], target: torch.device) -> list[WorkUnit]:
+    """The parts of a set, where its method has some, and the set."""
+    whole = _shared(asked, given, target)
+
+    def done() -> bool:
+        return _folder(asked, given, whole, {}).is_finished()
+
+    def part(kind: str, place: int) -> WorkUnit:
+        def make() -> None:
+            with contextlib.suppress(Enough):
+                for _ in steps_of(asked.method, asked.real, _shared(asked, given, target, (kind, place))):
+                    pass
+
+        there = lambda: whole.parts.has(kind, place) or done()  # noqa: E731
+        return WorkUnit(f"{name}-{kind}-{place:06d}", "part", whole.parts.folder or Path(), there, make)
+
+    method: Any = asked.method
+    counts = method.parts_of(asked.real, given["seed"]) if hasattr(method, "parts_of") else {}
+    parts = [part(kind, place) for kind, count in counts.items() for place in range(count)]
+    return [*parts, WorkUnit(name, "set", Path(given["out"]), done, lambda: _made(asked, given, target))]
 
 
 def _needs(asked: Opened, store: Path, target: torch.device) -> list[WorkUnit]:

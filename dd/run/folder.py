@@ -27,6 +27,7 @@ from dd.base.files import (
     write_jsonl,
 )
 from dd.base.jsons import AGAIN
+from dd.base.leases import still_held
 from dd.base.locks import holder, locked
 from dd.base.paths import is_there, names_in
 from dd.errors import DamagedError, DDError, InputError, MissingError, WriteError, refuse
@@ -260,7 +261,12 @@ class RunFolder:
         return self.log_file.stat().st_size if self.log_file.exists() else 0
 
     def checkpoint(self, step: Step, kept: Mapping[str, Any], extra: Mapping[str, Tensor]) -> None:
-        """Write the state after `step`, with the caller's own values (`kept`) and tensors (`extra`)."""
+        """Write the state after `step`, with the caller's own values (`kept`) and tensors (`extra`).
+
+        Raises:
+            MissingError: another process has taken the run over; nothing is written.
+        """
+        self._check_held()
         self._flush()
         finished = {name: t for name, t in step.state.items() if name.startswith(DONE)}
         if fresh := {name: t for name, t in finished.items() if name not in self._written}:
@@ -273,8 +279,16 @@ class RunFolder:
         about = {"request": self._request, "origin": self._origin, "iteration": step.iteration, "kept": dict(kept)}
         save_tensors(self._checkpoint, tensors, {**about, "parts": self._parts})
 
+    def _check_held(self) -> None:
+        if not still_held(self._lock):
+            raise MissingError(
+                f"the run in {self.path} was taken over by {holder(self._lock)}: this process had given no sign of "
+                "life for too long. Leave it to that one, or raise DD_LEASE_SECONDS."
+            )
+
     def finish(self, **more: Any) -> None:
-        """Mark the run as done; the checkpoint is no longer needed."""
+        """Mark the run as done; the checkpoint is no longer needed. Raises as `checkpoint`."""
+        self._check_held()
         self._flush()
         self._write_run(finished=True, **more)
         self._forget()

@@ -36,13 +36,14 @@ Tier = Literal["auto", "paper", "cpu"]
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for, or the GPU where there is one; of several, in a torchrun, that of the local rank."""
-    if device is None:
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
-        rank = os.environ.get("LOCAL_RANK", "")
-        return torch.device("cuda", int(rank) % torch.cuda.device_count()) if rank.isdecimal() else torch.device("cuda")
-    return check_device(device)
+    """The device asked for, or the GPU where there is one; in a torchrun, `cuda` is that of the local rank."""
+    if device is None and not torch.cuda.is_available():
+        return torch.device("cpu")
+    found = torch.device("cuda") if device is None else check_device(device)
+    rank = os.environ.get("LOCAL_RANK", "")
+    if str(found) == "cuda" and rank.isdecimal():
+        return torch.device("cuda", int(rank) % torch.cuda.device_count())
+    return found
 
 
 @final

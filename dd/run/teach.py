@@ -71,6 +71,7 @@ def teach(
         plan = plan_of_teachers({**{k: v for k, v in given.items() if k != "fields"}, **fields, **place})
         units = teacher_units(teachers, recipes, target)
         spread(executor, make_teacher, plan, teachers.root.parent / "plans", units, report, progress)
+    teachers.make_missing(recipes, device=target, progress=report)
     return [teachers.get(one, device=target, progress=report) for one in recipes]
 
 

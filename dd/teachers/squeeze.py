@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -215,6 +215,21 @@ class TeacherStore:
         """Whether the teacher is there."""
         return is_there(self.path(recipe, seed))
 
+    def make_missing(
+        self, recipes: Sequence[TeacherRecipe], *, device: torch.device | None = None, progress: Progress = _silent
+    ) -> None:
+        """Train those that are missing and nobody is training; so several processes that want the same share them.
+
+        Raises:
+            DivergedError, InputError: see `get`.
+        """
+        for recipe in recipes:
+            path = self.path(recipe)
+            if not is_there(path):
+                with locked(path.with_name(f".{path.stem}.lock")) as free:
+                    if free and not is_there(path):
+                        self._make(path, recipe.key(self.real.fingerprint, 0), recipe, 0, device, progress)
+
     def get(
         self,
         recipe: TeacherRecipe,
@@ -233,7 +248,6 @@ class TeacherStore:
         path, key = self.path(recipe, seed), recipe.key(self.real.fingerprint, seed)
         with locked(path.with_name(f".{path.stem}.lock"), wait=True):
             if not is_there(path):
-                sweep(path.parent, re.escape(path.name))
                 self._make(path, key, recipe, seed, device, progress)
         tensors, meta = load_tensors(path, "any")  # whose it is, and its version, are told first
         if (meta.get("kind"), meta.get("format"), meta.get("key")) != ("teacher", FORMAT, key):
@@ -270,6 +284,7 @@ class TeacherStore:
         device: torch.device | None,
         progress: Progress,
     ) -> None:
+        sweep(path.parent, re.escape(path.name))
         transform = recipe.transform(self.real)
         net = train_teacher(recipe, self.real, transform, seed=seed, device=device, progress=progress).cpu()
         held_out = self.real.val if self.real.val is not None and len(self.real.val) else None

@@ -64,6 +64,9 @@ NOT_RUN = {
     "tests/experts/test_experts_store.py",
     "torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint FIRST_HOST:29500 -m dd buffer cifar10 "
     "ftd-alpha0.3-zca --root data --store SHARED/experts": "several machines",
+    "torchrun --nproc-per-node 2 -m dd distill cifar10 sre2l++ --ipc 10 --root data --store SHARED/store "
+    "--out SHARED/set": "several processes: tests/work/test_torchrun.py",
+    "torchrun --nproc-per-node 2 -m dd evaluate SHARED/set cifar10 --root data --store SHARED/store": "likewise",
 }
 MOST = {"iterations": 2, "student_steps": 2, "max_start_epoch": 2, "label_epochs": 1, "steps": 3, "epochs": 1}
 MOST |= {"current_start_epoch": 1, "window_iterations": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from reference.workers import AtOnce, Killing
 
 import dd
 from dd.base.files import read_json, read_jsonl
+from dd.base.leases import lease_of, still_held
 from dd.base.locks import locked
 from dd.cli.main import main
 from dd.run.plans import Plan
@@ -239,3 +241,22 @@ def test_data_that_is_not_there_fails_in_a_line(home: Path, capsys: pytest.Captu
     file = random_plan(data="cifar10", root="nowhere")
     assert main(["work", "run", str(file)]) == 1
     assert capsys.readouterr().err.startswith("ddistill work: the files of 'cifar10' are not there; looked for")
+
+
+def test_a_run_that_was_taken_over_stops(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DD_LEASE_SECONDS", "0.05")
+    lease = lease_of(home / "out" / ".run.lock")
+
+    def taken(step: Any, *_: Any) -> None:
+        lease.write_text("process 1 on elsewhere\n60\nanother start\nword")
+        end = time.monotonic() + 20
+        while still_held(home / "out" / ".run.lock") and time.monotonic() < end:
+            time.sleep(0.01)
+
+    monkeypatch.setattr("dd.evaluation.selection.Selector.offer", taken)
+    with pytest.raises(
+        dd.MissingError, match="out was taken over by process 1 on elsewhere: this process had given no"
+    ):
+        dd.distill("digits", "mtt", out=home / "out", **{**MTT, "iterations": 40})
+    assert not (home / "out" / "checkpoint.safetensors").exists()
+    assert lease.exists()

@@ -17,7 +17,7 @@ from dd.errors import refuse
 from dd.methods.base import DONE, Candidate, Run, Step
 from dd.methods.decoupled.recover import check_label_bytes
 from dd.methods.decoupled.recovery import Recovery, compensator
-from dd.methods.decoupled.relabel import make_labels
+from dd.methods.decoupled.relabel import label_lengths, label_parts, make_labels
 from dd.methods.panel import Member, Panel, check_members, describe_members, seat
 from dd.methods.start import pick_real
 from dd.synthetic import CompensatedImages, TrainRecipe, base_sets, most_compensators
@@ -116,6 +116,17 @@ class Infer:
             return most_compensators(self.ipc, classes, len(self.committee))
         return self.compensators
 
+    def parts_of(self, real: Images, seed: int) -> dict[str, int]:
+        """How many parts of each kind several processes share, in the order in which they need each other."""
+        members = self.makers(real.num_classes)
+        sets = base_sets(self.ipc, real.num_classes, members) if members else self.ipc
+        found = {"compensator": sets * members} if members and self.iterations else {}
+        if self.labels != "dynamic":
+            return found
+        images = sets * (members + 1) * real.num_classes
+        lengths = label_lengths(images, min(self.train.batch_size, images), self.label_epochs)
+        return {**found, "labels": label_parts(lengths, real.num_classes, 0, self.label_bytes, seed)}
+
     def _check_compensators(self) -> None:
         count, given = len(self.committee), self.compensators
         whole = isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= count
@@ -144,10 +155,16 @@ class Infer:
         made = torch.empty(shape, dtype=torch.float16)
         for j in range(done):
             made[j] = (state or {})[f"{DONE}{j}"]
-        for j in range(done, sets):
+
+        def make(number: int) -> dict[str, Tensor]:
+            j, m = divmod(number, members)
             start = transform.forward(base[j].float() / 255).to(run.device)
+            return {"u": self._compensator(panel, start, transform, run, (j, m, sets, members))}
+
+        found = run.parts.each("compensator", range(done * members, sets * members), make, panel.hashes)
+        for j in range(done, sets):
             for m in range(members):
-                made[j, m] = self._compensator(panel, start, transform, run, (j, m, sets, members))
+                made[j, m] = next(found)["u"]
             kept = {"iteration": torch.tensor(j + 1), **{f"{DONE}{n}": made[n] for n in range(j + 1)}}
             candidates: tuple[Candidate, ...] = ()
             if j + 1 == sets:
@@ -198,6 +215,7 @@ class Infer:
                 seed=run.seed,
                 device=run.device,
                 progress=run.progress,
+                parts=run.parts,
             )
             return dataclasses.replace(plain, store=store)
         return plain

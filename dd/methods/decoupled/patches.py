@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dd.base.parts import ALONE, Parts
 from dd.base.seeding import child
 from dd.base.shapes import check_choices, check_whole
 from dd.data import Images, Split
@@ -21,6 +22,8 @@ from dd.errors import refuse
 from dd.transforms.views import Views, draw_views
 
 Rule = Literal["easy", "medium"]
+_CLASSES: Final = 8
+"""Of a part, where several processes share them."""
 AT_ONCE: Final = 25
 """Candidates that are cut and scored at once: what is in memory beside the best patches of a class."""
 
@@ -76,6 +79,8 @@ def cut_patches(
     how: Patches,
     seed: int,
     progress: Callable[[int, int, str], None] = lambda done, total, text: None,
+    parts: Parts = ALONE,
+    about: Sequence[str] = (),
 ) -> Tensor:
     """`ipc` images of each class, made of ranked real patches, as pixels in [0, 1] `[K, ipc, C, H, W]`.
 
@@ -94,6 +99,7 @@ def cut_patches(
         how: see `Patches`.
         seed: of candidates and crops.
         progress: called after each class.
+        parts, about: where classes are shared with other processes, and hashes of who scores.
 
     Raises:
         InputError: a side that `factor` does not divide, or fewer candidates than patches.
@@ -103,16 +109,36 @@ def cut_patches(
     if height % how.factor or width % how.factor:
         raise refuse("factor", f"a divisor of {height} and {width}", how.factor)
     wanted, candidates = ipc * how.factor**2, list[Tensor]()
-    made = torch.empty(real.num_classes, ipc, real.channels, height, width)
     for k in range(real.num_classes):
         rows = real.class_index(k)
         candidates.append(rows[torch.randperm(len(rows), generator=child(seed, "patches", k))[: how.candidates]])
         if len(candidates[k]) < wanted:
             raise refuse("ipc", f"such that a class has {wanted} candidates", len(candidates[k]), "Raise `candidates`.")
-    for k, best in enumerate(_best_crops(real.train, candidates, score, side, how.crops, seed)):
-        made[k] = _composed(*best.taken(), ipc, how)
-        progress(k + 1, real.num_classes, "patches")
-    return made
+    classes = torch.arange(real.num_classes).split(_CLASSES if parts.shared else real.num_classes)
+    (sizes,) = parts.each("sizes", [0], lambda _: {"hw": _as_tensor(original_sizes(real.train, torch.cat(candidates)))})
+    of_class = sizes["hw"].split([len(rows) for rows in candidates]) if len(sizes["hw"]) else None
+
+    def make(place: int) -> dict[str, Tensor]:
+        some = classes[place].tolist()
+        made = torch.empty(len(some), ipc, real.channels, height, width)
+        own = {k: (candidates[k], None if of_class is None else of_class[k]) for k in some}
+        for at, best in enumerate(_best_crops(real.train, own, score, side, how.crops, seed)):
+            made[at] = _composed(*best.taken(), ipc, how)
+            progress(some[at] + 1, real.num_classes, "patches")
+        return {"pixels": made}
+
+    made = [found["pixels"] for found in parts.each("patches", range(len(classes)), make, about)]
+    return made[0] if len(made) == 1 else torch.cat(made)
+
+
+def patch_parts(classes: int) -> int:
+    """In how many parts several processes share so many classes."""
+    return -(-classes // _CLASSES)
+
+
+def _as_tensor(sizes: list[tuple[int, int]] | None) -> Tensor:
+    """Sizes as int64 `[n, 2]`; none of them where pictures have no others than those of their split."""
+    return torch.tensor(sizes or [], dtype=torch.int64).view(-1, 2)
 
 
 def _composed(patches: Tensor, losses: Tensor, ipc: int, how: Patches) -> Tensor:
@@ -125,20 +151,20 @@ def _composed(patches: Tensor, losses: Tensor, ipc: int, how: Patches) -> Tensor
 
 def _best_crops(
     train: Split,
-    candidates: list[Tensor],
+    candidates: Mapping[int, tuple[Tensor, Tensor | None]],
     score: Callable[[Tensor], Tensor],
     side: tuple[int, int],
     crops: int,
     seed: int,
 ) -> Iterator[_Best]:
-    """For each class the best of `crops` patches of each of its candidates."""
-    sizes = original_sizes(train, torch.cat(candidates))
-    if sizes is not None:
-        yield from _of_originals(train, candidates, sizes, score, side, crops, seed)
+    """For some classes (rows, sizes before they were brought to one) the best of `crops` patches of each candidate."""
+    sized = {k: (rows, sizes) for k, (rows, sizes) in candidates.items() if sizes is not None}
+    if sized:
+        yield from _of_originals(train, sized, score, side, crops, seed)
         return
-    parts = [rows.split(AT_ONCE) for rows in candidates]
-    found = train.stream(chain.from_iterable(parts))
-    for k, rows in enumerate(candidates):
+    parts = {k: rows.split(AT_ONCE) for k, (rows, _) in candidates.items()}
+    found = train.stream(chain.from_iterable(parts.values()))
+    for k, (rows, _) in candidates.items():
         best, generator, done = _Best(k, len(rows), (train.shape[0], *side)), child(seed, "crops", k), 0
         drawn = [draw_views(len(rows), train.shape[1:], generator, ratio=(1.0, 1.0), flip=0.0) for _ in range(crops)]
         for _, (_, pixels) in zip(parts[k], found, strict=False):
@@ -152,8 +178,7 @@ def _best_crops(
 
 def _of_originals(
     train: Split,
-    candidates: list[Tensor],
-    sizes: list[tuple[int, int]],
+    candidates: Mapping[int, tuple[Tensor, Tensor]],
     score: Callable[[Tensor], Tensor],
     side: tuple[int, int],
     crops: int,
@@ -161,18 +186,19 @@ def _of_originals(
 ) -> Iterator[_Best]:
     """The same of pictures that the split has resized, each cut as large as its file has it, as the authors do."""
     boxes, start = [], 0
-    for k, rows in enumerate(candidates):
-        own, generator = sizes[start : start + len(rows)], child(seed, "crops", k)
+    for k, (rows, sizes) in candidates.items():
+        own, generator = [(h, w) for h, w in sizes.tolist()], child(seed, "crops", k)
         drawn = [draw_views(len(rows), own, generator, ratio=(1.0, 1.0), flip=0.0).boxes for _ in range(crops)]
         boxes.append(torch.stack(drawn, dim=1))
         start += len(rows)
     shape, at_once = (crops, train.shape[0], *side), max(1, 4 * AT_ONCE // crops)
-    places = torch.arange(start).split([len(rows) for rows in candidates])
+    places = torch.arange(start).split([len(rows) for rows, _ in candidates.values()])
     parts = [part.split(at_once) for part in places]
     cut = _Cutter(torch.cat(boxes), side)
-    with closing(cut_originals(train, torch.cat(candidates), cut, shape, chain.from_iterable(parts))) as found:
-        for k, own_parts in enumerate(parts):
-            best, done = _Best(k, len(places[k]), shape[1:]), 0
+    whole = torch.cat([rows for rows, _ in candidates.values()])
+    with closing(cut_originals(train, whole, cut, shape, chain.from_iterable(parts))) as found:
+        for k, own_parts in zip(candidates, parts, strict=True):
+            best, done = _Best(k, len(candidates[k][0]), shape[1:]), 0
             for _, patches in zip(own_parts, found, strict=False):
                 scores = score(patches.flatten(0, 1)).float().cpu().unflatten(0, patches.shape[:2])
                 for crop in range(crops):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar, Final, Literal, Self, final
 
 import torch
@@ -17,9 +18,9 @@ from dd.data import Images, check_ipc
 from dd.errors import refuse
 from dd.methods.base import DONE, Candidate, Run, Step
 from dd.methods.decoupled.curriculum import Curriculum, iterations_of
-from dd.methods.decoupled.patches import Patches, cut_patches
+from dd.methods.decoupled.patches import Patches, cut_patches, patch_parts
 from dd.methods.decoupled.recovery import Recovery, recover_block
-from dd.methods.decoupled.relabel import make_labels
+from dd.methods.decoupled.relabel import label_lengths, label_parts, make_labels
 from dd.methods.panel import Member, Panel, check_members, describe_members, seat
 from dd.methods.start import pick_real
 from dd.synthetic import LabelStore, Layout, Storage, SyntheticImages, TrainRecipe
@@ -205,6 +206,19 @@ class Recover:
         small = self._set(pictures.flatten(0, 1), panel.all_votes(self.label_tau), real, transform, run)
         yield self._step(self.ipc - 1, members, pictures, (Candidate("last", self.ipc, small),))
 
+    def parts_of(self, real: Images, seed: int) -> dict[str, int]:
+        """How many parts of each kind several processes share, in the order in which they need each other."""
+        count, blocks = real.num_classes, -(-real.num_classes // (self.batch or real.num_classes))
+        found = {"patches": patch_parts(count)} if self.init in ("rded", "medium") else {}
+        found |= {"image": self.ipc * blocks} if self.iterations else {}
+        if self.labels != "stored":
+            return found
+        batch = min(self.train.batch_size, count * self.ipc)
+        least = -(-batch // self.train.accumulate) if self.bn_mode == "batch" else None
+        lengths = label_lengths(count * self.ipc, batch, self.label_epochs, least)
+        strips = self.factor if self.shuffle and self.factor > 1 else 0
+        return {**found, "labels": label_parts(lengths, count, strips, self.label_bytes, seed)}
+
     def iterations_of(self, i: int) -> int:
         """T_i of image i of every class."""
         return iterations_of(i, self.ipc, self.iterations, min(self.rounds, self.ipc, self.iterations or 1))
@@ -220,11 +234,19 @@ class Recover:
         self, panel: Panel, real: Images, transform: Normalise, run: Run, done: int
     ) -> Iterator[tuple[int, str, Tensor]]:
         """(i, who voted, image i of every class uint8 `[K, C, H, W]`) from image `done` on."""
-        parts, first = self._parts(panel, run), self._first(panel, real, transform, run)
+        seats, first = self._parts(panel, run), lru_cache(1)(self._first(panel, real, transform, run))
+        chosen = [panel.votes(members, self.tau) for members in seats]
+        blocks = torch.arange(real.num_classes).split(self.batch or real.num_classes)
+
+        def make(number: int) -> dict[str, Tensor]:
+            i, place = divmod(number, len(blocks))
+            block = (place, len(blocks), blocks[place])
+            return {"levels": self._block(i, block, first(i), chosen[i], transform, run)}
+
+        found = run.parts.each("image", range(done * len(blocks), self.ipc * len(blocks)), make, panel.hashes)
         for i in range(done, self.ipc):
-            chosen = panel.votes(parts[i], self.tau)
-            image = self._image(i, first(i), chosen, transform, run)
-            yield i, "+".join(teacher.name for teacher, _ in chosen), image
+            image = torch.cat([next(found)["levels"] for _ in blocks])
+            yield i, "+".join(teacher.name for teacher, _ in chosen[i]), image
 
     def _parts(self, panel: Panel, run: Run) -> Sequence[tuple[int, ...]]:
         """Which members vote for image 0…ipc−1 of every class."""
@@ -254,25 +276,29 @@ class Recover:
             rows = pick_real(real, self.ipc, run.seed).view(real.num_classes, self.ipc)
             return lambda i: transform.forward(real.train.pixels(rows[:, i]))
         score = lambda x: panel.score(x, self.label_tau, real.size)  # noqa: E731
-        pixels = cut_patches(real, score, self.ipc, self._patches(), run.seed, run.progress)
+        shared = run.parts, panel.hashes
+        pixels = cut_patches(real, score, self.ipc, self._patches(), run.seed, run.progress, *shared)
         return lambda i: transform.forward(pixels[:, i])
 
-    def _image(
-        self, i: int, start: Tensor, chosen: list[tuple[Teacher, float]], transform: Normalise, run: Run
+    def _block(
+        self,
+        i: int,
+        block: tuple[int, int, Tensor],
+        start: Tensor,
+        chosen: list[tuple[Teacher, float]],
+        transform: Normalise,
+        run: Run,
     ) -> Tensor:
-        """Image i of every class, uint8 `[K, C, H, W]` on the CPU."""
+        """Image i of a block of classes (its place, of how many, its classes), uint8 `[k, C, H, W]` on the CPU."""
         how = dataclasses.replace(Recovery.of(self), iterations=self.iterations_of(i))
-        blocks = torch.arange(len(start)).split(self.batch or len(start))
-        made = torch.empty(start.shape, dtype=torch.uint8)
-        for place, block in enumerate(blocks):
+        place, count, classes = block
 
-            def tell(t: int, loss: float, place: int = place) -> None:
-                done = (i * len(blocks) + place) * self.iterations + t
-                run.progress(done, self.ipc * len(blocks) * self.iterations, f"recover, loss {loss:.3f}")
+        def tell(t: int, loss: float) -> None:
+            done = (i * count + place) * self.iterations + t
+            run.progress(done, self.ipc * count * self.iterations, f"recover, loss {loss:.3f}")
 
-            x, y = start[block].to(run.device), block.to(run.device)
-            made[block] = levels(recover_block(chosen, x, y, transform, how, run.seed, (i, place), tell).cpu())
-        return made
+        x, y = start[classes].to(run.device), classes.to(run.device)
+        return levels(recover_block(chosen, x, y, transform, how, run.seed, (i, place), tell).cpu())
 
     def _set(
         self, pictures: Tensor, committee: list[tuple[Teacher, float]], real: Images, transform: Normalise, run: Run
@@ -310,6 +336,7 @@ class Recover:
             seed=run.seed,
             device=run.device,
             progress=run.progress,
+            parts=run.parts,
         )
 
 

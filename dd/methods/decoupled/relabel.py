@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from dd.base.files import digest
+from dd.base.parts import ALONE, Parts
 from dd.base.seeding import child
 from dd.base.shapes import check_whole
 from dd.errors import refuse
@@ -34,6 +36,7 @@ def make_labels(
     seed: int = 0,
     device: torch.device | None = None,
     progress: Callable[[int, int, str], None] = lambda done, total, text: None,
+    parts: Parts = ALONE,
 ) -> LabelStore:
     """Labels of every batch that a student will see: what is labelled is what is stored, never the pixels before it.
 
@@ -51,6 +54,7 @@ def make_labels(
         seed: of orders, crops and mixing, and of what stays.
         device: of the teachers.
         progress: called after each batch.
+        parts: where batches are shared with other processes.
 
     Raises:
         InputError: pictures of another type, an option out of range, members that disagree, or `nbytes` below a batch.
@@ -69,9 +73,9 @@ def make_labels(
         strips = shuffle if shuffle > 1 else 0
         kept = kept_within([record_bytes(length, classes, strips) for length in lengths], nbytes, seed)
 
-    def labelled() -> Iterator[LabelRecord]:
-        """The records that are kept, one after the other; the draws of each are its own."""
-        wanted, done = set(kept), 0
+    def labelled(some: Sequence[int]) -> Iterator[LabelRecord]:
+        """Some of the records, in order; the draws of each are its own."""
+        wanted, done = set(some), 0
         whole = (ids for ids in batch_ids(len(pictures), batch, epochs, seed) if _is_labelled(len(ids), least))
         for i, ids in enumerate(whole):
             if i not in wanted:
@@ -84,7 +88,7 @@ def make_labels(
             seen = mixing(views(x if moved is None else moved(x)))
             z = label(members, weights, seen.to(device), bn_mode=bn_mode, micro_batch=micro_batch)
             done += 1
-            progress(done, len(kept), "relabel")
+            progress(done, len(some), "relabel")
             yield LabelRecord(ids, views, mixing, z.half().cpu(), moved)
 
     made: dict[str, Any] = {
@@ -101,7 +105,54 @@ def make_labels(
     }
     if nbytes is not None:
         made["pruned"] = {"kept": len(kept), "of": len(lengths), "seed": seed}
-    return LabelStore(Records.pack(labelled(), [lengths[i] for i in kept]), digest(pictures), made)
+    whole = digest(pictures)
+    if not parts.shared:
+        return LabelStore(Records.pack(labelled(kept), [lengths[i] for i in kept]), whole, made)
+
+    each = _chunk(len(kept))
+    chunks = [kept[start : start + each] for start in range(0, len(kept), each)]
+
+    def make(place: int) -> dict[str, Tensor]:
+        """Some of the batches, with the place of each of their shards before its names."""
+        shards = Records.pack(labelled(chunks[place]), [lengths[i] for i in chunks[place]]).shards
+        return {f"{number}/{name}": t for number, shard in enumerate(shards) for name, t in shard.items()}
+
+    found = parts.each("labels", range(len(chunks)), make, [whole, *(t.sha256 for t, _ in committee)])
+    records = chain.from_iterable(Records(_shards(tensors)) for tensors in found)
+    return LabelStore(Records.pack(records, [lengths[i] for i in kept]), whole, made)
+
+
+_CHUNKS: Final = 64
+"""Parts at most in which labels are shared: few files, and work for as many processes."""
+
+
+def _chunk(records: int) -> int:
+    """Batches of a part of so many."""
+    return max(1, -(-records // _CHUNKS))
+
+
+def label_parts(lengths: Sequence[int], classes: int, strips: int, nbytes: int | None, seed: int) -> int:
+    """In how many parts several processes share labels.
+
+    Args:
+        lengths: images of each batch.
+        classes: K.
+        strips: f of the shuffle, 0 without one.
+        nbytes, seed: as of `make_labels`.
+    """
+    kept = len(lengths)
+    if nbytes is not None:
+        kept = len(kept_within([record_bytes(length, classes, strips) for length in lengths], nbytes, seed))
+    return -(-kept // _chunk(kept))
+
+
+def _shards(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The shards of a part, by the places before their names."""
+    found: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        number, _, own = name.partition("/")
+        found.setdefault(int(number), {})[own] = tensor
+    return [found[number] for number in sorted(found)]
 
 
 def label_lengths(count: int, batch: int, epochs: int, micro_batch: int | None = None) -> list[int]:
