@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -108,7 +107,6 @@ def make_labels(
     whole = digest(pictures)
     if not parts.shared:
         return LabelStore(Records.pack(labelled(kept), [lengths[i] for i in kept]), whole, made)
-
     each = _chunk(len(kept))
     chunks = [kept[start : start + each] for start in range(0, len(kept), each)]
 
@@ -118,8 +116,13 @@ def make_labels(
         return {f"{number}/{name}": t for number, shard in enumerate(shards) for name, t in shard.items()}
 
     found = parts.each("labels", range(len(chunks)), make, [whole, *(t.sha256 for t, _ in committee)])
-    records = chain.from_iterable(Records(_shards(tensors)) for tensors in found)
-    return LabelStore(Records.pack(records, [lengths[i] for i in kept]), whole, made)
+    return LabelStore(Records.pack(_records(found), [lengths[i] for i in kept]), whole, made)
+
+
+def _records(parts: Iterable[Mapping[str, Tensor]]) -> Iterator[LabelRecord]:
+    """Those of parts, in order; one part is in memory at a time."""
+    for tensors in parts:
+        yield from Records(_shards(tensors))
 
 
 _CHUNKS: Final = 64
