@@ -129,11 +129,12 @@ def labelled(records: int, classes: int, **options: Any) -> Any:
 def of_store(row: str, records: int, classes: int, folder: Path) -> tuple[Callable[[], object], float]:
     """(what a row does, MB of the store)."""
     from dd.synthetic import LabelStore
+    from dd.synthetic.records import record_bytes
 
+    whole = records * record_bytes(BATCH, classes, 0)
     if row == "labels":
-        return lambda: labelled(records, classes), BATCH * records * (2 * classes + 25) / MB
+        return lambda: labelled(records, classes), whole / MB
     if row == "pruned":
-        whole = BATCH * records * (2 * classes + 25)
         return lambda: labelled(records, classes, nbytes=whole // 4), whole / 4 / MB
     store = labelled(records, classes)
     size = store.nbytes / MB
@@ -157,7 +158,7 @@ def measure(args: argparse.Namespace, row: str, size: int) -> dict[str, Any]:
             distilled(row, small, real)()
             run, told = distilled(row, size, real), 4 * size * 3 * SIDE**2 / MB
         else:
-            of_store(row, max(1, size // 10), args.classes, Path(folder) / "small")[0]()
+            of_store(row, max(4, size // 10), args.classes, Path(folder) / "small")[0]()
             run, told = of_store(row, size, args.classes, Path(folder) / "store")
         give_back()
         was_reset = reset_high_water()
@@ -165,7 +166,7 @@ def measure(args: argparse.Namespace, row: str, size: int) -> dict[str, Any]:
         kept = run()
         peak = high_water_mb(was_reset) - base
         del kept
-    return {"row": row, "mb": round(told, 1), "peak_mb": round(peak, 1), "ratio": round(peak / told, 2)}
+    return {"row": row, "mb": round(told, 3), "peak_mb": round(peak, 1), "ratio": round(peak / told, 2)}
 
 
 def exponent(rows: list[dict[str, Any]]) -> float:

@@ -34,7 +34,7 @@ def test_one_object_with_all_rows() -> None:
         assert [one["row"] for one in sizes] == [row] * 2
         assert all(math.isfinite(one[name]) for one in sizes for name in ("mb", "peak_mb", "ratio"))
         assert math.isfinite(told["exponent"])
-    assert found["recovery"]["sizes"][1]["mb"] == round(4 * 30 * 3 * 128**2 / 1e6, 1)
+    assert found["recovery"]["sizes"][1]["mb"] == round(4 * 30 * 3 * 128**2 / 1e6, 3)
     assert "exponent" in done.stderr
 
 
