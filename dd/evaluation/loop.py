@@ -80,14 +80,15 @@ def fit(
     optimizer = make_optimizer(net, recipe, recipe.lr)
     loss = torch.zeros(())
     with isolated(seed, "layers"):  # dropout takes the global stream
-        for step, (x, y) in enumerate(islice(_endless(small, recipe.batch_size, seed), recipe.steps)):
+        for step, (given, y) in enumerate(islice(_endless(small, recipe.batch_size, seed), recipe.steps)):
             if recipe.schedule == "cosine":
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.lr * smoothed_cosine(step / recipe.steps, recipe.eta)
             elif step == drop:
                 optimizer = make_optimizer(net, recipe, recipe.lr * recipe.drop_factor)
-            x = dsa.draw(len(x), small.size, child(seed, "draw", step))(x.to(device))
+            x = dsa.draw(len(given), small.size, child(seed, "draw", step))(given.to(device))
             x, y = mixed(x, y.to(device), recipe, child(seed, "mix", step))
+            x = x.clone() if x is given else x  # a network may write into its pictures, and these are the set's
             optimizer.zero_grad(set_to_none=True)
             loss = accumulate(net, x, y, recipe, min(recipe.batch_size, len(small)), forward)
             optimizer.step()

@@ -101,7 +101,7 @@ class ReaderLearner(NetworkLearner):
         net = fresh(given, self.model if self.model is not None else model_of(given.recipe), seed, self.device).eval()
         found, wanted = [], []
         for x, y in given.batches(_BATCH, child(seed, "read")):
-            found.append(_features(net, x.to(self.device)))
+            found.append(_features(net, x.to(self.device, copy=True)))  # a network may write into its pictures
             wanted.append(_shares(y, len(given.classes)).to(self.device))
         weight, bias = self._solve(torch.cat(found).double(), torch.cat(wanted).double())
         if not bool(torch.isfinite(weight).all()):

@@ -41,11 +41,11 @@ class Scorer:
         batches, kept = torch.arange(len(self.split)).split(TEST_BATCH), self._kept
         have = len(kept)
         for x, rows in zip(kept[:have], batches[:have], strict=True):
-            yield x, self.split.labels[rows]
+            yield x.clone(), self.split.labels[rows]  # a network may write into its pictures
         for place, (rows, pixels) in enumerate(self.split.stream(batches[have:]), start=have):
             x = transform.forward(pixels.to(self._device))
             if self._fits and len(kept) == place:
-                kept.append(x)
+                kept.append(x.clone())
             yield x, self.split.labels[rows]
 
     @torch.no_grad()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from reference.evaluation import CPU, IDENTITY, data, small, theta, trained
+from reference.evaluation import CPU, IDENTITY, data, scales, small, theta, trained
 from reference.training import sgd
 from torch import Tensor, nn
 
@@ -51,6 +51,15 @@ def test_weights_are_those_of_the_plain_loop(name: str) -> None:
     if recipe.momentum:  # keeping the velocity would be another training
         other = sgd(fresh(value, recipe.model, seed, CPU), batches, lrs, *options)
         assert float((made - other[-1]).abs().max()) > 1e-4
+
+
+def test_a_network_that_writes_into_its_pictures_leaves_the_set_as_it_is() -> None:
+    value, ends = small(), []
+    before = value.images.clone()
+    for in_place in (False, True):
+        ends.append(theta(NetworkLearner(model=scales(in_place), steps=3).fit(value, 1).net))
+        assert torch.equal(value.images, before)
+    assert torch.equal(*ends)
 
 
 @pytest.mark.parametrize(

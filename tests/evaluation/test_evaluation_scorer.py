@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from reference.evaluation import scales
 
 import dd
 from dd.data import Split
@@ -54,6 +55,15 @@ def test_scores_are_those_of_the_plain_loop(monkeypatch: pytest.MonkeyPatch, roo
         assert one.metrics["balanced_accuracy"] == net.score(test, "balanced_accuracy")
         predicted = net.logits(test).argmax(1)
         assert one.recall == tuple(float((predicted[test.labels == k] == k).double().mean()) for k in (0, 1))
+
+
+def test_a_network_that_writes_into_its_pictures_changes_no_later_score() -> None:
+    test, scored = split(), []
+    net = NetworkLearner().fit(small(), 1).net
+    for in_place in (False, True):
+        before, made = Scorer(test, CPU), NetworkLearner(model=scales(in_place)).fit(small(), 2).net
+        scored.append([before.accuracy(one, SHIFT) for one in (made, made, net)])
+    assert scored[0] == scored[1]
 
 
 class Infinite(torch.nn.Module):

@@ -7,13 +7,13 @@ import re
 
 import pytest
 import torch
-from reference.evaluation import CPU, data, small
+from reference.evaluation import CPU, data, scales, small
 from torch import Tensor
 
 from dd.contest.evaluate import evaluate
 from dd.errors import InputError
 from dd.evaluation import Reader, ReaderLearner, reader_of
-from dd.evaluation.readers import nearest_mean, ridge
+from dd.evaluation.readers import Rule, nearest_mean, ridge
 from dd.models import Model
 from dd.models.features import features
 from dd.synthetic import SyntheticImages
@@ -122,3 +122,13 @@ def test_a_network_without_a_linear_layer_is_refused() -> None:
     model = Model(lambda channels, classes, size: Pooled(), name="pooled")
     with pytest.raises(InputError, match="`models` must be a network with a linear layer"):
         evaluate(made, data(), models=[Reader("ridge", model)], baselines=(), out=False)
+
+
+@pytest.mark.parametrize("rule", ["ridge", "nearest_mean"])
+def test_a_network_that_writes_into_its_pictures_leaves_the_set_as_it_is(rule: Rule) -> None:
+    made, found = small(), []
+    before = made.images.clone()
+    for in_place in (False, True):
+        found.append(ReaderLearner.of(Reader(rule, net=scales(in_place)), CPU).fit(made, 0).logits(data().test))
+        assert torch.equal(made.images, before)
+    assert torch.equal(*found)

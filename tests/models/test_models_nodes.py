@@ -128,3 +128,22 @@ def test_a_network_of_ones_own_is_called_as_pygs_are() -> None:
         NodeModel(Own, "gcn")
     with pytest.raises(InputError, match=r"a factory that returns an nn.Module"):
         build_node_net(lambda features, classes: 3, features=8, classes=2, seed=0)  # type: ignore[arg-type,return-value]
+
+
+class Writes(nn.Module):
+    """Shifts its features in place."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.last = nn.Linear(features, classes)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        del edge_index
+        return self.last(x.sub_(0.5))
+
+
+def test_a_network_that_writes_into_its_features_leaves_the_graph_as_it_is() -> None:
+    net, graph = build_node_net(Writes, features=8, classes=2, seed=0), given()
+    first, before = net(graph), graph.graph.x.clone()
+    assert torch.equal(net(graph), first)
+    assert torch.equal(graph.graph.x, before)

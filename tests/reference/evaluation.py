@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import dd
 from dd.data import Images
 from dd.evaluation import fit, fresh
+from dd.models import Model
 from dd.synthetic import SyntheticImages, TrainRecipe
 from dd.transforms.whiten import Normalise
 
@@ -90,3 +91,21 @@ def evaluate_synset(
         if epoch == last_epoch // 2 + 1:
             optimizer = torch.optim.SGD(net.parameters(), lr=lr * 0.1, momentum=0.9, weight_decay=0.0005)
     return lrs
+
+
+class Scales(nn.Module):
+    """Shifts its pictures before a linear layer: in place, so that what it was given is changed, or not."""
+
+    def __init__(self, channels: int, classes: int, size: tuple[int, int], in_place: bool) -> None:
+        super().__init__()
+        self.in_place, self.last = in_place, nn.Linear(channels * size[0] * size[1], classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits `[n, K]`."""
+        moved = x.sub_(0.5) if self.in_place else x - 0.5
+        return self.last(moved.flatten(1))
+
+
+def scales(in_place: bool) -> Model:
+    """A model of `Scales`."""
+    return Model(lambda channels, classes, size: Scales(channels, classes, size, in_place), name="scales")

@@ -88,7 +88,7 @@ class OwnNet(nn.Module):
 
     def forward(self, given: NodeInput) -> Tensor:
         """Logits of all nodes, `[V, K]`."""
-        x = given.x if isinstance(given.x, Tensor) else given.x.matrix.to_dense()
+        x = given.x.clone() if isinstance(given.x, Tensor) else given.x.matrix.to_dense()  # it may write into it
         return self.net(x, given.graph.edge_index.to(given.device))
 
 
