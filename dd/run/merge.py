@@ -154,7 +154,9 @@ def _check_alike(first: SyntheticImages, one: SyntheticImages, place: int) -> No
         got = f"canvas={one.canvas}, canvas_samples={one.canvas_samples}: batches crop all images of a set alike"
         raise refuse(argument, expected, got)
     if one.layout != first.layout:
-        way_out = 'Bits are made equal by `small.pack("fp16")`.' if one.layout.copies == first.layout.copies else ""
+        alike = (one.layout.factor, one.layout.mirror) == (first.layout.factor, first.layout.mirror)
+        free = "Give `dataclasses.replace(small, stored=None)` of each: its pictures, in float32."
+        way_out = 'Bits are made equal by `small.pack("fp16")`.' if alike else free
         raise refuse(argument, f"of images stored as {first.layout}, like sets[0]", str(one.layout), way_out)
     levels = [small.stored.levels for small in (first, one) if small.stored and small.stored.levels is not None]
     if levels and not torch.equal(*levels):

@@ -278,3 +278,13 @@ def test_broken_shards(tmp_path: Path) -> None:
         from_webdataset(shard(tmp_path / "c.tar", {}))
     with pytest.raises(DamagedError, match="cannot be read"):
         from_webdataset(shard(tmp_path / "d.tar", {"x.png": b"no", "x.cls": b"0"}))[0]
+
+
+def test_pictures_of_stored_images_are_exported(tmp_path: Path) -> None:
+    made = dd.distill("digits", "random", ipc=1, factor=2, mirror=True, storage="uint8", progress=False)
+    to_imagefolder(made, tmp_path)
+    assert len(list((tmp_path / "train").rglob("*.png"))) == 80
+    card = dataset_card(made)
+    assert "- pictures: 80 images of 10 stored (factor 2, mirrored, uint8)" in card
+    assert "- bytes: 640 images, 80 labels" in card
+    assert "- pictures:" not in dataset_card(small())

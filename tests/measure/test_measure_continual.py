@@ -9,6 +9,7 @@ import pytest
 import torch
 from test_measure_ranking import digits
 
+import dd
 from dd.base.files import dump_json
 from dd.base.seeding import child
 from dd.errors import InputError
@@ -105,3 +106,14 @@ def test_refusals() -> None:
         continual(small, real, tasks=6, **FAST)
     with pytest.raises(InputError, match="unknown baseline"):
         continual(small, real, baselines=("full",), **FAST)
+
+
+def test_a_layout_is_a_memory_of_pictures_beside_real_images_in_its_bytes() -> None:
+    real, _ = digits()
+    small = dd.distill(real, "random", ipc=3, factor=2, storage="fp16", progress=False)
+    part = of_classes(small, torch.tensor([4, 9]))
+    assert isinstance(part, SyntheticImages)
+    assert torch.equal(part.images, torch.cat([small.images[small.labels == k] for k in (4, 9)]))
+    bench = open_bench(small, real, **FAST)
+    assert bench.budget == [1] * 10
+    assert len(bench.random(0)) == 10

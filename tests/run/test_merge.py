@@ -13,8 +13,9 @@ import torch
 from reference.synthetic import real, small, soft, whitened
 
 import dd
+from dd.base.seeding import child
 from dd.cli.main import main
-from dd.synthetic import SyntheticImages, TrainRecipe, digest_of
+from dd.synthetic import Layout, SyntheticImages, TrainRecipe, digest_of
 from dd.testing.made import graphs, pictures
 from dd.transforms.whiten import Normalise
 
@@ -258,3 +259,39 @@ def test_sets_that_are_no_list_are_told_how_to_be_one() -> None:
         dd.InputError, match=r"`sets` must be a list of sets.*; got 2 arguments. Write `dd.merge\(\[a, b"
     ):
         dd.merge(small(), other())
+
+
+def laid(seed: int, storage: Any, factor: int = 2) -> SyntheticImages:
+    """Two stored images 1×8×8, of two classes."""
+    layout, images = Layout(factor=factor, storage=storage), torch.randn(2, 1, 8, 8, generator=child(seed, "laid"))
+    return SyntheticImages(
+        **layout.parts(images, torch.arange(2)),
+        classes=("a", "b"),
+        recipe=TrainRecipe(steps=3),
+        transform=Normalise((0.5,), (0.25,)),
+    )
+
+
+@pytest.mark.parametrize("storage", ["fp32", "fp16"])
+def test_stored_images_of_one_layout_are_joined_as_they_are(storage: Any, tmp_path: Path) -> None:
+    first, second = laid(0, storage), laid(1, storage)
+    made = dd.merge([first, second])
+    assert (made.layout, made.counts) == (first.layout, (2, 2))
+    assert torch.equal(made.stored_images, torch.cat([first.stored_images, second.stored_images]))
+    assert torch.equal(made.images, torch.cat([first.images, second.images]))
+    assert dd.load(made.save(tmp_path / "made.safetensors")) == made
+
+
+def test_other_layouts_and_other_levels_are_refused_with_the_way_out() -> None:
+    first, second = laid(0, "uint8"), laid(1, "uint8")
+    with pytest.raises(dd.InputError, match=r'with the 256 levels of sets\[0\].*Give `small.pack\("fp32"\)` of each'):
+        dd.merge([first, second])
+    wide = dd.merge([first.pack("fp32"), second.pack("fp32")]).pack("uint8")  # the way out
+    assert wide.nbytes.images == first.nbytes.images + second.nbytes.images
+    text = r'stored as factor 2, uint8, like sets\[0\]; got factor 2, fp16. Bits .* by `small.pack\("fp16"\)`'
+    with pytest.raises(dd.InputError, match=text):
+        dd.merge([first, laid(1, "fp16")])
+    assert len(dd.merge([first.pack("fp16"), laid(1, "fp16")])) == 16
+    with pytest.raises(dd.InputError, match=r"stored as fp32, like sets\[0\]; got factor 2, fp32. .*stored=None"):
+        dd.merge([laid(0, "fp32", 1), laid(1, "fp32")])
+    assert len(dd.merge([laid(0, "fp32", 1), dataclasses.replace(laid(1, "fp32"), stored=None)])) == 10
