@@ -43,9 +43,11 @@ def about(data: object, root: str | os.PathLike[str] | None = None) -> About:
         return About(data.kind, data.name if data.card is None else data.card.name)
     if isinstance(data, Graphs | Nodes):
         return About(data.kind, data.name)
-    if is_node_data(data):
-        return About("nodes", known_as(data, list_cards("nodes")) or "nodes")
+    if isinstance(data, str) and (name := known_as(data, list_cards("nodes"))) is not None:
+        return About("nodes", name)
     if is_graph_data(data, root):
+        if is_node_data(data):
+            return About("nodes", "nodes")
         if not isinstance(data, str):
             check_classified(data)
         return About("graphs", _graph_name(data) if isinstance(data, str) else "graphs")

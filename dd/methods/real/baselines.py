@@ -54,15 +54,6 @@ class RandomReal:
         """What a stored image is."""
         return Layout(factor=self.factor, mirror=self.mirror, storage=self.storage)
 
-    def check_fits(self, real: Images, device: torch.device) -> None:
-        """Refuse data that the layout has no images for.
-
-        Raises:
-            InputError: likewise.
-        """
-        del device
-        check_small(real, self.ipc, self.layout)
-
     @under_own_settings
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
         """One step, one candidate."""
