@@ -69,6 +69,7 @@ setup(
         "hub": ["datasets>=3", "huggingface-hub>=0.25"],
         "track": ["tensorboard>=2.15"],
         "timm": ["timm>=1.0"],
+        "scale": ["distributed>=2024.5", "ray>=2.9"],
         "dev": [
             "ruff==0.17.6",
             "mypy==2.4.1",
