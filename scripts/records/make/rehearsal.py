@@ -1,4 +1,4 @@
-"""A rehearsal of ImageNet-1K: as many classes, a tenth of the pictures, tiny ones, two ranks; what the whole would take.
+"""A rehearsal of ImageNet-1K: its classes, a tenth of its pictures, tiny, by two ranks; what the whole would take.
 
     python -m scripts.records.make.rehearsal --out DIR [--classes 1000] [--each 130] [--shares 0.25 1] [--methods …]
 
