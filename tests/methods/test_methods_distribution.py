@@ -413,7 +413,7 @@ def test_ways_out_lead_out() -> None:
 
 def test_a_network_without_maps_has_no_channels(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"`model` must be a network with maps before its last layer.*`flat`"):
-        dd.distill(pictures(), "idm", ipc=1, model="mlp", store=tmp_path, progress=False)
+        dd.distill(pictures(), "idm", ipc=1, model="mlp", features="channel", store=tmp_path, progress=False)
     fields: dict[str, Any] = {"iterations": 1, "queue_steps": 1, "batch_real": 2}
     dd.distill(pictures(), "idm", ipc=1, model="mlp", features="flat", store=tmp_path, progress=False, **fields)
 
