@@ -48,6 +48,7 @@ records: .venv/installed  ## the measured tables; resumes where it stopped (hour
 	$(BIN)/python -m scripts.records.make.settings --root $(or $(ROOT),data)
 	$(BIN)/python -m scripts.records.make.graphs --root $(or $(ROOT),data)
 	$(BIN)/python -m scripts.records.make.readings --root $(or $(ROOT),data)
+	$(BIN)/python -m scripts.records.make.nodes --root $(or $(ROOT),data)
 	$(BIN)/python -m scripts.records.make.leaderboards --root $(or $(ROOT),data)
 	$(BIN)/python -m scripts.records.make.federated
 

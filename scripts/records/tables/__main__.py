@@ -19,6 +19,7 @@ from scripts.records.tables.boards import PREFIX, board_lines, boards
 from scripts.records.tables.decoupled import decoupled_table
 from scripts.records.tables.federated import federated_records, federated_table
 from scripts.records.tables.graphs import graph_records, short_table, whole_text
+from scripts.records.tables.nodes import node_records, node_table
 from scripts.records.tables.published import published_records, published_table
 from scripts.records.tables.readings import DEFAULT, reading_records, readings_table
 from scripts.records.tables.settings import found, settings_table
@@ -37,10 +38,11 @@ TABLES: Final[Mapping[str, Callable[[], list[str]]]] = {
     "published": lambda: published_table(published_records()),
     "leaderboards": board_lines,
     "federated": lambda: federated_table(federated_records()),
+    "nodes": lambda: node_table(node_records()),
     "storage": lambda: storage_table(storage_records()),
 }
 """Name between the marks: lines."""
-PAGES: Final = (ROOT / "README.md", DOCS / "results.md", DOCS / "federated.md", DOCS / "storage.md")
+PAGES: Final = (ROOT / "README.md", DOCS / "results.md", DOCS / "federated.md", DOCS / "storage.md", DOCS / "nodes.md")
 """Pages with tables between marks."""
 
 
