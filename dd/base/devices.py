@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from dd.errors import refuse
 
@@ -30,3 +31,10 @@ def check_device(device: str | torch.device) -> torch.device:
         except (RuntimeError, NotImplementedError, AssertionError, ImportError, AttributeError) as error:
             raise refuse("device", "a device of this machine", repr(device), "Give 'cpu'.") from error
     return found
+
+
+def moved(x: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; from memory to a GPU by pinned memory, so that the copy waits for nothing."""
+    if device.type == "cuda" and x.device.type == "cpu":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)

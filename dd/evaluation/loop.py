@@ -8,6 +8,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
+from dd.base.devices import moved
 from dd.base.seeding import child, child_seed, isolated
 from dd.data import Split
 from dd.errors import DivergedError, refuse
@@ -44,7 +45,7 @@ def check_own(net: nn.Module, small: Trainable, seed: int) -> None:
     name, classes = type(net).__name__, len(small.classes)
     _check_trainable(net, name)
     way_out = f"Give it {classes} outputs, and wrap it so that it returns the logits alone."
-    with isolated(seed, "check"):
+    with isolated(seed, "check", device=next(net.parameters()).device):
         check_network(net, name, small.channels, classes, small.size, way_out, train=True)
 
 
@@ -79,15 +80,15 @@ def fit(
     drop = max(1, round(recipe.steps * recipe.drop_at))
     optimizer = make_optimizer(net, recipe, recipe.lr)
     loss = torch.zeros(())
-    with isolated(seed, "layers"):  # dropout takes the global stream
+    with isolated(seed, "layers", device=device):  # dropout takes the global stream
         for step, (given, y) in enumerate(islice(_endless(small, recipe.batch_size, seed), recipe.steps)):
             if recipe.schedule == "cosine":
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.lr * smoothed_cosine(step / recipe.steps, recipe.eta)
             elif step == drop:
                 optimizer = make_optimizer(net, recipe, recipe.lr * recipe.drop_factor)
-            x = dsa.draw(len(given), small.size, child(seed, "draw", step))(given.to(device))
-            x, y = mixed(x, y.to(device), recipe, child(seed, "mix", step))
+            x = dsa.draw(len(given), small.size, child(seed, "draw", step))(moved(given, device))
+            x, y = mixed(x, moved(y, device), recipe, child(seed, "mix", step))
             x = x.clone() if x is given else x  # a network may write into its pictures, and these are the set's
             optimizer.zero_grad(set_to_none=True)
             loss = accumulate(net, x, y, recipe, min(recipe.batch_size, len(small)), forward)
@@ -130,7 +131,7 @@ def logits(net: nn.Module, split: Split, transform: Transform, device: torch.dev
     net.eval()
     parts = []
     for _, pixels in split.stream(torch.arange(len(split)).split(TEST_BATCH)):
-        parts.append(net(transform.forward(pixels.to(device))).float().cpu())
+        parts.append(net(transform.forward(moved(pixels, device))).float().cpu())
     return torch.cat(parts)
 
 
@@ -140,6 +141,6 @@ def accuracy(net: nn.Module, split: Split, transform: Transform, device: torch.d
     net.eval()
     right = 0
     for rows, pixels in split.stream(torch.arange(len(split)).split(TEST_BATCH)):
-        x = transform.forward(pixels.to(device))
+        x = transform.forward(moved(pixels, device))
         right += int((net(x).argmax(1).cpu() == split.labels[rows]).sum())
     return right / len(split)

@@ -189,7 +189,7 @@ def _train(
     weights = 1 / counts.clamp(min=1) if recipe.balance == "class" else None
     optimizer = torch.optim.Adam(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     loss = torch.zeros(())
-    with isolated(seed, "layers"):  # dropout takes the global stream
+    with isolated(seed, "layers", device=given.device):  # dropout takes the global stream
         for step in range(recipe.steps):
             net.train()
             logits = net(given)

@@ -8,6 +8,7 @@ from typing import Any, Final, final
 import torch
 from torch import Tensor, nn
 
+from dd.base.devices import moved
 from dd.data import Split
 from dd.errors import DivergedError
 from dd.evaluation.loop import TEST_BATCH
@@ -43,7 +44,7 @@ class Scorer:
         for x, rows in zip(kept[:have], batches[:have], strict=True):
             yield x.clone(), self.split.labels[rows]  # a network may write into its pictures
         for place, (rows, pixels) in enumerate(self.split.stream(batches[have:]), start=have):
-            x = transform.forward(pixels.to(self._device))
+            x = transform.forward(moved(pixels, self._device))
             if self._fits and len(kept) == place:
                 kept.append(x.clone())
             yield x, self.split.labels[rows]

@@ -197,7 +197,7 @@ def train_on(
     """
     optimizer = torch.optim.Adam(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     loss = torch.zeros(())
-    with isolated(seed, "layers"):  # dropout takes the global stream
+    with isolated(seed, "layers", device=next(net.parameters()).device):  # dropout takes the global stream
         for step in range(recipe.steps):
             net.train()
             loss = task.step_loss(net, recipe, child(seed, "sample", step))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dd.base.devices import moved
 from dd.base.seeding import child, child_seed, isolated
 from dd.data import Images, Split, TensorSplit
 from dd.errors import DDError, DivergedError, refuse
@@ -154,7 +155,7 @@ class ExpertTrainer:
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
         """(steps done, θ, velocity) after each step of expert `seed` from `step` on, for ever; always new tensors."""
         for rows, pixels in self._stream(self._batches(seed, step)):
-            with isolated(seed, "layers", step):  # for networks that draw on their own
+            with isolated(seed, "layers", step, device=self.device):  # for networks that draw on their own
                 theta, velocity = self._step(student, theta, velocity, rows, pixels, seed, step)
             step += 1
             yield step, theta, velocity
@@ -192,7 +193,7 @@ class ExpertTrainer:
         return sgd_update(theta, direction, velocity, lr, recipe.momentum, recipe.weight_decay)
 
     def _snapshot(self, student: Student, step: int, theta: Tensor, velocity: Tensor) -> Snapshot:
-        with isolated(0, "accuracy"):
+        with isolated(0, "accuracy", device=self.device):
             accuracy = float("nan") if self._check is None else self._accuracy(student, theta, self._check)
         # `.clone()`: on the CPU `.cpu()` is the live tensor itself, and every snapshot would be the last one.
         return Snapshot(step, theta.detach().cpu().clone(), velocity.detach().cpu().clone(), accuracy)
@@ -217,7 +218,7 @@ def on_device(split: Split, device: torch.device, room: int = _ROOM) -> Stream:
     then picked and scaled there. Anything else, and all of it on a CPU, comes batch by batch from the split.
     """
     if device.type == "cpu" or not isinstance(split, TensorSplit) or split.images.nbytes > room:
-        return lambda batches: ((rows, pixels.to(device)) for rows, pixels in split.stream(batches))
+        return lambda batches: ((rows, moved(pixels, device)) for rows, pixels in split.stream(batches))
     pick = _resident(split.images.to(device))
     return lambda batches: ((rows, pick(rows)) for rows in batches)
 

@@ -52,7 +52,7 @@ def check_student(student: Student, x: Tensor, y: Tensor, name: str) -> None:
         Exception: what the network or autograd raises: the dtype is not the network's, or there is no double backward.
     """
     theta, scale = _somewhere(student)
-    with isolated(0, "check"):
+    with isolated(0, "check", device=x.device):
         _check_pass(student, theta, x, name)
         _check_second(student, theta, scale, x, y, name)
 
@@ -68,7 +68,7 @@ def scores_alone(student: Student, x: Tensor) -> bool:
         x: pictures `[N, C, H, W]` in model space, N ≥ 2, noise for choice.
     """
     theta, _ = _somewhere(student)
-    with isolated(0, "check"):
+    with isolated(0, "check", device=x.device):
         whole = student.logits(theta, x)
         parts = torch.cat([student.logits(theta, part) for part in x.split(-(-len(x) // 2))])
     return bool(((whole - parts).abs() <= _ALONE * whole.abs().max()).all())

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dd.base.devices import moved
 from dd.base.files import dump_json, load_tensors, save_tensors, sweep
 from dd.base.locks import locked
 from dd.base.names import file_name
@@ -173,12 +174,12 @@ def train_teacher(
             order = torch.randperm(count, generator=child(seed, "teacher", "order", epoch))
             yield from order.split(recipe.batch_size)[:per_epoch]
 
-    with isolated(seed, "teacher", "layers"):  # dropout takes the global stream
+    with isolated(seed, "teacher", "layers", device=device):  # dropout takes the global stream
         for step, (rows, pixels) in enumerate(real.train.stream(batches())):
             epoch, place = divmod(step, per_epoch)
             draw = dsa.draw(len(rows), real.size, child(seed, "teacher", "draw", epoch, place))
-            x = draw(transform.forward(pixels.to(device)))
-            loss = F.cross_entropy(net(x), real.train.labels[rows].to(device))
+            x = draw(transform.forward(moved(pixels, device)))
+            loss = F.cross_entropy(net(x), moved(real.train.labels[rows], device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

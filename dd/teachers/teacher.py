@@ -12,6 +12,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from dd.base.devices import moved
 from dd.base.files import digest, dump_json
 from dd.base.process import under_own_settings
 from dd.data import Images, Split
@@ -224,7 +225,7 @@ def accuracy(teacher: Teacher, split: Split) -> float:
     """Share of `split` that the teacher classifies correctly."""
     device, right = next(teacher.module.parameters()).device, 0
     for rows, pixels in split.stream(torch.arange(len(split)).split(_TEST_BATCH)):
-        right += int((teacher(pixels.to(device)).argmax(1).cpu() == split.labels[rows]).sum())
+        right += int((teacher(moved(pixels, device)).argmax(1).cpu() == split.labels[rows]).sum())
     return right / len(split)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from dd.base.devices import check_device
+from dd.base.devices import check_device, moved
 from dd.errors import InputError
 
 
@@ -29,3 +29,12 @@ def test_the_cpu_is_there() -> None:
 def test_others_are_refused(device: Any, text: str) -> None:
     with pytest.raises(InputError, match=text):
         check_device(device)
+
+
+def test_what_goes_to_a_gpu_goes_by_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, seen = torch.arange(3), list[object]()
+    assert moved(x, torch.device("cpu")) is x
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: seen.append("pinned") or self)
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, device, non_blocking=False: seen.append(non_blocking))
+    moved(x, torch.device("cuda", 1))
+    assert seen == ["pinned", True]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import torch
 
 import dd
@@ -92,3 +94,26 @@ def test_nothing_reseeds_the_global_stream() -> None:
     text = {path.name: path.read_text(encoding="utf-8") for path in sources}
     for word in ("torch.manual_seed(", "torch.seed(", "random.seed(", "time.time("):
         assert [name for name, source in text.items() if word in source] == [], word
+
+
+def test_of_several_gpus_the_one_in_use_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked: list[list[int]] = []
+    streams = [torch.Generator() for _ in range(4)]
+    before = [stream.initial_seed() for stream in streams]
+
+    @contextlib.contextmanager
+    def fork(devices: list[int]) -> Iterator[None]:
+        forked.append(devices)
+        yield
+
+    monkeypatch.setattr(torch.random, "fork_rng", fork)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "default_generators", streams)
+    for device in (None, torch.device("cpu"), torch.device("cuda", 2), torch.device("cuda")):
+        with isolated(3, "layers", device=device):
+            pass
+    assert forked == [[], [], [2], [1]]
+    wanted = child_seed(3, "layers")
+    assert [stream.initial_seed() for stream in streams] == [before[0], wanted, wanted, before[3]]
