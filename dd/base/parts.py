@@ -66,6 +66,8 @@ class Parts:
             return
         told = {"kind": "part", "about": list(about)}
         own = [self._only[1]] if self._only is not None and self._only[0] == kind else None
+        if own is not None and own[0] not in places:
+            return
         self._make(self.folder, kind, places if own is None else own, make, told)
         if own is not None:
             raise Enough

@@ -145,7 +145,7 @@ class BufferOptions(Planned):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(Common):
+class EvaluateOptions(Planned):
     """Train fresh networks on a set and test them on real images, beside baselines.
 
     Attributes:

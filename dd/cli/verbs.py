@@ -32,6 +32,8 @@ def run_evaluate(options: EvaluateOptions) -> Answer:
     place = place_of(options.path, options.out, REPORT)
     told = {"models": list(options.models) or None, "baselines": options.baselines or None, "lr": as_lr(options.lr)}
     given = keywords(options, evaluate, **told, out=place.path or False)
+    if options.plan is not None:
+        return planned("evaluate", options.plan, options.json, small=options.path, data=options.data, **given)
     report = evaluate(options.path, options.data, **given)
     if place.page is not None and is_main():
         say(f"page: {place.page}", sys.stderr)

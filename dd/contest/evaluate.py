@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
@@ -13,12 +14,11 @@ import torch
 from dd.base.files import digest, dump_json
 from dd.base.home import home
 from dd.base.parallel import together
-from dd.base.parts import Parts
-from dd.base.paths import as_path, is_file
+from dd.base.parts import Enough, Parts
+from dd.base.paths import as_path, is_file, is_there
 from dd.base.process import keeping_pages, under_own_settings
 from dd.base.progress import Progress, announce, reporter
 from dd.base.shapes import as_list, check_whole, filled
-from dd.base.version import __version__
 from dd.contest.contest import Given, Rules, given_lr
 from dd.contest.graphs import given_graphs
 from dd.contest.images import given_images, pick_images
@@ -27,7 +27,7 @@ from dd.contest.nodes import given_nodes
 from dd.contest.readings import expanded
 from dd.contest.recipes import RD3, Recipe, check_recipe, suited, under
 from dd.data import Images, Source, about
-from dd.errors import refuse
+from dd.errors import InputError, refuse
 from dd.evaluation import EvalReport, Reader, Row, model_of, origin
 from dd.evaluation.fast import CompiledForward, plain_forward
 from dd.evaluation.report import no_better, support_of
@@ -40,11 +40,13 @@ from dd.pages.report import write_run_page
 from dd.run.folder import REPORT
 from dd.run.keep import Out, Place, place_of, set_aside
 from dd.run.load import load
+from dd.run.plans import Plan
 from dd.run.resolve import load_real, only_images, protocol_of, resolve_device, resolve_method, source_like
+from dd.run.work import WorkUnit, check_executor, make_named, spread
 from dd.synthetic import AnySet, NodeSet, TreeSummary, digest_of, need_set
 from dd.teachers import TeacherRecipe
 
-_UNTOLD: Final = {"models", "committee", "device", "threads", "progress", "download", "out"}
+_UNTOLD: Final = {"models", "committee", "device", "threads", "progress", "download", "out", "executor"}
 """Arguments of `evaluate` that no report's command says: those of the machine, and what it says in another place."""
 
 
@@ -75,6 +77,7 @@ def evaluate(
     early_stop: bool = False,
     compile: bool = False,
     out: Out = None,
+    executor: Any = None,
 ) -> EvalReport:
     """How well fresh networks do on real test data after training on the set, beside baselines of the same budget.
 
@@ -126,6 +129,8 @@ def evaluate(
         out: where `report.json` is written: a folder, or a `.json` file. `None`: the run folder that the set was
             distilled into, loaded from, or is named by, which also gets the page `index.html`; nowhere for other sets.
             `False`: nowhere. An earlier report there is replaced, and one on other data is kept as `report-1.json`.
+        executor: has `submit`, as of `concurrent.futures`: its workers train the networks; the set is then a file or a
+            run folder, and data and models are names.
 
     Returns:
         An `EvalReport`; its first row is the set with the first model.
@@ -139,28 +144,88 @@ def evaluate(
         UserWarning: the test data are those that the set was made from; the report calls them training data.
     """
     arguments = locals()
+    if executor is not None:
+        check_executor(executor)
     with together() as (rank, size):
         if rank:
             arguments |= {"out": False, "progress": False}
         place, again, given, wanted, run = _opened(arguments)
         path = as_path(small, "small") if isinstance(small, str | Path) else None
-        named = all(model is None or isinstance(model, str) for model in wanted)
-        if shared := size > 1 and named and hasattr(given.contest, "parts"):
-            run = dataclasses.replace(run, parts=_parts(given, arguments, run.store))
-            given = dataclasses.replace(given, contest=dataclasses.replace(cast(Any, given.contest), parts=run.parts))
+        parts = (
+            _parts(given, arguments, run.store) if size > 1 or executor or is_there(run.store / "parts") else Parts()
+        )
+        if executor is not None and rank == 0:
+            plan, units = plan_of_evaluation(arguments), _network_units(given, wanted, parts)
+            spread(executor, make_network, plan, run.store / "plans", units, run.progress, arguments["progress"])
+        if shared := size > 1 or parts.begun:
+            given = _sharing(given, parts)
         told = dataclasses.replace(judged(given, wanted, run, path), recipe=check_recipe(recipe))
     if shared and not rank:
-        run.parts.forget()
+        parts.forget()
     return _kept(told, place, given, again, arguments["progress"])
 
 
 def _parts(given: Given, arguments: Mapping[str, Any], store: Path) -> Parts:
-    """Where the figures of networks are that several processes share, by set, data and call."""
-    told = {
-        name: repr(value) for name, value in arguments.items() if name not in (*_UNTOLD - {"models"}, "small", "data")
-    }
-    told |= {"set": digest_of(given.small), "data": given.real.fingerprint, "version": __version__}
+    """Where the figures of networks are that several processes share, by set, data and call; nowhere without names."""
+    if not hasattr(given.contest, "parts"):
+        return Parts()
+    told = {name: value for name, value in arguments.items() if name not in (*_UNTOLD - {"models"}, "small", "data")}
+    try:
+        call = Plan.of("evaluate", told).to_json()
+    except InputError:  # a network of the user's own, which other processes do not have
+        return Parts()
+    told = {"set": digest_of(given.small), "data": given.real.fingerprint, "call": call}
     return Parts(store / "parts" / digest(dump_json(told).encode())[:16])
+
+
+def _sharing(given: Given, parts: Parts) -> Given:
+    """The contest, its networks being parts."""
+    if not parts.shared:
+        return given
+    return dataclasses.replace(given, contest=dataclasses.replace(cast(Any, given.contest), parts=parts))
+
+
+def plan_of_evaluation(given: Mapping[str, Any]) -> Plan:
+    """The plan of a call.
+
+    Raises:
+        InputError: a set that is no file, or an argument that a file cannot hold.
+    """
+    small = given.get("small")
+    if not isinstance(small, str | Path):
+        raise refuse("small", "a set's file or run folder, where work is shared", f"a {type(small).__name__}")
+    plan = Plan.of("evaluate", {**given, "small": Path(small), "out": None})
+    plan.bound(evaluate)
+    return plan
+
+
+def evaluate_units(plan: Plan) -> list[WorkUnit]:
+    """The networks of a plan, row by row."""
+    arguments = {**plan.bound(evaluate), "out": False, "progress": False}
+    _, _, given, wanted, run = _opened(arguments)
+    return _network_units(given, wanted, _parts(given, arguments, run.store))
+
+
+def make_network(plan: str, unit: str) -> str:
+    """A network in a worker: `dd.run.work.make_named`."""
+    return make_named(plan, unit, evaluate_units)
+
+
+def _network_units(given: Given, models: Sequence[Any], parts: Parts) -> list[WorkUnit]:
+    contest: Any = given.contest
+    if parts.folder is None:
+        raise refuse("small", "a set whose networks can be shared, of images or of graphs", given.title)
+
+    def made(place: int) -> WorkUnit:
+        def make() -> None:
+            own = Parts(parts.folder, ("network", place))
+            with contextlib.suppress(Enough):
+                dataclasses.replace(contest, parts=own).network(models, place)
+
+        there = lambda: parts.has("network", place)  # noqa: E731
+        return WorkUnit(f"network-{place:06d}", "network", parts.folder or Path(), there, make)
+
+    return [made(place) for place in contest.places(models)]
 
 
 def _opened(told: Mapping[str, Any]) -> tuple[Place, str | None, Given, list[Any], Run]:

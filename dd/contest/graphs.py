@@ -78,6 +78,17 @@ class GraphContest:
             for place, model in enumerate(models):
                 yield from self._trained(entrant, model, (number * len(models) + place) * ROOM)
 
+    def places(self, models: Sequence[AnyGraphModel | None]) -> list[int]:
+        """The networks of all rows, as places of parts; those with `early_stop` are none."""
+        pairs = [entrant for entrant in self.entrants for _ in models]
+        counts = [0 if one.read or self.early_stop else self._count(one) for one in pairs]
+        return [number * ROOM + r for number, count in enumerate(counts) for r in range(count)]
+
+    def network(self, models: Sequence[AnyGraphModel | None], place: int) -> None:
+        """Make the part of one of the `places`; `parts` is told to make no other."""
+        number, row = divmod(place // ROOM, len(models))
+        list(self._trained(self.entrants[number], models[row], place // ROOM * ROOM))
+
     def _read(self, entrant: GraphEntrant, read: Callable[[], Tensor]) -> Row:
         start = time.monotonic()
         found = figures(read(), self.beside.test.labels, self.metric)

@@ -77,10 +77,26 @@ class ImageContest:
         for number, (entrant, model) in enumerate(pairs):
             yield self._row(entrant, model, number)
 
+    def places(self, models: Sequence[AnyModel | Reader | None]) -> list[int]:
+        """The networks of all rows, as places of parts."""
+        pairs = [entrant for entrant in self.entrants for _ in models]
+        counts = [len(entrant.sets) * self._each(entrant) for entrant in pairs]
+        return [number * ROOM + r for number, count in enumerate(counts) for r in range(count)]
+
+    def network(self, models: Sequence[AnyModel | Reader | None], place: int) -> None:
+        """Make the part of one of the `places`; `parts` is told to make no other."""
+        pairs = [(entrant, model) for entrant in self.entrants for model in models]
+        self._row(*pairs[place // ROOM], place // ROOM)
+
+    def _each(self, entrant: ImageEntrant) -> int:
+        """Networks of each set of a row."""
+        sets = len(entrant.sets)
+        return self.rules.repeats if sets == 1 else max(2, -(-self.rules.repeats // sets))
+
     def _row(self, entrant: ImageEntrant, model: AnyModel | Reader | None, number: int) -> Row:
         start, sets = time.monotonic(), entrant.sets
         learner, note = self._learner(entrant, model)
-        each = self.rules.repeats if len(sets) == 1 else max(2, -(-self.rules.repeats // len(sets)))
+        each = self._each(entrant)
         found: list[Figures] = []
         for draw, given in enumerate(sets):
             seeds = [child_seed(self.rules.seed, "evaluate", draw, r) for r in range(each)]

@@ -20,6 +20,7 @@ UNITS: Final[Table[Opener]] = Table(
         "benchmark": "dd.contest.benchmark:benchmark_units",
         "buffer": "dd.run.buffer:buffer_units",
         "distill": "dd.run.distill:distill_units",
+        "evaluate": "dd.contest.evaluate:evaluate_units",
         "teach": "dd.run.teach:teach_units",
     }
 )
@@ -29,6 +30,7 @@ PLANS: Final[Table[Callable[[Mapping[str, Any]], Plan]]] = Table(
         "benchmark": "dd.contest.benchmark:plan_of_benchmark",
         "buffer": "dd.run.buffer:plan_of_buffer",
         "distill": "dd.run.distill:plan_of_sets",
+        "evaluate": "dd.contest.evaluate:plan_of_evaluation",
         "teach": "dd.run.teach:plan_of_teachers",
     }
 )
@@ -41,7 +43,7 @@ def plan(verb: str, file: str | Path, **arguments: Any) -> Path:
     verb with the same arguments finds all of them done, and puts them together.
 
     Args:
-        verb: `benchmark`, `buffer`, `distill` (also of several `seeds`) or `teach`.
+        verb: `benchmark`, `buffer`, `distill` (also of several `seeds`), `evaluate` or `teach`.
         file: where the plan is written; beside it comes a folder `FILE.work` with notes on the units.
         **arguments: of the verb, `data` and what follows it by their names too. Data and methods are names.
 

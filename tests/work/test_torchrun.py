@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from reference.workers import AtOnce
 
 import dd
 from dd.base.files import read_json, read_jsonl
@@ -104,6 +105,34 @@ def test_the_parts_of_a_set_are_units_of_its_plan(tmp_path: Path) -> None:
     made, wanted = (tmp_path / run / "synthetic.safetensors" for run in ("shared", "alone"))
     assert made.read_bytes() == wanted.read_bytes()
     assert main(["verify", str(tmp_path / "shared")]) == 0
+
+
+def test_the_networks_of_an_evaluation_are_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, store = tmp_path / "run", tmp_path / "store"
+    dd.distill("digits", "random", ipc=1, train={"steps": 3, "model": "convnet(width=4)"}, out=run, progress=False)
+    alone = dd.evaluate(run, "digits", out=False, store=store, **EVALUATE)
+    words = ["evaluate", str(run), "digits", "--store", str(store), "--repeats", "3", "--baselines", "random"]
+    words += ["--device", "cpu", "--threads", "1", "--quiet"]
+    file = tmp_path / "plan.json"
+    assert main([*words, "--plan", str(file)]) == 0
+    names = [unit["name"] for unit in list_units(file)]
+    assert names == [f"network-{place:06d}" for place in (0, 1, 2, *range(1000, 1006))]  # 3 draws of two
+    run_units(file, "2/2", progress=False)
+    assert [unit["state"] for unit in list_units(file)] == ["missing", "done"] * 4 + ["missing"]
+    run_units(file, "1/2", progress=False)
+    executor = AtOnce()
+    found = dd.evaluate(run, "digits", out=False, store=store, executor=executor, **EVALUATE)
+    assert executor.seen == []  # all are there
+    assert [row.values for row in found.rows] == [row.values for row in alone.rows]
+    assert [row.recall for row in found.rows] == [row.recall for row in alone.rows]
+    assert not list((store / "parts").glob("*"))
+    again = dd.evaluate(run, "digits", out=False, store=store, executor=executor, **EVALUATE)
+    assert len(executor.seen) == 9
+    assert [row.values for row in again.rows] == [row.values for row in alone.rows]
+    with pytest.raises(
+        dd.InputError, match="`small` must be a set's file or run folder, where work is shared; got a Synt"
+    ):
+        dd.evaluate(dd.load(run), "digits", store=store, executor=executor, **EVALUATE)
 
 
 def test_infer_shares_its_compensators_and_labels(tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def test_calls_that_cannot_be_shared(home: Path) -> None:
         random_plan(resume=False)
     with pytest.raises(dd.InputError, match=r"`arguments of the plan` must be those of `buffer`; got .*'expert'"):
         dd.plan("buffer", "b.json", data="digits", recipe="ftd-alpha0.3-zca", expert=3)
-    with pytest.raises(dd.InputError, match="unknown verb with plans 'measure'; known: benchmark, buffer, distill, te"):
+    with pytest.raises(dd.InputError, match="unknown verb with plans 'measure'; known: benchmark, buffer, distill, ev"):
         dd.plan("measure", "b.json")
 
 
