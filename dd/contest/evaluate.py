@@ -151,9 +151,8 @@ def evaluate(
             arguments |= {"out": False, "progress": False}
         place, again, given, wanted, run = _opened(arguments)
         path = as_path(small, "small") if isinstance(small, str | Path) else None
-        parts = (
-            _parts(given, arguments, run.store) if size > 1 or executor or is_there(run.store / "parts") else Parts()
-        )
+        asked = size > 1 or executor is not None or is_there(run.store / "parts")  # or units of a list are there
+        parts = _parts(given, arguments, run.store) if asked else Parts()
         if executor is not None and rank == 0:
             plan, units = plan_of_evaluation(arguments), _network_units(given, wanted, parts)
             spread(executor, make_network, plan, run.store / "plans", units, run.progress, arguments["progress"])

@@ -129,9 +129,7 @@ def test_the_networks_of_an_evaluation_are_units(tmp_path: Path, capsys: pytest.
     again = dd.evaluate(run, "digits", out=False, store=store, executor=executor, **EVALUATE)
     assert len(executor.seen) == 9
     assert [row.values for row in again.rows] == [row.values for row in alone.rows]
-    with pytest.raises(
-        dd.InputError, match="`small` must be a set's file or run folder, where work is shared; got a Synt"
-    ):
+    with pytest.raises(dd.InputError, match="`small` must be a set's file or run folder, where work is shared"):
         dd.evaluate(dd.load(run), "digits", store=store, executor=executor, **EVALUATE)
 
 
