@@ -51,6 +51,7 @@ _ROW: Final = {
     "interval95?": Maybe(Real(0)),
     "other_metrics?": Map({"mean": _SHARE}),
     "recall?": [Maybe(_SHARE)],
+    "bytes?": Maybe(Whole(0)),
 }
 _REPORT: Final = {
     "format": Word(1),
@@ -66,6 +67,7 @@ _REPORT: Final = {
     "support?": _BYTES,
     "command?": Maybe(str),
     "recipe?": str,
+    "about?": Map(str),
 }
 _CELL: Final = Also(
     {

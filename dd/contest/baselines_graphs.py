@@ -73,6 +73,12 @@ class BesideGraphs:
         """Of each training graph by the published count, int64 `[N]`."""
         return graph_bytes(self.real.train, *self._features, directed=self.real.directed)
 
+    def bytes_of(self, given: TreeSummary | GraphSplit) -> int:
+        """Of a summary or of whole graphs, by the published count."""
+        if isinstance(given, TreeSummary):
+            return given.published
+        return int(graph_bytes(given, *self._features, directed=self.real.directed).sum())
+
     def summary(self, name: str, entries: Sequence[Entry], reading: str | None = None) -> TreeSummary:
         """Patterns of training trees under the recipe of the summary, read as it is or otherwise."""
         codes, recipe = self.small.codes, self.small.recipe
@@ -106,6 +112,7 @@ class GraphEntrant:
         name: of its row.
         sets: what networks are trained on, one a draw.
         pool: of the nodes of whole graphs, `sum` or `mean`; `None` is the recipe's.
+        budget: whether its sets spend what the summary has spent.
         read: scores of the test graphs `[N, K]` without a network, in place of `sets`.
         reads: what a report calls the model of such a row.
     """
@@ -113,6 +120,7 @@ class GraphEntrant:
     name: str
     sets: Sequence[TreeSummary | GraphSplit] = ()
     pool: str | None = None
+    budget: bool = True
     read: Callable[[], Tensor] | None = None
     reads: str = ""
 
@@ -150,7 +158,7 @@ class GraphBaseline(Baseline):
         if self.reads:
             return GraphEntrant(name=self.name, read=partial(self.drawn, beside, 0), reads=self.reads)
         sets = [self.drawn(beside, draw) for draw in range(self.draws)]
-        return GraphEntrant(name=self.name, sets=sets, pool=self.pool)
+        return GraphEntrant(name=self.name, sets=sets, pool=self.pool, budget=self.budget)
 
 
 def _random(beside: BesideGraphs, draw: int) -> GraphSplit:
@@ -212,15 +220,59 @@ _nodes: Final = partial(_one_number, lambda nodes, _: nodes)
 _edges: Final = partial(_one_number, lambda nodes, edges: edges / nodes.clamp(min=1))
 
 GRAPH_BASELINES: Final = table(
-    GraphBaseline(name="random", make=_random, draws=2, default=BOTH),
-    GraphBaseline(name="random_sum", make=_random, draws=2, pool="sum"),
-    GraphBaseline(name="random_mean", make=_random, draws=2, pool="mean"),
-    GraphBaseline(name="herding", make=_herded, default=("benchmark",)),
-    GraphBaseline(name="random_trees", make=_random_trees, draws=2, default=("benchmark",)),
-    GraphBaseline(name="all_trees", make=_all_trees, budget=False),
-    GraphBaseline(name="full", make=_full, budget=False, default=("benchmark",)),
-    GraphBaseline(name="naive_bayes", make=_naive_bayes, reads="supports of the summary", supports=True, default=BOTH),
-    GraphBaseline(name="tree_counts", make=_tree_counts, reads="logistic regression", budget=False),
-    GraphBaseline(name="node_count", make=_nodes, reads="one number", budget=False, default=BOTH),
-    GraphBaseline(name="edges_per_node", make=_edges, reads="one number", budget=False, default=("evaluate",)),
+    GraphBaseline(
+        name="random",
+        says="random training graphs of as many bytes, pooled as the summary says",
+        make=_random,
+        draws=2,
+        default=BOTH,
+    ),
+    GraphBaseline(name="random_sum", says="those of `random`, nodes summed", make=_random, draws=2, pool="sum"),
+    GraphBaseline(name="random_mean", says="those of `random`, nodes averaged", make=_random, draws=2, pool="mean"),
+    GraphBaseline(
+        name="herding",
+        says="training graphs of as many bytes whose trees are in the mean those of their class",
+        make=_herded,
+        default=("benchmark",),
+    ),
+    GraphBaseline(
+        name="random_trees",
+        says="random trees of training graphs, of as many bytes",
+        make=_random_trees,
+        draws=2,
+        default=("benchmark",),
+    ),
+    GraphBaseline(name="all_trees", says="every training graph as a pattern", make=_all_trees, budget=False),
+    GraphBaseline(name="full", says="all training graphs", make=_full, budget=False, default=("benchmark",)),
+    GraphBaseline(
+        name="naive_bayes",
+        says="the supports of the summary, without a network",
+        make=_naive_bayes,
+        reads="supports of the summary",
+        supports=True,
+        default=BOTH,
+    ),
+    GraphBaseline(
+        name="tree_counts",
+        says="logistic regression on the trees of all training graphs",
+        make=_tree_counts,
+        reads="logistic regression",
+        budget=False,
+    ),
+    GraphBaseline(
+        name="node_count",
+        says="logistic regression on the number of nodes of all training graphs",
+        make=_nodes,
+        reads="one number",
+        budget=False,
+        default=BOTH,
+    ),
+    GraphBaseline(
+        name="edges_per_node",
+        says="logistic regression on edges a node of all training graphs",
+        make=_edges,
+        reads="one number",
+        budget=False,
+        default=("evaluate",),
+    ),
 )

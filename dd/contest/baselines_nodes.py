@@ -171,6 +171,7 @@ class NodeEntrant:
         name: of its row.
         graphs: what networks are trained on, one a draw.
         model: the one network of the row, in place of those that are asked for.
+        budget: whether its graphs spend what the set has spent.
         read: scores of the test nodes `[N, K]` without a network, in place of `graphs`.
         reads: what a report calls the model of such a row.
     """
@@ -178,6 +179,7 @@ class NodeEntrant:
     name: str
     graphs: tuple[NodeGraph, ...] = ()
     model: str | None = None
+    budget: bool = True
     read: Callable[[], Tensor] | None = None
     reads: str = ""
 
@@ -204,7 +206,7 @@ class NodeBaseline(Baseline):
         if self.reads and self.model is None:
             return NodeEntrant(name=self.name, read=partial(self._read, beside), reads=self.reads)
         made = tuple(self._graph(beside, draw) for draw in range(self.draws))
-        return NodeEntrant(name=self.name, graphs=made, model=self.model)
+        return NodeEntrant(name=self.name, graphs=made, model=self.model, budget=self.budget)
 
     def _read(self, beside: BesideNodes) -> Tensor:
         made = self.make(beside, 0)
@@ -221,12 +223,56 @@ class NodeBaseline(Baseline):
 
 
 NODE_BASELINES: Final = table(
-    NodeBaseline(name="random", make=_random, draws=2, default=BOTH),
-    NodeBaseline(name="random_egos", make=_egos, draws=2, default=("benchmark",)),
-    NodeBaseline(name="herding", make=_herded, default=("benchmark",)),
-    NodeBaseline(name="k_center", make=_centred, default=("benchmark",)),
-    NodeBaseline(name="features", make=_full, model="mlp", reads="mlp", budget=False, default=BOTH),
-    NodeBaseline(name="label_propagation", make=_label_propagation, reads="no network", budget=False, default=BOTH),
-    NodeBaseline(name="class_means", make=_class_means, reads="no network", budget=False, default=BOTH),
-    NodeBaseline(name="full", make=_full, budget=False, default=BOTH),
+    NodeBaseline(
+        name="random",
+        says="random training nodes of as many bytes, and the edges between them",
+        make=_random,
+        draws=2,
+        default=BOTH,
+    ),
+    NodeBaseline(
+        name="random_egos",
+        says="random training nodes with all their neighbours, of as many bytes",
+        make=_egos,
+        draws=2,
+        default=("benchmark",),
+    ),
+    NodeBaseline(
+        name="herding",
+        says="training nodes of as many bytes whose mean features are those of their class",
+        make=_herded,
+        default=("benchmark",),
+    ),
+    NodeBaseline(
+        name="k_center",
+        says="training nodes of as many bytes that cover their class by features",
+        make=_centred,
+        default=("benchmark",),
+    ),
+    NodeBaseline(
+        name="features",
+        says="an MLP on all training nodes, without edges",
+        make=_full,
+        model="mlp",
+        reads="mlp",
+        budget=False,
+        default=BOTH,
+    ),
+    NodeBaseline(
+        name="label_propagation",
+        says="labels spread along edges, without features or a network",
+        make=_label_propagation,
+        reads="no network",
+        budget=False,
+        default=BOTH,
+    ),
+    NodeBaseline(
+        name="class_means",
+        says="the nearest class mean of propagated features, without a network",
+        make=_class_means,
+        reads="no network",
+        budget=False,
+        default=BOTH,
+    ),
+    NodeBaseline(name="full", says="the whole graph", make=_full, budget=False, default=BOTH),
 )

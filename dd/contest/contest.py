@@ -15,7 +15,7 @@ for each set that it distils and each baseline, at every budget and seed. Both r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar, final
 
 import torch
@@ -40,6 +40,7 @@ class Baseline:
 
     Attributes:
         name: of its row.
+        says: what it is, in a few words, of which a report's legend has one line.
         make: makes it from what it stands beside.
         budget: whether it spends what the set beside it has spent; else it is one for all budgets.
         draws: how many of it are pooled in a row where chance chooses it.
@@ -50,12 +51,18 @@ class Baseline:
 
     kind: ClassVar[str]
     name: str
+    says: str
     make: Callable[..., Any]
     budget: bool = True
     draws: int = 1
     reads: str = ""
     offered: tuple[Verb, ...] = BOTH
     default: tuple[Verb, ...] = ()
+
+    @property
+    def told(self) -> str:
+        """What it is, and how many draws of it a row of `evaluate` has."""
+        return self.says + (f", {self.draws} draws" if self.draws > 1 else "")
 
     def stands(self, budget: Ipc | None) -> bool:
         """Whether there is one of that budget."""
@@ -156,6 +163,7 @@ class Given:
         split: what the test split is called.
         selection: what a report adds to how the set was chosen.
         notes: on baselines, and on the set.
+        about: what each baseline is, by the name of its row.
     """
 
     small: AnySet
@@ -165,3 +173,4 @@ class Given:
     split: str
     selection: str = ""
     notes: Sequence[str] = ()
+    about: Mapping[str, str] = field(default_factory=dict)

@@ -347,6 +347,7 @@ def judged(given: Given, models: Sequence[Any], run: Run, path: Path | None = No
         origin=origin(run.seed, run.device),
         notes=(*seen.notes, *no_better(rows, list(support.values())), *as_good, *given.notes),
         support=support,
+        about=given.about,
     )
 
 

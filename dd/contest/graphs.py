@@ -115,10 +115,11 @@ class GraphContest:
                 if predictor.best is not None:
                     best.append(self._figures(predictor.best))
         seconds = time.monotonic() - start
+        size = self.beside.bytes_of(entrant.sets[0]) if entrant.budget else None
         for suffix, found in (("", last), (", early stop", best)):
             if found:
                 told = {"set": entrant.name + suffix, "model": text, "steps": recipe.steps, "lr": recipe.lr}
-                yield Row.of(found, self.metric, **told, seconds=seconds)
+                yield Row.of(found, self.metric, **told, bytes=size, seconds=seconds)
 
     def _figures(self, predictor: GraphPredictor) -> Figures:
         test = self.beside.test
@@ -202,6 +203,7 @@ def given_graphs(
         split=f"test graphs of split {real.split}, {real.rule}",
         selection=", last step of training",
         notes=[*notes, *_coverage_notes(small)],
+        about={row_of(one.name, name): one.told for one in picked},
     )
 
 

@@ -101,7 +101,7 @@ class ImageContest:
         for draw, given in enumerate(sets):
             seeds = [child_seed(self.rules.seed, "evaluate", draw, r) for r in range(each)]
             found += self._figures(learner, given, seeds, number * ROOM + draw * each)
-        told = {"set": entrant.name, **learner.told(sets[0]), "note": note}
+        told = {"set": entrant.name, **learner.told(sets[0]), "note": note, "bytes": bytes_of(sets[0])}
         return Row.of(found, self.metric, **told, seconds=time.monotonic() - start)
 
     def _figures(self, learner: NetworkLearner, given: Equipped, seeds: Sequence[int], first: int) -> list[Figures]:
@@ -136,6 +136,14 @@ class ImageContest:
         steps, flat = enough_steps(learner, given, self.real.val, seed, most)
         note = "steps by the validation split" if flat else f"still gaining at {steps} steps"
         return dataclasses.replace(learner, steps=steps), note
+
+
+def bytes_of(given: Equipped) -> int | None:
+    """Of the images and labels of a set in its file; `None` of real data, which is no set."""
+    if not isinstance(given, ImageSet):
+        return None
+    sizes = given.nbytes
+    return sizes.images + sizes.labels
 
 
 def pick_images(
@@ -195,13 +203,14 @@ def given_images(
         stored=_each(stored, real),
         method=method,
     )
-    entrants, made = [own], dict[Any, list[Equipped]]()
+    entrants, about, made = [own], dict[str, str](), dict[Any, list[Equipped]]()
     for one in picked:
         if reason := one.lacks(beside):
             notes.append(f"no {one.name} row: {reason}")
             continue
         sets = made[one.make] = made.get(one.make) or [as_trained(each) for each in one.sets(beside, run)]
         row = row_of(one.name, name)
+        about[row] = one.told
         entrants.append(ImageEntrant(name=row, sets=sets, lr="tuned" if one.tuned else beside.lr))
     return Given(
         small=small,
@@ -210,6 +219,7 @@ def given_images(
         title=_title(small, name),
         split="test",
         notes=notes,
+        about=about,
     )
 
 

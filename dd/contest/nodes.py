@@ -22,6 +22,7 @@ from dd.evaluation.nodes import NODE_LR_GRID, NodeLearner, NodePredictor, WholeG
 from dd.evaluation.scores import check_metric, figures
 from dd.models import AnyNodeModel, NodeInput
 from dd.synthetic import NodeSet
+from dd.synthetic.node_store import stored_bytes
 
 EQUAL = 0.005
 """A reading without edges or without features is called as good where it is at most so far below the set."""
@@ -94,6 +95,8 @@ class NodeContest:
         ]
         recipe = learner.recipe(small.recipe)
         told: dict[str, Any] = {"set": entrant.name, "model": learner.name(small.recipe)}
+        if entrant.budget:
+            told["bytes"] = stored_bytes(entrant.graphs[0], small.num_classes)
         return Row.of(found, self.metric, **told, steps=recipe.steps, lr=recipe.lr, seconds=time.monotonic() - start)
 
     @property
@@ -154,6 +157,7 @@ def given_nodes(small: NodeSet, real: Any, baselines: str | Sequence[str] | None
         split=f"test nodes of split {real.split}, {real.rule}, {beside.setting}",
         selection=", best step on the validation nodes" if stop else ", last step of training",
         notes=[*notes, *real.said, *_size_notes(small)],
+        about={row_of(one.name, name): one.told for one in picked},
     )
 
 

@@ -51,6 +51,8 @@ class Row:
             classes), without `metric`.
         recall: mean over networks of each class's recall, in label order; `None` for a class without test items.
         note: how its steps were found, where neither a recipe nor an argument says; of no file.
+        bytes: of the first set of the row as budgets count them: of images those of images and labels as a file would
+            have them, of graphs and nodes the counted ones; `None` of a row that has no set, as all training data.
     """
 
     set: str
@@ -63,6 +65,7 @@ class Row:
     other_metrics: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     recall: tuple[float | None, ...] = ()
     note: str = ""
+    bytes: int | None = None
 
     @classmethod
     def of(cls, found: Sequence[Figures], metric: str, **told: Any) -> Row:
@@ -99,7 +102,7 @@ class Row:
     def records(self) -> list[dict[str, Any]]:
         """What a data frame has of it: a record a metric, its own first; scores are fractions."""
         told = {"set": self.set, "model": self.model}
-        cost = {"steps": self.steps, "lr": self.lr, "seconds": self.seconds}
+        cost = {"bytes": self.bytes, "steps": self.steps, "lr": self.lr, "seconds": self.seconds}
         found = []
         for metric, values in {self.metric: self.values, **self.other_metrics}.items():
             mean, std = mean_std(values)
@@ -118,6 +121,7 @@ class Row:
             "interval95": self.interval,
             "n": len(self.values),
             "values": list(self.values),
+            "bytes": self.bytes,
             "steps": self.steps,
             "lr": self.lr,
             "seconds": round(self.seconds, 3),
@@ -140,6 +144,7 @@ class EvalReport:
             class has at least `UNEVEN` times as many as the smallest, the table shows balanced accuracies.
         command: evaluates a run folder again, where a shell can say it.
         recipe: how its sets were trained: `own`, `hard` or `rd3`.
+        about: what each baseline is, by the name of its rows.
 
     Raises:
         InputError: no row.
@@ -157,6 +162,7 @@ class EvalReport:
     support: Mapping[str, int] = field(default_factory=dict)
     command: str | None = None
     recipe: str = "own"
+    about: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.rows:
@@ -187,6 +193,7 @@ class EvalReport:
             "notes": list(self.notes),
             "support": dict(self.support),
             "command": self.command,
+            "about": dict(self.about),
             **({} if self.recipe == "own" else {"recipe": self.recipe}),
         }
 
@@ -202,12 +209,12 @@ class EvalReport:
         """A `pandas.DataFrame`: a row a set, model and metric.
 
         Columns are `set`, `model`, `metric`, then numbers: `mean`, `std` and `interval95` (half width), fractions, the
-        last two NaN for a single network; `n` networks, `steps`, `lr`, `seconds`.
+        last two NaN for a single network; `n` networks, `bytes` (NaN of a row without a set), `steps`, `lr`, `seconds`.
 
         Raises:
             MissingError: pandas is not installed.
         """
-        columns = "set model metric mean std interval95 n steps lr seconds".split()
+        columns = "set model metric mean std interval95 n bytes steps lr seconds".split()
         return data_frame([record for row in self.rows for record in row.records()], columns, columns[:3])
 
     @property
@@ -220,9 +227,9 @@ class EvalReport:
 
     @property
     def legend(self) -> list[str]:
-        """What is said below the table: bytes and notes."""
+        """What is said below the table: bytes, what the rows are, and notes."""
         sizes = ", ".join(f"{name} {count:,}" for name, count in self.bytes.items())
-        return [f"bytes: {sizes}", *(f"note: {note}" for note in self.notes)]
+        return [f"bytes: {sizes}", *rows_legend(self.about), *(f"note: {note}" for note in self.notes)]
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Heads and rows of the table for people."""
@@ -230,7 +237,7 @@ class EvalReport:
         if uneven(self.support.values()):
             scores += [name for name in ("balanced_accuracy",) if name not in scores]
         heads = [{"auroc": "AUROC × 100"}.get(name, f"{name.replace('_', ' ')} %") for name in scores]
-        return ["set", "model", *heads, "n", "steps", "lr", "s"], [_cells(row, scores) for row in self.rows]
+        return ["set", "model", *heads, "n", "bytes", "steps", "lr", "s"], [_cells(row, scores) for row in self.rows]
 
     def __repr__(self) -> str:
         first, many = self.rows[0], f"{len(self.rows)} row{'s' if len(self.rows) > 1 else ''}"
@@ -251,10 +258,19 @@ class EvalReport:
 
 _TEXTS: Final = (14, 28)
 _SCORE: Final = 14
-_NUMBERS: Final = (3, 6, 9, 7)
+_NUMBERS: Final = (3, 9, 6, 9, 7)
 """Widths of the columns of the table, at least: set and model, a score, what is counted."""
 
 UNEVEN: Final = 1.5
+
+
+N: Final = "n is networks: of several draws, draws × networks of each; ± is over all of them, draws included"
+
+
+def rows_legend(about: Mapping[str, str]) -> list[str]:
+    """A line on what each baseline is, and what `n` and ± are; none where there is no baseline."""
+    told = "; ".join(f"{name}: {text}" for name, text in about.items())
+    return [f"rows: {told}. {N}"] if about else []
 
 
 def uneven(support: Iterable[int]) -> bool:
@@ -287,7 +303,9 @@ def no_better(rows: Sequence[Row], support: Sequence[int]) -> list[str]:
 
 
 def _cells(row: Row, scores: Sequence[str]) -> list[str]:
-    numbers = (str(len(row.values)), str(row.steps), f"{row.lr:.3g}", f"{row.seconds:.1f}")
+    size = "–" if row.bytes is None else f"{row.bytes:,}"
+    cost = (f"{row.steps}", f"{row.lr:.3g}") if row.steps else ("–", "–")  # what is read takes no step
+    numbers = (str(len(row.values)), size, *cost, f"{row.seconds:.1f}")
     return [row.set, row.model, *(_score(row.by(name)) for name in scores), *numbers]
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from dd.base.files import dump_json, write_text
 from dd.base.markup import data_url
 from dd.errors import refuse
-from dd.evaluation.report import uneven
+from dd.evaluation.report import rows_legend, uneven
 from dd.evaluation.unseen import TRAINING
 
 FRACTIONS: Final = ("accuracy", "auroc", "balanced_accuracy")
@@ -113,6 +113,7 @@ def render(
         rows=_rows(rows, uneven((report.get("support") or {}).values())),
         axes=_axes(rows),
         recalls=_recalls(rows[0], report.get("support") or {}),
+        legend=rows_legend(report.get("about") or {}),
         paper=report.get("protocol") == "paper",
         trained=report.get("split") == TRAINING,
         notes=list(report.get("notes") or ()),
@@ -209,7 +210,8 @@ def _rows(rows: Sequence[Mapping[str, Any]], others: bool) -> list[dict[str, Any
         metric = str(row["metric"])
         low, high = axes[metric]
         values = [v for v in row.get("values") or () if v is not None and math.isfinite(v)]
-        mean, lr, half = row["mean"], row.get("lr"), row.get("interval95")
+        mean, half, steps, count = row["mean"], row.get("interval95"), row.get("steps"), row.get("bytes")
+        lr = row.get("lr") if steps != 0 else None  # what is read takes no step
         table.append(
             {
                 "own": row["set"] == rows[0]["set"],
@@ -220,7 +222,8 @@ def _rows(rows: Sequence[Mapping[str, Any]], others: bool) -> list[dict[str, Any
                 "mean": score(metric, mean),
                 "spread": _spread(metric, row["std"]),
                 "n": row["n"],
-                "steps": "–" if row.get("steps") is None else f"{row['steps']:,}",
+                "bytes": "–" if count is None else size(count),
+                "steps": f"{steps:,}" if steps else "–",
                 "lr": f"{lr:.3g}" if isinstance(lr, int | float) else lr or "–",
                 "time": duration(row.get("seconds")),
                 "dots": [_place(v, low, high) for v in values],

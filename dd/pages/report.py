@@ -204,7 +204,9 @@ def _board(reports: Sequence[Mapping[str, Any]], names: Sequence[str], board: Ma
             spread = "" if row["std"] is None else f" ± {100 * row['std']:.1f}"
             text = f"{100 * row['mean']:.1f}{spread}"
             size = f"{told['bytes'].get('total', 0):,}"
-            rows.append([title, str(row["model"]), text, str(row["n"]), f"{row['steps']:,}", size])
+            rows.append(
+                [title, str(row["model"]), text, str(row["n"]), f"{row['steps']:,}" if row["steps"] else "–", size]
+            )
     return Board("Runs side by side", heads, rows, origin_lines(reports))
 
 

@@ -29,6 +29,8 @@ def test_a_verb_offers_what_it_has_by_default_and_describes_it(kind: str) -> Non
     for name, one in TABLES[kind].items():
         assert (one.name, one.kind) == (name, kind)
         assert set(one.default) <= set(one.offered)
+        assert one.says
+        assert one.told.endswith(f", {one.draws} draws") == (one.draws > 1)
         for verb in one.offered if kind == "images" else ("evaluate",):  # of graphs `benchmark` refers to `evaluate`
             assert f"`{name}`" in re.sub(r"\s+", " ", getattr(dd, verb).__doc__ or ""), f"{verb} {name}"
 
@@ -130,6 +132,10 @@ def test_beside_a_layout_stand_real_images_stored_alike_and_as_many_in_float32_a
         torch.testing.assert_close(one.stored_images, wanted.stored_images, rtol=0, atol=float(one.stored.levels[1]))
     report = dd.evaluate(small, real, **FAST)
     assert [row.set for row in report.rows] == ["random", "random (baseline)", "random_packed"]
+    own, plain_row, packed_row = (row.bytes or 0 for row in report.rows)
+    assert own == packed_row == small.nbytes.images + small.nbytes.labels
+    assert plain_row == plain[0].nbytes.images + plain[0].nbytes.labels
+    assert report.about.keys() == {"random (baseline)", "random_packed"}
     note = "images stored as factor 2, mirrored, uint8: their bytes are those of 2 a class in float32"
     assert note in report.notes
     one = dd.distill("digits", "random", ipc=1, storage="uint8", progress=False)

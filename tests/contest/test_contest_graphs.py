@@ -52,6 +52,11 @@ def test_every_baseline_gives_a_row(small: TreeSummary, real: Graphs) -> None:
     assert pooled["random_trees"] == "gin(width=8)"
     assert report.to_json()["rows"][0]["metric"] == "auroc"
     assert report.bytes == small.nbytes._asdict()
+    spent = {row.set: row.bytes for row in report.rows}
+    assert spent["mirage"] == small.published
+    assert all(0 < (spent[name] or 0) <= small.published for name in ("random", "herding", "random_trees"))
+    assert {spent[name] for name in ("all_trees", "full", "naive_bayes", "node_count")} == {None}
+    assert list(report.about) == list(GRAPH_BASELINES)
 
 
 def test_the_defaults_stand_beside_the_summary(small: TreeSummary, real: Graphs) -> None:

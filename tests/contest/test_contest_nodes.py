@@ -42,6 +42,11 @@ def test_rows_of_all_baselines(small: NodeSet) -> None:
     assert report.split == "test nodes of split 0, given, transductive"
     assert "best step on the validation nodes" in report.selection
     assert report.bytes["counted"] == small.nbytes.counted
+    spent = {row.set: row.bytes for row in report.rows}
+    assert spent["node_means"] == small.nbytes.counted
+    assert all(0 < (spent[name] or 0) <= small.nbytes.counted for name in trained)
+    assert {spent[name] for name in ("features", "label_propagation", "class_means", "full")} == {None}
+    assert list(report.about) == list(NODE_BASELINES)
     assert any("of the graph stored alike" in note for note in report.notes)
     assert report.support == {"0": 10, "1": 10}
 

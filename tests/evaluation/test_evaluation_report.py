@@ -196,6 +196,27 @@ def test_report_prints_a_table() -> None:
     assert lines[-2:] == ["bytes: images 2,560, labels 80, extras 100, total 2,740", "note: no class_mean row"]
 
 
+def test_a_table_says_the_bytes_of_each_row_and_what_the_rows_are() -> None:
+    rows = (row(0.5, 0.6, bytes=2640), row(0.25, set="full", steps=0, lr=0.0))
+    value = made(rows=rows, about={"full": "all training images, 3 draws"})
+    heads, cells = value.table()
+    assert heads[3:] == ["n", "bytes", "steps", "lr", "s"]
+    assert [line[3:7] for line in cells] == [["2", "2,640", "9", "0.1"], ["1", "–", "–", "–"]]
+    text = "rows: full: all training images, 3 draws. n is networks: of several draws, draws × networks of each; ± is"
+    assert value.legend[1].startswith(text)
+    told = value.to_json()
+    assert ([entry["bytes"] for entry in told["rows"]], told["about"]) == ([2640, None], dict(value.about))
+
+
+def test_a_report_without_bytes_of_rows_is_read(tmp_path: Path) -> None:
+    told = made().to_json()
+    del told["about"]
+    for entry in told["rows"]:
+        del entry["bytes"]
+    files.write_json(tmp_path / "report.json", told)
+    assert files.read_json(tmp_path / "report.json", "report") == told
+
+
 RARE = {"common": 95, "rare": 5}
 
 

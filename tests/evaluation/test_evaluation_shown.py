@@ -82,7 +82,7 @@ def test_a_report_is_a_frame_of_plain_numbers() -> None:
     pytest.importorskip("pandas")
     two = row(other_metrics={"balanced_accuracy": (0.4, 0.5)})
     frame = report(two, row("random", (0.25,)), row("random", (0.5,), "gin")).to_dataframe()
-    assert list(frame.columns) == "set model metric mean std interval95 n steps lr seconds".split()
+    assert list(frame.columns) == "set model metric mean std interval95 n bytes steps lr seconds".split()
     assert frame[["set", "model", "metric"]].values.tolist() == [
         ["mtt", "mlp", "accuracy"],
         ["mtt", "mlp", "balanced_accuracy"],
@@ -92,6 +92,7 @@ def test_a_report_is_a_frame_of_plain_numbers() -> None:
     assert frame["mean"].tolist() == pytest.approx([0.55, 0.45, 0.25, 0.5])
     assert (frame["std"][0], frame["interval95"][0]) == (two.std, two.interval)
     assert math.isnan(frame["std"][2])
+    assert math.isnan(frame["bytes"][0])
     assert all(frame[name].dtype.kind in "if" for name in frame.columns[3:])
     alone = report(row(values=(0.5,))).to_dataframe()
     assert alone["std"].dtype.kind == "f"  # also where none is known

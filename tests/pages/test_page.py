@@ -92,6 +92,14 @@ def test_page_says_the_numbers(tmp_path):
     assert "Paper protocol" not in text
 
 
+def test_a_row_says_its_bytes_and_what_is_read_has_no_steps(tmp_path):
+    rows = [row("ftd", 0.8, bytes=3540), row("ridge", 0.7, steps=0, lr=0.0)]
+    text = plain(page(tmp_path, {**REPORT, "rows": rows, "about": {"ridge": "a <reader>"}}))
+    assert "2 3,540 B 1,000 0.02" in text
+    assert "2 – – –" in text
+    assert "rows: ridge: a &lt;reader&gt;. n is networks" in text
+
+
 def plain(text):
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", text))
 
