@@ -72,7 +72,7 @@ class NodeMeans:
     beta: float = 1.0
     gamma: float = 0.0
     fuzziness: float = 1.0
-    restarts: int = 10
+    restarts: int = 3
     setting: str = "transductive"
     train: NodeRecipe = field(default_factory=NodeRecipe)
 
@@ -117,7 +117,8 @@ class NodeMeans:
             told_set = NodeSet(
                 graph=small, classes=real.classes, recipe=recipe, method=self.describe(), figures=figures
             )
-            candidates.append(Candidate(f"{rows} nodes a class, {entries} entries", 1, told_set))
+            name = f"{rows} node{'s' if rows > 1 else ''} a class, {entries} entries"
+            candidates.append(Candidate(name, 1, told_set))
         metrics = {"iteration": 1, "tried": len(candidates)}
         yield Step(1, 1, metrics, {"iteration": torch.tensor(1)}, tuple(candidates))
 
