@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import re
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from dd.cli.options import Planned
 from dd.data import Ipc
@@ -62,8 +64,31 @@ def twin(value: Any) -> Any:
         elif f.name not in ("name", "title", "source"):
             fields.append((f.name, hints[f.name], dataclasses.field(default=held)))
     made = dataclasses.make_dataclass(type(value).__name__, fields, frozen=True, kw_only=True)
-    made.__doc__ = type(value).__doc__
+    made.__doc__ = each_alone(inspect.getdoc(type(value)) or "")
     return made()
+
+
+_TOGETHER: Final = re.compile(r"    (\w+(?:, \w+)+): ")
+
+
+def each_alone(doc: str) -> str:
+    """A docstring in which attributes that are told together have a line each, with the names that it tells of.
+
+    A command line's help looks for each by its own name.
+
+    Args:
+        doc: without the indentation of its code.
+    """
+    lines, found = doc.splitlines(), []
+    while lines:
+        entry = [lines.pop(0)]
+        names = _TOGETHER.match(entry[0])
+        while names and lines and lines[0].startswith("     "):
+            entry.append(lines.pop(0))
+        for name in names[1].split(", ") if names else ():
+            found += [f"    {name}: {entry[0].strip()}", *entry[1:]]
+        found += [] if names else entry
+    return "\n".join(found)
 
 
 def changes(before: Any, after: Any) -> dict[str, Any]:

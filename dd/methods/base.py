@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, Protocol, TypeGuard, cast, runtime_checkable
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeGuard, cast, get_type_hints, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -193,7 +195,7 @@ def need_method(value: object) -> Method:
     """
     got = f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
     if isinstance(value, type) or not all(hasattr(value, name) for name in ("name", "distill", "describe")):
-        raise refuse("method", "a name or a Method value", got)
+        raise refuse("method", "a name or a Method value", *_uncalled(value, got))
     if missing := [name for name in _SAYS if not hasattr(value, name)]:
         way_out = f"Write into its class: {'; '.join(_SAYS[name] for name in missing)}."
         raise refuse("method", "a Method, which says what it is", f"{got} without {' and '.join(missing)}", way_out)
@@ -207,6 +209,19 @@ def need_method(value: object) -> Method:
             "budget", f"the name of a field of {got[2:]}, or empty", repr(method.budget), f"Write {_SAYS['budget']}."
         )
     return method
+
+
+def _uncalled(value: Any, got: str) -> tuple[str, str]:
+    """What was given in place of a method, and the way out where it would make one if it were called."""
+    made = value
+    if inspect.isfunction(value):
+        with contextlib.suppress(NameError, TypeError):  # hints of a user's own that nobody can read
+            made = get_type_hints(value).get("return")
+    if not isinstance(made, type) or not hasattr(made, "distill"):
+        return got, ""
+    room = "dd." if value.__module__.startswith("dd.") else ""
+    what = f"the class {value.__name__}" if made is value else f"the function {value.__name__}"
+    return what, f"Call it: `{room}{value.__name__}({'ipc=1' if getattr(made, 'budget', '') == 'ipc' else ''})`."
 
 
 def need_told(method: Method) -> Method:

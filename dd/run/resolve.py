@@ -140,12 +140,13 @@ def resolve_method(
         _check_kind(name, kind_of(name), known)
         row = preset_for(name, known.name, tier, device, fields)
         return replace_fields(METHODS[name](**row.fields), one_of(name, fields)), row
+    need_method(method)
     if fields:
         raise InputError(
             f"fields ({', '.join(sorted(fields))}) go with a method's name; got a {type(method).__name__} "
             "value. Put them into the value."
         )
-    check_name(need_method(method).name, "name")
+    check_name(method.name, "name")
     need_told(method)
     if tier != "auto":
         raise refuse("preset", "left out beside a Method value, whose fields are set", repr(tier), "Or give a name.")
@@ -164,20 +165,25 @@ def preset_for(name: str, dataset: str | None, tier: Tier, device: torch.device,
 
 
 def _check_fits(method: Method, real: Images | Graphs | Nodes, device: torch.device) -> None:
-    """Refuse what would need far more memory than the machine has, as far as that is known before the run.
+    """Refuse what the method knows to be wrong with the data, or would need far more memory than the machine has.
 
     Raises:
-        InputError: with both figures.
+        InputError: with both figures, or as the method's `check_fits` says.
     """
     ipc = getattr(method, "ipc", None)
-    if real.kind != "images" or not isinstance(ipc, int):
-        return
+    if real.kind == "images":
+        if not isinstance(ipc, int):
+            return
+        _check_images_fit(method, real, ipc)
+    if (own := getattr(method, "check_fits", None)) is not None:
+        own(real, device)
+
+
+def _check_images_fit(method: Method, real: Images, ipc: int) -> None:
     canvas, (channels, height, width) = getattr(method, "canvas", 1), real.train.shape
     copies = getattr(getattr(method, "layout", None), "copies", 1)
     pixels = [len(real.classes), copies, channels, height * canvas, width * canvas]
     check_memory(f"{ipc:,} images a class and their gradient", [2, ipc, *pixels], "Lower `ipc`.")
-    if (own := getattr(method, "check_fits", None)) is not None:
-        own(real, device)
 
 
 def default_ipc(method: str) -> int:

@@ -37,7 +37,7 @@ class TrainRecipe:
         steps: optimiser steps.
         lr: step size; a trajectory-matching set carries the one it has learned.
         momentum, weight_decay, batch_size: of SGD; a batch is the whole set where it fits.
-        drop_at: share of the steps after which lr is multiplied by `drop_factor`, at least one step; 1 never.
+        drop_at, drop_factor: share of the steps, at least one, after which lr is multiplied by `drop_factor`; 1 never.
         augment, augment_mode: DSA strategy (`""` for none).
         optimizer: `sgd`, or `adamw` with PyTorch's betas (0.9, 0.999); `momentum` is read by `sgd` only.
         decay: what `weight_decay` acts on: `all` parameters, or `weights`: those whose name contains "weight" and that

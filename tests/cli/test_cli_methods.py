@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docstring_parser import parse
 
 import dd
 from dd.cli.main import VERBS, main
 from dd.cli.options import BufferOptions, EstimateOptions, EvaluateOptions
 from dd.cli.teach import TeachOptions
-from dd.cli.twins import DistillOptions
+from dd.cli.twins import DistillOptions, each_alone, twin
 from dd.cost.known import estimated
 from dd.methods import METHODS, kind_of
 from dd.methods.cards import card, is_baseline
@@ -83,6 +84,25 @@ def test_help_of_every_method(verb: str, method: str, capsys: pytest.CaptureFixt
     (text,) = told
     assert text.startswith(f"usage: ddistill {verb} {data_of(method)} {method} ")
     assert all(option in text for option in ("--preset", "--size", "--train.steps"))
+
+
+def untold(kind: type) -> list[str]:
+    """Fields of an options' dataclass, nested ones too, that its help has no text for."""
+    told = {entry.arg_name: entry.description for one in kind.__mro__ for entry in parse(one.__doc__ or "").params}
+    names = [field.name for field in dataclasses.fields(kind)]
+    inner = [field.default for field in dataclasses.fields(kind) if dataclasses.is_dataclass(field.default)]
+    return [name for name in names if not told.get(name)] + [name for one in inner for name in untold(type(one))]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_help_has_a_text_for_every_field(method: str) -> None:
+    assert untold(type(twin(METHODS[method]()))) == []
+
+
+def test_what_is_told_together_is_told_of_each() -> None:
+    doc = "One.\n\nAttributes:\n    a, b: both: these,\n        and those.\n    c: alone, b: and so.\n\nRaises: x"
+    told = "    a: a, b: both: these,\n        and those.\n    b: a, b: both: these,\n        and those.\n"
+    assert each_alone(doc) == doc.replace("    a, b: both: these,\n        and those.\n", told)
 
 
 def options_of(*places: Callable[..., Any] | type) -> set[str]:

@@ -194,7 +194,11 @@ REFUSALS: dict[str, tuple[Any, str]] = {
     ),
     "0 to 255 floats": (
         (X.float(), Y),
-        r"`data images` must be floats in \[0, 1\]; got 0 … 255\. Divide by 255",
+        r"`data images` must be floats in \[0, 1\]; got 0 … 255\. Divide by the largest value .*: `x / 255` of 8 bits,",
+    ),
+    "0 to 16 floats": (
+        (X.float() / 16, Y),
+        r"`x / 255` of 8 bits, which may also be given as uint8; the largest of this data is 15\.9",
     ),
     "normalised": (
         (X.float() / 100 - 1, Y),

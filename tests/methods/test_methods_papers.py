@@ -12,9 +12,10 @@ import torch
 
 import dd
 from dd.base.seeding import child
+from dd.errors import InputError
 from dd.experts import ExpertStore
 from dd.inner import cross_entropy
-from dd.methods import Run, Step, TrajectoryMatching
+from dd.methods import METHODS, Run, Step, TrajectoryMatching
 from dd.methods.start import committee_logits, correct, points_of, representative, scores
 from dd.methods.trajectory.loop import Loop
 from dd.methods.trajectory.terms import balance, matching_points, perturb, softmax_pull, window_end
@@ -236,3 +237,19 @@ def test_every_field_is_described() -> None:
 def test_refusals(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(dd.InputError, match=message):
         TrajectoryMatching(**{**BASE, **fields})
+
+
+@pytest.mark.parametrize("name", ["mtt", "ftd", "datm", "dm", "idm", "ncfm", "sre2l", "cda", "rded", "infer"])
+def test_a_field_that_is_none_is_refused_with_the_nearest(name: str) -> None:
+    paper = METHODS[name].__name__  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match=rf"^unknown field of {paper} 'ipcs'; known: .*\. Did you mean ipc\?$"):
+        METHODS[name](ipcs=1)
+    with pytest.raises(InputError, match=rf"by name; got 1 without a name\. Give them by name: `{paper}\(ipc=1\)`"):
+        METHODS[name](1)
+
+
+def test_a_paper_that_was_not_called_is_told_how() -> None:
+    with pytest.raises(InputError, match=r"got the function DM\. Call it: `dd\.DM\(ipc=1\)`\.$"):
+        dd.distill("digits", dd.DM, ipc=1)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"got the class Mirage\. Call it: `dd\.Mirage\(\)`\.$"):
+        dd.distill("mutag", dd.Mirage)  # type: ignore[arg-type]

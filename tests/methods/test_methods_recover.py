@@ -379,3 +379,13 @@ def test_static_labels_are_made_a_batch_at_a_time(tmp_path: Path, monkeypatch: p
     seen.clear()
     list(dataclasses.replace(METHOD, bn_mode="batch").distill(REAL, Run(store=tmp_path)))
     assert seen == [6]  # whose statistics are those of all
+
+
+def test_patches_are_of_real_images() -> None:
+    for init in ("noise", "real"):
+        text = rf"`factor` must be 1 with init=\"{init}\", whose images are whole; got 2\. .*give init=\"medium\""
+        with pytest.raises(InputError, match=text):
+            Recover(init=init, factor=2)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="`factor` must be 1 with init"):
+        dd.distill("digits", "sre2l", ipc=1, factor=2, progress=False)
+    assert METHODS["sre2l"](factor=2, init="medium").factor == Recover(init="rded", factor=2).factor == 2

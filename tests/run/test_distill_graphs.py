@@ -119,14 +119,20 @@ def test_lists_and_pyg_graphs_without_features() -> None:
     assert evaluate(small, bare, models="gcn(width=8)").rows[0].model == "gcn(width=8)"
 
 
-def test_continuous_features_need_bins() -> None:
+def test_continuous_features_need_bins(capsys: pytest.CaptureFixture[str]) -> None:
     made = split()
     graphs = as_list(made)
     generator = torch.Generator().manual_seed(0)
     for one in graphs:
         one.x = one.x + torch.rand(one.x.shape, generator=generator)
-    with pytest.raises(InputError, match=r"`data` must be of categorical node features; got continuous ones.*bins=8"):
-        distil(graphs)
+    way_out = (
+        r"`data` must be of categorical node features; got continuous ones\. Give `dd.load_graphs\(data, bins=8\)`"
+    )
+    for verb in (dd.distill, dd.estimate):
+        with pytest.raises(InputError, match=way_out):
+            verb(graphs, "mirage", budget_bytes=500)
+    assert "mirage" not in capsys.readouterr().err  # no preset and no cost of what cannot be
+    assert len(distil(dd.load_graphs(graphs, bins=8))) > 0
     real = dd.load_graphs(graphs, bins=4)
     small = distil(real)
     assert small.codes.sizes == (5,)

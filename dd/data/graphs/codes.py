@@ -75,6 +75,19 @@ def fit_codes(train: GraphSplit, node_label: str = "auto") -> Codes:
     Raises:
         InputError: another word; `features` where there are none; continuous features, which must be binned first.
     """
+    kind = check_features(train, node_label)
+    raw = raw_nodes(train, kind)
+    values, table = _fit(raw)
+    edge_values, edge_table = _fit(train.edge_attr)
+    return Codes(kind, values, table, edge_values, edge_table)
+
+
+def check_features(train: GraphSplit, node_label: str = "auto") -> str:
+    """What nodes are told apart by, `features`, `degree` or `constant`, where the graphs have it.
+
+    Raises:
+        InputError: see `fit_codes`.
+    """
     if node_label not in NODE_LABELS:
         raise refuse("node_label", " or ".join(f"`{word}`" for word in NODE_LABELS), repr(node_label))
     kind = ("features" if train.x.shape[1] else "degree") if node_label == "auto" else node_label
@@ -83,12 +96,9 @@ def fit_codes(train: GraphSplit, node_label: str = "auto") -> Codes:
     continuous = kind == "features" and train.x.is_floating_point()
     for name, is_float in (("node", continuous), ("edge", train.edge_attr.is_floating_point())):
         if is_float and (train.x if name == "node" else train.edge_attr).shape[1]:
-            way_out = "Give `bins=8` (quantiles) when the data is loaded; trees need equality of features."
+            way_out = "Give `dd.load_graphs(data, bins=8)` as the data (quantiles); trees need equality of features."
             raise refuse("data", f"of categorical {name} features", "continuous ones", way_out)
-    raw = raw_nodes(train, kind)
-    values, table = _fit(raw)
-    edge_values, edge_table = _fit(train.edge_attr)
-    return Codes(kind, values, table, edge_values, edge_table)
+    return kind
 
 
 def raw_nodes(split: GraphSplit, kind: str) -> Tensor:

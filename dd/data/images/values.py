@@ -186,7 +186,9 @@ def _no_pixels(images: Tensor) -> tuple[str, str]:
     if low < 0:
         return f"{got}, {low} … {high}", "Scale the pixels to [0, 1]."
     top = next((top for top in (1, 255, 65535) if high <= top), high)
-    return f"{got}, {low} … {high}", f"Scale the pixels to [0, 1], as by `torch.as_tensor(x) / {top}`."
+    how = f"`torch.as_tensor(x) / {top}`"
+    way_out = _divide(how, top, high) if top in (255, 65535) else f"Scale the pixels to [0, 1], as by {how}."
+    return f"{got}, {low} … {high}", way_out
 
 
 def _quantised(x: Tensor) -> Tensor:
@@ -199,4 +201,12 @@ def _range_hint(low: float, high: float) -> str:
         return "If a resize went past the ends, cut it off: `x.clip(0, 1)`."
     if low < 0:
         return "Undo the normalisation: give pixels as they are, the library normalises them itself."
-    return "Divide by 255: `x / 255`, or give uint8." if high <= 255 else "Scale the pixels to [0, 1]."
+    top = next((top for top in (255, 65535) if high <= top), None)
+    return "Scale the pixels to [0, 1]." if top is None else _divide(f"`x / {top}`", top, high)
+
+
+def _divide(how: str, top: int, high: float) -> str:
+    """By what pixels are to be divided; what is far above the largest of them would leave them black."""
+    bits = "8 bits, which may also be given as uint8" if top == 255 else "16 bits"
+    text = f"Divide by the largest value that the format can have: {how} of {bits}"
+    return text + (f"; the largest of this data is {high:.4g}." if high < top else ".")

@@ -13,6 +13,7 @@ from typing import Any
 from dd.errors import DamagedError, InputError, refuse
 from dd.methods.decoupled.infer import Infer
 from dd.methods.decoupled.recover import Recover
+from dd.methods.named import by_fields
 from dd.methods.panel import Member, check_members
 from dd.synthetic import TrainRecipe
 from dd.teachers import MEMBERS, Teacher, TeacherRecipe
@@ -31,28 +32,33 @@ STUDENT = TrainRecipe(
 """AdamW with a cosine on tempered KL to the stored logits."""
 
 
+@by_fields
 def SRE2L(**fields: Any) -> Recover:
     """Squeeze, recover, relabel: one teacher, images from noise, labels by its running statistics."""
     return Recover(**{"name": "sre2l", "init": "noise", "labels": "stored", "train": STUDENT, **fields})
 
 
+@by_fields
 def CDA(**fields: Any) -> Recover:
     """SRe2L with crops that begin as whole pictures and grow smaller: from easy to hard."""
     return SRE2L(**{"name": "cda", "curriculum": "cosine", **fields})
 
 
+@by_fields
 def DELT(**fields: Any) -> Recover:
     """CDA from real patches of medium difficulty, whose images enter in rounds and so differ in age."""
     own = {"curriculum": "cosine", "init": "medium", "rounds": 8, "jitter": 0}
     return SRE2L(**{"name": "delt", **own, **fields})
 
 
+@by_fields
 def SRE2LPP(**fields: Any) -> Recover:
     """SRe2L from real patches of medium difficulty, labelled by the statistics of the student's micro-batches."""
     student = {"labels": "stored", "bn_mode": "batch", "train": _halves(STUDENT)}
     return Recover(**{"name": "sre2l++", "init": "medium", **student, **fields})
 
 
+@by_fields
 def CVDD(**fields: Any) -> Recover:
     """SRe2L++ with a committee: pairs of teachers vote for an image by their priors, all of them for labels."""
     student = {"labels": "stored", "bn_mode": "batch", "train": _halves(STUDENT)}
@@ -60,6 +66,7 @@ def CVDD(**fields: Any) -> Recover:
     return Recover(**{"name": "cvdd", "committee": committee, "init": "medium", **student, **fields})
 
 
+@by_fields
 def RDED(**fields: Any) -> Recover:
     """The real patches that a teacher finds easiest, without recovery. The paper's labels are made on the way; ours
     are stored, and so are the same for every student.
@@ -68,6 +75,7 @@ def RDED(**fields: Any) -> Recover:
     return Recover(**{"name": "rded", **own, "train": STUDENT, **fields})
 
 
+@by_fields
 def INFER(**fields: Any) -> Infer:
     """Real images with compensators that all classes share, and one static label a composed image."""
     return Infer(**{"name": "infer", **fields})

@@ -68,7 +68,8 @@ class Recover:
             committee of FADRM): M times cheaper.
         init: `noise` N(0, 1) in model space (SRe2L), `real` images, `rded`: the patches that the committee finds
             easiest, or `medium` ones (SRe2L++, CV-DD): `dd.methods.decoupled.patches`.
-        factor, candidates, crops: of patches.
+        factor, candidates, crops: of patches, so for `rded` and `medium` alone: an image is factor × factor of them,
+            chosen among as many `crops` of as many `candidates`, images of the class.
         batch: classes at once; `None` for all. One batch has one image of each.
         labels: `hard`; `static`: one vector of probabilities an image, without augmentation, at temperature 1; or
             `stored`: logits of every batch that a student will see (`make_labels`), for which `train` must have
@@ -264,6 +265,9 @@ class Recover:
             raise refuse("train.accumulate", expected, self.train.accumulate, way_out)
 
     def _patches(self) -> Patches:
+        if self.factor != 1 and self.init not in ("rded", "medium"):
+            way_out = 'It is of patches: give init="medium" (or "rded") too, or leave `factor` out.'
+            raise refuse("factor", f'1 with init="{self.init}", whose images are whole', self.factor, way_out)
         rule: Literal["easy", "medium"] = "medium" if self.init == "medium" else "easy"
         return Patches(factor=self.factor, candidates=self.candidates, crops=self.crops, rule=rule)
 

@@ -11,16 +11,19 @@ from typing import Any
 
 from dd.experts import ExpertRecipe
 from dd.methods.distribution.matching import DistributionMatching
+from dd.methods.named import by_fields
 from dd.synthetic import TrainRecipe
 
 _AUGMENT = "color_crop_cutout_flip_scale_rotate"
 
 
+@by_fields
 def DM(**fields: Any) -> DistributionMatching:
     """Distribution matching: the mean features of each class, in fresh random networks; nothing is trained."""
     return DistributionMatching(**{"name": "dm", "train": TrainRecipe(augment=_AUGMENT), **fields})
 
 
+@by_fields
 def IDM(**fields: Any) -> DistributionMatching:
     """Improved distribution matching: channel means, in networks that are trained as they wait in a queue, and a class
     term with the weight of their accuracy.
@@ -36,6 +39,7 @@ def IDM(**fields: Any) -> DistributionMatching:
     )
 
 
+@by_fields
 def NCFM(**fields: Any) -> DistributionMatching:
     """Neural characteristic function matching: characteristic functions of features of length 1, in networks between
     the ends of trained ones, and a class term by the trained end.

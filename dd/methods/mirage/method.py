@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dd.base.process import under_own_settings
 from dd.base.shapes import check_choices, check_types, check_whole
-from dd.data.graphs.codes import NODE_LABELS, Codes, fit_codes
+from dd.data.graphs.codes import NODE_LABELS, Codes, check_features, fit_codes
 from dd.data.graphs.graphs import Graphs
 from dd.errors import InputError, refuse, warn
 from dd.methods.base import Candidate, Run, Step
@@ -220,6 +220,15 @@ class Mirage:
             published=costs.total(patterns),
             figures=figures(found, patterns),
         )
+
+    def check_fits(self, real: Graphs, device: torch.device) -> None:
+        """Refuse graphs that have no trees to mine, before a cost is told.
+
+        Raises:
+            InputError: continuous features, or none where `node_label` asks for them.
+        """
+        del device
+        check_features(real.train, self.node_label)
 
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""

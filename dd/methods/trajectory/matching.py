@@ -95,7 +95,7 @@ class TrajectoryMatching:
             `lr_img` counts half here).
         truncate: last student steps whose gradients are differentiated (AST's ignore_graph: 8); those of earlier steps
             are constants, which β still multiplies. `None` for all.
-        pixel_optimizer: `sgd` with `momentum_img` as published, or `adam`.
+        pixel_optimizer, momentum_img: `sgd` with `momentum_img` as published, or `adam`.
         lr_img: pixel step size (hundreds to ten thousands for `sgd`, because L is normalised).
         lr_lr, momentum_lr, lr_init: step size, momentum and start β₀ of the learnable β.
         lr_mode: `raw` is the published rule, SGD on β: `v ← m v + ∂L/∂β`, `β ← β − lr_lr v`; with many rows it ends

@@ -10,15 +10,18 @@ from __future__ import annotations
 from typing import Any
 
 from dd.experts import ExpertRecipe
+from dd.methods.named import by_fields
 from dd.methods.trajectory.given import completed
 from dd.methods.trajectory.matching import TrajectoryMatching
 
 
+@by_fields
 def MTT(**fields: Any) -> TrajectoryMatching:
     """Matching training trajectories: plain SGD experts, no averaging."""
     return TrajectoryMatching(**{"name": "mtt", **completed(fields)})
 
 
+@by_fields
 def FTD(**fields: Any) -> TrajectoryMatching:
     """Flat trajectory distillation: experts trained by GSAM, and an average of the images over the iterations.
 
@@ -30,6 +33,7 @@ def FTD(**fields: Any) -> TrajectoryMatching:
     return TrajectoryMatching(**{**defaults, **completed(fields)})
 
 
+@by_fields
 def AST(**fields: Any) -> TrajectoryMatching:
     """Alignment with smooth experts: heavy-ball student on smooth experts, from representative images, with a balanced
     inner loss, intermediate matching points and a perturbed start. Each is a field of its own.
@@ -39,11 +43,13 @@ def AST(**fields: Any) -> TrajectoryMatching:
     return TrajectoryMatching(**{**defaults, "intermediate": "equal", "perturb": 1.0, **completed(fields)})
 
 
+@by_fields
 def TESLA(**fields: Any) -> TrajectoryMatching:
     """TESLA: the gradient with every student point held constant; for many classes with `labels="assigned"`."""
     return TrajectoryMatching(**{"name": "tesla", "gradient": "detached", **completed(fields)})
 
 
+@by_fields
 def DATM(**fields: Any) -> TrajectoryMatching:
     """Difficulty-aligned matching: learned soft labels, steps with L > 1 skipped; a window of start epochs that
     grows where `current_start_epoch` and `window_iterations` are given (the presets do).
