@@ -216,7 +216,7 @@ def test_learned_labels_move(real: dd.Images, store: Path) -> None:
 
 
 def test_every_field_is_described() -> None:
-    value = TrajectoryMatching(**BASE)
+    value = TrajectoryMatching(**BASE, factor=2, mirror=True, storage="fp16")  # plain ones are not told
     for one in (value, value.expert):
         assert one.describe().keys() == {f.name for f in dataclasses.fields(one)}
     assert value.train.to_json().keys() == {f.name for f in dataclasses.fields(value.train)}
