@@ -261,6 +261,7 @@ PLAIN = {
     "cite": "text of a preset",
     "describe": "text of a preset",
     "list_methods": "names",
+    "plan": "a file, of which others make shares",
     "load_recipe": "text of a file",
     "tune_process": "settings of the process, which are what it is for",
     **dict.fromkeys(PAPERS, "a value with the fields of a paper"),

@@ -92,7 +92,8 @@ def test_of_the_processes_of_a_torchrun_one_says_it(
     recipe.write_text('model = "convnet(width=4)"\nbatch_size = 64\nsnapshots = 1\nexperts = 1\naugment = ""\n')
     told = []
     for main_one in (True, False):
-        monkeypatch.setattr("dd.cli.verbs.is_main", lambda main_one=main_one: main_one)
+        for module in ("dd.base.progress", "dd.cli.main"):
+            monkeypatch.setattr(f"{module}.is_main", lambda main_one=main_one: main_one)
         assert main(["buffer", "digits", str(recipe), "--quiet", *json_too]) == 0
         told.append("experts" in capsys.readouterr().out)
     assert told == [True, False]
