@@ -1,5 +1,6 @@
 """Errors a caller may want to tell apart, and warnings. Each message says: argument, expected, got, way out."""
 
+import re
 import sys
 import warnings
 from collections.abc import Iterable
@@ -8,6 +9,8 @@ from difflib import get_close_matches
 from dd.base.texts import printable, shown
 
 _JOINING = {ord(mark): None for mark in "-_. "} | {ord("+"): "p"}
+_AN = re.compile(r"^a (?=[AEIOaeio](?!ne))")
+"""An article before a vowel that is spoken as one: an Images, an int; a uint8, a one-hot row."""
 _MOST = 2000
 """Characters of what an error quotes."""
 
@@ -47,7 +50,7 @@ class DivergedError(DDError, ArithmeticError):
 
 def refuse(argument: str, expected: str, got: object, way_out: str = "") -> InputError:
     """An `InputError` in the one grammar of this library; use as `raise refuse(...)`."""
-    told = shown(got) if isinstance(got, int) else str(got)
+    told = _AN.sub("an ", shown(got) if isinstance(got, int) else str(got))
     text = f"`{argument}` must be {expected}; got {told if len(told) <= _MOST else f'{told[:_MOST]}…'}."
     return InputError(f"{text} {way_out}".rstrip())
 

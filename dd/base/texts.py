@@ -47,6 +47,11 @@ def shown(value: object, most: int = _SHOWN) -> str:
     return printable(text if len(text) <= most else f"{text[:most]}…")
 
 
+def both(first: int, second: int) -> str:
+    """`8 and 6`, or `8` where they are alike."""
+    return str(first) if first == second else f"{first} and {second}"
+
+
 def clean_name(text: str) -> str:
     """A name that can be shown and written anywhere: one line, no controls, valid UTF-8, at most `NAME` characters."""
     name = printable(_BREAKS.sub(" ", text))

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from dd.base.progress import say
+from dd.base.texts import count
 from dd.cli.options import Answer, reads
 from dd.errors import MissingError
 
@@ -54,12 +55,12 @@ def run_work(options: WorkOptions) -> Answer:
     if failed:
         name = next(iter(failed))
         raise MissingError(
-            f"{len(failed)} of {len(told)} units are not done, the others are; first {name}: {failed[name]} The same "
-            "command tries them again."
+            f"{len(failed)} of {count(len(told), 'unit')} are not done, the others are; first {name}: {failed[name]} "
+            "The same command tries them again."
         )
     answer: dict[str, Any] = {"plan": str(options.plan), "done": list(told), "json": options.json}
     if not options.json:
-        say(f"{len(told)} units of {options.plan} are done")
+        say(f"{count(len(told), 'unit')} of {options.plan} {'is' if len(told) == 1 else 'are'} done")
     return answer
 
 

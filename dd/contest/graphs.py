@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dd.base.parts import ALONE, Parts
 from dd.base.seeding import child_seed
+from dd.base.texts import count
 from dd.contest.baselines_graphs import GRAPH_BASELINES, BesideGraphs, GraphEntrant
 from dd.contest.contest import ROOM, Given, Rules, chosen, row_of
 from dd.data import Images
@@ -199,7 +200,7 @@ def given_graphs(
         small=small,
         real=real,
         contest=dataclasses.replace(contest, entrants=[own, *others]),
-        title=f"{name}, {len(small)} patterns of depth {small.depth}",
+        title=f"{name}, {count(len(small), 'pattern')} of depth {small.depth}",
         split=f"test graphs of split {real.split}, {real.rule}",
         selection=", last step of training",
         notes=[*notes, *_coverage_notes(small)],

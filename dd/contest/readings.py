@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from dd.errors import refuse
+from dd.errors import known_as, refuse, unknown
 from dd.evaluation import READERS, Reader, reader_of
-from dd.models import UNSEEN, AnyModel, as_spec, strangers
+from dd.models import MODELS, UNSEEN, AnyModel, as_spec, strangers
 from dd.models.images.convnet import Size
+from dd.models.images.spec import WRITTEN
 
 WORDS: Final = (UNSEEN, *READERS)
 """Words that are no networks."""
@@ -23,10 +24,11 @@ def expanded(models: Iterable[AnyModel | Reader | None], own: AnyModel | None, s
         size: height and width of the pictures.
 
     Raises:
-        InputError: `unseen` or a reader without a network of its own, for a set of a network of the user's own.
+        InputError: `unseen` or a reader without a network of its own, for a set of a network of the user's own; a word
+            that is neither one of `WORDS` nor a network of the library's.
     """
     found: list[Any] = []
-    for model in models:
+    for model in map(_known, models):
         reader = reader_of(model)
         if own is None and (model == UNSEEN or (reader is not None and reader.net is None)):
             way_out = "Give networks by name, and `dd.evaluation.Reader(rule, net=…)`."
@@ -42,6 +44,21 @@ def expanded(models: Iterable[AnyModel | Reader | None], own: AnyModel | None, s
     for model in found:
         kept.setdefault(called(model), model)
     return list(kept.values())
+
+
+def _known(model: AnyModel | Reader | None) -> AnyModel | Reader | None:
+    """A model as it was given; what is one of `WORDS`, capitals aside, as that is written.
+
+    Raises:
+        InputError: a word that is no network of the library's either.
+    """
+    if not isinstance(model, str):
+        return model
+    if (word := known_as(model, WORDS)) is not None:
+        return word
+    if model.replace("_", "").isalnum() and known_as(model, MODELS) is None:  # else whoever builds it reads it
+        raise unknown("model", model, [*MODELS, *WORDS], WRITTEN)
+    return model
 
 
 def called(model: Any) -> str:

@@ -155,7 +155,7 @@ def duration(seconds: float | None) -> str:
 
 
 def _headline(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The first row in large type, and how far it is from the best of the sets beside it."""
+    """The first row in large type, and how far it is from the best beside it, as `docs/measures.md` says."""
     own = rows[0]
     metric, n = str(own["metric"]), int(own["n"])
     networks = f"{n} fresh networks" if n != 1 else "one fresh network"

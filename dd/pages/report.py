@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from dd.base.curves import accuracy_by_bytes, heat_map, scores_of
 from dd.base.files import read_json, read_jsonl
-from dd.base.paths import kind_at
+from dd.base.paths import is_there, kind_at
 from dd.base.raster import as_png
 from dd.data import Images
 from dd.errors import InputError, MissingError
@@ -19,6 +19,8 @@ from dd.pages.page import size as size_text
 from dd.run.folder import REPORT, read_run
 from dd.synthetic import AnySet, ImageSet
 from dd.synthetic.figures import figures, gallery
+from dd.synthetic.file import SET
+from dd.synthetic.sets import runs_in
 
 _TREES: Final = (
     "A row a class: the trees around single nodes that many of its graphs have and few of any other class, with both "
@@ -142,6 +144,8 @@ def read_report(folder: Path) -> dict[str, Any]:
             what = f"{there}: a run folder holds the set and its log" if there else "not there"
             way_out = 'Make one: `dd.distill(…, out="FOLDER")`, then `dd.evaluate("FOLDER", data)`.'
             raise MissingError(f"no run folder {folder}: it is {what}. {way_out}") from error
+        if told := runs_in(folder) if not is_there(folder / SET) else "":
+            raise MissingError(f"no {REPORT} in {folder}. {told}") from error
         way_out = f'Run `dd.evaluate("{folder}", data)`, or `ddistill evaluate {folder} DATA` in a shell, first.'
         raise MissingError(f"no {REPORT} in {folder}: the run was not evaluated. {way_out}") from error
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dd.base.shapes import check, check_choices, check_finite, check_types, check_whole, plain
+from dd.base.texts import both
 from dd.errors import refuse
 from dd.synthetic.canvas import tile
 from dd.transforms.whiten import Normalise
@@ -92,7 +93,7 @@ class Layout:
             way_out = f"Give `factor={known[0]}`." if known else "Leave `factor` out."
             if not known:
                 way_out += f" Pictures of a larger `size=` that is a multiple of {self.factor} have one."
-            expected = f"a divisor of {size[0]} and {size[1]} that leaves small pictures of at least {SMALLEST} px"
+            expected = f"a divisor of {both(*size)} that leaves small pictures of at least {SMALLEST} px"
             expected += f" ({', '.join(map(str, known)) or 'there is none'})"
             raise refuse("factor", expected, self.factor, way_out)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dd.base.files import file_digest, read_meta
 from dd.base.foreign import foreign, pictures
-from dd.base.paths import as_path, is_file, is_folder, is_there
+from dd.base.paths import as_path, is_file, is_folder, is_there, names_in
 from dd.errors import DamagedError, DDError, MissingError, refuse
 from dd.synthetic.compensated import CompensatedImages
 from dd.synthetic.file import SET, set_in
@@ -83,16 +83,25 @@ def set_at(path: Path) -> AnySet:
     """The set in a file, or in a run folder.
 
     Raises:
-        MissingError, DamagedError: see `load_set`; of a folder of pictures with the verb that imports it, and of one
-            without a set with how one comes there.
+        MissingError, DamagedError: see `load_set`; of a folder of runs with their names, of one of pictures with the
+            verb that imports it, and of one without a set with how one comes there.
     """
     if not is_folder(path):
         return load_set(path)
     if not is_there(set_in(path)):
         lies = f'Name its file; or put it there, `small.save("{path / SET}")`: what is measured is then kept beside it.'
-        way_out = pictures(path) or lies
+        way_out = runs_in(path) or pictures(path) or lies
         raise MissingError(f"no set of this library in {path}. {way_out}")
     return load_set(set_in(path))
+
+
+def runs_in(folder: Path) -> str:
+    """What is said of a folder that holds run folders, as one of several seeds does; empty of another."""
+    runs = [one.name for one in names_in(folder) if is_folder(one) and is_there(set_in(one))]
+    if not runs:
+        return ""
+    listed = ", ".join(runs[:5]) + (f", … ({len(runs)} in all)" if len(runs) > 5 else "")
+    return f"It holds the run{'s' if len(runs) > 1 else ''} {listed}: give one of them, such as {folder / runs[0]}."
 
 
 def digest_of(small: AnySet) -> str:

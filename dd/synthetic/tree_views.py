@@ -14,6 +14,7 @@ from torch import Tensor
 from dd.base.files import write_bytes
 from dd.base.paths import as_path
 from dd.base.raster import short
+from dd.base.texts import count
 from dd.errors import refuse
 from dd.synthetic.trees import TreeSummary
 
@@ -123,7 +124,7 @@ def report(small: TreeSummary) -> str:
     told = small.figures
     pooled = "nodes with a kept tree" if small.filtered else "all nodes"
     lines = [
-        f"{len(small)} patterns over {len(small.levels[-1])} trees of depth {small.depth}; "
+        f"{count(len(small), 'pattern')} over {count(len(small.levels[-1]), 'tree')} of depth {small.depth}; "
         f"{small.published:,} bytes by the published count, {small.nbytes.total:,} on disk",
         f"networks read it as {small.reading}, and test graphs by {pooled}",
     ]
@@ -140,9 +141,9 @@ def report(small: TreeSummary) -> str:
         )
         for name, graphs, patterns, least, cover, bare in each:
             lines.append(
-                f"class {name}: {patterns} patterns"
-                + ("" if least is None else f", each in {least} or more of {graphs} graphs")
-                + f"; {100 * cover:.1f} % of its nodes; {bare} graphs without any kept tree"
+                f"class {name}: {count(patterns, 'pattern')}"
+                + ("" if least is None else f", each in {least} or more of {count(graphs, 'graph')}")
+                + f"; {100 * cover:.1f} % of its nodes; {count(bare, 'graph')} without any kept tree"
             )
         distinct = ", ".join(f"{n:,} of depth {d}" for d, n in enumerate(told["distinct_trees"]))
         lines.append(f"distinct trees in training: {distinct}")

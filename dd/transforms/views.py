@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dd.base.shapes import check, check_whole
+from dd.base.texts import both
 from dd.errors import refuse
 
 MixKind = Literal["none", "cutmix", "mixup"]
@@ -157,7 +158,7 @@ class Shuffle:
         count, factor = self.columns.shape
         check(x, "x", "N C H W", N=count)
         if x.shape[2] % factor or x.shape[3] % factor:
-            raise refuse("factor", f"a divisor of {x.shape[2]} and {x.shape[3]}", factor)
+            raise refuse("factor", f"a divisor of {both(*x.shape[2:])}", factor)
         return _strips(_strips(x, self.columns).transpose(2, 3), self.rows).transpose(2, 3).contiguous()
 
 

@@ -11,7 +11,7 @@ import dd
 from dd.contest.contest import given_lr
 from dd.data import about, load_card, load_graph_card
 from dd.data.kinds import is_graph_data
-from dd.errors import InputError, find_name, known_as, unknown, warn
+from dd.errors import InputError, find_name, known_as, refuse, unknown, warn
 from dd.evaluation.scores import METRICS
 from dd.methods import METHODS
 from dd.models.graphs.spec import GraphSpec
@@ -121,3 +121,14 @@ def test_a_warning_names_the_line_outside_the_library() -> None:
     with pytest.warns(UserWarning, match="so it is") as seen:
         inner["verb"]()
     assert seen[0].filename == __file__
+
+
+def test_an_article_goes_with_its_word() -> None:
+    got = {
+        "a Images": "an Images",
+        "a int": "an int",
+        "a uint8 array": "a uint8 array",
+        "a one-hot row": "a one-hot row",
+    }
+    for text, told in {**got, "a Tensor": "a Tensor", "an array": "an array"}.items():
+        assert str(refuse("x", "a set", text)).endswith(f"; got {told}.")

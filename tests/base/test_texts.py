@@ -17,7 +17,7 @@ from PIL import Image
 import dd
 from dd.base.files import dump_json, write_text
 from dd.base.progress import Bars, announce, say
-from dd.base.texts import NAME, NAMELESS, as_cell, clean_name, clean_names, printable, shown
+from dd.base.texts import NAME, NAMELESS, as_cell, both, clean_name, clean_names, count, printable, shown
 from dd.cli.main import main
 from dd.errors import InputError, refuse, unknown
 from dd.evaluation.leaderboard import Benchmark
@@ -230,3 +230,8 @@ def test_classes_are_different_texts(classes: Any) -> None:
     images = torch.rand(4, 3, 8, 8), torch.tensor([0, 0, 1, 1])
     with pytest.raises(dd.InputError, match="`classes` must be different names"):
         dd.Images(train=images, classes=classes)
+
+
+def test_one_of_two_alike_is_said_once_and_one_thing_is_no_many() -> None:
+    assert (both(8, 8), both(8, 6)) == ("8", "8 and 6")
+    assert (count(1, "unit"), count(1000, "unit")) == ("1 unit", "1,000 units")

@@ -240,7 +240,7 @@ def test_a_file_that_cannot_be_read_is_named_before_patches_are_cut(tmp_path: Pa
 
 
 def test_refusals() -> None:
-    with pytest.raises(InputError, match="`factor` must be a divisor of 8 and 8; got 3"):
+    with pytest.raises(InputError, match="`factor` must be a divisor of 8; got 3"):
         cut_patches(REAL, score, 1, Patches(factor=3), 0)
     with pytest.raises(InputError, match="`ipc` must be such that a class has 12 candidates; got 5"):
         cut_patches(REAL, score, 3, Patches(factor=2, candidates=5), 0)

@@ -276,7 +276,7 @@ def test_an_own_module_is_trained_in_place_or_refused_before(store: Path, tmp_pa
     wrapped = Answers(lambda z: {"out": z})
     wrapped.how = lambda z: {"out": z}["out"]
     dd.train(small, wrapped, steps=2)
-    with pytest.raises(dd.InputError, match=r"`model` must be a name .* or a function .*; got a Answers"):
+    with pytest.raises(dd.InputError, match=r"`model` must be a name .* or a function .*; got an Answers"):
         dd.evaluate(small, "digits", models=[Answers()])  # type: ignore[list-item]
 
 

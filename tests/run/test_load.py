@@ -76,3 +76,15 @@ def test_folders_of_pictures(tmp_path: Path) -> None:
         dd.load(folder)
     with pytest.raises(dd.MissingError, match=r"no set of this library in .* Name its file; or put it there"):
         dd.load(tmp_path)
+
+
+def test_a_folder_of_runs_names_them(tmp_path: Path) -> None:
+    small = dd.distill("digits", "random", ipc=1, progress=False)
+    for seed in (0, 1):
+        (tmp_path / f"seed{seed}").mkdir()
+        small.save(tmp_path / f"seed{seed}" / "synthetic.safetensors")
+    told = rf"It holds the runs seed0, seed1: give one of them, such as {tmp_path / 'seed0'}\.$"
+    with pytest.raises(dd.MissingError, match=rf"no set of this library in {tmp_path}\. {told}"):
+        dd.evaluate(tmp_path, "digits")
+    with pytest.raises(dd.MissingError, match=rf"no report.json in {tmp_path}\. {told}"):
+        dd.report(tmp_path)

@@ -70,7 +70,7 @@ def refusals() -> dict[str, tuple[Any, str]]:
         "none": ([], "`sets` must be at least one set; got none"),
         "a set": (small(), "`sets` must be a list of sets"),
         "a path": ("a.safetensors", "`sets` must be a list of sets"),
-        "a number": ([small(), 3], r"`sets\[1\]` must be a set, its file or its run folder; got a int"),
+        "a number": ([small(), 3], r"`sets\[1\]` must be a set, its file or its run folder; got an int"),
         "twice": ([small(), other(), small()], "different sets; got the same one at 0 and 2. Leave it out"),
         "classes": (
             [small(), other(classes=("a", "b", "x"))],

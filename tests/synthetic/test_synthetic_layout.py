@@ -241,7 +241,7 @@ def test_a_layout_is_checked(fields: dict[str, Any], text: str) -> None:
 @pytest.mark.parametrize(
     ("factor", "size", "text"),
     [
-        (3, (8, 8), r"`factor` must be a divisor of 8 and 8 .* at least 4 px \(2\); got 3. Give `factor=2`"),
+        (3, (8, 8), r"`factor` must be a divisor of 8 .* at least 4 px \(2\); got 3. Give `factor=2`"),
         (2, (6, 6), r"\(there is none\); got 2. Leave `factor` out. Pictures of a larger `size=` .* multiple of 2"),
         (5, (8, 12), r"\(2\); got 5. Give `factor=2`"),
     ],

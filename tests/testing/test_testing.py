@@ -417,13 +417,15 @@ def test_a_budget_that_is_no_number_is_named() -> None:
 
 
 def test_refusals_of_the_check_itself() -> None:
-    with pytest.raises(dd.InputError, match="`method` must be a name or a Method value; got a int"):
+    with pytest.raises(dd.InputError, match="`method` must be a name or a Method value; got an int"):
         check_method(3)  # type: ignore[arg-type]
-    with pytest.raises(dd.InputError, match=r"`data` must be `dd\.Images` or .* kind 'images'; got graphs"):
+    with pytest.raises(dd.InputError, match=r"`data` must be `dd\.Images`, .* kind 'images'; got graphs"):
         check_method(Broken(), graphs())
 
     class Sounds(Broken):
         kind: ClassVar[str] = "sounds"
 
-    with pytest.raises(dd.InputError, match=r"`data` must be given for a method for sounds; got None\. Small data is"):
+    with pytest.raises(
+        dd.InputError, match=r"`data` must be given for a method for sounds; got None\. Made are images, graphs, nodes"
+    ):
         check_method(Sounds())

@@ -137,7 +137,7 @@ def test_command_line(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "`ddistill work list plan.json`" in capsys.readouterr().out
     assert not (home / "out").exists()
     assert main(["work", "run", "plan.json", "--only", "2/3", "--quiet"]) == 0
-    assert capsys.readouterr().out == "1 units of plan.json are done\n"
+    assert capsys.readouterr().out == "1 unit of plan.json is done\n"
     assert main(["work", "list", "plan.json"]) == 0
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(unit["name"], unit["kind"], unit["state"]) for unit in told] == [
@@ -227,7 +227,7 @@ def test_calls_that_cannot_be_shared(home: Path) -> None:
         dd.distill("digits", "random", out="out", executor=3, **given)
     with pytest.raises(dd.InputError, match="`out` must be a folder that all workers see, where work is shared"):
         dd.distill_many("digits", "random", executor=AtOnce(), **given)
-    with pytest.raises(dd.InputError, match=r"`data` must be what a file can hold where work is shared; got a Im"):
+    with pytest.raises(dd.InputError, match=r"`data` must be what a file can hold where work is shared; got an Im"):
         dd.distill(pictures, "random", out="out", executor=AtOnce(), **given)
     with pytest.raises(dd.InputError, match="`resume` must be left out where work is shared"):
         random_plan(resume=False)

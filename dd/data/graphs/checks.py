@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from dd.base.texts import count
 from dd.data.graphs.graphs import GraphSplit
 from dd.data.images.checks import name_of, some
 from dd.errors import refuse
@@ -40,7 +41,7 @@ def check_train(train: GraphSplit, classes: Sequence[str], way_out: str) -> None
         raise refuse("data", "training graphs of every class", f"none of class {some(empty)}", way_out)
     if not train.num_edges:
         way = "A graph without edges is a bag of nodes; check `edge_index`."
-        raise refuse("data", "training graphs with edges", f"{len(train)} graphs without any", way)
+        raise refuse("data", "training graphs with edges", f"{count(len(train), 'graph')} without any", way)
 
 
 def orientation(parts: Sequence[GraphSplit], directed: bool | None) -> bool:

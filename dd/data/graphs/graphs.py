@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dd.base.process import under_own_settings
 from dd.base.shapes import check_names, plain
-from dd.base.texts import a_class, clean_name, clean_names
+from dd.base.texts import a_class, clean_name, clean_names, count
 from dd.data.graphs.bins import Bins
 from dd.data.items import Twins, graph_items, twins
 from dd.errors import refuse
@@ -41,7 +41,9 @@ class GraphSplit:
     labels: Tensor
 
     def __repr__(self) -> str:
-        return f"GraphSplit({len(self)} graphs, {self.num_nodes} nodes, {self.num_edges} edges)"
+        return (
+            f"GraphSplit({count(len(self), 'graph')}, {count(self.num_nodes, 'node')}, {count(self.num_edges, 'edge')})"
+        )
 
     def __len__(self) -> int:
         return len(self.labels)

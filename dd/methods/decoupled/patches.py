@@ -15,6 +15,7 @@ from torch import Tensor
 from dd.base.parts import ALONE, Parts
 from dd.base.seeding import child
 from dd.base.shapes import check_choices, check_whole
+from dd.base.texts import both
 from dd.data import Images, Split
 from dd.data.images.originals import cut_originals, original_sizes
 from dd.data.images.splits import as_float
@@ -107,7 +108,7 @@ def cut_patches(
     height, width = real.size
     side = (height // how.factor, width // how.factor)
     if height % how.factor or width % how.factor:
-        raise refuse("factor", f"a divisor of {height} and {width}", how.factor)
+        raise refuse("factor", f"a divisor of {both(height, width)}", how.factor)
     wanted, candidates = ipc * how.factor**2, list[Tensor]()
     for k in range(real.num_classes):
         rows = real.class_index(k)

@@ -29,7 +29,7 @@ _SPEC = re.compile(r"\s*([\w:.-]+)\s*(?:\((.*)\))?\s*", re.ASCII | re.DOTALL)
 _WORD = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 _INT = re.compile(r"[+-]?\d+", re.ASCII)
 _FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-_ZOOS: Final = "torchvision's are written tv:NAME, timm's timm:NAME."
+WRITTEN: Final = "torchvision's are written tv:NAME, timm's timm:NAME."
 _BOOLS: Final = {"true": True, "True": True, "false": False, "False": False}
 
 
@@ -40,13 +40,13 @@ def _factory(name: str) -> Factory:
         check_zoo_name(prefix, short)
         return partial(ZOOS[prefix].make, short)
     if name not in MODELS:
-        raise unknown("model", name, MODELS, _ZOOS)
+        raise unknown("model", name, MODELS, WRITTEN)
     return MODELS[name]
 
 
 def _called(name: str) -> str:
     """The name of a model however it is written; that of a zoo as it is."""
-    return name if split_zoo(name)[0] else find_name("model", name, MODELS, _ZOOS)
+    return name if split_zoo(name)[0] else find_name("model", name, MODELS, WRITTEN)
 
 
 def defaults(factory: Callable[..., object]) -> dict[str, object]:

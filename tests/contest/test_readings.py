@@ -1,0 +1,25 @@
+"""What stands among `models` beside networks, and words that are nearly one."""
+
+from __future__ import annotations
+
+import pytest
+
+from dd.contest.readings import expanded
+from dd.errors import InputError
+from dd.evaluation import Reader
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("ridg", "ridge"), ("nearest_men", "nearest_mean"), ("unsen", "unseen"), ("convnot", "convnet")]
+)
+def test_a_word_that_is_none_is_refused_with_the_nearest(word: str, meant: str) -> None:
+    known = r"alexnet, .*, nearest_mean, .*, ridge, .*, unseen, "
+    with pytest.raises(
+        InputError, match=rf"^unknown model '{word}'; known: {known}.* Did you mean {meant}\? torchvision"
+    ):
+        expanded([word], "convnet", (8, 8))
+
+
+def test_words_may_have_capitals_and_networks_their_fields() -> None:
+    models = ["Ridge", "nearest-mean", "ConvNet(width=4)", "mlp"]
+    assert expanded(models, "convnet", (8, 8)) == [Reader("ridge"), Reader("nearest_mean"), "ConvNet(width=4)", "mlp"]
