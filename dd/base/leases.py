@@ -78,6 +78,8 @@ def _is_shared(folder: Path) -> bool:
 
 def kind_of(device: int, mounts: Path = _MOUNTS) -> str:
     """The kind of a file system by its device number, as Linux lists them; empty where it does not."""
+    if not hasattr(os, "major"):  # Windows
+        return ""
     wanted = f"{os.major(device)}:{os.minor(device)}"
     with contextlib.suppress(OSError):
         for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():

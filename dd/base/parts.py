@@ -105,7 +105,7 @@ class Parts:
     def _read(self, path: Path, told: Mapping[str, object]) -> Tensors | None:
         """A part that is there, is whole, and depends on the same."""
         with contextlib.suppress(MissingError, DamagedError):
-            tensors, found = load_tensors(path)
+            tensors, found = load_tensors(path, "part")
             return tensors if found == told else None
         return None
 

@@ -255,6 +255,9 @@ KINDS: Final[Mapping[str, Kind]] = {
     "leaderboard": Kind("leaderboard", _BOARD, "Run the benchmark again; its cells are kept."),
     "measures": Kind("file of measures", {"format": Word(1), "measures": Map(dict)}, "Measure the set again."),
     "labels": Kind("label store's manifest", _MANIFEST, "Restore it, or label the set anew."),
+    "part": Kind(
+        "part of a set that is being made", {"kind": Word("part"), "about": [str]}, "Remove it; it is made anew."
+    ),
     "shard": Kind("shard of a label store", {"kind": Word("labels"), "format": Word(SET_FORMAT)}),
     "images": Kind("synthetic image set", _IMAGES, _ANEW),
     "compensated": Kind("set of compensated images", _COMPENSATED, _ANEW),

@@ -19,6 +19,8 @@ ESTIMATES: Final[Table[Callable[..., Estimate]]] = Table(
         "dd.methods.real.baselines:RandomReal": "dd.cost.plain:estimate_plain",
         "dd.methods.real.baselines:ClassMean": "dd.cost.plain:estimate_plain",
         "dd.methods.mirage.method:Mirage": "dd.cost.trees:estimate_mirage",
+        "dd.methods.nodes.means:NodeMeans": "dd.cost.nodes:estimate_nodes",
+        "dd.methods.nodes.bonsai:Bonsai": "dd.cost.nodes:estimate_nodes",
     }
 )
 """What predicts the cost of this library's methods, by their class; it knows their loops, which do not know it."""

@@ -131,7 +131,7 @@ def distill(
             _help(asked, given, target)
     if size > 1 and rank == 0:
         _shared(asked, given, target).parts.forget()
-    return load(as_path(out, "out")).attach(cast(Any, asked.real.train)) if made is None else made
+    return load(as_path(out, "out")).attach(cast(Any, asked.real.train)) if helps else cast(AnySet, made)
 
 
 def _shared(asked: Opened, given: Mapping[str, Any], target: torch.device, only: tuple[str, int] | None = None) -> Run:

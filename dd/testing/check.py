@@ -137,8 +137,8 @@ def _value(bench: _Bench) -> None:
     size = getattr(method, method.budget, None)
     if size is not None and type(size) is not int and not (method.budget == "ipc" and isinstance(size, dict)):
         bench.broken("budget", f"a whole number as `{method.budget}`, or None", repr(size))
-    own = {field.name: getattr(method, field.name) for field in dataclasses.fields(method)}
-    if missing := [name for name in layout.told(own) if name not in told]:
+    own = layout.told({field.name: getattr(method, field.name) for field in dataclasses.fields(method)})
+    if missing := [n for n, v in own.items() if n not in told and (n, v) not in getattr(method, "unsaid", {}).items()]:
         bench.broken("description", "every field", f"none of {', '.join(missing)}")
     again = _again(method, told)
     if again != method:

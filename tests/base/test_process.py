@@ -291,6 +291,10 @@ READ = (
     "mean",
     "std",
     "as_module",
+    "layout",
+    "budget",
+    "stored_images",
+    "stored_labels",
 )
 """What is there, or what a function with settings of its own has made."""
 EXCUSED = {

@@ -47,7 +47,7 @@ TINY = {name: words_of(card(name).tiny) for name in METHODS}
 
 
 def data_of(method: str) -> str:
-    return "digits-graphs" if kind_of(method) == "graphs" else "digits"
+    return {"graphs": "digits-graphs", "nodes": "blocks"}.get(kind_of(method), "digits")
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +192,7 @@ def test_every_verb_in_a_process_of_its_own(home: Path) -> None:
         ["merge", "run", "--out", "merged.safetensors"],
         ["list", "rded"],
     ]
-    assert {"distill", *(words[0] for words in [*first, report])} == VERBS.keys()
+    assert {"distill", "work", *(words[0] for words in [*first, report])} == VERBS.keys()  # work: tests/work
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = partial(subprocess.run, env=environment, capture_output=True, text=True, check=False)
     for stage in (first, [report]):

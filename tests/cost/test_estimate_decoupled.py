@@ -22,7 +22,7 @@ from dd.data import Images, load_images
 from dd.data.graphs.blank import blank_graphs
 from dd.data.graphs.card import load_graph_card
 from dd.errors import MissingError
-from dd.methods import METHODS, Coreset, Infer, Mirage, Recover
+from dd.methods import METHODS, Coreset, Infer, Mirage, Recover, kind_of
 from dd.methods.decoupled import infer, recover, relabel
 from dd.methods.panel import Panel
 from dd.models import ConvNet
@@ -174,8 +174,9 @@ def test_a_calibration_measures_every_method_and_writes_nothing(
     monkeypatch.setenv("DD_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("dd.cost.work.SECONDS", 0.05)
     monkeypatch.setattr("dd.cost.work._PILOT", 0.005)
-    fields = {"budget_bytes": 2048} if method == "mirage" else {"ipc": 2 if method == "infer" else 1}
-    data = "digits-graphs" if method == "mirage" else "digits"
+    of_graphs = kind_of(method) != "images"
+    fields = {"budget_bytes": 2048} if of_graphs else {"ipc": 2 if method == "infer" else 1}
+    data = {"graphs": "digits-graphs", "nodes": "blocks"}.get(kind_of(method), "digits")
     assumed, found = (dd.estimate(data, method, calibrate=c, device="cpu", **fields) for c in (False, True))
     assert (assumed.measured, found.measured) == (False, True)
     assert all(seconds > 0 for seconds in found.stages.values())

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, ClassVar, Final, Literal, Self, final
+from typing import Any, ClassVar, Literal, Self, final
 
 import torch
 from torch import Tensor
@@ -93,6 +93,8 @@ class Recover:
 
     kind: ClassVar[str] = "images"
     budget: ClassVar[str] = "ipc"
+    unsaid: ClassVar[Mapping[str, Any]] = {"curriculum": "none", "curriculum_share": 1.0, "rounds": 1, "turns": False}
+    """What a description leaves out where it is so: sets and runs without it stay what they were."""
     name: str = "recover"
     ipc: int = 10
     committee: tuple[Member, ...] = ("convnet(norm=batch)",)
@@ -176,8 +178,8 @@ class Recover:
         for name in ("priors", "class_ids", "scale"):
             fields[name] = None if fields[name] is None else list(fields[name])
         fields["pairs"] = None if self.pairs is None else [list(pair) for pair in self.pairs]
-        later = {name for name, plain in _LATER.items() if fields[name] == plain}
-        return {"class": "Recover", **told({k: v for k, v in fields.items() if k not in later}, ("mirror", "storage"))}
+        said = {name: value for name, value in fields.items() if name not in self.unsaid or value != self.unsaid[name]}
+        return {"class": "Recover", **told(said, ("mirror", "storage"))}
 
     def of_random_images(self) -> Self:
         """The same teachers, labels and students on random real images, which are whole: what the images are worth."""
@@ -388,8 +390,6 @@ def check_label_bytes(label_bytes: int | None, labels: str) -> None:
 
 
 _BATCH = 500
-_LATER: Final[dict[str, Any]] = {"curriculum": "none", "curriculum_share": 1.0, "rounds": 1, "turns": False}
-"""Fields that a description leaves out where they change nothing: so sets and runs without them stay what they were."""
 _CHOICES = {
     "schedule": SCHEDULES,
     "init": ("noise", "real", "rded", "medium"),
