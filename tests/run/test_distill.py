@@ -400,7 +400,7 @@ def test_evaluate_refuses_what_does_not_fit(store: Path) -> None:
             "'mirage', 178 patterns, 29 trees of depth 1, 10 classes, 12 to 25 a class, ",
         ),
         (lambda: dd.load_graphs("digits-graphs"), "'digits-graphs', 10 classes, 125 to 131 a class, 1292 train, "),
-        (lambda: dd.load_graphs("digits-graphs").train, "1292 graphs, "),
+        (lambda: dd.load_graphs("digits-graphs").train, "1,292 graphs, "),
     ],
 )
 def test_a_set_at_the_prompt_is_one_line(make: Callable[[], object], text: str) -> None:
