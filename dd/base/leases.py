@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from dd.base.files import refused, target_of
+from dd.base.seals import digest
 from dd.errors import refuse
 
 SIGNS: Final = 6
@@ -232,16 +233,26 @@ def _away(file: Path) -> bool:
     told = [*text.split("\n"), "", "", ""]
     if not _has_ended(told[0], told[2]) and _now(file) - changed <= SIGNS * _number(told[1]):
         return False
-    grave = file.with_name(f".{file.name[:100]}.{secrets.token_hex(4)}")
+    grave = file.with_name(f".{file.name[:100]}.{digest(text.encode())[:8]}")
     try:
-        file.rename(grave)
-    except OSError:
+        os.link(file, grave)  # one process alone may take away this lease; what came after it has another name
+    except FileExistsError:
+        with contextlib.suppress(OSError):  # who began to, and ended on the way
+            if _now(file) - grave.stat().st_ctime > SIGNS * _number(told[1]):
+                grave.unlink()
+        return False
+    except FileNotFoundError:
         return True  # another process was faster
+    except OSError:  # a file system without links
+        with contextlib.suppress(OSError):
+            file.unlink()
+        return True
     try:
-        if grave.read_bytes().decode(errors="replace") != text:  # that of who was faster still: it is put back
-            with contextlib.suppress(OSError):
-                os.link(grave, file)
+        if grave.read_bytes().decode(errors="replace") != text:  # that of who was faster still
             return False
+        file.unlink()
+    except OSError:
+        return False
     finally:
         with contextlib.suppress(OSError):
             grave.unlink()

@@ -59,7 +59,8 @@ def test_baselines_have_at_most_the_bytes_of_the_set(small: NodeSet) -> None:
         size = stored_bytes(graph, 2)
         assert 0 < size <= small.nbytes.counted
         assert size > small.nbytes.counted / 2
-        assert set(graph.y[graph.y >= 0].tolist()) == {0, 1}
+        found = set(graph.y[graph.y >= 0].tolist())
+        assert found == {0, 1} or (name == "random_egos" and found)  # one ego net may be all that fits
     egos = NODE_BASELINES["random_egos"].stand(beside).graphs[0]
     assert egos.num_edges
 

@@ -147,7 +147,7 @@ def test_the_report_says_what_is_covered() -> None:
         "networks read it as bags, and test graphs by nodes with a kept tree",
         "nodes whose tree is kept: 32.2 % of the training nodes",
         "class no: 8 patterns, each in 7 or more of 40 graphs; 25.0 % of its nodes; 3 graphs without any kept tree",
-        "class jä: 0 patterns; 40.0 % of its nodes; 1 graphs without any kept tree",
+        "class jä: 0 patterns; 40.0 % of its nodes; 1 graph without any kept tree",
         "distinct trees in training: 4 of depth 0, 30 of depth 1, 1,200 of depth 2",
     ]
     assert len(dataclasses.replace(small, figures={}).report().splitlines()) == 2
