@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, cast, final
+from typing import ClassVar, Protocol, cast, final
 
 import torch
 from torch import Tensor, nn
 
-from dd.base.bounds import check_memory
 from dd.base.seeding import isolated
-from dd.errors import find_name, refuse, unknown
+from dd.errors import refuse
 from dd.models.graphs.families import Sizes
 from dd.models.graphs.gnn import GraphNet
+from dd.models.graphs.named import NamedNet, OwnFactory
 from dd.models.graphs.rounds import PlainGraphs, TreeDag
-from dd.models.images.spec import Value, call_factory, canonical, check_options, defaults, read_call, write_call
-from dd.models.probe import count_parameters
+from dd.models.images.spec import call_factory
 from dd.models.table import GNNS
 
 GraphFactory = Callable[[Sizes, Sizes, int, int], nn.Module]
@@ -38,65 +37,21 @@ class RootedNet(Protocol):
         ...
 
 
-def _factory(name: str) -> Callable[..., GraphNet]:
-    if name not in GNNS:
-        raise unknown("graph network", name, GNNS)
-    return GNNS[name]
-
-
 @final
 @dataclass(frozen=True)
-class GraphSpec:
-    """A network of `GNNS` and its options, as a value; `parse(str(spec)) == spec`, as with `ModelSpec`.
+class GraphSpec(NamedNet):
+    """A network of `GNNS` and its options, as a value: `gin(width=128, norm=batch, jk=sum, layers=2)`; see `NamedNet`.
 
-    Attributes:
-        name: a key of `GNNS`.
-        options: (name, value) pairs, sorted and without those at their default. `GraphSpec.of` makes them.
-
-    Raises:
-        InputError: unknown name or option, a value that cannot be written, or options not in canonical form.
+    It is made of (node_sizes, edge_sizes, classes, depth, dropout); `build_graph_net` is the way to a seeded one.
     """
 
-    name: str
-    options: tuple[tuple[str, Value], ...] = ()
-
-    def __post_init__(self) -> None:
-        if any(option == "dropout" for option, _ in self.options):
-            raise refuse("model", "without `dropout`, which the training recipe has", repr(str(self)))
-        check_options("GraphSpec", self.name, self.options, defaults(_factory(self.name)))
-
-    @staticmethod
-    def of(name: str, **options: Value) -> GraphSpec:
-        """The spec of `name` with `options`, in canonical form.
-
-        Raises:
-            InputError: unknown name or option, or a value that cannot be written.
-        """
-        name = find_name("graph network", name, GNNS)
-        return GraphSpec(name, canonical(options, defaults(_factory(name))))
-
-    @staticmethod
-    def parse(text: str) -> GraphSpec:
-        """Read `name` or `name(option=value, option=value)`, such as `gin(width=128, norm=batch, jk=sum, layers=2)`.
-
-        Raises:
-            InputError: not of that form, an option given twice, or an unknown name or option.
-        """
-        name, options = read_call(text)
-        return GraphSpec.of(name, **options)
-
-    def __str__(self) -> str:
-        """The canonical text, which `parse` reads."""
-        return write_call(self.name, self.options)
-
-    def make(self, node_sizes: Sizes, edge_sizes: Sizes, classes: int, depth: int, dropout: float) -> nn.Module:
-        """The network, drawn from the global stream; `build_graph_net` is the way to a seeded one."""
-        return _factory(self.name)(node_sizes, edge_sizes, classes, depth, dropout, **dict(self.options))
+    table: ClassVar[Mapping[str, Callable[..., GraphNet]]] = GNNS
+    what: ClassVar[str] = "graph network"
 
 
 @final
 @dataclass(frozen=True)
-class GraphModel:
+class GraphModel(OwnFactory):
     """A user's own graph network, by its factory.
 
     Attributes:
@@ -109,21 +64,10 @@ class GraphModel:
         InputError: the factory is not callable, or is a network already; or the name is one of this library's.
     """
 
+    form: ClassVar[str] = "f(node_sizes, edge_sizes, classes, layers)"
+    table: ClassVar[Mapping[str, Callable[..., GraphNet]]] = GNNS
+    what: ClassVar[str] = "graph networks"
     factory: GraphFactory
-    name: str | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.factory, nn.Module) or not callable(self.factory):
-            way_out = "A network that is made already cannot be drawn anew: pass its class or a function."
-            expected = "a function f(node_sizes, edge_sizes, classes, layers) -> nn.Module"
-            raise refuse("factory", expected, f"a {type(self.factory).__name__}", way_out)
-        if self.name in GNNS:
-            raise refuse("name", "other than the library's graph networks", repr(self.name))
-
-    def __str__(self) -> str:
-        """The name, or the factory's own name in angle brackets."""
-        own = getattr(self.factory, "__qualname__", type(self.factory).__name__)
-        return self.name if self.name is not None else f"<{own}>"
 
     def make(self, node_sizes: Sizes, edge_sizes: Sizes, classes: int, depth: int, dropout: float) -> nn.Module:
         """What the factory returns; `build_graph_net` checks it.
@@ -131,8 +75,7 @@ class GraphModel:
         Raises:
             InputError: the factory cannot be called with (node_sizes, edge_sizes, classes, layers).
         """
-        form = "f(node_sizes, edge_sizes, classes, layers)"
-        return call_factory(self.factory, f"{self}", form, node_sizes, edge_sizes, classes, depth)
+        return call_factory(self.factory, f"{self}", self.form, node_sizes, edge_sizes, classes, depth)
 
 
 def as_graph_spec(value: str | GraphSpec | GraphModel | GraphFactory) -> GraphSpec | GraphModel:
@@ -146,7 +89,7 @@ def as_graph_spec(value: str | GraphSpec | GraphModel | GraphFactory) -> GraphSp
     if isinstance(value, str):
         return GraphSpec.parse(value)
     if isinstance(value, nn.Module) or not callable(value):
-        expected = "a name such as gin(width=64), a GraphModel or a function f(node_sizes, edge_sizes, classes, layers)"
+        expected = f"a name such as gin(width=64), a GraphModel or a function {GraphModel.form}"
         way_out = "Each run draws its own network: give what makes one, such as a `lambda` of these four."
         raise refuse("model", expected, f"a {type(value).__name__}", way_out)
     return GraphModel(value)
@@ -183,9 +126,7 @@ def build_graph_net(
     """
     model = as_graph_spec(spec)
     if isinstance(model, GraphSpec) and model.options:
-        with isolated(seed, "init"), torch.device("meta"):
-            parameters = count_parameters(model.make(node_sizes, edge_sizes, classes, depth, dropout))
-        check_memory(f"{model} and its gradient", [2, parameters], "Take a smaller one.")
+        model.check_size(seed, node_sizes, edge_sizes, classes, depth, dropout)
     with isolated(seed, "init"):
         net = model.make(node_sizes, edge_sizes, classes, depth, dropout)
     missing = [name for name in ("nodes", "roots", "head") if not callable(getattr(net, name, None))]
