@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from reference.canvas import rolled
+from reference.loops import loop
+from reference.loops import method as small_method
 from reference.matching import matching_loss
 
 import dd
-from dd.experts import ExpertStore
 from dd.inner.fast import adjoint_fast
 from dd.methods import Run
 from dd.methods.start import pick_real
-from dd.methods.trajectory.loop import Loop
 from dd.transforms.whiten import make_transform
 
-FEW: dict[str, Any] = {"augment": "flip_crop", "batch_size": 64, "snapshot_every": 4, "snapshot_unit": "step"}
-RECIPE = dd.ExpertRecipe(model="convnet(width=4)", lr=0.05, experts=2, snapshots=4, **FEW)
-
-
-def method(**fields: Any) -> dd.TrajectoryMatching:
-    base: dict[str, Any] = {
-        "ipc": 1,
-        "canvas": 2,
-        "expert": RECIPE,
-        "iterations": 2,
-        "student_steps": 3,
-        "expert_epochs": 2,
-        "max_start_epoch": 2,
-        "lr_img": 10.0,
-        "init": "noise",
-        "train": dd.TrainRecipe(steps=3),
-    }
-    return dd.TrajectoryMatching(**{**base, **fields})
+method = partial(small_method, canvas=2, init="noise")
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +30,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def real() -> dd.Images:
     return dd.load_images("digits")
-
-
-def loop(value: dd.TrajectoryMatching, real: dd.Images, store: Path, **road: Any) -> Loop:
-    transform = make_transform(real, value.expert.whiten)
-    experts = ExpertStore(store, value.expert, real)
-    experts.ensure(transform, snapshots=value.snapshots_read)
-    return Loop(value, real, Run(store=store, **road), transform, experts)
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
