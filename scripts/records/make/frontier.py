@@ -5,8 +5,8 @@
 Minutes are CPU seconds of this process on one thread, experts among them where the store has none; what tests a set
 is not counted. The set of a mark is the last iterate before it: nothing is chosen on test images, and nothing on
 held-out ones either. Every set is tested under one recipe: its classes, `convnet(width=32)`, 1,000 steps, its own step
-size; that of the last mark also under `unseen`, `ridge` and `nearest_mean`. Beside the first seed stand random real
-pictures of the same factor, mirror, storage and bytes. A cell that is interrupted goes on; each is one record,
+size; that of the last mark also under `unseen`, `ridge` and `nearest_mean`, beside random real pictures of its bytes,
+in float32 and stored as it is. A cell that is interrupted goes on; each is one record,
 `frontier-NAME-SEED`.
 """
 
@@ -25,7 +25,6 @@ from torch import Tensor
 import dd
 from dd.base.files import load_tensors, save_tensors
 from dd.base.paths import is_there
-from dd.contest.readings import called, expanded
 from dd.data import Source
 from dd.evaluation import origin
 from dd.methods import METHODS, Method, Run
@@ -37,11 +36,11 @@ DATASET: Final = "cifar10"
 MODEL: Final = "convnet(width=32)"
 STEPS: Final = 1000
 NETWORKS: Final = 3
-DRAWS: Final = 3
 ENDLESS: Final = 10**6
 """Iterations of a method that is stopped by the clock."""
 
 EVERY: Final = [MODEL, "unseen", "ridge", "nearest_mean"]
+BESIDE: Final = ("random", "random_packed")
 TEN_FLOATS: Final = {"storage": "uint8", "factor": 2, "ipc": 40}
 """The bytes of ten float32 pictures a class: forty of 8 bits, each four small ones."""
 ONE_BYTE: Final = {"storage": "uint8", "factor": 2, "ipc": 1}
@@ -90,7 +89,7 @@ def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def cell(name: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
-    """Distil by the clock, then test the sets of the marks, and random pictures stored alike."""
+    """Distil by the clock, then test the sets of the marks, the last one beside random pictures."""
     real = load_real(DATASET, Source(root=given.root))
     assert isinstance(real, dd.Images)
     method, folder = method_of(name), given.work / f"{name}-{seed}"
@@ -106,38 +105,26 @@ def cell(name: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
         path = folder / f"{mark:g}.safetensors"
         last = path if is_there(path) else last
         if last is not None:
-            points.append({"minutes": mark, **tested(last, real, [MODEL], seed)})
+            points.append({"minutes": mark, "rows": rows_of(last, real, [MODEL], seed)})
     assert last is not None, "no set before the first mark"
-    others = tested(last, real, ["unseen", "ridge", "nearest_mean"], seed)
     return {
         "dataset": DATASET,
         "cell": name,
         "seed": seed,
         "method": method.describe(),
         "points": points,
-        "others": others["rows"],
-        "random": [tested(one, real, EVERY, seed) for one in beside(name, given)] if seed == 0 else [],
+        "last": rows_of(last, real, EVERY, seed, BESIDE),
         "origin": origin(seed, torch.device("cpu")),
     }
 
 
-def beside(name: str, given: argparse.Namespace) -> Iterator[Any]:
-    """Random real pictures of the same layout and bytes, with the recipe of the presets."""
-    fields = CELLS[name][1]
-    layout = {key: fields[key] for key in ("factor", "mirror", "storage") if key in fields}
-    recipe = getattr(method_of(name), "train")  # noqa: B009
-    for draw in range(DRAWS):
-        made = dd.RandomReal(ipc=fields["ipc"], train=dataclasses.replace(recipe, model=MODEL, lr=0.01), **layout)
-        yield dd.distill(DATASET, made, root=given.root, seed=draw, progress=False)
-
-
-def tested(small: Any, real: dd.Images, models: list[Any], seed: int) -> dict[str, Any]:
-    """Rows of a set under classes, and its bytes."""
-    own = dd.load(small) if isinstance(small, Path) else small
-    wanted = [model for model in expanded(models, MODEL, real.size) if models != ["unseen"] or called(model) != MODEL]
-    given: dict[str, Any] = {"repeats": NETWORKS, "steps": STEPS, "recipe": "hard", "baselines": (), "seed": seed}
-    report = dd.evaluate(own, real, models=wanted, out=False, progress=False, **given)
-    return {"rows": [row.to_json() for row in report.rows], "bytes": dict(report.bytes)}
+def rows_of(
+    small: Path, real: dd.Images, models: list[Any], seed: int, baselines: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
+    """Rows of a set under classes, and of real pictures beside it."""
+    given: dict[str, Any] = {"repeats": NETWORKS, "steps": STEPS, "recipe": "hard", "seed": seed}
+    report = dd.evaluate(small, real, models=models, baselines=baselines, out=False, progress=False, **given)
+    return [row.to_json() for row in report.rows]
 
 
 def main() -> None:
