@@ -17,9 +17,19 @@ SMILES: Final = "smiles:"
 KINDS: Final = ("embedded", "torchvision", "folder")
 
 
+class CheckedCard:
+    """A card of whatever domain, whose facts are checked."""
+
+    name: str
+
+    def _need(self, fact: bool, text: str) -> None:
+        if not fact:
+            raise DamagedError(f"card {self.name!r}: {text}.")
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
-class Card:
+class Card(CheckedCard):
     """One image data set.
 
     Attributes:
@@ -95,10 +105,6 @@ class Card:
     def downloadable(self) -> bool:
         """Whether `download=True` fetches it."""
         return self.kind == "torchvision" or bool(self.archive)
-
-    def _need(self, fact: bool, text: str) -> None:
-        if not fact:
-            raise DamagedError(f"card {self.name!r}: {text}.")
 
 
 def list_cards(domain: str = "images") -> tuple[str, ...]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dd.base.shapes import check_choices, check_number, check_types, check_whole
-from dd.errors import refuse
+from dd.base.shapes import check_choices
 from dd.models import NodeSpec
+from dd.synthetic.adam import check_adam
 
 _CHOICES = {"scale": ("auto", "rows", "none"), "balance": ("nodes", "class"), "stop": ("validation", "last")}
 
@@ -44,13 +44,4 @@ class NodeRecipe:
 
     def __post_init__(self) -> None:
         check_choices(self, _CHOICES)
-        if not isinstance(self.model, str):
-            raise refuse("model", "a text such as gcn(width=128)", repr(self.model), "Give others to `evaluate`.")
-        object.__setattr__(self, "model", str(NodeSpec.parse(self.model)))
-        for name in ("steps", "every"):
-            check_whole(getattr(self, name), name)
-        for name in ("lr", "weight_decay", "dropout"):
-            check_number(getattr(self, name), name, 0)
-        check_types(self)
-        if self.dropout >= 1:
-            raise refuse("dropout", "less than 1", self.dropout)
+        check_adam(self, NodeSpec, "gcn(width=128)", ("steps", "every"))

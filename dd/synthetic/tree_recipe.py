@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dd.base.shapes import check_choices, check_number, check_types, check_whole
+from dd.base.shapes import check_choices
 from dd.errors import refuse
 from dd.models import GraphSpec
+from dd.synthetic.adam import check_adam
 
 _CHOICES = {
     "reading": ("auto", "sets", "bags"),
@@ -68,16 +69,7 @@ class TreeRecipe:
 
     def __post_init__(self) -> None:
         check_choices(self, _CHOICES)
-        if not isinstance(self.model, str):
-            raise refuse("model", "a text such as gin(width=128)", repr(self.model), "Give others to `evaluate`.")
-        object.__setattr__(self, "model", str(GraphSpec.parse(self.model)))
-        for name in ("steps", "batch_size"):
-            check_whole(getattr(self, name), name)
-        for name in ("lr", "weight_decay", "dropout"):
-            check_number(getattr(self, name), name, 0)
-        check_types(self)
-        if self.dropout >= 1:
-            raise refuse("dropout", "less than 1", self.dropout)
+        check_adam(self, GraphSpec, "gin(width=128)", ("steps", "batch_size"))
         if self.reading == "bags" and self.targets == "soft":
             raise refuse("targets", "`hard` for reading='bags': a bag is drawn of one class", "'soft'", "Read sets.")
 

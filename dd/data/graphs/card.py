@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from dd.base.home import shipped
-from dd.data.card import checked_card, list_cards, read_toml
-from dd.errors import DamagedError, find_name
+from dd.data.card import CheckedCard, checked_card, list_cards, read_toml
+from dd.errors import find_name
 
 GRAPH_KINDS: Final = {"tu": ("raw",), "smiles": ("rdkit",), "embedded": ("digits",)}
 """Kind of source -> the loaders there are for it."""
@@ -19,7 +19,7 @@ LABELLED: Final = ("nodes", "edges")
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class GraphCard:
+class GraphCard(CheckedCard):
     """One graph data set.
 
     Attributes:
@@ -96,10 +96,6 @@ class GraphCard:
     def downloadable(self) -> bool:
         """Whether `download=True` fetches it."""
         return self.kind == "tu" or bool(self.archive)
-
-    def _need(self, fact: bool, text: str) -> None:
-        if not fact:
-            raise DamagedError(f"card {self.name!r}: {text}.")
 
 
 def load_graph_card(name: str) -> GraphCard:

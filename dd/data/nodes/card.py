@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from dd.base.home import shipped
-from dd.data.card import checked_card, list_cards, read_toml
-from dd.errors import DamagedError, find_name
+from dd.data.card import CheckedCard, checked_card, list_cards, read_toml
+from dd.errors import find_name
 
 NODE_KINDS: Final = ("npz", "generated")
 """`npz`: plain arrays, see `dd.data.nodes.arrays`; `generated`: by `dd.data.nodes.blocks`."""
@@ -16,7 +16,7 @@ NODE_KINDS: Final = ("npz", "generated")
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class NodeCard:
+class NodeCard(CheckedCard):
     """One graph.
 
     Attributes:
@@ -62,10 +62,6 @@ class NodeCard:
     def downloadable(self) -> bool:
         """Whether `download=True` fetches it."""
         return False
-
-    def _need(self, fact: bool, text: str) -> None:
-        if not fact:
-            raise DamagedError(f"card {self.name!r}: {text}.")
 
 
 def load_node_card(name: str) -> NodeCard:
