@@ -22,7 +22,7 @@ from dd.contest.benchmark_nodes import NodeBench
 from dd.contest.cells import cells_of, check_folder, claimed, work_units
 from dd.contest.contest import given_lr
 from dd.contest.plan import Bench, Settings, Unit
-from dd.contest.recipes import Recipe, check_recipe
+from dd.contest.recipes import Recipe, check_recipe, own_alone
 from dd.data import Images, Source
 from dd.data.graphs.graphs import Graphs
 from dd.data.nodes.nodes import Nodes
@@ -217,9 +217,9 @@ def _bench(
     refuse_trained(real)
     if settings.lr == "tuned" and real.val is None:
         raise refuse("lr", f"`recipe` or a number, since {real.name} has no validation split", "`tuned`")
+    if real.kind != "images":
+        own_alone(settings.recipe, real.kind)
     if real.kind == "graphs":
-        if settings.recipe != "own":
-            raise refuse("recipe", "`own` for graphs, whose summaries have no other labels", f"`{settings.recipe}`")
         return GraphBench(real, asked, _many(budgets, GraphBench.counted), models, baselines, settings)
     if real.kind == "nodes":
         return NodeBench(real, asked, _many(budgets, NodeBench.counted), models, baselines, settings)

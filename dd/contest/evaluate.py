@@ -25,7 +25,7 @@ from dd.contest.images import given_images, pick_images
 from dd.contest.nodes import as_good as good_notes
 from dd.contest.nodes import given_nodes
 from dd.contest.readings import expanded
-from dd.contest.recipes import RD3, Recipe, check_recipe, suited, under
+from dd.contest.recipes import RD3, Recipe, check_recipe, own_alone, suited, under
 from dd.data import Images, Source, about
 from dd.errors import InputError, refuse
 from dd.evaluation import EvalReport, Reader, Row, model_of, origin
@@ -264,14 +264,12 @@ def _contest(
     if loaded.kind == "graphs":
         source = dataclasses.replace(source, split=_split_of(loaded, data, split, source.root))
         graphs = load_real(data, source, role="evaluate", like=loaded.classes)
-        if how != "own":
-            raise refuse("recipe", "`own` for a summary of graphs, which has no other labels", f"`{how}`")
+        own_alone(how, "graphs")
         return given_graphs(loaded, graphs, baselines, rules, told["early_stop"]), wanted
     if loaded.kind == "nodes":
         if told["early_stop"]:
             raise refuse("early_stop", "left out for nodes, whose recipe says it (`stop`)", True)
-        if how != "own":
-            raise refuse("recipe", "`own` for a set of nodes, which has no other labels", f"`{how}`")
+        own_alone(how, "nodes")
         source = dataclasses.replace(source, split=_split_of(loaded, data, split, source.root))
         whole = load_real(data, source, role="evaluate", like=loaded.classes)
         return given_nodes(loaded, whole, baselines, rules), wanted

@@ -55,6 +55,21 @@ def check_recipe(name: str) -> Recipe:
     return cast(Recipe, find_name("evaluation recipe", name, RECIPES))
 
 
+def own_alone(recipe: Recipe, kind: str) -> None:
+    """Refuse another recipe than `own` for data whose sets have no other labels.
+
+    Args:
+        recipe: what was asked for.
+        kind: of the data: `graphs` or `nodes`.
+
+    Raises:
+        InputError: another one.
+    """
+    if recipe != "own":
+        way_out = "Leave `recipe` out."
+        raise refuse("recipe", f"`own` for {kind}, whose sets have no other labels", f"`{recipe}`", way_out)
+
+
 def suited(recipe: Recipe, picked: Sequence[AnyBaseline], asked: bool) -> list[AnyBaseline]:
     """The baselines that say something under a recipe.
 

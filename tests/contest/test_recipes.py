@@ -115,3 +115,18 @@ def test_a_benchmark_of_hard_labels_has_cells_of_its_own(tmp_path: Path) -> None
         dd.benchmark(data(), [mine], out=tmp_path / "hard", **given)
     with pytest.raises(InputError, match=r"`baselines` must be those that `recipe='rd3'` can train; got `full`"):
         dd.benchmark(data(), [mine], recipe="rd3", **given)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data_of_it", "method"), [("graphs", "digits-graphs", "mirage"), ("nodes", "blocks", "node_means")]
+)
+def test_graphs_and_nodes_have_no_other_labels_and_the_way_out_works(kind: str, data_of_it: str, method: str) -> None:
+    told = f"`recipe` must be `own` for {kind}, whose sets have no other labels; got `hard`. Leave `recipe` out."
+    given: dict[str, Any] = {"repeats": 2, "steps": 2, "progress": False, "budget_bytes": 2048, "baselines": ("full",)}
+    with pytest.raises(InputError, match=re.escape(told)):
+        dd.benchmark(data_of_it, [method], recipe="hard", **given)
+    made = dd.distill(data_of_it, method, budget_bytes=2048, progress=False)
+    few: dict[str, Any] = {"repeats": 2, "steps": 2, "progress": False, "out": False, "baselines": ()}
+    with pytest.raises(InputError, match=re.escape(told)):
+        evaluate(made, data_of_it, recipe="hard", **few)
+    assert evaluate(made, data_of_it, **few).recipe == "own"
