@@ -14,11 +14,13 @@ for each set that it distils and each baseline, at every budget and seed. Both r
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar, final
 
 import torch
+from torch import Tensor
 
 from dd.base.shapes import as_list
 from dd.data import Images, Ipc
@@ -26,6 +28,7 @@ from dd.data.graphs.graphs import Graphs
 from dd.data.nodes.nodes import Nodes
 from dd.errors import find_name, near, refuse
 from dd.evaluation import Row
+from dd.evaluation.scores import figures
 from dd.synthetic import AnySet
 
 ROOM: Final = 1000
@@ -143,6 +146,20 @@ class Contest(Protocol):
     def rows(self, models: Sequence[Any]) -> Iterator[Row]:
         """A row for each entrant and model (`None`: the one that the set was distilled for), entrant by entrant."""
         ...
+
+
+def read_row(entrant: Any, labels: Tensor, metric: str) -> Row:
+    """The row of what trains no network, timed.
+
+    Args:
+        entrant: its `read` gives scores `[N, K]` of the test items.
+        labels: theirs, int64 `[N]`.
+        metric: of the rows.
+    """
+    start = time.monotonic()
+    found = figures(entrant.read(), labels, metric)
+    told = {"set": entrant.name, "model": entrant.reads, "steps": 0, "lr": 0.0}
+    return Row.of([found], metric, **told, seconds=time.monotonic() - start)
 
 
 def row_of(baseline: str, own: str) -> str:

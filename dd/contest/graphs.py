@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -14,13 +14,14 @@ from dd.base.parts import ALONE, Parts
 from dd.base.seeding import child_seed
 from dd.base.texts import count
 from dd.contest.baselines_graphs import GRAPH_BASELINES, BesideGraphs, GraphEntrant
-from dd.contest.contest import ROOM, Given, Rules, chosen, row_of
+from dd.contest.contest import ROOM, Given, Rules, chosen, read_row, row_of
 from dd.data import Images
 from dd.data.graphs.graphs import Graphs, GraphSplit
 from dd.data.labels import check_same_classes
 from dd.data.nodes.nodes import Nodes
-from dd.errors import DivergedError, refuse
+from dd.errors import refuse
 from dd.evaluation import GraphLearner, GraphPredictor, Row, TreeLearner
+from dd.evaluation.learners import best_lr
 from dd.evaluation.scores import Figures, check_metric, figures, shared_figures
 from dd.evaluation.trees import LR_GRID, AnyGraphModel
 from dd.evaluation.unseen import standing, warn_trained
@@ -74,7 +75,7 @@ class GraphContest:
         """A row for each entrant and model, and with `early_stop` another; one for what trains no network."""
         for number, entrant in enumerate(self.entrants):
             if entrant.read is not None:
-                yield self._read(entrant, entrant.read)
+                yield read_row(entrant, self.beside.test.labels, self.metric)
                 continue
             for place, model in enumerate(models):
                 yield from self._trained(entrant, model, (number * len(models) + place) * ROOM)
@@ -89,12 +90,6 @@ class GraphContest:
         """Make the part of one of the `places`; `parts` is told to make no other."""
         number, row = divmod(place // ROOM, len(models))
         list(self._trained(self.entrants[number], models[row], place // ROOM * ROOM))
-
-    def _read(self, entrant: GraphEntrant, read: Callable[[], Tensor]) -> Row:
-        start = time.monotonic()
-        found = figures(read(), self.beside.test.labels, self.metric)
-        told = {"set": entrant.name, "model": entrant.reads, "steps": 0, "lr": 0.0}
-        return Row.of([found], self.metric, **told, seconds=time.monotonic() - start)
 
     def _trained(self, entrant: GraphEntrant, model: AnyGraphModel | None, first: int) -> Iterator[Row]:
         start, rules, small = time.monotonic(), self.rules, self.beside.small
@@ -133,18 +128,14 @@ class GraphContest:
             DivergedError: with every one of the grid.
         """
         seed, steps = child_seed(self.rules.seed, "tune", 0, 0), learner.recipe(self.beside.small).steps
-        tried: list[tuple[float, TreeLearner]] = []
-        for lr in LR_GRID:
+
+        def score(lr: float) -> float:
             trial = dataclasses.replace(learner, lr=lr, every=steps)
-            try:
-                score = self._fit(entrant, 0, trial, seed, self.beside.real.val).val
-            except DivergedError:
-                continue
-            assert score is not None
-            tried.append((score, dataclasses.replace(learner, lr=lr)))
-        if not tried:
-            raise DivergedError(f"training on {entrant.name} diverged with every lr of {LR_GRID}. Give `lr` yourself.")
-        return max(tried, key=lambda pair: pair[0])[1]
+            found = self._fit(entrant, 0, trial, seed, self.beside.real.val).val
+            assert found is not None
+            return found
+
+        return dataclasses.replace(learner, lr=best_lr(LR_GRID, score, entrant.name))
 
     def _count(self, entrant: GraphEntrant) -> int:
         """Networks of a row: as many of each of its sets."""

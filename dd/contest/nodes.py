@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, final
@@ -13,11 +13,12 @@ from torch import Tensor
 
 from dd.base.seeding import child_seed
 from dd.contest.baselines_nodes import NODE_BASELINES, BesideNodes, NodeEntrant
-from dd.contest.contest import Given, Rules, chosen, row_of
+from dd.contest.contest import Given, Rules, chosen, read_row, row_of
 from dd.data.labels import check_same_classes
 from dd.data.nodes.nodes import Nodes
-from dd.errors import DivergedError, refuse
+from dd.errors import refuse
 from dd.evaluation import Row
+from dd.evaluation.learners import best_lr
 from dd.evaluation.nodes import NODE_LR_GRID, NodeLearner, NodePredictor, WholeGraph
 from dd.evaluation.scores import check_metric, figures
 from dd.models import AnyNodeModel, NodeInput
@@ -71,16 +72,10 @@ class NodeContest:
         """A row for each entrant and model; one for what has a network of its own, or none."""
         for entrant in self.entrants:
             if entrant.read is not None:
-                yield self._read(entrant, entrant.read)
+                yield read_row(entrant, self.beside.test.labels, self.metric)
                 continue
             for model in [entrant.model] if entrant.model else models:
                 yield self._trained(entrant, model)
-
-    def _read(self, entrant: NodeEntrant, read: Callable[[], Tensor]) -> Row:
-        start = time.monotonic()
-        found = figures(read(), self.beside.test.labels, self.metric)
-        told = {"set": entrant.name, "model": entrant.reads, "steps": 0, "lr": 0.0}
-        return Row.of([found], self.metric, **told, seconds=time.monotonic() - start)
 
     def _trained(self, entrant: NodeEntrant, model: AnyNodeModel | None) -> Row:
         start, rules, small = time.monotonic(), self.rules, self.beside.small
@@ -121,18 +116,13 @@ class NodeContest:
             DivergedError: with every one of the grid.
         """
         seed = child_seed(self.rules.seed, "tune", 0, 0)
-        tried: list[tuple[float, NodeLearner]] = []
-        for lr in NODE_LR_GRID:
-            trial = dataclasses.replace(learner, lr=lr)
-            try:
-                score = self._fit(given, trial, seed).val
-            except DivergedError:
-                continue
-            assert score is not None
-            tried.append((score, trial))
-        if not tried:
-            raise DivergedError(f"training on {name} diverged with every lr of {NODE_LR_GRID}. Give `lr` yourself.")
-        return max(tried, key=lambda pair: pair[0])[1]
+
+        def score(lr: float) -> float:
+            found = self._fit(given, dataclasses.replace(learner, lr=lr), seed).val
+            assert found is not None
+            return found
+
+        return dataclasses.replace(learner, lr=best_lr(NODE_LR_GRID, score, name))
 
 
 def given_nodes(small: NodeSet, real: Any, baselines: str | Sequence[str] | None, rules: Rules) -> Given:

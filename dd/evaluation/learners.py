@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -117,18 +118,29 @@ def tune_lr(
     Raises:
         DivergedError: with every one of them.
     """
-    best, best_score = LR_GRID[0], -1.0
-    for lr in LR_GRID:
-        trial = dataclasses.replace(learner, lr=lr)
-        try:
-            score = sum(trial.fit(small, seed + r).score(val, metric) for r in range(repeats)) / repeats
-        except DivergedError:
-            continue
-        if score > best_score:
-            best, best_score = lr, score
-    if best_score < 0:
-        raise DivergedError(f"training on the synthetic set diverged with every lr of {LR_GRID}. Give `lr` yourself.")
-    return dataclasses.replace(learner, lr=best)
+    trials = {lr: dataclasses.replace(learner, lr=lr) for lr in LR_GRID}
+    score = lambda lr: sum(trials[lr].fit(small, seed + r).score(val, metric) for r in range(repeats)) / repeats  # noqa: E731
+    return trials[best_lr(LR_GRID, score, "the synthetic set")]
+
+
+def best_lr(grid: Sequence[float], score: Callable[[float], float], name: str) -> float:
+    """The step size of a grid that scores best, the first of equals; those with which training diverges are left out.
+
+    Args:
+        grid: step sizes.
+        score: trains with one, and scores.
+        name: what is trained on, for the message.
+
+    Raises:
+        DivergedError: with every one of them.
+    """
+    tried: list[tuple[float, float]] = []
+    for lr in grid:
+        with contextlib.suppress(DivergedError):
+            tried.append((score(lr), lr))
+    if not tried:
+        raise DivergedError(f"training on {name} diverged with every lr of {tuple(grid)}. Give `lr` yourself.")
+    return max(tried, key=lambda pair: pair[0])[1]
 
 
 def model_name(model: AnyModel | None, small: Equipped) -> str:
