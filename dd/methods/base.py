@@ -90,6 +90,16 @@ class Run(RunOptions):
             way_out = "Use precision='fp32', or leave `engine` and `compile` out."
             raise refuse("precision", "`fp32` without the compiled fast path", "'hybrid'", way_out)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of images and weights; `bf16` is autocast."""
+        return torch.float32 if self.precision == "bf16" else PRECISIONS[self.precision]
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """What passes are cast to, if they are."""
+        return torch.bfloat16 if self.precision == "bf16" else None
+
 
 @dataclass(frozen=True)
 class Candidate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from dd.experts import make_student
 from dd.experts.train import on_device
 from dd.inner import Student
 from dd.methods.base import Candidate, Run
-from dd.methods.distribution.networks import Drawn, Source, working_type
+from dd.methods.distribution.networks import Drawn, Source
 from dd.methods.distribution.terms import distance, draw_frequencies, siamese, spread, summary
 from dd.methods.outer import State, adam, sgd
 from dd.methods.start import pick_real
@@ -73,9 +74,9 @@ class Loop:
         self, method: DistributionMatching, real: Images, run: Run, transform: Transform, source: Source
     ) -> None:
         self.method, self.real, self.run, self.transform, self.source = method, real, run, transform, source
-        self.dtype = working_type(run)
+        self.dtype = run.dtype
         module = make_student(method.expert, real, 0, self.dtype).module.to(run.device)
-        self.student = Student(module, autocast=torch.bfloat16 if run.precision == "bf16" else None)
+        self.student = Student(module, autocast=run.autocast)
         self.layout = method.layout
         self.dsa = method.expert.dsa()
         self._stream = on_device(real.train, run.device)
@@ -124,11 +125,15 @@ class Loop:
         """t `[F, D]` of the iteration; `None` where means are compared."""
         if self.method.statistic == "mean":
             return None
-        blank = torch.zeros(2, self.real.channels, *self.real.size).to(drawn.theta)
-        with torch.no_grad():
-            width = seen(self.student, drawn.theta, blank, self.method.features)[0].shape[1]
         generator = child(self.run.seed, "frequencies", iteration)
-        return draw_frequencies(self.method.frequencies, width, generator).to(drawn.theta)
+        return draw_frequencies(self.method.frequencies, self._width, generator).to(drawn.theta)
+
+    @cached_property
+    def _width(self) -> int:
+        """D of the features, the same of every network."""
+        blank = torch.zeros(2, self.real.channels, *self.real.size).to(self.student.initial)
+        with torch.no_grad():
+            return seen(self.student, self.student.initial, blank, self.method.features)[0].shape[1]
 
     @torch.no_grad()
     def _targets(self, drawn: Drawn, frequencies: Tensor | None, iteration: int) -> Iterator[Target]:

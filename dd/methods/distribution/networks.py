@@ -17,7 +17,7 @@ from dd.data import Images
 from dd.errors import DivergedError
 from dd.experts import ExpertStore, ExpertTrainer, make_student
 from dd.inner import Student
-from dd.methods.base import PRECISIONS, Run
+from dd.methods.base import Run
 from dd.methods.outer import State
 from dd.transforms.whiten import Transform
 
@@ -51,18 +51,13 @@ class Source(Protocol):
         ...
 
 
-def working_type(run: Run) -> torch.dtype:
-    """Of images and weights; `bf16` is autocast."""
-    return torch.float32 if run.precision == "bf16" else PRECISIONS[run.precision]
-
-
 def source_of(method: DistributionMatching, real: Images, run: Run, transform: Transform) -> Source:
     """The source that the method's `networks` names; experts that are missing are trained.
 
     Raises:
         DivergedError: an expert is not finite.
     """
-    dtype = working_type(run)
+    dtype = run.dtype
     if method.networks == "interpolated":
         store = ExpertStore(run.store, method.expert, real)
         store.ensure(transform, snapshots=method.snapshots_read, device=run.device, progress=run.progress)

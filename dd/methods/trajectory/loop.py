@@ -27,7 +27,7 @@ from dd.inner import (
     solve,
     worth_compiling,
 )
-from dd.methods.base import PRECISIONS, Candidate, Run
+from dd.methods.base import Candidate, Run
 from dd.methods.outer import State, adam, sgd
 from dd.methods.start import committee_logits, correct, logits_in, pick_real, representative, scores
 from dd.methods.trajectory.given import GivenSet, images_of, logits_of
@@ -53,7 +53,7 @@ class Loop:
     ) -> None:
         self.method, self.real, self.run = method, real, run
         self.transform, self.store = transform, store
-        self.dtype = torch.float32 if run.precision == "bf16" else PRECISIONS[run.precision]
+        self.dtype = run.dtype
         self.student = self._student()
         self.layout = method.layout
         self.labels = torch.arange(real.num_classes).repeat_interleave(method.ipc).to(run.device)
@@ -73,7 +73,7 @@ class Loop:
                 run.micro_batch,
                 "Use norm=instance, or leave `micro_batch` out.",
             )
-        return Student(module, autocast=torch.bfloat16 if run.precision == "bf16" else None)
+        return Student(module, autocast=run.autocast)
 
     def _mixes(self, module: nn.Module) -> bool:
         """Whether a picture's scores depend on the others of its step, which then cannot be split."""
