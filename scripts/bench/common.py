@@ -64,6 +64,23 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def device_mb(device: str, peak: bool = False) -> float:
+    """Memory on a GPU in 10⁶ bytes: what is alive, from where its highest is counted anew; or the highest since."""
+    import torch
+
+    if peak:
+        return torch.cuda.max_memory_allocated(device) / MB
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device) / MB
+
+
+def settle() -> None:
+    """Wait for the GPU, where this process has begun to use one."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 class Clock:
     """Seconds of calls, by the wall and of the processor; a row's figure is its fastest call by each.
 
@@ -76,9 +93,11 @@ class Clock:
         self.cpu: list[float] = []
 
     def time(self, function: Callable[[], T]) -> T:
-        """What the function gives; its seconds are added."""
+        """What the function gives; its seconds are added, up to the end of what it has asked of a GPU."""
+        settle()
         wall, cpu = time.perf_counter(), time.process_time()
         found = function()
+        settle()
         self.wall.append(time.perf_counter() - wall)
         self.cpu.append(time.process_time() - cpu)
         return found
@@ -194,7 +213,7 @@ def whole_numbers(text: str) -> list[int]:
 
 
 def command_line(
-    text: str | None, rows: Sequence[str] = (), usual: str = "", threads: int | None = None
+    text: str | None, rows: Sequence[str] = (), usual: str = "", threads: int | None = None, device: bool = False
 ) -> argparse.ArgumentParser:
     """A command line with what benches share.
 
@@ -203,10 +222,13 @@ def command_line(
         rows: it can measure; none: there is no `--rows`.
         usual: rows by default, by commas; all where it is empty.
         threads: by default; all cores where it is `None`.
+        device: whether there is a `--device`.
     """
     parser = argparse.ArgumentParser(description=(text or "").splitlines()[0])
     told = "default: all cores" if threads is None else f"default: {threads}"
     parser.add_argument("--threads", type=int, default=threads or cores(), help=f"intra-op; {told}")
+    if device:
+        parser.add_argument("--device", default="cpu", help="where it computes; seconds wait for a GPU")
     if rows:
         known, usual = ",".join(rows), usual or ",".join(rows)
         parser.add_argument("--rows", default=usual, help=f"some of {known}; default: {usual}")
@@ -297,7 +319,7 @@ class Setting:
         images, labels, lr: x `[n, 3, 32, 32]`, y `[n]`, β.
     """
 
-    def __init__(self, images: int, width: int, augment: str, double: bool = False) -> None:
+    def __init__(self, images: int, width: int, augment: str, double: bool = False, device: str = "cpu") -> None:
         import torch
 
         from dd.base.seeding import child
@@ -306,15 +328,15 @@ class Setting:
         from dd.transforms.dsa import DSA
 
         dtype = torch.float64 if double else torch.float32
-        self.net = build(f"convnet(width={width})", channels=3, classes=10, size=(32, 32), seed=0).to(dtype)
+        self.net = build(f"convnet(width={width})", channels=3, classes=10, size=(32, 32), seed=0).to(device, dtype)
         self.student = Student(self.net)
         self.theta = self.student.initial
-        noise = torch.randn(self.theta.shape, generator=child(0, "target")).to(dtype)
+        noise = torch.randn(self.theta.shape, generator=child(0, "target")).to(device, dtype)
         self.target = self.theta + 0.1 * self.theta.std() * noise
-        self.images = torch.randn(images, 3, 32, 32, generator=child(0, "images")).to(dtype)
-        self.labels = torch.arange(images) % 10
-        self.lr = torch.tensor(0.01, dtype=dtype)
-        self._dsa = DSA(augment)
+        self.images = torch.randn(images, 3, 32, 32, generator=child(0, "images")).to(device, dtype)
+        self.labels = (torch.arange(images) % 10).to(device)
+        self.lr = torch.tensor(0.01, dtype=dtype, device=device)
+        self._dsa, self._device = DSA(augment), device
 
     def steps(self, count: int, n: int) -> list[Any]:
         """n student steps, each on the first `count` pictures in an order and a draw of its own."""
@@ -324,7 +346,8 @@ class Setting:
         from dd.inner import InnerStep
 
         draws = [self._dsa.draw(count, (32, 32), child(0, "draw", i)) for i in range(n)]
-        return [InnerStep(torch.randperm(count, generator=child(0, "order", i)), d) for i, d in enumerate(draws)]
+        orders = [torch.randperm(count, generator=child(0, "order", i)).to(self._device) for i in range(n)]
+        return [InnerStep(order, draw) for order, draw in zip(orders, draws, strict=True)]
 
     def problem(self, count: int, n: int) -> Any:
         """The outer iteration on the first `count` pictures with n student steps."""

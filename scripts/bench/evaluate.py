@@ -82,14 +82,14 @@ def run_row(row: str, args: argparse.Namespace) -> Callable[[], Spent]:
     from dd.evaluation.fast import CompiledForward
 
     small, test = setting(args)
-    device = torch.device("cpu")
+    device = torch.device(args.device)
     if row == "usual":
-        return lambda: plain_evaluation(small, test, args.networks)
+        return lambda: plain_evaluation(small, test, args.networks, args.device)
     if row in ALONE:
-        return alone(small, test, args.networks, row == "convolutions_last")
+        return alone(small, test, args.networks, row == "convolutions_last", device)
     if row == "vmap":
-        return lambda: (side_by_side(small, args.networks), Clock().sum())
-    learner = NetworkLearner(forward=CompiledForward()) if row == "compiled" else NetworkLearner()
+        return lambda: (side_by_side(small, args.networks, device), Clock().sum())
+    learner = NetworkLearner(device=device, **({"forward": CompiledForward()} if row == "compiled" else {}))
 
     def library() -> Spent:
         scorer, train, tested = Scorer(test, device), Clock(), Clock()
@@ -101,15 +101,16 @@ def run_row(row: str, args: argparse.Namespace) -> Callable[[], Spent]:
     return library
 
 
-def alone(small: Any, test: Any, networks: int, last: bool) -> Callable[[], Spent]:
+def alone(small: Any, test: Any, networks: int, last: bool, device: Any) -> Callable[[], Spent]:
     """A function that does the convolutions of all networks' training and tests."""
     import torch
 
     from dd.evaluation import fresh
 
-    net = fresh(small, small.recipe.model, 0, torch.device("cpu"))
-    step = convolutions(net, small.images, last)
-    shown = [convolutions(net, part, last, backward=False) for part in torch.randn(len(test), 3, 32, 32).split(256)]
+    net = fresh(small, small.recipe.model, 0, device)
+    step = convolutions(net, small.images.to(device), last)
+    noise = torch.randn(len(test), 3, 32, 32).to(device)
+    shown = [convolutions(net, part, last, backward=False) for part in noise.split(256)]
 
     def run() -> Spent:
         train, tested = Clock(), Clock()
@@ -121,7 +122,7 @@ def alone(small: Any, test: Any, networks: int, last: bool) -> Callable[[], Spen
     return run
 
 
-def side_by_side(small: Any, networks: int) -> dict[str, float]:
+def side_by_side(small: Any, networks: int, device: Any) -> dict[str, float]:
     """Seconds of training the networks as one, by vmap over their stacked parameters."""
     import torch
     from torch.func import functional_call, stack_module_state, vmap
@@ -130,7 +131,7 @@ def side_by_side(small: Any, networks: int) -> dict[str, float]:
     from dd.base.seeding import child
     from dd.evaluation import fresh
 
-    device = torch.device("cpu")
+    images, labels = small.images.to(device), small.labels.to(device)
     nets = [fresh(small, small.recipe.model, seed, device) for seed in range(networks)]
     stacked, _ = stack_module_state(nets)
     parameters = {name: p.detach().requires_grad_() for name, p in stacked.items()}
@@ -138,12 +139,12 @@ def side_by_side(small: Any, networks: int) -> dict[str, float]:
     dsa = small.recipe.dsa()
 
     def loss(one: dict[str, Any], x: Any) -> Any:
-        return F.cross_entropy(functional_call(nets[0], one, (x,)), small.labels)
+        return F.cross_entropy(functional_call(nets[0], one, (x,)), labels)
 
     def train() -> None:
         for step in range(small.recipe.steps):
             draws = [dsa.draw(len(small), small.size, child(seed, "draw", step)) for seed in range(networks)]
-            x = torch.stack([draw(small.images) for draw in draws])
+            x = torch.stack([draw(images) for draw in draws])
             optimizer.zero_grad(set_to_none=True)
             vmap(loss)(parameters, x).sum().backward()
             optimizer.step()
@@ -172,7 +173,7 @@ def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = command_line(__doc__, ROWS)
+    parser = command_line(__doc__, ROWS, device=True)
     parser.add_argument("--model", default="convnet", help="a ConvNet")
     parser.add_argument("--networks", type=int, default=5)
     parser.add_argument("--images", type=int, default=100, help="of the set, ten classes")

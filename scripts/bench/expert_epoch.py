@@ -48,12 +48,17 @@ def plain_steps(args: argparse.Namespace, images: Any, labels: Any) -> Iterator[
 
     mean, std = images.float().div(255).mean((0, 2, 3)), images.float().div(255).std((0, 2, 3))
     pixels = (images.float() / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
-    net = usual(build(f"convnet(width={args.width})", channels=3, classes=10, size=(32, 32), seed=0)).train()
+    net = (
+        usual(build(f"convnet(width={args.width})", channels=3, classes=10, size=(32, 32), seed=0))
+        .train()
+        .to(args.device)
+    )
     loader = DataLoader(TensorDataset(pixels, labels), batch_size=args.batch, shuffle=True)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
     dsa, step = DSA(), 0
     while True:
         for x, y in loader:
+            x, y = x.to(args.device), y.to(args.device)
             loss = F.cross_entropy(net(dsa.draw(len(x), (32, 32), child(0, "draw", step))(x)), y)
             optimizer.zero_grad()
             loss.backward()
@@ -69,8 +74,8 @@ def alone_steps(row: str, args: argparse.Namespace) -> Iterator[None]:
 
     from dd.models import build
 
-    net = build(f"convnet(width={args.width})", channels=3, classes=10, size=(32, 32), seed=0)
-    run = convolutions(net, torch.randn(args.batch, 3, 32, 32), row == "convolutions_last")
+    net = build(f"convnet(width={args.width})", channels=3, classes=10, size=(32, 32), seed=0).to(args.device)
+    run = convolutions(net, torch.randn(args.batch, 3, 32, 32).to(args.device), row == "convolutions_last")
     while True:
         run()
         yield
@@ -82,19 +87,19 @@ def library_steps(row: str, args: argparse.Namespace, images: Any, labels: Any) 
 
     from dd.data import Images, load_images
     from dd.experts import ExpertRecipe, ExpertTrainer, make_student
+    from dd.experts.train import on_device
     from dd.transforms.whiten import make_transform
 
     real = load_images(Images(train=(images, labels), test=(255 - images[:10], labels[:10]))).all_train()
     recipe = ExpertRecipe(model=f"convnet(width={args.width})", batch_size=args.batch)
-    device = torch.device("cpu")
+    device = torch.device(args.device)
     trainer = ExpertTrainer(recipe, real, make_transform(real, False), device, compile=row == "compiled")
-    student = make_student(recipe, real, 0)
-    theta, velocity, step = student.initial, torch.zeros_like(student.initial), 0
+    student, pick = make_student(recipe, real, 0), on_device(real.train, device)
+    theta, step = student.initial.to(device), 0
+    velocity = torch.zeros_like(theta)
     while True:
         order = torch.randperm(len(images))
-        for start in range(0, len(images), args.batch):
-            rows = order[start : start + args.batch]
-            pixels = real.train.pixels(rows)
+        for rows, pixels in pick(order.split(args.batch)):
             theta, velocity = trainer._step(student, theta, velocity, rows, pixels, 0, step)
             step += 1
             args.road = trainer.road.name
@@ -155,7 +160,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = command_line(__doc__, ROWS, threads=1)
+    parser = command_line(__doc__, ROWS, threads=1, device=True)
     parser.add_argument("--steps", type=int, default=4, help="timed steps a repeat")
     parser.add_argument("--repeats", type=int, default=2, help="processes a row, interleaved")
     parser.add_argument("--batch", type=int, default=256, help="pictures a step")

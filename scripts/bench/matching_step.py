@@ -20,8 +20,10 @@ Rows, each in a process of its own, one working at a time:
 How memory is counted. The child builds data, model and target and runs one iteration of one step, so that libraries,
 compiled kernels and thread pools are loaded. Then the kernel's high-water mark is reset (`/proc/self/clear_refs`) and
 the resident size read: the base. `peak_mb` is the high-water mark after all passes, minus the base, in 10⁶ bytes; where
-the mark cannot be reset, `ru_maxrss` stands in. What the one-step pass leaves in the heap belongs to the base: for the
-plain rows a tenth of the graph at N = 10. `stored_mb` is what the N student parameter vectors take (4·N·P).
+the mark cannot be reset, `ru_maxrss` stands in. With
+`--device cuda` both are those of torch's allocator on it. What the one-step pass leaves in the heap belongs to the
+base: for the plain rows a tenth of the graph at N = 10. `stored_mb` is what the N student parameter vectors take
+(4·N·P).
 
 How time is counted. One warm pass a row, then `--repeats` rounds in which every row in turn does one timed pass while
 the others sleep, so that a slow minute of the machine falls on all of them; `seconds` and `cpu_seconds` are a row's
@@ -58,11 +60,13 @@ from common import (
     Setting,
     base_mb,
     command_line,
+    device_mb,
     high_water_mb,
     parsed,
     ratios,
     reset_high_water,
     rounds,
+    settle,
     take_turns,
     tell,
     usual,
@@ -79,7 +83,7 @@ def make_pass(row: str, args: argparse.Namespace) -> Callable[..., Any]:
     from dd.inner import adjoint, unroll
     from dd.inner.fast import adjoint_fast
 
-    setting = Setting(args.images, args.width, args.augment, double=row == "reference")
+    setting = Setting(args.images, args.width, args.augment, row == "reference", args.device)
 
     def plain(count: int, n: int, compiled: bool = True) -> Any:
         from plain import plain_matching
@@ -91,16 +95,18 @@ def make_pass(row: str, args: argparse.Namespace) -> Callable[..., Any]:
         loss, gradient, _ = plain_matching(usual(setting.net), *ends, images, labels, setting.lr, pairs)
         return float(loss), gradient
 
+    part = 50 if args.device == "cpu" else None  # as the library chooses
+
     def engine(count: int, n: int, compiled: bool = True) -> Any:
         problem = setting.problem(count, n)
         if row == "unroll":
             found = unroll(problem)
         elif row in ("adjoint_generic", "reference"):
-            found = adjoint(problem, micro_batch=50)
+            found = adjoint(problem, micro_batch=part)
         elif row == "adjoint_lean":
             found = adjoint_fast(problem, LEAN_MICRO_BATCH, 0, compiled)
         else:
-            found = adjoint_fast(problem, 50, None, compiled, hybrid=row == "adjoint_hybrid")
+            found = adjoint_fast(problem, part, None, compiled, hybrid=row == "adjoint_hybrid")
         return float(found.loss), found.images
 
     args.parameters = setting.student.size
@@ -133,13 +139,15 @@ def conv_flops(run: Callable[..., Any], args: argparse.Namespace) -> dict[str, f
     return found
 
 
-def conv_peak(dtype: str) -> float:
+def conv_peak(dtype: str, device: str = "cpu") -> float:
     """FLOP/s of the better of forward and input gradient of a 128→128 3×3 convolution."""
     import torch
 
     kind = getattr(torch, dtype)
-    x, g = (torch.randn(25, 128, 16, 16).to(kind).contiguous(memory_format=torch.channels_last) for _ in range(2))
-    w = torch.randn(128, 128, 3, 3).to(kind).contiguous(memory_format=torch.channels_last)
+    x, g = (
+        torch.randn(25, 128, 16, 16).to(device, kind).contiguous(memory_format=torch.channels_last) for _ in range(2)
+    )
+    w = torch.randn(128, 128, 3, 3).to(device, kind).contiguous(memory_format=torch.channels_last)
     one, back = [1, 1], torch.ops.aten.convolution_backward
     best = float("inf")
     for _ in range(20):
@@ -147,8 +155,10 @@ def conv_peak(dtype: str) -> float:
             lambda: torch.conv2d(x, w, padding=1),
             lambda: back(g, x, w, None, one, one, one, False, [0, 0], 1, [True, False, False]),
         ):
+            settle()
             start = time.perf_counter()
             call()
+            settle()
             best = min(best, time.perf_counter() - start)
     return 2 * 25 * 128 * 128 * 9 * 256 / best
 
@@ -166,16 +176,17 @@ def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
         return {}
     kinds = ("float32", "bfloat16") if row == "adjoint_hybrid" else ("float32",)
     warm.time(lambda: run(args.images, 1))
-    peaks = {kind: conv_peak(kind) for kind in kinds}
+    peaks = {kind: conv_peak(kind, args.device) for kind in kinds}
     was_reset = reset_high_water()
-    base = base_mb(was_reset)
+    base = base_mb(was_reset) if args.device == "cpu" else device_mb(args.device)
     loss, gradient = clock.time(lambda: run(args.images, args.steps))
     for number, _ in enumerate(rounds()):
         if not number:
             clock = Clock()
         loss, gradient = clock.time(lambda: run(args.images, args.steps))
-        peaks = {kind: max(peak, conv_peak(kind)) for kind, peak in peaks.items()}
-    spent, mb, flops = clock.result(), high_water_mb(was_reset) - base, conv_flops(run, args)
+        peaks = {kind: max(peak, conv_peak(kind, args.device)) for kind, peak in peaks.items()}
+    most = high_water_mb(was_reset) if args.device == "cpu" else device_mb(args.device, peak=True)
+    spent, mb, flops = clock.result(), most - base, conv_flops(run, args)
     found = {
         "seconds": round(spent["seconds"], 4),
         "cpu_seconds": round(spent["cpu_seconds"], 4),
@@ -221,7 +232,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = command_line(__doc__, ROWS)
+    parser = command_line(__doc__, ROWS, device=True)
     parser.add_argument("--steps", type=int, default=10, help="student steps N")
     parser.add_argument("--images", type=int, default=100, help="synthetic images, all in every step")
     parser.add_argument("--width", type=int, default=128, help="channels of the ConvNet")

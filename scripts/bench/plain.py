@@ -80,8 +80,8 @@ def plain_recovery(
         for layer in net.modules()
         if isinstance(layer, nn.BatchNorm2d)
     ]
-    low = torch.tensor([(0 - m) / s for m, s in zip(mean, std, strict=True)]).view(1, -1, 1, 1)
-    high = torch.tensor([(1 - m) / s for m, s in zip(mean, std, strict=True)]).view(1, -1, 1, 1)
+    low = torch.tensor([(0 - m) / s for m, s in zip(mean, std, strict=True)]).view(1, -1, 1, 1).to(start)
+    high = torch.tensor([(1 - m) / s for m, s in zip(mean, std, strict=True)]).view(1, -1, 1, 1).to(start)
     augment = v2.Compose([v2.RandomResizedCrop(start.shape[-1], antialias=True), v2.RandomHorizontalFlip()])
     x = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([x], lr=lr, betas=(0.5, 0.9), eps=1e-8)
@@ -90,7 +90,7 @@ def plain_recovery(
             group["lr"] = 0.5 * (1 + math.cos(math.pi * step / steps)) * lr
         shifts = [int(torch.randint(0, 5, ())) for _ in range(2)]
         view = torch.roll(augment(x), shifts=shifts, dims=(2, 3))
-        loss = torch.zeros(())
+        loss = start.new_zeros(())
         for net, weight in members:
             seen.clear()
             entropy = F.cross_entropy(net(view), labels)
@@ -110,7 +110,9 @@ def plain_recovery(
     return x.detach()
 
 
-def plain_evaluation(small: Any, test: Any, networks: int) -> tuple[dict[str, float], dict[str, float]]:
+def plain_evaluation(
+    small: Any, test: Any, networks: int, device: str = "cpu"
+) -> tuple[dict[str, float], dict[str, float]]:
     """The usual loop of evaluation, network after network; returns what training and testing took (`Clock.sum`).
 
     A DataLoader over the set, DSA on the batch, SGD made anew after half of the steps with a tenth of its lr, and
@@ -120,6 +122,7 @@ def plain_evaluation(small: Any, test: Any, networks: int) -> tuple[dict[str, fl
         small: a set of images with hard labels and its recipe.
         test: real images.
         networks: how many fresh ones.
+        device: where they are.
     """
     from common import Clock, usual
     from torch.utils.data import DataLoader, TensorDataset
@@ -138,6 +141,7 @@ def plain_evaluation(small: Any, test: Any, networks: int) -> tuple[dict[str, fl
                 if step in (0, max(1, recipe.steps // 2)):
                     lr = recipe.lr if step == 0 else recipe.lr * recipe.drop_factor
                     optimizer = torch.optim.SGD(net.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4)
+                x, y = x.to(device), y.to(device)
                 loss = F.cross_entropy(net(dsa.draw(len(x), small.size, child(seed, "draw", step))(x)), y)
                 optimizer.zero_grad()
                 loss.backward()
@@ -148,11 +152,11 @@ def plain_evaluation(small: Any, test: Any, networks: int) -> tuple[dict[str, fl
         pictures, right = _Normalised(test, small.ready_transform()), 0
         with torch.no_grad():
             for x, y in DataLoader(pictures, batch_size=256):
-                right += int((net(x).argmax(1) == y).sum())
+                right += int((net(x.to(device)).argmax(1).cpu() == y).sum())
         return right
 
     for seed in range(networks):
-        net = usual(fresh(small, recipe.model, seed, torch.device("cpu")))
+        net = usual(fresh(small, recipe.model, seed, torch.device(device)))
         training.time(partial(train, net.train(), seed))
         testing.time(partial(score, net.eval()))
     return training.sum(), testing.sum()

@@ -37,9 +37,10 @@ def setting(args: argparse.Namespace) -> tuple[list[Any], Any, Any, Any]:
     transform = Normalise(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     names = args.members.split(";")
     nets = [build(name, channels=3, classes=args.batch, size=(32, 32), seed=i) for i, name in enumerate(names)]
+    nets = [net.to(args.device) for net in nets]
     teachers = [Teacher(name, net, transform) for name, net in zip(names, nets, strict=True)]
     x = torch.randn(args.batch, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    return teachers, x, torch.arange(args.batch), transform
+    return teachers, x.to(args.device), torch.arange(args.batch).to(args.device), transform
 
 
 def run_row(row: str, args: argparse.Namespace) -> Any:
@@ -91,7 +92,7 @@ def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = command_line(__doc__, ROWS)
+    parser = command_line(__doc__, ROWS, device=True)
     parser.add_argument("--members", default="resnet18(norm=batch);mobilenet_v2", help="model names, by semicolons")
     parser.add_argument("--batch", type=int, default=10, help="pictures, one a class")
     parser.add_argument("--steps", type=int, default=10, help="iterations a round")
