@@ -9,6 +9,7 @@ import pytest
 import torch
 from reference import nodes as slow
 from reference.nodes import own, shuffled
+from torch_geometric.data import Data
 
 import dd
 from dd.data.nodes.graph import NodeGraph
@@ -148,3 +149,17 @@ def test_fields_and_budgets_that_do_not_do() -> None:
     ):
         with pytest.raises(InputError, match=text):
             Bonsai(**fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("prune", ["ppr", "none"])
+@pytest.mark.parametrize("heavy", [0, 1])
+def test_where_one_large_node_leaves_no_room_each_class_has_its_first(heavy: int, prune: str) -> None:
+    x = torch.zeros(14, 30)
+    x[:, 0], x[2:, :20] = 1, 1
+    ends = torch.tensor([(hub, v) for hub in (0, 1) for v in range(3, 13)]).t()  # two small nodes with large neighbours
+    train = torch.arange(14) < 3  # and a large one without any, which alone fits the budget as a whole
+    y = torch.tensor([0, 1, heavy, *[0] * 11])
+    data = Data(x=x, edge_index=torch.cat([ends, ends.flip(0)], 1), y=y, train_mask=train)
+    small = made(Bonsai(budget_bytes=26, order="degree", prune=prune), data)
+    assert sorted(small.labels.tolist()) == [0, 1]
+    assert small.nbytes.counted <= 26

@@ -155,8 +155,7 @@ class Bonsai:
         Raises:
             InputError: with the bytes that this takes.
         """
-        first = torch.stack([order[graph.y[order] == k][0] for k in range(classes)])
-        least = stored_bytes(graph.subgraph(first), classes)
+        least = stored_bytes(graph.subgraph(first_of_each(graph, order, classes)), classes)
         if least > self.budget_bytes:
             raise too_little(self.budget_bytes, least, graph, classes)
 
@@ -172,6 +171,11 @@ def seen_features(graph: NodeGraph, hops: int) -> Tensor:
     for _ in range(hops):
         held = held if mean is None else mean @ (share * held)
     return held
+
+
+def first_of_each(graph: NodeGraph, order: Tensor, classes: int) -> Tensor:
+    """The first node of each class in an order of training nodes, int64 `[K]`."""
+    return torch.stack([order[graph.y[order] == k][0] for k in range(classes)])
 
 
 class _Balance:
@@ -236,12 +240,16 @@ class _Balance:
         return True
 
     def _drop(self, held: Tensor, keep: int) -> None:
-        """Leave out the node that matters least."""
+        """Leave out the node that matters least; where no class can spare one, take the first of each, which fit."""
         context = (held & (self._graph.y < 0)).nonzero()[:, 0]
         if len(context):
             held[context[self._rank[context].argmin()]] = False
             return
         counts = self._counts(held)
+        if int(counts.max()) == 1:
+            held[:] = False
+            held[first_of_each(self._graph, self._order, self._classes)] = True
+            return
         own = self._order[(self._graph.y[self._order] == int(counts.argmax())) & held[self._order]]
         held[own[own != keep][-1]] = False
 
