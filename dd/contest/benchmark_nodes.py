@@ -45,6 +45,10 @@ class NodeBench(LeadBench):
             *real.said,
         ]
 
+    def request(self, unit: Unit) -> dict[str, Any]:
+        """What a unit's cells depend on."""
+        return {**super().request(unit), "test_sha256": self._real.test_fingerprint}
+
     def measure(self, unit: Unit, models: Sequence[str]) -> Iterator[dict[str, Any]]:
         """A cell a model; one without a model for rows that have a network of their own, or none."""
         made = self._set(unit)

@@ -219,6 +219,17 @@ def test_as_good_readings_are_told() -> None:
     assert as_good([rows[0], dataclasses.replace(rows[1], values=(0.6,))]) == []
 
 
+def test_the_file_of_a_set_does_not_depend_on_classes_of_test_nodes(tmp_path: Path) -> None:
+    data = own()
+    other = own(y=torch.where(data.test_mask, 1 - data.y, data.y))
+    for method in ("node_means", "bonsai"):
+        files = [
+            dd.distill(one, method, budget_bytes=150, train=QUICK, progress=False).save(tmp_path / f"{method}-{i}")
+            for i, one in enumerate((data, other))
+        ]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def test_a_benchmark_of_nodes(tmp_path: Path) -> None:
     given: dict[str, Any] = {"budget_bytes": [120], "models": ["gcn(width=4)", "sgc"], "repeats": 1, "steps": 3}
     method = dd.NodeMeans(train=QUICK)
@@ -230,6 +241,10 @@ def test_a_benchmark_of_nodes(tmp_path: Path) -> None:
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
     dd.benchmark(own(), method, out=tmp_path, progress=False, **given)
     assert times == {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
+    data = own()
+    other = own(y=torch.where(data.test_mask, 1 - data.y, data.y))  # other classes of test nodes are other tests
+    with pytest.raises(InputError, match=r"of another benchmark \(other test_sha256\)"):
+        dd.benchmark(other, method, out=tmp_path, progress=False, **given)
 
 
 def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,10 +127,20 @@ class Nodes:
     @cached_property
     @under_own_settings
     def fingerprint(self) -> str:
-        """SHA-256 of everything that a method or an evaluation reads."""
-        parts = [part for split in (self.train, self.val, self.test) if split for part in (split.rows, split.labels)]
+        """SHA-256 of all that a method or its selection reads, and of which nodes are tests, not of their classes.
+
+        So the file of a set is the same whatever the classes of test nodes are.
+        """
+        parts = [part for split in (self.train, self.val) if split for part in (split.rows, split.labels)]
+        parts += [] if self.test is None else [self.test.rows]
         told = f"{self.classes} {[split is not None for split in (self.val, self.test)]} {self.graph_fingerprint}"
         return hashlib.sha256(f"{told} {_digest(*parts)}".encode()).hexdigest()
+
+    @property
+    @under_own_settings
+    def test_fingerprint(self) -> str:
+        """SHA-256 of the classes of test nodes, which an evaluation alone reads."""
+        return _digest() if self.test is None else _digest(self.test.labels)
 
     def all_train(self) -> Nodes:
         """The same: a split is fixed by its rule, whatever the protocol."""
