@@ -42,6 +42,10 @@ def test_a_cell_has_every_row(record: dict[str, Any]) -> None:
     assert {len(row["test"]) for row in record["rows"] if row["set"] in nodes.METHODS} == {2}
     assert {len(row["test"]) for row in record["rows"] if row["set"] in nodes.BESIDE} == {1}
     assert all(row["counted"] <= row["budget"] for row in record["rows"] if row["set"] in nodes.METHODS)
+    said = {row["set"]: row["selection"] for row in record["rows"] if row["set"] in (*nodes.METHODS, nodes.MEANS)}
+    assert "on the validation nodes" in said["node_means"]
+    assert said["bonsai"] == said[nodes.MEANS] == "last iterate"
+    assert (record["recipe"]["stop"], record["recipe"]["steps"]) == ("validation", 3)
     assert (
         nodes.cell("Cora", "published", load_nodes(own()), **{**LESS, "many": 2, "few": 1})["rows"][0]["test"]
         == (record["rows"][0]["test"])

@@ -5,12 +5,14 @@
 One record a data set and split: the public one, with ten networks of a method's sets and three of a baseline's, and ten
 random splits with one each. Like `run.py` it resumes, and processes can share the list. Shares are of the bytes of the
 whole graph stored in the same form. Steps and sets are chosen on validation nodes; `test` of a row has the accuracies
-of its networks on the test nodes, `val` those on the validation nodes. The whole grid takes about 60 minutes of a
+of its networks on the test nodes, `val` those on the validation nodes, `selection` says which set was taken and
+`recipe` of the record which step. The whole grid takes about 60 minutes of a
 processor: a public split 10, a random one 2 to 3.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -67,6 +69,7 @@ class Cell:
         self._whole = WholeGraph.of(real, "rows", torch.device("cpu"))
         self.graph_bytes = stored_bytes(real.seen(), real.num_classes)
         self.rows: list[dict[str, Any]] = []
+        self.recipe: dict[str, Any] = {}
 
     def _train(self, told: dict[str, Any], graphs: Sequence[NodeGraph], small: NodeSet, models: Sequence[str]) -> None:
         """A row for each network."""
@@ -91,6 +94,7 @@ class Cell:
         assert isinstance(made, NodeSet)
         about = {"counted": made.nbytes.counted, "disk": made.nbytes.total, "nodes": len(made)}
         about |= {"entries": int((made.graph.x != 0).sum()), "edges": made.graph.num_edges // 2}
+        about["selection"] = made.provenance["selection"]
         about["distill_cpu_seconds"] = round(time.process_time() - start, 2)
         self._train(
             {**told, "set": method if "nodes" not in fields else MEANS, **about}, [made.graph], made, self._networks
@@ -100,6 +104,7 @@ class Cell:
     def measure(self) -> None:
         """All rows."""
         small = self._set({}, "node_means", nodes=1)
+        self.recipe = dataclasses.asdict(small.recipe)
         for share in self._shares:
             budget = {"share": share, "budget": int(share * self.graph_bytes)}
             sets = {name: self._set(budget, name, budget_bytes=budget["budget"]) for name in METHODS}
@@ -128,6 +133,7 @@ def cell(name: str, split: str, real: Nodes, **less: Any) -> dict[str, Any]:
         "job": {"dataset": name, "split": split, "rule": real.rule},
         "metric": "accuracy",
         "graph_bytes": made.graph_bytes,
+        "recipe": made.recipe,
         "rows": made.rows,
         "origin": origin(0, torch.device("cpu")),
     }

@@ -101,6 +101,7 @@ def _legend(found: Records) -> str:
         f"random splits ({counts}): one each, ± over splits. `features`, an MLP that sees no edges, "
         "`label_propagation` and `class_means` have one number a split, under gcn. *As good as it*: readings of the "
         f"whole graph without edges, features or a network that come within {100 * EQUAL:g} points of the set under "
-        "gcn, or above it. Sets and steps "
+        "gcn, or above it. `random`, `herding` and `k_center` have training nodes alone, of which a split has 20 a "
+        "class: with all of them they have fewer bytes than the set. Sets and steps "
         f"are chosen on validation nodes. Commit {', '.join(commits)}."
     )
