@@ -150,7 +150,10 @@ def _class_means(beside: BesideNodes, _: int) -> Tensor:
 
 
 def _label_propagation(beside: BesideNodes, _: int) -> Tensor:
-    """Labels of training nodes spread along edges (Zhou et al. 2004); no feature is read."""
+    """Labels of training nodes spread along edges (Zhou et al. 2004, here by GCN's operator, with a loop at each node).
+
+    No feature is read.
+    """
     real = beside.real
     start = torch.zeros(len(real.x), real.num_classes, dtype=torch.float64)
     start[real.train.rows, real.train.labels] = 1

@@ -23,8 +23,8 @@ SHARE: Final = 4
 def random_masks(graph: NodeGraph, split: int) -> Rows:
     """A random split of the nodes whose class is known: 20 of each class train, 30 validate, all others test.
 
-    That is the split of Shchur et al. (2018). Of a class with fewer than 120 nodes a quarter, at least one, is for
-    each. Which nodes these are depends on `split` and on the graph, not on how its nodes are numbered.
+    That is the split of Shchur et al. (2018). Of a class with few nodes at most a quarter, at least one, is for each
+    of both. Which nodes these are depends on `split` and on the graph, not on how its nodes are numbered.
     """
     order, train, val = graph.order, [], []
     for k in range(int(graph.y.max()) + 1):
