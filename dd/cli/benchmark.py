@@ -26,7 +26,7 @@ class BenchmarkOptions(Planned):
         data: a card's name or `imagefolder:PATH`; of graphs a graph card's name or `smiles:PATH.csv`.
         methods: `all`, or names, by spaces or commas.
         ipc: images a class: one or several, by commas.
-        budget_bytes: of graphs, by the published count: one or several, by commas.
+        budget_bytes: of graphs, by the published count, and of nodes, as stored: one or several, by commas.
         models: the first one is compared, the others are columns; of images also unseen, ridge and nearest_mean.
         repeats: fresh networks a set and model.
         seeds: sets a method and budget; spread and interval are over sets where there are several.
@@ -38,7 +38,7 @@ class BenchmarkOptions(Planned):
         recipe: `own`, `hard` (classes for labels) or `rd3` (one teacher's labels and one student for all).
         out: folder of the cells, the runs and the table; by default runs/DATA-benchmark. The same command goes on.
         restart: measure again what is in `out`.
-        split: of graphs.
+        split: of graphs and nodes: as of `ddistill distill`.
         workers: processes of one thread that share the work; by default one a core on a CPU.
     """
 

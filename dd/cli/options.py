@@ -161,7 +161,7 @@ class EvaluateOptions(Planned):
             second for sets with factor, mirror or storage, and the last two for labels of teachers. Of graphs:
             random, random_sum, random_mean, herding, random_trees, all_trees, full, naive_bayes, tree_counts,
             node_count, edges_per_node. Of nodes: random, random_egos, herding, k_center, features,
-            label_propagation, class_means, full.
+            label_propagation, class_means, full; by default the first and the last four.
         out: a folder for `report.json`, or a `.json` file; by default the run folder, with a page.
         split: of graphs and nodes: the one of the set by default.
         compile: train ConvNets by a compiled pass, faster for long evaluations.

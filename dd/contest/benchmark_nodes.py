@@ -13,7 +13,7 @@ from dd.contest.plan import Settings, Unit, wanted_models
 from dd.data.nodes.nodes import Nodes
 from dd.methods import Method
 from dd.models import as_node_spec
-from dd.synthetic import NodeRecipe
+from dd.synthetic import NodeRecipe, stored_bytes
 
 
 @final
@@ -37,9 +37,11 @@ class NodeBench(LeadBench):
         lead: Any = self.method(Unit(self._lead, budgets[0], 0))
         own = str(getattr(getattr(lead, "train", None), "model", NodeRecipe().model))
         self.models = {str(as_node_spec(model)): model for model in wanted_models(models) or [own]}
+        seen = stored_bytes(real.seen(getattr(lead, "setting", "transductive")), real.num_classes)
         self.notes = [
             f"Baselines have at most the bytes that {self._lead}'s set takes (features, edges, labels as stored), its "
-            "training recipe and its setting; the networks of all rows are tested on the whole graph.",
+            "training recipe and its setting; the networks of all rows are tested on the whole graph. "
+            f"What {self._lead} sees of the graph takes {seen:,} bytes, stored alike.",
             f"Split {real.split} ({real.rule}). Steps are chosen on the validation nodes, in every row alike. Random "
             "rows are two draws of the seed.",
             *real.said,

@@ -24,6 +24,7 @@ from dd.evaluation.scores import check_metric, figures
 from dd.models import AnyNodeModel, NodeInput
 from dd.synthetic import NodeSet
 from dd.synthetic.node_store import stored_bytes
+from dd.synthetic.node_views import share
 
 EQUAL = 0.005
 """A reading without edges or without features is called as good where it is at most so far below the set."""
@@ -146,16 +147,9 @@ def given_nodes(small: NodeSet, real: Any, baselines: str | Sequence[str] | None
         title=f"{name}, {len(small):,} nodes",
         split=f"test nodes of split {real.split}, {real.rule}, {beside.setting}",
         selection=", best step on the validation nodes" if stop else ", last step of training",
-        notes=[*notes, *real.said, *_size_notes(small)],
+        notes=[*notes, *real.said, *share(small)],
         about={row_of(one.name, name): one.told for one in picked},
     )
-
-
-def _size_notes(small: NodeSet) -> list[str]:
-    whole, counted = small.figures.get("graph_bytes"), small.nbytes.counted
-    if not isinstance(whole, int) or not whole:
-        return []
-    return [f"{100 * counted / whole:.2f} % of the {whole:,} bytes of the graph stored alike"]
 
 
 def as_good(rows: Sequence[Row]) -> list[str]:
@@ -190,7 +184,12 @@ def check_same_graph(small: NodeSet, real: Nodes) -> list[str]:
         raise refuse("data", "with test nodes", "none", "Give a `test_mask`, or split='random'.")
     if told.get("graph_sha256") == real.graph_fingerprint and told.get("data_sha256") != real.fingerprint:
         was, now = (f"split {s} ({r})" for s, r in ((told.get("split"), told.get("rule")), (real.split, real.rule)))
-        raise refuse("split", f"that of the set, {was}", now, "Other splits hold its training nodes as tests.")
+        raise refuse(
+            "split",
+            f"that of the set, {was}",
+            now,
+            "Leave `split` out, or distil on that split: others hold its training nodes as tests.",
+        )
     known = told.get("data_sha256") in (None, real.fingerprint)
     other = "this is not the graph that the set was distilled from; nobody checked that the test nodes are unseen"
     return [] if known else [other]

@@ -15,7 +15,12 @@ def missing_files(card: Card | GraphCard | NodeCard, store: Path, places: list[P
         way = "Give `download=True` (`--download`) to fetch it"
     else:
         asked = " (`download` was given)" if download else ""
-        way = f"It is not fetched by this library{asked}: get it from {card.url}"
+        where = (
+            "PyG does that, as the last line of that layout says"
+            if isinstance(card, NodeCard)
+            else f"get it from {card.url}"
+        )
+        way = f"It is not fetched by this library{asked}: {where}"
     looked = ", ".join(str(place) for place in places)
     return (
         f"the files of {card.name!r} are not there; looked for {card.marker} in {looked}. Expected layout:\n"

@@ -17,7 +17,8 @@ class Source:
         size: side of the pictures in pixels, or (height, width).
         aspect: of pictures that are brought to one size: `crop` keeps proportions, `squash` does not; by default what
             the preset's row or the set says.
-        split: of graphs: which random split, or `published`.
+        split: of graphs and nodes: which random split, `published`, or `random:K`, which draws one where there are
+            masks too.
     """
 
     root: str | Path | None = None

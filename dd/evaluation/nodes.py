@@ -44,7 +44,7 @@ class WholeGraph:
     @staticmethod
     def of(real: Nodes, scale: str, device: torch.device) -> WholeGraph:
         """The whole graph with its features scaled as a recipe says."""
-        return WholeGraph(real, NodeInput.of(NodeGraph(real.x, real.edge_index, real.y), scale, device))
+        return WholeGraph(real, NodeInput.of(real, scale, device))
 
 
 @final

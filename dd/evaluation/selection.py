@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from dd.base.progress import Progress
 from dd.base.seeding import child_seed
 from dd.data import Images, Split
 from dd.data.graphs.graphs import Graphs
@@ -53,15 +54,17 @@ class Selector:
         self._waiting: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None = None
         self.record: dict[str, Any] = {"score": None, "name": "", "iteration": 0, "scores": []}
 
-    def offer(self, step: Step) -> None:
-        """Score the candidates of a step."""
+    def offer(self, step: Step, progress: Progress | None = None) -> None:
+        """Score the candidates of a step; of a run of one step, whose bar is over, each is told to `progress`."""
         if not step.candidates:
             return
         held = self._revived(step.candidates[0].set)
         only = step.iteration == step.total and len(step.candidates) == 1 and held is None
         offers: list[tuple[Candidate, AnySet, float | None]] = []
-        for candidate in step.candidates:
+        for place, candidate in enumerate(step.candidates):
             small = need_set(candidate.set)
+            if progress is not None and step.total == 1 and not only:
+                progress(place, len(step.candidates), f"networks choose: {candidate.name}")
             offers.append((candidate, small, None if only else self._score(small)))
         for (
             candidate,
@@ -111,11 +114,12 @@ class Selector:
     def rule(self) -> str:
         """The selection rule in words."""
         if self.record["score"] is None:
-            return "last iterate"
+            return "the only candidate" if self._real.kind == "nodes" else "last iterate"
         where = "TEST set (as published)" if self._protocol == "paper" else "validation split"
         where = "validation nodes" if self._real.kind == "nodes" else where
         count = len(self.record["scores"])
-        return f"best of {count} candidates on the {where}: {self.record['name']} at {self.record['iteration']}"
+        told = f"best of {count} candidates on the {where}: {self.record['name']}"
+        return told if self._real.kind == "nodes" else f"{told} at {self.record['iteration']}"
 
     @property
     def best(self) -> AnySet | None:

@@ -322,7 +322,7 @@ def _run(
             run.progress(step.iteration, step.total, _text(step.metrics))
             if folder is not None:
                 folder.log(step)
-            selector.offer(step)
+            selector.offer(step, run.progress)
             scored = step  # at once: an interruption while it is kept must not have it offered again
             every = max(1, min(50, step.total // 20))
             if step.iteration % every == 0 or step.iteration == step.total - 1:

@@ -33,7 +33,8 @@ def train(
         small: a set or its path.
         model: a name, `tv:NAME`, `dd.Model`, a factory f(channels, classes, size), or an untrained module that is
             trained in place; `None` takes the one it was distilled for, if that is no network of yours. Of nodes a name
-            or a factory f(features, classes); the network is called with a `dd.models.NodeInput`.
+            or a factory f(features, classes); the network is called with a `dd.models.NodeInput`, or as PyG's are,
+            with features scaled as the set's recipe says and `edge_index`.
         seed: of initialisation, order and augmentation.
         steps, lr: replace the recipe's.
         device: where to train.

@@ -38,9 +38,18 @@ def report(small: NodeSet) -> str:
         f"bytes: {size.counted:,} counted (features {size.features:,}, edges {size.edges:,}, labels {size.labels:,}), "
         f"{size.total:,} on disk",
     ]
-    if (whole := small.figures.get("graph_bytes")) is not None:
-        lines.append(f"{100 * size.counted / whole:.2f} % of the {whole:,} bytes of the graph stored alike")
-    return "\n".join(lines)
+    return "\n".join([*lines, *share(small)])
+
+
+def share(small: NodeSet) -> list[str]:
+    """How large a set is beside the graph that its method saw, in words; nothing where that is not known."""
+    whole, counted = small.figures.get("graph_bytes"), small.nbytes.counted
+    if not isinstance(whole, int) or not whole:
+        return []
+    alone = small.method.get("setting") == "inductive"
+    of = "training nodes and the edges between them, all that was seen," if alone else "graph"
+    told = f"{100 * counted / whole:.2f} % of the {whole:,} bytes of the {of} stored alike"
+    return [told] if counted < whole else [told, "it is no smaller than what it was made of: lower `budget_bytes`"]
 
 
 def places(small: NodeSet, nodes: int) -> Tensor:

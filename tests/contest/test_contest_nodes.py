@@ -238,6 +238,7 @@ def test_a_benchmark_of_nodes(tmp_path: Path) -> None:
     assert {"node_means", "random", "features", "full"} <= sets
     assert not [cell["refused"] for cell in board.cells if cell.get("refused")]
     assert board.unit == "bytes"
+    assert f"takes {stored_bytes(load_nodes(own()).seen(), 2):,} bytes, stored alike" in board.notes[0]
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
     dd.benchmark(own(), method, out=tmp_path, progress=False, **given)
     assert times == {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
@@ -266,3 +267,25 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert "which is one graph whose nodes have classes" in capsys.readouterr().err
     assert main(["list"]) == 0
     assert "nodes: CiteSeer, Cora, blocks" in capsys.readouterr().out
+
+
+def test_a_share_is_of_what_the_method_saw_and_a_set_as_large_is_told() -> None:
+    fields: dict[str, Any] = {"train": QUICK, "progress": False, "nodes": 10, "budget_bytes": None}
+    made = dd.distill(own(), "node_means", setting="inductive", **fields)
+    shown = made.report()
+    assert "bytes of the training nodes and the edges between them, all that was seen, stored alike" in shown
+    assert "it is no smaller than what it was made of: lower `budget_bytes`" in shown
+    assert "no smaller" not in dd.distill(own(), "node_means", **{**fields, "nodes": 1}).report()
+    assert set(shown.splitlines()[-2:]) < set(dd.evaluate(made, own(), repeats=1, baselines=[]).notes)
+
+
+def test_who_chose_is_told_and_the_bar_shows_it() -> None:
+    told: list[tuple[int, int, str]] = []
+    fields: dict[str, Any] = {"train": QUICK, "progress": lambda *one: told.append(one)}
+    made = dd.distill(own(), "node_means", budget_bytes=300, **fields)
+    choosing = [one for one in told if one[2].startswith("networks choose: ")]
+    assert len(choosing) > 1
+    assert choosing[0] == (0, len(choosing), "networks choose: 1 node a class, 8 entries")
+    assert made.provenance["selection"].endswith(" entries")
+    bonsai = dd.distill(own(), "bonsai", budget_bytes=300, train=QUICK, progress=False)
+    assert bonsai.provenance["selection"] == "the only candidate"

@@ -67,6 +67,14 @@ def test_masks_of_several_columns_are_splits_by_number() -> None:
         load_nodes(own(**masks), split=3)
 
 
+def test_a_number_draws_no_other_split_where_there_is_one_set_of_masks() -> None:
+    with pytest.raises(
+        InputError, match=r"`split` must be 0, since there is one set of masks; got 3. 'random:3' draws"
+    ):
+        load_nodes(own(), split=3)
+    assert load_nodes(own(), split="random:3").split == 3
+
+
 def test_random_splits_have_twenty_a_class_and_do_not_overlap() -> None:
     real = load_nodes("blocks", split=3)
     assert (real.rule, real.split) == ("random", 3)
@@ -210,6 +218,9 @@ def test_pickles_of_planetoid_are_named_and_not_read(tmp_path: Path) -> None:
     with pytest.raises(MissingError) as refused:
         load_nodes("CiteSeer", root=tmp_path)
     assert "pickles, which may" not in str(refused.value)
+    assert "It is not fetched by this library: PyG does that, as the last line of that layout says" in str(
+        refused.value
+    )
 
 
 @pytest.mark.shared

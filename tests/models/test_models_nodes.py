@@ -147,3 +147,24 @@ def test_a_network_that_writes_into_its_features_leaves_the_graph_as_it_is() -> 
     first, before = net(graph), graph.graph.x.clone()
     assert torch.equal(net(graph), first)
     assert torch.equal(graph.graph.x, before)
+
+
+@pytest.mark.parametrize("kind", ["gcn", "gat", "sgc", "gin"])
+def test_networks_are_called_with_the_data_or_as_those_of_pyg(kind: str) -> None:
+    data, real = own(), load_nodes(own())
+    net = build_node_net(kind, features=8, classes=2, seed=0).eval()
+    wanted = net(NodeInput.of(real.whole, "rows", CPU))
+    torch.testing.assert_close(net(NodeInput.of(real, "rows")), wanted)
+    x = data.x / data.x.sum(1, keepdim=True).clamp(min=1)
+    torch.testing.assert_close(net(x, data.edge_index), wanted)
+
+
+def test_a_users_network_is_called_so_too_and_other_calls_are_told_the_way() -> None:
+    from torch_geometric.nn import GCNConv
+
+    data = own()
+    made = build_node_net(GCNConv, features=8, classes=2, seed=0)
+    torch.testing.assert_close(made(data.x, data.edge_index), made(NodeInput.of(load_nodes(data), "none")))
+    for net in (made, build_node_net("gcn", features=8, classes=2, seed=0)):
+        with pytest.raises(InputError, match=r"`given` must be a `NodeInput`, or features and `edge_index`; got Data"):
+            net(data)

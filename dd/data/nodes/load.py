@@ -136,9 +136,9 @@ def _column(masks: dict[str, Tensor], split: int | str | None) -> tuple[Rows, in
     """The rows of masks, and the number of the split, of those of several columns."""
     number = split if isinstance(split, int) else 0
     columns = next(iter(masks.values())).shape[1] if next(iter(masks.values())).ndim == 2 else 1
-    if columns > 1 and number >= columns:
-        raise refuse("split", f"0 … {columns - 1}, the columns of the masks", number, "Or `random:K` for another one.")
-    number = number if columns > 1 else 0
+    if number >= columns:
+        there = f"0 … {columns - 1}, the columns of the masks" if columns > 1 else "0, since there is one set of masks"
+        raise refuse("split", there, number, f"'random:{number}' draws another one.")
     one = {name: mask[:, number] if mask.ndim == 2 else mask for name, mask in masks.items()}
     return mask_rows(one["train_mask"], one.get("val_mask"), one.get("test_mask")), number
 

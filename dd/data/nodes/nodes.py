@@ -110,6 +110,11 @@ class Nodes:
         """Masks are disjoint, so no test node is a training node."""
         return
 
+    @property
+    def whole(self) -> NodeGraph:
+        """The whole graph with every class that is known, as networks are tested on it."""
+        return NodeGraph(self.x, self.edge_index, self.y)
+
     @under_own_settings
     def seen(self, setting: str = "transductive") -> NodeGraph:
         """What a method may read, in an order that does not depend on how nodes and edges are numbered."""

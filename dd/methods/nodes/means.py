@@ -50,7 +50,9 @@ class NodeMeans:
         budget_bytes: bytes of features and labels as the set's file holds them; `None` with `nodes`.
         nodes: instead of a budget: nodes a class, of a smaller class as many as it has training nodes.
         entries: entries a node; `None`: all with `nodes`, as many as fit with a budget.
-        alpha, beta, gamma: of P X, P² X and X.
+        alpha: weight of P X.
+        beta: weight of P² X.
+        gamma: weight of X.
         fuzziness: 1: each training node belongs to one cluster; above: to all by its distances (fuzzy c-means).
         restarts: runs of k-means, of which the tightest counts.
         setting: `transductive`: all nodes and edges are seen, and the classes of training nodes; `inductive`: training
@@ -147,20 +149,12 @@ class NodeMeans:
             InputError: not even one node a class with one entry fits.
         """
         assert self.budget_bytes is not None
-        most = max(len(own) for own in classes)
-        steps = [n for n in LADDER if n <= most]
-        fits = []
-        for n in steps:
-            total = sum(min(n, len(own)) for own in classes)
-            if n > 1 and total * (1 + 3 * FEWEST) > self.budget_bytes:
-                break
-            fits.append(n)
         made: list[tuple[int, int, NodeGraph]] = []
-        chosen = fits if len(fits) <= TRIED else [fits[0], *fits[len(fits) - TRIED + 1 :]]
+        chosen = self.tried([len(own) for own in classes])
         for place, n in enumerate(chosen):
             means, y = self._means(classes, n, scale, run)
             entries = self._entries(means, y, len(classes))
-            run.progress(place + 1, len(chosen) + 1, f"{n} nodes a class")
+            run.progress(place + 1, len(chosen), f"{n} nodes a class")
             if entries >= (FEWEST if n > 1 else 1):
                 made.append((n, entries, self._graph(means, y, entries)))
             elif n == 1:
@@ -168,6 +162,20 @@ class NodeMeans:
                     self.budget_bytes, stored_bytes(self._graph(means, y, 1), len(classes)), graph, len(classes)
                 )
         return made
+
+    def tried(self, counts: list[int]) -> list[int]:
+        """The nodes a class that a budget is tried with, of classes with as many training nodes; one where it is given.
+
+        Of those above 1, some may turn out to leave too few entries.
+        """
+        if self.budget_bytes is None:
+            return [self.nodes or 1]
+        fits = []
+        for n in (n for n in LADDER if n <= max(counts)):
+            if n > 1 and sum(min(n, count) for count in counts) * (1 + 3 * FEWEST) > self.budget_bytes:
+                break
+            fits.append(n)
+        return fits if len(fits) <= TRIED else [fits[0], *fits[len(fits) - TRIED + 1 :]]
 
     def _means(self, classes: list[Tensor], n: int, scale: str, run: Run) -> tuple[Tensor, Tensor]:
         """Means `[M, F]` and their classes."""

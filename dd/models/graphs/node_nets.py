@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from dd.base.shapes import check_number, check_whole
-from dd.data.nodes.graph import NodeGraph
+from dd.data.nodes.graph import NodeGraph, both_ways
+from dd.data.nodes.nodes import Nodes
 from dd.data.nodes.propagate import Sparse, operator, rows_of, scaled
 from dd.errors import refuse, unknown
 
@@ -41,12 +42,30 @@ class NodeInput:
     dtype: torch.dtype
 
     @staticmethod
-    def of(graph: NodeGraph, scale: str, device: torch.device, dtype: torch.dtype = torch.float32) -> NodeInput:
-        """A graph with its features scaled by one of `propagate.SCALES`."""
+    def of(
+        graph: NodeGraph | Nodes, scale: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> NodeInput:
+        """A graph, or the whole one of a data set, with its features scaled by one of `propagate.SCALES`."""
+        graph, device = graph.whole if isinstance(graph, Nodes) else graph, torch.device(device)
         x = scaled(graph.x, scale)
         sparse = int((x != 0).sum()) < FULL * x.numel()
         found = rows_of(x).to(device, dtype) if sparse else x.to(device, dtype)
         return NodeInput(graph, found, device, dtype)
+
+    @staticmethod
+    def read(given: object, edge_index: object = None) -> NodeInput:
+        """What a network was called with: a `NodeInput`, or, as PyG's, scaled features `[V, F]` and edges `[2, E]`.
+
+        Raises:
+            InputError: neither.
+        """
+        if isinstance(given, NodeInput) and edge_index is None:
+            return given
+        if not isinstance(given, Tensor) or not isinstance(edge_index, Tensor):
+            way_out = "`dd.models.NodeInput.of(dd.load_graphs(data), small.recipe.scale)` is what it reads."
+            raise refuse("given", "a `NodeInput`, or features and `edge_index`", type(given).__name__, way_out)
+        edges, nobody = both_ways(edge_index.cpu(), len(given)), torch.full((len(given),), -1)
+        return NodeInput(NodeGraph(given, edges, nobody), given, given.device, given.dtype)
 
     def _operator(self, norm: str) -> Sparse | None:
         made = operator(self.graph, norm, self.dtype)
@@ -215,8 +234,9 @@ class NodeNet(nn.Module):
             for i, (a, b) in enumerate(pairs)
         )
 
-    def forward(self, given: NodeInput) -> Tensor:
-        """Logits of all nodes, `[V, K]`."""
+    def forward(self, given: NodeInput | Tensor, edge_index: Tensor | None = None) -> Tensor:
+        """Logits of all nodes, `[V, K]`; for the arguments see `NodeInput.read`."""
+        given = NodeInput.read(given, edge_index)
         h: Tensor | Sparse = given.x
         for layer in self.layers:
             if isinstance(h, Tensor) and layer is not self.layers[0]:
@@ -235,8 +255,9 @@ class SGC(nn.Module):
         super().__init__()
         self.hops, self.dense = check_whole(hops, "hops"), Dense(features, classes)
 
-    def forward(self, given: NodeInput) -> Tensor:
-        """Logits of all nodes, `[V, K]`."""
+    def forward(self, given: NodeInput | Tensor, edge_index: Tensor | None = None) -> Tensor:
+        """Logits of all nodes, `[V, K]`; for the arguments see `NodeInput.read`."""
+        given = NodeInput.read(given, edge_index)
         h = given.x @ self.dense.weight  # few columns: they are propagated in place of the features
         for _ in range(self.hops):
             h = _times(given.both, h)

@@ -40,8 +40,11 @@ class OwnNet(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, given: NodeInput) -> Tensor:
-        """Logits of all nodes, `[V, K]`."""
+    def forward(self, given: NodeInput | Tensor, edge_index: Tensor | None = None) -> Tensor:
+        """Logits of all nodes, `[V, K]`; for the arguments see `NodeInput.read`."""
+        if edge_index is not None:
+            return self.net(given, edge_index)
+        given = NodeInput.read(given)
         x = given.x.clone() if isinstance(given.x, Tensor) else given.x.matrix.to_dense()  # it may write into it
         return self.net(x, given.graph.edge_index.to(given.device))
 
