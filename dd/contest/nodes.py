@@ -184,12 +184,11 @@ def check_same_graph(small: NodeSet, real: Nodes) -> list[str]:
         raise refuse("data", "with test nodes", "none", "Give a `test_mask`, or split='random'.")
     if told.get("graph_sha256") == real.graph_fingerprint and told.get("data_sha256") != real.fingerprint:
         was, now = (f"split {s} ({r})" for s, r in ((told.get("split"), told.get("rule")), (real.split, real.rule)))
-        raise refuse(
-            "split",
-            f"that of the set, {was}",
-            now,
-            "Leave `split` out, or distil on that split: others hold its training nodes as tests.",
-        )
+        way_out = "Leave `split` out, or distil on that split: others hold its training nodes as tests."
+        if was == now:
+            now = "other masks of this graph"
+            way_out = "Give it with the masks that it was distilled with: others hold its training nodes as tests."
+        raise refuse("split", f"that of the set, {was}", now, way_out)
     known = told.get("data_sha256") in (None, real.fingerprint)
     other = "this is not the graph that the set was distilled from; nobody checked that the test nodes are unseen"
     return [] if known else [other]

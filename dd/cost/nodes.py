@@ -51,7 +51,7 @@ def estimate_nodes(method: NodeMeans | Bonsai, real: Nodes, device: torch.device
 def _choosing(method: NodeMeans | Bonsai, real: Nodes, device: torch.device, calibrate: bool) -> float:
     """Seconds of the networks that score the sets which a budget may be spent on; 0 where there is one."""
     counts = real.nodes_per_class.tolist()
-    rungs = method.tried(counts) if isinstance(method, NodeMeans) else []
+    rungs = method.tried(counts, real.x.shape[1]) if isinstance(method, NodeMeans) else []
     if len(rungs) < 2 or real.val is None:
         return 0.0
     features, sizes = real.x.shape[1], [sum(min(n, count) for count in counts) for n in rungs]

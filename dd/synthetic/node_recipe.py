@@ -20,7 +20,7 @@ class NodeRecipe:
             options: `gcn(width=128)`. It is kept in canonical form, without options at their default.
         scale: of features, of the set and of the graph that is tested on alike: `rows` divides each node's by their
             sum of absolute values, as for bags of words; `none` takes them as they are; `auto`, in a
-            method, is `rows` where no feature is below 0, else `none`.
+            method, is `rows` where there are several features and none is below 0, else `none`.
         balance: labelled nodes weigh alike, or classes do.
         steps, lr, weight_decay: of Adam.
         dropout: before every layer but the first.

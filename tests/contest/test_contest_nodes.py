@@ -289,3 +289,19 @@ def test_who_chose_is_told_and_the_bar_shows_it() -> None:
     assert made.provenance["selection"].endswith(" entries")
     bonsai = dd.distill(own(), "bonsai", budget_bytes=300, train=QUICK, progress=False)
     assert bonsai.provenance["selection"] == "the only candidate"
+
+
+def test_other_masks_of_the_graph_are_refused_and_called_so(small: NodeSet) -> None:
+    data = own()
+    data.train_mask, data.test_mask = data.test_mask, data.train_mask
+    with pytest.raises(
+        InputError, match=r"got other masks of this graph.*Give it with the masks that it was distilled"
+    ):
+        dd.evaluate(small, data, repeats=1)
+
+
+def test_a_network_that_takes_no_edges_is_named(small: NodeSet) -> None:
+    with pytest.raises(
+        InputError, match=r"`model` must be a network that is called as net\(x, edge_index\); got .*2 pos"
+    ):
+        dd.evaluate(small, own(), models=lambda f, k: torch.nn.Linear(f, k), repeats=1, baselines=[])

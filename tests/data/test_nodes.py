@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 
 import dd
 from dd.data import Graphs, Nodes, about
-from dd.data.nodes.arrays import read_arrays
+from dd.data.nodes.arrays import read_arrays, read_card
 from dd.data.nodes.card import load_node_card
 from dd.data.nodes.graph import NodeGraph, both_ways
 from dd.data.nodes.load import load_nodes, made
@@ -73,6 +74,49 @@ def test_a_number_draws_no_other_split_where_there_is_one_set_of_masks() -> None
     ):
         load_nodes(own(), split=3)
     assert load_nodes(own(), split="random:3").split == 3
+
+
+def test_a_mask_without_columns_goes_with_each_split_of_the_others() -> None:
+    place = torch.arange(NODES)[:, None] % 3  # as in WikiCS
+    apart = [(place == 0) & (torch.arange(NODES)[:, None] % 2 == torch.arange(2)), place == 1]
+    with pytest.raises(InputError, match="training nodes of every class"):
+        load_nodes(own(train_mask=apart[0], val_mask=apart[1].repeat(1, 2)), split=1)
+    train = (place == 0) & (torch.arange(NODES)[:, None] // 6 % 2 == torch.arange(2))
+    both = [load_nodes(own(train_mask=train, val_mask=apart[1].repeat(1, 2)), split=split) for split in (0, 1)]
+    assert [real.split for real in both] == [0, 1]
+    assert both[0].train.rows.tolist() != both[1].train.rows.tolist()
+    first, second = (real.test for real in both)
+    assert first is not None
+    assert second is not None
+    assert torch.equal(first.rows, second.rows)
+
+
+def test_features_that_float16_blurs_are_said() -> None:
+    x = own().x.clone()
+    x[:, 2] = x[:, 2] * 1e-9
+    with pytest.warns(UserWarning, match="1 of 8 features blurred by float16, which sets have"):
+        real = load_nodes(own(x=x))
+    assert "blurred by float16" in repr(real)
+    x[:, 2] = 0.1  # it does not differ, so nothing is lost
+    assert load_nodes(own(x=x)).said == ()
+
+
+@pytest.mark.parametrize("classes", [3.0, True, [1, 2], ["a", "a"], "ab", []])
+def test_what_is_no_names_of_classes_is_refused(classes: Any) -> None:
+    with pytest.raises(InputError, match="`classes` must be different names in label order, or their number"):
+        load_nodes(own(), classes=classes)
+
+
+def test_graphs_of_other_forms_are_not_taken_for_images() -> None:
+    networkx = pytest.importorskip("networkx")
+    for data, way_out in (
+        (own().to_dict(), "from_dict"),
+        (networkx.path_graph(4), "from_networkx"),
+        ([own(edge_index=None)], "to_edge_index"),
+    ):
+        for read in (about, dd.load_graphs, lambda data: dd.distill(data, "node_means")):
+            with pytest.raises(InputError, match=way_out):
+                read(data)
 
 
 def test_random_splits_have_twenty_a_class_and_do_not_overlap() -> None:
@@ -143,6 +187,28 @@ def hot(y: Tensor) -> Tensor:
             r"`data.edge_index` must be nodes of the graph, 0 … 59; got 0 … 60",
         ),
         ({"edge_index": torch.zeros(9, 2).long()}, r"`data.edge_index` must be whole numbers \[2, E\].*Give `.t\(\)`"),
+        (
+            {"y": torch.zeros(NODES, dtype=torch.complex64)},
+            r"`data.y` must be classes, whole numbers; got torch.complex64. Give `.real`",
+        ),
+        ({"edge_index": torch.zeros(2, 9, dtype=torch.complex64)}, r"`data.edge_index` must be whole numbers \[2, E\]"),
+        (
+            {"edge_index": None},
+            r"`data.edge_index` must be whole numbers \[2, E\]; got none. Of a sparse matrix.*data.adj_t",
+        ),
+        (
+            {"x": torch.rand(NODES, 2) - 1 + 3e4},
+            r"`data.x` must be features that tell nodes apart.*got 2 features, none",
+        ),
+        (
+            {"x": (torch.rand(NODES, 1) - 0.5) * 1e-9},
+            r"`data.x` must be features that tell.*a feature that.*Scale its columns",
+        ),
+        (
+            {"train_mask": torch.ones(NODES, 0).bool()},
+            r"`masks` must be \[V\], or \[V, S\] of one number of columns; got tr",
+        ),
+        ({"edge_weight": np.random.default_rng(0).random(9)}, r"`data.edge_weight` must be left out"),
         ({"edge_weight": torch.rand(9)}, r"`data.edge_weight` must be left out.*`del data.edge_weight`"),
         ({"train_mask": torch.arange(20)}, r"`data.train_mask` must be true or false.*index_to_mask"),
         ({"train_mask": None}, r"`data.train_mask` must be given beside val_mask, test_mask; got none"),
@@ -164,6 +230,9 @@ def test_bad_graphs_are_refused_with_the_way_out(changes: dict[str, Any], text: 
         (own(y=torch.arange(NODES)[:, None] % 2), {}),
         (own(train_mask=None, val_mask=None, test_mask=None), {}),
         (own(), {"classes": ["left", "right"]}),
+        (own(x=torch.rand(NODES, 3) < 0.5), {}),
+        (own(x=torch.randint(0, 9, (NODES, 3)).to(torch.uint16)), {}),
+        (own(train_mask=own().train_mask[:, None]), {}),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*left out")
@@ -208,6 +277,43 @@ def test_a_graph_is_written_and_read_as_arrays(tmp_path: Path) -> None:
     np.savez(second, **{"y": np.zeros(3)})
     with pytest.raises(DamagedError, match="has no array indptr, indices"):
         read_arrays(second)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"data": np.full(1, np.nan)}, "features that are no numbers of at most 65,504"),
+        ({"data": np.full(1, 1e9)}, "features that are no numbers of at most 65,504"),
+        ({"edges": np.zeros(3)}, "no file of a graph"),
+        ({"shape": np.array([4, 10**15])}, "no file of a graph"),
+        ({"y": np.array([0, 1, 10**15, 0])}, "class 1000000000000000 of 4 nodes"),
+    ],
+)
+def test_arrays_that_are_no_graph_are_refused(changes: dict[str, Any], text: str, tmp_path: Path) -> None:
+    masks = dict.fromkeys(("train", "val", "test"), np.zeros(4))
+    whole = {"indptr": np.array([0, 1, 1, 1, 1]), "indices": np.zeros(1), "shape": np.array([4, 2]), **masks}
+    whole |= {"edges": np.zeros((0, 2)), "y": np.array([0, 1, 0, 1]), "data": np.ones(1)}
+    np.savez(tmp_path / "a.npz", **whole)
+    assert len(read_arrays(tmp_path / "a.npz").graph) == 4
+    np.savez(tmp_path / "a.npz", **{**whole, **changes})
+    with pytest.raises(DamagedError, match=text):
+        read_arrays(tmp_path / "a.npz")
+
+
+def test_a_card_whose_masks_have_nodes_without_a_class_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = load_nodes(own())
+    card = load_node_card("Cora")
+    counts = {"nodes": NODES, "edges": real.edge_index.shape[1] // 2, "features": 8}
+    y = real.y.clone()
+    y[2] = -1  # a test node
+    card = dataclasses.replace(
+        card, classes=("0", "1"), counts=counts, per_class=tuple(torch.bincount(y[y >= 0]).tolist())
+    )
+    dataclasses.replace(real, y=y).save(tmp_path / card.marker)
+    with pytest.raises(DamagedError, match="has masks of nodes without a class"):
+        read_card(card, str(tmp_path))
 
 
 def test_pickles_of_planetoid_are_named_and_not_read(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import pytest
 import torch
 from reference import nodes as slow
-from reference.nodes import own, shuffled
+from reference.nodes import NODES, own, shuffled
 from torch_geometric.data import Data
 
 import dd
@@ -163,3 +164,21 @@ def test_where_one_large_node_leaves_no_room_each_class_has_its_first(heavy: int
     small = made(Bonsai(budget_bytes=26, order="degree", prune=prune), data)
     assert sorted(small.labels.tolist()) == [0, 1]
     assert small.nbytes.counted <= 26
+
+
+def test_the_least_budget_that_is_named_is_enough() -> None:
+    for seed in range(12):
+        generator = torch.Generator().manual_seed(seed)
+        x = (torch.rand(NODES, 40, generator=generator) < torch.rand(NODES, 1, generator=generator)).float()
+        data = own(x=x * torch.rand(NODES, 40, generator=generator))
+        for order, setting in (("degree", "transductive"), ("random", "inductive"), ("coverage", "inductive")):
+            told = {"order": order, "setting": setting}
+            with pytest.raises(InputError, match="enough for one node a class") as refused:
+                made(Bonsai(budget_bytes=3, **told), data)
+            found = re.search(r"a class, ([\d,]+) bytes", str(refused.value))
+            assert found is not None
+            least = int(found[1].replace(",", ""))
+            for more in (0, 1, 9):
+                small = made(Bonsai(budget_bytes=least + more, **told), data)
+                assert small.nbytes.counted <= least + more
+                assert set(small.labels.tolist()) == {0, 1}

@@ -152,3 +152,22 @@ def test_scales_are_told_by_the_features() -> None:
 def test_images_are_refused_by_a_value_too() -> None:
     with pytest.raises(InputError, match=r"`data` must be one graph of nodes for the method 'node_means'; got str"):
         next(NodeMeans().distill("digits", Run()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("features", [1, 3, 8])
+def test_few_features_leave_nodes_a_class_to_choose(features: int) -> None:
+    x = torch.rand(60, features, generator=torch.Generator().manual_seed(0))
+    real = load_nodes(own(x=x))
+    assert [len(small) for small in only(NodeMeans(budget_bytes=400, train=QUICK), real)] == [2, 4, 6, 10, 16]
+    narrow = only(NodeMeans(budget_bytes=400, entries=1, train=QUICK), real)
+    assert [len(small) for small in narrow] == [2, 4, 6, 10, 16]
+    alone = only(NodeMeans(budget_bytes=400, train=QUICK), dataclasses.replace(real, val=None))
+    assert [len(small) for small in alone] == [16]
+
+
+def test_one_feature_alone_is_not_scaled_away() -> None:
+    x = (torch.arange(60)[:, None] % 2 + 1.0) * 3
+    for method in ("node_means", "bonsai"):
+        small = dd.distill(own(x=x), method, budget_bytes=60, train=QUICK)
+        assert small.recipe.scale == "none"
+        assert len(set(small.graph.x[small.rows, 0].tolist())) > 1

@@ -17,7 +17,7 @@ from dd.base.home import home
 from dd.base.paths import as_path, is_file
 from dd.data.missing import missing_files
 from dd.data.nodes.card import NodeCard
-from dd.data.nodes.graph import NodeGraph, both_ways
+from dd.data.nodes.graph import WIDTH, NodeGraph, both_ways
 from dd.errors import DamagedError, MissingError
 
 ARRAYS: Final = ("indptr", "indices", "shape", "edges", "y", "train", "val", "test")
@@ -63,6 +63,8 @@ def read_card(card: NodeCard, root: str | None) -> Arrays:
         raise DamagedError(
             f"{path} is not {card.name} as its card counts it: {got}, {per_class} a class. Get it again."
         )
+    if bool((graph.y[torch.stack(found.masks).any(0)] < 0).any()):
+        raise DamagedError(f"{path} has masks of nodes without a class. Get it again.")
     return Arrays(graph, found.masks)
 
 
@@ -78,7 +80,7 @@ def read_arrays(path: Path) -> Arrays:
                 raise DamagedError(f"{path} has no array {', '.join(missing)}; it must have {', '.join(ARRAYS)}.")
             found = {name: np.asarray(file[name]) for name in (*ARRAYS, *(("data",) if "data" in file else ()))}
         return _fitted(found)
-    except (OSError, ValueError, IndexError, KeyError, zipfile.BadZipFile, TypeError) as error:
+    except (OSError, ValueError, IndexError, KeyError, zipfile.BadZipFile, TypeError, RuntimeError) as error:
         if isinstance(error, DamagedError):
             raise
         raise DamagedError(f"{path} is no file of a graph ({error}). Get it again.") from error
@@ -102,6 +104,10 @@ def _fitted(found: dict[str, Any]) -> Arrays:
         raise ValueError("its arrays do not fit together")
     if any(part.shape != (nodes,) for part in (y, *masks)):
         raise ValueError(f"`y` and masks must have {nodes} entries")
+    if int(y.max()) >= nodes:
+        raise ValueError(f"class {int(y.max())} of {nodes} nodes")
+    if not bool((values.abs() <= WIDTH).all()):
+        raise ValueError(f"features that are no numbers of at most {WIDTH:,.0f}")
     x = torch.zeros(nodes, features)
     x[torch.repeat_interleave(torch.arange(nodes), ptr.diff()), columns] = values
     return Arrays(NodeGraph(x, both_ways(edges, nodes), y), (masks[0], masks[1], masks[2]))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import Final, final
 
 import torch
 from torch import Tensor
 
 from dd.base.process import under_own_settings
 from dd.data.items import node_items
+
+WIDTH: Final = 65504.0
+"""The largest number in float16, in which features are stored."""
 
 
 @final

@@ -135,7 +135,7 @@ def made(
 def _column(masks: dict[str, Tensor], split: int | str | None) -> tuple[Rows, int]:
     """The rows of masks, and the number of the split, of those of several columns."""
     number = split if isinstance(split, int) else 0
-    columns = next(iter(masks.values())).shape[1] if next(iter(masks.values())).ndim == 2 else 1
+    columns = max(mask.shape[1] if mask.ndim == 2 else 1 for mask in masks.values())
     if number >= columns:
         there = f"0 … {columns - 1}, the columns of the masks" if columns > 1 else "0, since there is one set of masks"
         raise refuse("split", there, number, f"'random:{number}' draws another one.")

@@ -61,7 +61,8 @@ class Bonsai:
         balance: `train`: labelled nodes are added and left out until classes have their shares of the training nodes to
             one point; `none`.
         setting: `transductive`: all nodes and edges are seen; `inductive`: training nodes and edges between them alone.
-        train: how networks are trained on the set; `scale="auto"` is `rows` where no feature is below 0, else `none`.
+        train: how networks are trained on the set; `scale="auto"` is `rows` where there are
+            several features and none is below 0, else `none`.
 
     Raises:
         InputError: a field outside its range.

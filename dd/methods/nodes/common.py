@@ -31,10 +31,13 @@ def seen_by(method: Any, real: Nodes) -> NodeGraph:
 
 
 def recipe_for(train: NodeRecipe, graph: NodeGraph) -> NodeRecipe:
-    """A recipe whose `scale` is no longer `auto`: rows are scaled where no feature is below 0."""
+    """A recipe whose `scale` is no longer `auto`: rows are scaled where there are several features and none is
+    below 0: of one feature alone nothing but ones would be left.
+    """
     if train.scale != "auto":
         return train
-    return dataclasses.replace(train, scale="rows" if bool((graph.x >= 0).all()) else "none")
+    bags = graph.x.shape[1] > 1 and bool((graph.x >= 0).all())
+    return dataclasses.replace(train, scale="rows" if bags else "none")
 
 
 def no_edges() -> Tensor:

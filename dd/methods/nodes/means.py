@@ -27,7 +27,7 @@ from dd.synthetic.nodes import NodeSet
 LADDER: Final = (1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500)
 """Nodes a class that a budget is tried with."""
 FEWEST: Final = 8
-"""Entries a node at least, where a budget is spent on more than one node a class."""
+"""Entries a node at least, where a budget is spent on more than one node a class; all, of fewer features."""
 TRIED: Final = 6
 """Of the ladder's steps that fit, at most; the largest ones."""
 PLENTY: Final = 30
@@ -57,7 +57,8 @@ class NodeMeans:
         restarts: runs of k-means, of which the tightest counts.
         setting: `transductive`: all nodes and edges are seen, and the classes of training nodes; `inductive`: training
             nodes and the edges between them alone.
-        train: how networks are trained on the set; `scale="auto"` is `rows` where no feature is below 0, else `none`.
+        train: how networks are trained on the set; `scale="auto"` is `rows` where there are
+            several features and none is below 0, else `none`.
 
     Raises:
         InputError: a field outside its range, both or none of `budget_bytes` and `nodes`.
@@ -112,7 +113,8 @@ class NodeMeans:
         else:
             made = self._of_budget(graph, classes, scale, run)
         if real.val is None:
-            made = [next((one for one in reversed(made) if one[1] >= PLENTY), made[0])]
+            plenty = min(PLENTY, self._most(graph.x.shape[1]))
+            made = [next((one for one in reversed(made) if one[1] >= plenty), made[0])]
         candidates = []
         for rows, entries, small in made:
             figures = {**told, "nodes_per_class": rows, "entries": entries}
@@ -149,13 +151,14 @@ class NodeMeans:
             InputError: not even one node a class with one entry fits.
         """
         assert self.budget_bytes is not None
+        fewest = min(FEWEST, self._most(graph.x.shape[1]))
         made: list[tuple[int, int, NodeGraph]] = []
-        chosen = self.tried([len(own) for own in classes])
+        chosen = self.tried([len(own) for own in classes], graph.x.shape[1])
         for place, n in enumerate(chosen):
             means, y = self._means(classes, n, scale, run)
             entries = self._entries(means, y, len(classes))
             run.progress(place + 1, len(chosen), f"{n} nodes a class")
-            if entries >= (FEWEST if n > 1 else 1):
+            if entries >= (fewest if n > 1 else 1):
                 made.append((n, entries, self._graph(means, y, entries)))
             elif n == 1:
                 raise too_little(
@@ -163,19 +166,23 @@ class NodeMeans:
                 )
         return made
 
-    def tried(self, counts: list[int]) -> list[int]:
+    def tried(self, counts: list[int], features: int) -> list[int]:
         """The nodes a class that a budget is tried with, of classes with as many training nodes; one where it is given.
 
         Of those above 1, some may turn out to leave too few entries.
         """
         if self.budget_bytes is None:
             return [self.nodes or 1]
-        fits = []
+        each, fits = 1 + min(2 * features, 3 * min(FEWEST, self._most(features))), []
         for n in (n for n in LADDER if n <= max(counts)):
-            if n > 1 and sum(min(n, count) for count in counts) * (1 + 3 * FEWEST) > self.budget_bytes:
+            if n > 1 and sum(min(n, count) for count in counts) * each > self.budget_bytes:
                 break
             fits.append(n)
         return fits if len(fits) <= TRIED else [fits[0], *fits[len(fits) - TRIED + 1 :]]
+
+    def _most(self, features: int) -> int:
+        """Entries that a node can have."""
+        return min(self.entries or features, features)
 
     def _means(self, classes: list[Tensor], n: int, scale: str, run: Run) -> tuple[Tensor, Tensor]:
         """Means `[M, F]` and their classes."""

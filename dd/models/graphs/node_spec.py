@@ -46,7 +46,11 @@ class OwnNet(nn.Module):
             return self.net(given, edge_index)
         given = NodeInput.read(given)
         x = given.x.clone() if isinstance(given.x, Tensor) else given.x.matrix.to_dense()  # it may write into it
-        return self.net(x, given.graph.edge_index.to(given.device))
+        edges = given.graph.edge_index.to(given.device)
+        try:
+            return self.net(x, edges)
+        except TypeError as error:
+            raise refuse("model", "a network that is called as net(x, edge_index)", str(error)) from error
 
 
 @final
