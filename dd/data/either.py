@@ -10,7 +10,7 @@ from dd.base.process import under_own_settings
 from dd.base.progress import announce
 from dd.data.graphs.bins import Bins
 from dd.data.graphs.graphs import Graphs
-from dd.data.kinds import is_node_data
+from dd.data.kinds import is_graph_data, is_node_data
 from dd.data.nodes.custom import check_edges
 from dd.data.nodes.nodes import Nodes
 from dd.errors import refuse
@@ -54,7 +54,8 @@ def load_graphs(
         if not isinstance(data, str | Nodes):
             announce(f"node classification: {real!r}")
         return real
-    check_edges(data)
+    if not is_graph_data(data, root):
+        check_edges(data)
     from dd.data.graphs.load import load_graphs as load_many
 
     return load_many(data, bins=bins, directed=directed, **told)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dd.base.shapes import check_finite, check_names
 from dd.base.texts import shown
-from dd.data.graphs.custom import are_graphs, are_of_nodes, is_graph, is_hetero
+from dd.data.graphs.custom import are_of_nodes, is_graph, is_hetero
 from dd.data.images.checks import name_of, some
 from dd.data.nodes.graph import WIDTH, NodeGraph, both_ways
 from dd.errors import InputError, refuse
@@ -247,8 +247,6 @@ def check_edges(data: object) -> None:
     Raises:
         InputError: a `Data` whose edges are no `edge_index`, a dict of its attributes, or a graph of networkx.
     """
-    if are_graphs(data):
-        return
     first = data[0] if isinstance(data, list | tuple) and data else data
     got, form = type(first).__name__, "a graph as PyG's `Data`"
     if isinstance(first, Mapping):
