@@ -14,7 +14,7 @@ from dd.data.graphs.graphs import Graphs
 from dd.data.graphs.sources import tu_folder
 from dd.data.images.images import Images
 from dd.data.images.load import FOLDER, card_of
-from dd.data.nodes.custom import check_edges, one_graph
+from dd.data.nodes.custom import one_graph
 from dd.data.nodes.nodes import Nodes
 from dd.errors import known_as, refuse
 
@@ -37,8 +37,7 @@ def about(data: object, root: str | os.PathLike[str] | None = None) -> About:
     """The kind and the name of a data argument.
 
     Raises:
-        InputError: the name of no data set; one graph whose nodes have no classes, several whose nodes have; a graph in
-            a form that is not read.
+        InputError: the name of no data set, or one graph whose nodes have no classes, or several whose nodes have.
     """
     if isinstance(data, Images):
         return About(data.kind, data.name if data.card is None else data.card.name)
@@ -55,7 +54,6 @@ def about(data: object, root: str | os.PathLike[str] | None = None) -> About:
     if isinstance(data, list | tuple) and not data:
         raise refuse("data", "a set with images or graphs", "an empty one")
     if not isinstance(data, str):
-        check_edges(data)
         return About("images", "custom")
     if data.startswith(FOLDER):
         path = data.removeprefix(FOLDER)

@@ -19,6 +19,7 @@ from dd.base.shapes import BY_CLASS, check_name, check_whole
 from dd.cost.known import estimator_of
 from dd.data import About, Images, Source, about, load_images
 from dd.data.graphs.graphs import Graphs
+from dd.data.nodes.custom import check_edges
 from dd.data.nodes.nodes import Nodes
 from dd.errors import InputError, find_name, near, refuse
 from dd.evaluation.selection import Protocol
@@ -137,7 +138,7 @@ def resolve_method(
     if isinstance(method, str):
         name = find_name("method", method, METHODS)
         known = about(data, root)
-        _check_kind(name, kind_of(name), known)
+        _check_kind(name, kind_of(name), known, data)
         row = preset_for(name, known.name, tier, device, fields)
         return replace_fields(METHODS[name](**row.fields), one_of(name, fields)), row
     need_method(method)
@@ -150,7 +151,7 @@ def resolve_method(
     need_told(method)
     if tier != "auto":
         raise refuse("preset", "left out beside a Method value, whose fields are set", repr(tier), "Or give a name.")
-    _check_kind(method.name, method.kind, about(data, root))
+    _check_kind(method.name, method.kind, about(data, root), data)
     return method, None
 
 
@@ -204,9 +205,11 @@ def published_aspect(
     return None
 
 
-def _check_kind(method: str, kind: str, data: About) -> None:
+def _check_kind(method: str, kind: str, data: About, given: object) -> None:
     """Refuse data of another kind than the method is for."""
     if kind != data.kind:
+        if data.kind == "images":  # which is what is not known as anything else
+            check_edges(given)
         known, got = ", ".join(names_of(data.kind)), repr(data.name)
         if "nodes" in (kind, data.kind):
             got += f", which is {KINDS[data.kind]}"

@@ -114,7 +114,7 @@ def test_graphs_of_other_forms_are_not_taken_for_images() -> None:
         (networkx.path_graph(4), "from_networkx"),
         ([own(edge_index=None)], "to_edge_index"),
     ):
-        for read in (about, dd.load_graphs, lambda data: dd.distill(data, "node_means")):
+        for read in (dd.load_graphs, lambda data: dd.distill(data, "node_means")):
             with pytest.raises(InputError, match=way_out):
                 read(data)
 
