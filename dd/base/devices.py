@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from dd.errors import refuse
+
+PINNED: tuple[str, ...] = ("cuda",)
+"""Kinds of devices that memory is pinned for."""
 
 
 def check_device(device: str | torch.device) -> torch.device:
@@ -33,8 +38,33 @@ def check_device(device: str | torch.device) -> torch.device:
     return found
 
 
+class Copies:
+    """Tensors as they are on the accelerators where they were asked for: each goes there once.
+
+    Args:
+        make: the tensors on the CPU.
+    """
+
+    def __init__(self, make: Callable[[], tuple[Tensor, ...]]) -> None:
+        self._make = make
+        self._kept: dict[tuple[torch.device, torch.dtype], tuple[Tensor, ...]] = {}
+
+    def like(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The tensors with device and type of `x`; on a CPU they are not kept."""
+        if x.device.type == "cpu":
+            return tuple(t.to(x) for t in self._make())
+        key = x.device, x.dtype
+        if key not in self._kept:
+            with torch.inference_mode(False):  # they outlive the block
+                self._kept[key] = tuple(moved(t.to(x.dtype), x.device) for t in self._make())
+        return self._kept[key]
+
+    def __deepcopy__(self, memo: object) -> Copies:
+        return Copies(self._make)
+
+
 def moved(x: Tensor, device: torch.device) -> Tensor:
     """A tensor on a device; from memory to a GPU by pinned memory, so that the copy waits for nothing."""
-    if device.type == "cuda" and x.device.type == "cpu":
+    if device.type in PINNED and x.device.type == "cpu":
         return x.pin_memory().to(device, non_blocking=True)
     return x.to(device)

@@ -174,7 +174,7 @@ class ExpertTrainer:
         recipe = self.recipe
         clean = self.transform.forward(pixels)
         x = self._dsa.draw(len(rows), self.real.size, child(seed, "draw", step))(clean)
-        y = self._labels[rows.to(self.device)]
+        y = self._labels[moved(rows, self.device)]
         factor = ramp_factor(recipe, step, self.steps_per_epoch)
         lr, forget = step_size(recipe, step, self.steps_per_epoch)
 
@@ -202,7 +202,7 @@ class ExpertTrainer:
     def _accuracy(self, student: Student, theta: Tensor, split: Split) -> float:
         right = 0
         for rows, pixels in split.stream(torch.arange(len(split)).split(256)):
-            x = self.transform.forward(pixels.to(self.device))
+            x = self.transform.forward(moved(pixels, self.device))
             right += int((student.logits(theta, x).argmax(1).cpu() == split.labels[rows]).sum())
         return right / len(split)
 
@@ -225,7 +225,7 @@ def on_device(split: Split, device: torch.device, room: int = _ROOM) -> Stream:
 
 def _resident(stored: Tensor) -> Callable[[Tensor], Tensor]:
     def pixels(rows: Tensor) -> Tensor:
-        picked = stored[rows.to(stored.device)]
+        picked = stored[moved(rows, stored.device)]
         return picked.float().div_(255) if stored.dtype == torch.uint8 else picked
 
     return pixels

@@ -79,6 +79,8 @@ class Problem:
         for theta in (self.theta, *(t.theta for t in self.targets)):
             if theta.shape != (self.student.size,):
                 raise refuse("theta", f"[P] with P = {self.student.size}", list(theta.shape))
+        if not all(bool(self._apart(target) > 0) for target in self.targets):  # here, since it waits for a GPU
+            raise refuse("target", "different from the start", "equal parameters", "The buffer repeats a snapshot.")
 
     @property
     def soft(self) -> bool:
@@ -97,10 +99,10 @@ class Problem:
 
     def scale(self, target: Target) -> Tensor:
         """`w / ‖θ_0 − θ*‖²` of a matching point."""
-        distance = (self.theta - target.theta).detach().square().sum()
-        if not distance > 0:
-            raise refuse("target", "different from the start", "equal parameters", "The buffer repeats a snapshot.")
-        return target.weight / distance
+        return target.weight / self._apart(target)
+
+    def _apart(self, target: Target) -> Tensor:
+        return (self.theta - target.theta).detach().square().sum()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from dd.base.devices import moved
 from dd.base.shapes import check_number
 from dd.errors import InputError, refuse
 
@@ -185,8 +186,7 @@ class StatisticsMatch:
         if not ran:
             raise InputError("`StatisticsMatch` needs a forward pass of the teacher inside the `with` block.")
         gaps = torch.cat([one.batch for one in ran], dim=1) - torch.cat([one.kept for one in ran], dim=1)
-        channels = torch.tensor([one.batch.shape[1] for one in ran], device=gaps.device)
-        layer = torch.repeat_interleave(channels)
+        layer = moved(torch.repeat_interleave(torch.tensor([one.batch.shape[1] for one in ran])), gaps.device)
         squares = gaps.new_zeros(2, len(ran)).index_add(1, layer, gaps.square())
         apart = squares > 0  # the root has no derivative at 0: there the norm is a constant
         norms = torch.where(apart, torch.where(apart, squares, 1.0).sqrt(), 0.0)
@@ -211,7 +211,8 @@ class StatisticsMatch:
         ran, values = self._values()
         weights = [self._first if one.name == ran[0].name else 1.0 for one in ran]
         scale = [w / one.batch.shape[1] ** 0.5 for w, one in zip(weights, ran, strict=True)]
-        total = values @ values.new_tensor(scale if self._norm == "channel" else weights)
+        factors = torch.tensor(scale if self._norm == "channel" else weights, dtype=values.dtype)
+        total = values @ moved(factors, values.device)
         return total if self._norm == "sum" else total / max(sum(weights), 1e-12)
 
 

@@ -75,7 +75,7 @@ class Teacher:
             return scores
         if max(self.class_ids) >= scores.shape[1]:
             raise refuse("class_ids", f"below {scores.shape[1]}, the outputs of {self.name}", max(self.class_ids))
-        return scores[:, list(self.class_ids)]
+        return scores[:, moved(torch.tensor(self.class_ids), scores.device)]
 
     def as_module(self, size: tuple[int, int] | None = None) -> nn.Module:
         """Pixels in [0, 1] → logits, as one module in eval mode.

@@ -19,6 +19,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from dd.base.devices import moved
 from dd.base.process import under_own_settings
 from dd.base.shapes import check
 from dd.errors import refuse, unknown
@@ -216,7 +217,7 @@ def _draw_rotate(dsa: DSA, n: int, size: tuple[int, int], generator: Generator) 
 
 def _each(value: Tensor, x: Tensor) -> Tensor:
     """One number a picture, ready to meet `x`: `[n, 1, 1, 1]`, float type and device of `x`."""
-    return value.to(device=x.device, dtype=x.dtype).view(-1, 1, 1, 1)
+    return moved(value.to(x.dtype), x.device).view(-1, 1, 1, 1)
 
 
 def _mean(x: Tensor) -> Tensor:
@@ -244,10 +245,19 @@ def _color(x: Tensor, given: Parameters) -> Tensor:
 
 
 def _crop(x: Tensor, given: Parameters) -> Tensor:
-    """`out[i, j] = x[i + y, j + x]`, 0 where that is outside; one gather for the whole batch."""
+    return shifted(x, given["y"], given["x"])
+
+
+def shifted(x: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """`out[k, :, i, j] = x[k, :, i + down[k], j + across[k]]`, 0 where that is outside; one gather for the whole batch.
+
+    Args:
+        x: `[n, C, H, W]`.
+        down, across: whole numbers `[n]`.
+    """
     n, c, h, w = x.shape
-    row = torch.arange(h, device=x.device) + given["y"].to(x.device).view(-1, 1)
-    column = torch.arange(w, device=x.device) + given["x"].to(x.device).view(-1, 1)
+    row = torch.arange(h, device=x.device) + moved(down, x.device).view(-1, 1)
+    column = torch.arange(w, device=x.device) + moved(across, x.device).view(-1, 1)
     outside = ((row < 0) | (row >= h))[:, None, :, None] | ((column < 0) | (column >= w))[:, None, None, :]
     index = row.clamp(0, h - 1)[:, :, None] * w + column.clamp(0, w - 1)[:, None, :]
     taken = x.reshape(n, c, h * w).gather(2, index.view(n, 1, h * w).expand(n, c, h * w))
@@ -259,13 +269,13 @@ def _cutout(x: Tensor, given: Parameters) -> Tensor:
     inside = []
     for side, start, length in ((x.shape[2], "top", "height"), (x.shape[3], "left", "width")):
         position = torch.arange(side, device=x.device)
-        first = given[start].to(x.device).view(-1, 1)
-        inside.append((position >= first) & (position < first + given[length].to(x.device).view(-1, 1)))
+        first, count = (moved(given[name], x.device).view(-1, 1) for name in (start, length))
+        inside.append((position >= first) & (position < first + count))
     return x.masked_fill(inside[0][:, None, :, None] & inside[1][:, None, None, :], 0.0)
 
 
 def _flip(x: Tensor, given: Parameters) -> Tensor:
-    return torch.where(given["mirrored"].to(x.device).view(-1, 1, 1, 1), x.flip(3), x)
+    return torch.where(moved(given["mirrored"], x.device).view(-1, 1, 1, 1), x.flip(3), x)
 
 
 def _axes(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol, final
 import torch
 from torch import Tensor
 
+from dd.base.devices import Copies
 from dd.base.shapes import check
 from dd.data import Images
 from dd.data.images.splits import Rows
@@ -115,8 +116,16 @@ class Normalise:
 
     def _columns(self, x: Tensor, argument: str) -> tuple[Tensor, Tensor]:
         check(x, argument, "N C H W", C=len(self.mean))
-        mean, std = (x.new_tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        if x.device.type == "cpu":
+            mean, std = (x.new_tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        else:
+            mean, std = self._copies.like(x)
         return mean, std
+
+    @cached_property
+    def _copies(self) -> Copies:
+        columns = torch.tensor((self.mean, self.std), dtype=torch.float64).view(2, 1, -1, 1, 1)
+        return Copies(lambda: (columns[0], columns[1]))
 
 
 @final
@@ -148,12 +157,19 @@ class ZCA:
     def forward(self, x: Tensor) -> Tensor:
         """See `Transform`. One product with `[q, q]`: give large sets in chunks."""
         flat = self._flat(x, "x")
-        return ((flat - self.mean.to(flat)) @ self.matrix.to(flat)).to(x.dtype).view(x.shape)
+        mean, matrix, _ = self._copies.like(flat)
+        return ((flat - mean) @ matrix).to(x.dtype).view(x.shape)
 
     def inverse(self, z: Tensor) -> Tensor:
         """See `Transform`."""
         flat = self._flat(z, "z")
-        return (flat @ self.inverse_matrix.to(flat) + self.mean.to(flat)).to(z.dtype).view(z.shape)
+        mean, _, inverse = self._copies.like(flat)
+        return (flat @ inverse + mean).to(z.dtype).view(z.shape)
+
+    @cached_property
+    def _copies(self) -> Copies:
+        kept = self.mean, self.matrix, self.inverse_matrix
+        return Copies(lambda: kept)
 
     @cached_property
     def hash(self) -> str:

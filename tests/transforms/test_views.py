@@ -11,7 +11,7 @@ from torchvision.transforms.v2.functional import resized_crop
 
 from dd.base.seeding import child, isolated
 from dd.errors import InputError
-from dd.transforms.views import Mix, Shuffle, Views, draw_mix, draw_shifts, draw_shuffle, draw_views
+from dd.transforms.views import Mix, Shuffle, Views, draw_mix, draw_shifts, draw_shuffle, draw_views, resampled
 
 
 def pictures(n: int = 6, size: tuple[int, int] = (16, 24)) -> torch.Tensor:
@@ -26,6 +26,33 @@ def test_a_view_is_torchvisions_resized_crop() -> None:
         slow = resized_crop(x[i], *box, [16, 24], antialias=True)
         assert torch.equal(seen[i], slow.flip(-1) if flip else slow)
     assert torch.equal(seen, Views(views.boxes.clone(), views.flips.clone())(x))  # replayed
+
+
+def test_shifts_of_a_batch_are_those_of_its_pictures() -> None:
+    x = pictures().requires_grad_()
+    views = draw_shifts(6, (16, 24), child(0, "views"))
+    seen = views(x)
+    (whole,) = torch.autograd.grad(seen.square().sum(), x)
+    for i, (box, flip) in enumerate(zip(views.boxes.tolist(), views.flips.tolist(), strict=True)):
+        slow = resized_crop(x[i], *box, [16, 24], antialias=True)
+        slow = slow.flip(-1) if flip else slow
+        assert torch.equal(seen[i], slow)
+        assert torch.equal(whole[i], torch.autograd.grad(slow.square().sum(), x)[0][i])
+
+
+@pytest.mark.parametrize("size", [(16, 24), (8, 9), (40, 30)])
+def test_what_an_accelerator_does_is_the_same_to_rounding(size: tuple[int, int]) -> None:
+    x = pictures().double().requires_grad_()
+    views = draw_views(6, (16, 24), child(0, "views"))
+    slow = views(x, size)
+    fast = torch.where(
+        views.flips.view(-1, 1, 1, 1), resampled(x, views.boxes, size).flip(3), resampled(x, views.boxes, size)
+    )
+    torch.testing.assert_close(fast, slow, rtol=1e-6, atol=1e-6)
+    wanted, found = (torch.autograd.grad(seen.square().sum(), x)[0] for seen in (slow, fast))
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    one = resampled(x, views.boxes[:1].expand(6, 4), size)
+    torch.testing.assert_close(one, views.shared(6)(x, size).flip(3) if views.flips[0] else views.shared(6)(x, size))
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4])

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,9 @@ from dd.teachers import StatisticsMatch, Teacher
 from dd.teachers.statistics import STATISTICS_NORMS, StatisticsNorm
 from dd.transforms.views import draw_views
 from dd.transforms.whiten import Normalise
+
+_UNREAD: Final = 20
+"""Iterations whose losses an accelerator computes before they are read, which waits for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,17 +157,22 @@ def _descend(
     """`variable` after T steps of Adam with a cosine, each followed by `project` in place."""
     variable.requires_grad_()
     optimizer = torch.optim.Adam([variable], lr=how.lr, betas=(0.5, 0.9), eps=1e-8)
+    every, unread = 1 if variable.device.type == "cpu" else _UNREAD, list[Tensor]()
     for t in range(how.iterations):
         optimizer.param_groups[0]["lr"] = step_size(how.lr, t, how.iterations)
         total = loss(variable, t)
-        value = float(total.detach())
-        if not math.isfinite(value):
-            raise DivergedError(f"recovery is not finite at iteration {t}. Lower `lr` (now {how.lr:g}) or `bn_weight`.")
         (variable.grad,) = torch.autograd.grad(total, variable)
         optimizer.step()
         with torch.no_grad():
             project(variable)
-        progress(t + 1, value)
+        unread.append(total.detach())
+        if len(unread) >= every or t + 1 == how.iterations:
+            for i, value in enumerate(torch.stack(unread).tolist(), t + 1 - len(unread)):
+                if not math.isfinite(value):
+                    text = f"recovery is not finite at iteration {i}"
+                    raise DivergedError(f"{text}. Lower `lr` (now {how.lr:g}) or `bn_weight`.")
+                progress(i + 1, value)
+            unread = []
     return variable.detach()
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from dd.base.devices import moved
 from dd.base.files import digest
 from dd.base.parts import ALONE, Parts
 from dd.base.seeding import child
@@ -82,13 +83,13 @@ def make_labels(
             draws = child(seed, "labels", "views", i)
             views = draw_views(len(ids), size, draws, scale=scale) if scale else draw_shifts(len(ids), size, draws)
             mixing = draw_mix(mix, len(ids), size, child(seed, "labels", "mix", i), alpha)
-            moved = draw_shuffle(len(ids), shuffle, child(seed, "labels", "shuffle", i)) if shuffle > 1 else None
-            x = pictures[ids.long()].float() / 255
-            seen = mixing(views(x if moved is None else moved(x)))
-            z = label(members, weights, seen.to(device), bn_mode=bn_mode, micro_batch=micro_batch)
+            strips = draw_shuffle(len(ids), shuffle, child(seed, "labels", "shuffle", i)) if shuffle > 1 else None
+            x = moved(pictures[ids.long()], device or torch.device("cpu")).float() / 255
+            seen = mixing(views(x if strips is None else strips(x)))
+            z = label(members, weights, seen, bn_mode=bn_mode, micro_batch=micro_batch)
             done += 1
             progress(done, len(some), "relabel")
-            yield LabelRecord(ids, views, mixing, z.half().cpu(), moved)
+            yield LabelRecord(ids, views, mixing, z.half().cpu(), strips)
 
     made: dict[str, Any] = {
         "members": [{"name": t.name, "sha256": t.sha256, "weight": w} for t, w in committee],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -39,13 +39,15 @@ class Target(NamedTuple):
     Attributes:
         summary: of the real batch's features.
         draw: the augmentation of both.
-        right: how many real images the network classifies correctly.
+        right: how many real images the network classifies correctly, on its device.
+        finite: whether their features are, likewise.
         asked: of how many.
     """
 
     summary: Tensor
     draw: Draw
-    right: int
+    right: Tensor
+    finite: Tensor
     asked: int
 
 
@@ -103,14 +105,16 @@ class Loop:
         drawn = self.source.draw(iteration, state)
         frequencies = self._frequencies(drawn, iteration)
         targets = list(self._targets(drawn, frequencies, iteration))
-        accuracy = sum(t.right for t in targets) / sum(t.asked for t in targets)
-        total, gradients = 0.0, []
+        accuracy = self._accuracy(targets, drawn)
+        losses, gradients = list[Tensor](), list[Tensor]()
         for k, (target, x) in enumerate(zip(targets, state["images"].split(self.method.ipc), strict=True)):
             x = x.detach().requires_grad_()
             loss = self.loss(k, x, target, drawn, frequencies, accuracy)
             gradients += torch.autograd.grad(loss, x)
-            total += float(loss.detach())
-        gradient = torch.cat(gradients)
+            losses.append(loss.detach())
+        gradient, total = torch.cat(gradients), 0.0
+        for value in torch.stack(losses).tolist():  # read at once: each reading waits for an accelerator
+            total += value
         told: dict[str, float | int | str] = {"iteration": iteration + 1, "loss": total}
         told.update(grad_rms=float(gradient.square().mean().sqrt()), network=drawn.number, accuracy=accuracy)
         new = self._update(state, gradient)
@@ -147,14 +151,23 @@ class Loop:
             draw = siamese(self.dsa, self.real.size, child(seed, "draw", iteration, k))
             x = spread(draw, len(pixels))(self.transform.forward(pixels).to(drawn.theta))
             found, logits = seen(self.student, drawn.theta, x, method.features)
-            if not bool(torch.isfinite(found).all()):
-                lr = method.expert.lr
-                raise DivergedError(
-                    f"network {drawn.number} gives real images features that are not finite. "
-                    f"Lower the `expert`'s `lr` (now {lr:g})."
-                )
-            right = int((logits.argmax(1) == k).sum())
-            yield Target(summary(found, frequencies), draw, right, len(pixels))
+            right, finite = (logits.argmax(1) == k).sum(), torch.isfinite(found).all()
+            yield Target(summary(found, frequencies), draw, right, finite, len(pixels))
+
+    def _accuracy(self, targets: Sequence[Target], drawn: Drawn) -> float:
+        """The share of real images that the network classifies correctly.
+
+        Raises:
+            DivergedError: it gives some of them features that are not finite.
+        """
+        told = torch.stack([torch.stack((t.right, t.finite.to(t.right.dtype))) for t in targets]).tolist()
+        if not all(finite for _, finite in told):
+            lr = self.method.expert.lr
+            raise DivergedError(
+                f"network {drawn.number} gives real images features that are not finite. "
+                f"Lower the `expert`'s `lr` (now {lr:g})."
+            )
+        return sum(right for right, _ in told) / sum(t.asked for t in targets)
 
     def loss(
         self, k: int, x: Tensor, target: Target, drawn: Drawn, frequencies: Tensor | None, accuracy: float

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from dd.base.devices import moved
 from dd.base.seeding import child
 from dd.data import Images
 from dd.errors import DamagedError, DivergedError, InputError, refuse, warn
@@ -220,13 +221,14 @@ class Loop:
         start = int(torch.randint(method.min_start_epoch, end, (), generator=child(seed, "start", iteration)))
         points = matching_points(method.student_steps, method.expert_epochs, method.intermediate)
         rows = [start, *(start + after for _, after, _ in points)]
-        theta, *ends = (t.to(self.run.device, self.dtype) for t in self.store.read(expert, rows))
-        for row, target in zip(rows[1:], ends, strict=True):
-            if torch.equal(theta, target):
+        read = [t.to(self.dtype) for t in self.store.read(expert, rows)]
+        for row, target in zip(rows[1:], read[1:], strict=True):
+            if torch.equal(read[0], target):
                 raise DamagedError(
                     f"expert {expert} of {self.store.folder} has equal snapshots {start} and {row}. "
                     "Remove its file; `dd.buffer` makes it anew."
                 )
+        theta, *ends = (moved(t, self.run.device) for t in read)
         if method.perturb > 0:
             views = self.student.views(theta)
             theta = perturb(views, method.perturb, method.perturb_norm, child(seed, "perturb", iteration))
@@ -280,7 +282,7 @@ class Loop:
                 pool = list(torch.randperm(count, generator=generator).split(size))
             index = pool.pop().repeat(self.method.canvas_samples)
             draw = self.dsa.draw(len(index), self.real.size, generator)
-            steps.append(InnerStep(index.to(self.run.device), draw))
+            steps.append(InnerStep(moved(index, self.run.device), draw))
         return steps
 
     def _crop(
