@@ -105,7 +105,7 @@ def _run(argv: Sequence[str]) -> int:
         return 141
     except KeyboardInterrupt:
         resumable = argv[0] in ("benchmark", "buffer", "distill", "teach", "work")
-        way_on = "; the same command goes on where it stopped" if resumable else ""
+        way_on = "; the same command goes on from what was kept" if resumable else ""
         say(f"interrupted{way_on}", sys.stderr)
         return 130
     except Exception as error:
