@@ -2,8 +2,9 @@
 
 Buffer, distil one image a class of the digits with FTD, evaluate: writes `runs/demo/`, the set, its log, a picture grid
 and a page. Beside it, in a process of its own, Mirage on the digits as graphs of pixels: `runs/demo-graphs/`; what that
-says is printed when the first is done. One thread each, which serves networks of this size as well as two. The same
-call again only evaluates again.
+says is printed when the first is done. One thread each, which serves networks of this size as well as two. The row
+`random_tuned` of README's evaluation is left out: it takes half of the time of all. The same call again only evaluates
+again.
 """
 
 import multiprocessing
@@ -18,7 +19,7 @@ from dd.cli.main import main
 OUT, GRAPHS = "runs/demo", "runs/demo-graphs"
 IMAGE_STEPS = (
     ["distill", "digits", "ftd", "--ipc", "1", "--out", OUT],
-    ["evaluate", OUT, "digits", "--repeats", "3", "--baselines", "random", "random_tuned", "class_mean"],
+    ["evaluate", OUT, "digits", "--repeats", "3", "--baselines", "random", "class_mean"],
 )
 GRAPH_STEPS = (
     ["distill", "digits-graphs", "mirage", "--patterns", "single", "--budget-bytes", "8192", "--out", GRAPHS],

@@ -236,7 +236,7 @@ def test_the_demo_runs(place: Path, demo: ModuleType, capsys: pytest.CaptureFixt
     for page in ("runs/demo/index.html", "runs/demo-graphs/index.html"):  # as the README says
         assert Path(page).exists()
     assert "page: runs/demo/index.html" in told.err
-    assert told.out.index("random_tuned") < told.out.index("page: runs/demo-graphs/index.html")  # not mixed
+    assert told.out.index("class_mean") < told.out.index("page: runs/demo-graphs/index.html")  # not mixed
 
 
 @pytest.mark.parametrize(("images", "graphs", "wanted"), [(0, 0, 0), (3, 0, 3), (0, 4, 4)])
