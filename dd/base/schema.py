@@ -33,6 +33,7 @@ _REQUEST: Final = {
     "method?": {"name?": str},
     "protocol?": str,
     "precision?": str,
+    "sieve?": Whole(1),
     "seed?": int,
 }
 _RUN: Final = {"request": _REQUEST, "origin?": _ORIGIN, "finished": bool}
@@ -171,19 +172,21 @@ _FOLDER: Final = Also(
     "a note with a folder for each class",
 )
 _COMPENSATED: Final = {**_LABELLED, "transform": ByKind("kind", {"normalise": _NORMALISE})}
+_SCORES: Final = [Also(list, lambda told: len(told) == 3, "a list of name, iteration and score")]
+_HELD: Final = {
+    "set": ByKind("kind", {"images": _IMAGES, "compensated": _COMPENSATED, "trees": _TREES, "nodes": _NODES}),
+    "store?": _MANIFEST,
+}
 _SELECTION: Final = {
     "record": {
         "score": Maybe(_SHARE),
         "name": str,
         "iteration": Whole(0),
-        "scores": [Also(list, lambda told: len(told) == 3, "a list of name, iteration and score")],
+        "scores": _SCORES,
+        "sieved?": _SCORES,
     },
-    "best": Maybe(
-        {
-            "set": ByKind("kind", {"images": _IMAGES, "compensated": _COMPENSATED, "trees": _TREES, "nodes": _NODES}),
-            "store?": _MANIFEST,
-        }
-    ),
+    "best": Maybe(_HELD),
+    "sieved?": [{"score": _SHARE, "name": str, "iteration": Whole(0), "set": _HELD}],
 }
 _PAPER: Final = {
     "authors": str,

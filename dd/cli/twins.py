@@ -27,6 +27,7 @@ class DistillOptions(RunOptions, Planned):
         preset: `paper` (published row), `cpu` (two-core budget) or `auto`.
         protocol: `clean` chooses the iterate on held-out training data, `paper` on the test set.
         restart: replace what is in `out`.
+        sieve: train networks on so many of the sets that a method offers on the way, the best by ridge regression.
         seeds: make a set for each of these seeds, in `out`/seed0, …, from one buffer of experts.
     """
 
@@ -36,6 +37,7 @@ class DistillOptions(RunOptions, Planned):
     restart: bool = False
     seeds: tuple[int, ...] = ()
     split: int | str = 0
+    sieve: int | None = None
 
     @property
     def resume(self) -> bool:

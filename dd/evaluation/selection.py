@@ -4,25 +4,78 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
 
 from dd.base.progress import Progress
 from dd.base.seeding import child_seed
+from dd.base.shapes import check_whole
 from dd.data import Images, Split
 from dd.data.graphs.graphs import Graphs
 from dd.data.nodes.nodes import Nodes
 from dd.errors import DivergedError, refuse
 from dd.evaluation import NetworkLearner
 from dd.evaluation.nodes import NodeLearner, WholeGraph
-from dd.methods import Candidate, Step
+from dd.evaluation.readers import ReaderLearner
+from dd.methods import METHODS, Candidate, Method, Step, class_of
 from dd.models import Model
 from dd.synthetic import AnySet, NodeSet, SyntheticSet, from_tensors, need_set, to_tensors
 
 Protocol = Literal["clean", "paper"]
 REPEATS = 2
+
+
+_SIEVED: Final = "sieved"
+"""Where a record and its tensors have the candidates that the sieve let through."""
+
+
+def check_sieve(sieve: int | None, method: Method) -> None:
+    """A sieve is for methods that offer sets of images on the way; of a method of one's own nobody can say.
+
+    Raises:
+        InputError: below 1, or another method.
+    """
+    if sieve is None:
+        return
+    check_whole(sieve, "sieve")
+    ours = method.name in METHODS and isinstance(method, class_of(method.name))
+    if ours and not getattr(method, "candidate_every", 0):
+        told = "a method that offers several sets: its `candidate_every` is above 0"
+        raise refuse("sieve", told, f"`{method.name}`", "Leave it out, or give `candidate_every=` where it has one.")
+
+
+class _Held:
+    """A candidate's set, or what a checkpoint has of it: the set is made when it is needed."""
+
+    def __init__(self, small: AnySet | None, packed: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None = None):
+        self._small, self._packed = small, packed
+
+    def packed(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+        """(its tensors, what it tells of itself)."""
+        if self._small is not None:
+            return to_tensors(self._small)
+        assert self._packed is not None
+        return self._packed
+
+    def revived(self, train: Any, like: SyntheticSet | None = None) -> AnySet:
+        """The set; a whitened one of a checkpoint takes the matrix of `like`, or it is fitted again."""
+        if self._small is None:
+            made = from_tensors(*self.packed())
+            self._small = (made if like is None else made.attach_as(like)).attach(train)
+        return self._small
+
+
+@dataclass(frozen=True)
+class _Sieved:
+    """A candidate that waits for networks, and its share by ridge regression."""
+
+    score: float
+    name: str
+    iteration: int
+    held: _Held
 
 
 class Selector:
@@ -32,9 +85,13 @@ class Selector:
     the test set, as in the published code, and is labelled so. Where a run offers only one set, nothing is scored;
     of graphs it is always so. Of nodes it is the accuracy on the validation nodes under either protocol.
 
+    With a sieve, candidates are scored by ridge regression on the features of two networks as they are initialised, on
+    the same images, in about a second each; networks are trained on the best of them alone, when the run is over.
+
     Args:
         real, protocol, seed, device: of the run.
         model: a user's own network, which candidates that name it are trained with.
+        sieve: how many candidates networks are trained on, see `check_sieve`; `None` trains on all.
     """
 
     def __init__(
@@ -44,48 +101,76 @@ class Selector:
         seed: int,
         device: torch.device,
         model: Model | None = None,
+        sieve: int | None = None,
     ) -> None:
         self._train: Any = real.train
         self._split = _scoring(real, protocol) if real.kind == "images" else None
         self._real, self._wholes = real, dict[str, WholeGraph]()
         self._protocol, self._seed, self._learner = protocol, seed, NetworkLearner(device=device)
-        self._own = model
-        self._best: AnySet | None = None
-        self._waiting: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None = None
+        self._own, self._sieve = model, sieve
+        self._best: _Held | None = None
+        self._sieved: list[_Sieved] = []
         self.record: dict[str, Any] = {"score": None, "name": "", "iteration": 0, "scores": []}
+        if sieve is not None:
+            self.record[_SIEVED] = []
 
     def offer(self, step: Step, progress: Progress | None = None) -> None:
         """Score the candidates of a step; of a run of one step, whose bar is over, each is told to `progress`."""
         if not step.candidates:
             return
-        held = self._revived(step.candidates[0].set)
-        only = step.iteration == step.total and len(step.candidates) == 1 and held is None
+        self._attach(step.candidates[0].set)
+        only = step.iteration == step.total and len(step.candidates) == 1 and self._best is None and not self._sieved
+        score = self._score if self._sieve is None else self._read
         offers: list[tuple[Candidate, AnySet, float | None]] = []
         for place, candidate in enumerate(step.candidates):
             small = need_set(candidate.set)
             if progress is not None and step.total == 1 and not only:
                 progress(place, len(step.candidates), f"networks choose: {candidate.name}")
-            offers.append((candidate, small, None if only else self._score(small)))
-        for (
-            candidate,
-            small,
-            score,
-        ) in offers:  # after all scores, so that an interruption leaves no half-step
-            if score is not None:
-                self.record["scores"].append([candidate.name, candidate.iteration, score])
-            top = self.record["score"]
-            if self._best is None or (score is not None and (top is None or score > top)):
-                self._best = small
-                self.record.update(score=score, name=candidate.name, iteration=candidate.iteration)
+            offers.append((candidate, small, None if only else score(small)))
+        for candidate, small, found in offers:  # after all scores, so that an interruption leaves no half-step
+            if self._sieve is None or found is None:
+                self._take(found, candidate.name, candidate.iteration, _Held(small))
+            else:
+                self._pass(_Sieved(found, candidate.name, candidate.iteration, _Held(small)))
+
+    def finish(self) -> None:
+        """Train networks on what the sieve let through."""
+        waiting = sorted(self._sieved, key=lambda one: one.iteration)
+        found = [(self._score(one.held.revived(self._train)), one) for one in waiting]
+        for score, one in found:
+            self._take(score, one.name, one.iteration, one.held)
+        self._sieved = []
+
+    def _take(self, score: float | None, name: str, iteration: int, held: _Held) -> None:
+        """Keep a set that is better than those before."""
+        if score is not None:
+            self.record["scores"].append([name, iteration, score])
+        top = self.record["score"]
+        if self._best is None or (score is not None and (top is None or score > top)):
+            self._best = held
+            self.record.update(score=score, name=name, iteration=iteration)
+
+    def _pass(self, one: _Sieved) -> None:
+        """Keep as many as the sieve lets through, of equal ones the first."""
+        assert self._sieve is not None
+        self.record[_SIEVED].append([one.name, one.iteration, one.score])
+        self._sieved = sorted([*self._sieved, one], key=lambda each: -each.score)[: self._sieve]
 
     def _score(self, small: AnySet) -> float:
         """Mean accuracy; a set on which training diverges scores 0."""
         if small.kind == "nodes":
             return self._score_nodes(small)
-        if small.kind == "graphs" or self._split is None:
+        return self._mean(self._learner, small)
+
+    def _read(self, small: AnySet) -> float:
+        """Mean accuracy of ridge regression; a set whose features are not finite scores 0."""
+        return self._mean(ReaderLearner(device=self._learner.device), small)
+
+    def _mean(self, learner: NetworkLearner, small: AnySet) -> float:
+        if small.kind != "images" or self._split is None:
             raise refuse("method", "one that offers a single candidate for graphs", "several", "Choose it yourself.")
         own = self._own if str(self._own) == small.recipe.model else None
-        learner, total = dataclasses.replace(self._learner, model=own), 0.0
+        learner, total = dataclasses.replace(learner, model=own), 0.0
         for repeat in range(REPEATS):
             seed = child_seed(self._seed, "select", repeat)
             try:
@@ -117,33 +202,42 @@ class Selector:
             return "the only candidate" if self._real.kind == "nodes" else "last iterate"
         where = "TEST set (as published)" if self._protocol == "paper" else "validation split"
         where = "validation nodes" if self._real.kind == "nodes" else where
-        count = len(self.record["scores"])
-        told = f"best of {count} candidates on the {where}: {self.record['name']}"
+        count, sieved = len(self.record["scores"]), len(self.record.get(_SIEVED, []))
+        through = f", which ridge regression there chose of {sieved}" if sieved else ""
+        told = f"best of {count} candidates on the {where}{through}: {self.record['name']}"
         return told if self._real.kind == "nodes" else f"{told} at {self.record['iteration']}"
 
     @property
     def best(self) -> AnySet | None:
         """The best set so far, that of a checkpoint too."""
-        return self._revived()
+        return None if self._best is None else self._best.revived(self._train)
 
     def kept(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """(the record and what the best set tells of itself, its tensors), for a checkpoint."""
-        waiting = self._waiting if self._best is None else to_tensors(self._best)
-        tensors, told = waiting or ({}, None)
-        return {"record": self.record, "best": told}, dict(tensors)
+        """(the record, what the best set and the sieved ones tell of themselves, their tensors), for a checkpoint."""
+        tensors, told = ({}, None) if self._best is None else self._best.packed()
+        found, about = dict(tensors), []
+        for i, one in enumerate(self._sieved):
+            own, text = one.held.packed()
+            found.update({f"{_SIEVED}/{i}/{name}": value for name, value in own.items()})
+            about.append({"score": one.score, "name": one.name, "iteration": one.iteration, "set": text})
+        return {"record": self.record, "best": told, **({_SIEVED: about} if about else {})}, found
 
     def restore(self, kept: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Take up what `kept` gave; the best set is made when it is needed."""
-        self.record = dict(kept["record"])
-        self._waiting = None if kept["best"] is None else (tensors, kept["best"])
+        """Take up what `kept` gave; sets are made when they are needed."""
+        self.record, best = dict(kept["record"]), dict(tensors)
+        self._sieved = []
+        for i, told in enumerate(kept.get(_SIEVED, [])):
+            start = f"{_SIEVED}/{i}/"
+            own = {name.removeprefix(start): best.pop(name) for name in tensors if name.startswith(start)}
+            self._sieved.append(
+                _Sieved(told["score"], told["name"], told["iteration"], _Held(None, (own, told["set"])))
+            )
+        self._best = None if kept["best"] is None else _Held(None, (best, kept["best"]))
 
-    def _revived(self, like: SyntheticSet | None = None) -> AnySet | None:
-        """The best set; one of a checkpoint that is whitened takes the matrix of `like`, or it is fitted again."""
-        if self._best is None and self._waiting is not None:
-            made = from_tensors(*self._waiting)
-            made = made if like is None else made.attach_as(like)
-            self._best, self._waiting = made.attach(self._train), None
-        return self._best
+    def _attach(self, like: SyntheticSet) -> None:
+        """Sets of a checkpoint that are whitened take the matrix of `like`."""
+        for held in [*([] if self._best is None else [self._best]), *(one.held for one in self._sieved)]:
+            held.revived(self._train, like)
 
 
 def _scoring(real: Images, protocol: Protocol) -> Split:

@@ -50,6 +50,7 @@ def distill_command(run: Mapping[str, Any], out: str) -> str | None:
         words += ["--protocol", "paper"]
     if request.get("precision", "fp32") != "fp32":
         words += ["--precision", str(request["precision"])]
+    words += _changes({}, {"sieve": request["sieve"]} if "sieve" in request else {})
     return shlex.join([*words, "--out", out])
 
 

@@ -27,7 +27,7 @@ from dd.data.items import Sketch
 from dd.data.nodes.nodes import Nodes
 from dd.errors import InputError, refuse
 from dd.evaluation import origin
-from dd.evaluation.selection import Protocol, Selector
+from dd.evaluation.selection import Protocol, Selector, check_sieve
 from dd.experts import ExpertStore
 from dd.inner import EngineName
 from dd.methods import Method, Run, Step, own_network, reads_experts
@@ -70,6 +70,7 @@ def distill(
     size: int | tuple[int, int] | None = None,
     aspect: Literal["crop", "squash"] | None = None,
     split: int | str = 0,
+    sieve: int | None = None,
     executor: Any = None,
     **fields: Any,
 ) -> AnySet:
@@ -104,6 +105,9 @@ def distill(
         aspect: of pictures that are brought to one size: `crop` keeps proportions, `squash` does not, as in the
             published runs on ImageNet's subsets. `None`: what the preset's row says, else `crop`.
         split: of graphs and nodes: which of the random splits, or `published`.
+        sieve: of a method that offers several sets (`candidate_every`): networks are trained on so many of them alone,
+            those that ridge regression on the features of networks as they are initialised finds the best, on the
+            images where the iterate is chosen. `None` trains on all. `dd.estimate` reckons without it.
         executor: has `submit`, as of `concurrent.futures`: its workers make what the set needs, experts or teachers;
             data and method are then given by name, and `out` is a folder that all workers see.
         **fields: fields of the method, with a name only (`ipc=10, iterations=200, …`; `budget_bytes=2048` for graphs).
@@ -122,6 +126,7 @@ def distill(
     with together() as (rank, size):
         given["progress"] = progress if rank == 0 else False
         asked = opened(data, method, filled(Source, given), protocol, preset, target, fields)
+        check_sieve(sieve, asked.method)
         announce_preset(asked, target, given["progress"])
         if executor is not None and rank == 0:
             spread_sets(asked, given, target, None)
@@ -138,7 +143,7 @@ def _shared(asked: Opened, given: Mapping[str, Any], target: torch.device, only:
     """A run whose parts are in a folder of the store, named by all that the set depends on; it says nothing."""
     store = home("expert_trajectories", given["store"])
     run = filled(Run, given, device=target, store=store, progress=lambda *_: None)
-    told = {"request": _request(asked.method, asked.real, run, given["protocol"]), "version": __version__}
+    told = {"request": _request(asked, run, given), "version": __version__}
     folder = store / "parts" / digest(dump_json(told).encode())[:16]
     return dataclasses.replace(run, parts=Parts(folder, only))
 
@@ -157,7 +162,7 @@ def _help(asked: Opened, given: Mapping[str, Any], target: torch.device) -> None
 
 def _made(asked: Opened, given: Mapping[str, Any], target: torch.device, together: bool = False) -> AnySet:
     """The set of the arguments of `distill`: made, gone on with, or found finished in its folder."""
-    real, value, protocol, progress = asked.real, asked.method, given["protocol"], given["progress"]
+    real, value, progress = asked.real, asked.method, given["progress"]
     report = reporter(f"{value.name} on {real.name}", progress)
     asks = reads_experts(value) or hasattr(value, "teacher")
     store = given["store"]
@@ -166,28 +171,26 @@ def _made(asked: Opened, given: Mapping[str, Any], target: torch.device, togethe
     if together or is_there(kept / "parts"):  # or units of a list have left parts
         parts = _shared(asked, given, target).parts
         run = dataclasses.replace(run, parts=parts if together or parts.begun else Parts())
-    made = _alone(asked, given, run, protocol)
+    made = _alone(asked, given, run)
     if not together:
         run.parts.forget()
     return made
 
 
-def _alone(asked: Opened, given: Mapping[str, Any], run: Run, protocol: Protocol) -> AnySet:
-    real, value = asked.real, asked.method
+def _alone(asked: Opened, given: Mapping[str, Any], run: Run) -> AnySet:
     if given["out"] is None:
-        return _run(value, real, run, protocol, None)
+        return _run(asked, given, run, None)
     told = {**origin(run.seed, run.device), **_named(given["data"], filled(Source, given))}
     with _folder(asked, given, run, told) as folder:
         if folder.finished:
             made = load(folder.path)
             check_run(folder.path, made)
-            return made.attach(cast(Any, real.train))
-        return _run(value, real, run, protocol, folder)
+            return made.attach(cast(Any, asked.real.train))
+        return _run(asked, given, run, folder)
 
 
 def _folder(asked: Opened, given: Mapping[str, Any], run: Run, told: Mapping[str, Any]) -> RunFolder:
-    request = _request(asked.method, asked.real, run, given["protocol"])
-    return RunFolder(as_path(given["out"], "out"), request, told, given["resume"])
+    return RunFolder(as_path(given["out"], "out"), _request(asked, run, given), told, given["resume"])
 
 
 def seed_folder(out: str | Path, seed: int) -> Path:
@@ -293,11 +296,10 @@ def _named(data: object, source: Source) -> dict[str, Any]:
     return {"data": {"name": data, **{k: str(v) if isinstance(v, Path) else v for k, v in told.items()}}}
 
 
-def _run(
-    method: Method, real: Images | Graphs | Nodes, run: Run, protocol: Protocol, folder: RunFolder | None
-) -> AnySet:
+def _run(asked: Opened, given: Mapping[str, Any], run: Run, folder: RunFolder | None) -> AnySet:
     """Consume the method's steps: log, score, checkpoint, save."""
-    selector = Selector(real, protocol, run.seed, run.device, own_network(method))
+    method, real, protocol = asked.method, asked.real, given["protocol"]
+    selector = Selector(real, protocol, run.seed, run.device, own_network(method), given["sieve"])
     state, start = None, time.monotonic()
     if folder is not None:
         tensors, kept = folder.restore()
@@ -330,6 +332,7 @@ def _run(
     except BaseException:
         save_point(scored)
         raise
+    selector.finish()
     if selector.best is None:
         raise InputError(f"method {method.name!r} offered no candidate.")
     small = dataclasses.replace(selector.best, provenance=_provenance(real, run.seed, protocol, selector))
@@ -354,11 +357,12 @@ def _text(metrics: Mapping[str, Any]) -> str:
     return ", ".join(f"{k} {metrics[k]:.4g}" for k in ("loss", "lr") if isinstance(metrics.get(k), int | float))
 
 
-def _request(method: Method, real: Images | Graphs | Nodes, run: Run, protocol: Protocol) -> dict[str, Any]:
+def _request(asked: Opened, run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "data": {"name": real.name, "sha256": real.fingerprint},
-        "method": method.describe(),
-        "protocol": protocol,
+        "data": {"name": asked.real.name, "sha256": asked.real.fingerprint},
+        "method": asked.method.describe(),
+        "protocol": given["protocol"],
+        **({} if given["sieve"] is None else {"sieve": given["sieve"]}),
         **run.request(),
     }
 

@@ -67,6 +67,9 @@ NOT_RUN = {
     "torchrun --nproc-per-node 2 -m dd distill cifar10 sre2l++ --ipc 10 --root data --store SHARED/store "
     "--out SHARED/set": "several processes: tests/work/test_torchrun.py",
     "torchrun --nproc-per-node 2 -m dd evaluate SHARED/set cifar10 --root data --store SHARED/store": "likewise",
+    "sh scripts/gpu_check.sh pack --root DATA": "wheels of a registry: scripts/gpu_carry.py has its own tests",
+    "sh scripts/gpu_check.sh": "minutes of a GPU",
+    "sh scripts/gpu_check.sh --device cpu --seconds 120": "two minutes",
 }
 MOST = {"iterations": 2, "student_steps": 2, "max_start_epoch": 2, "label_epochs": 1, "steps": 3, "epochs": 1}
 MOST |= {"current_start_epoch": 1, "window_iterations": 1}

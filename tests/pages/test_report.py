@@ -95,6 +95,10 @@ def test_the_command_makes_the_same_bytes(runs: Path, monkeypatch: pytest.Monkey
     assert main([*shlex.split(command)[1:], "--quiet"]) == 0
     again = (tmp_path / "again" / "synthetic.safetensors").read_bytes()
     assert again == (runs / "mtt" / "synthetic.safetensors").read_bytes()
+    told = read_json(runs / "mtt" / "run.json")
+    sieved = distill_command({**told, "request": {**told["request"], "sieve": 3}}, "out")
+    assert sieved is not None
+    assert " --sieve 3 " in sieved
 
 
 def test_no_command_where_no_shell_can_say_it() -> None:

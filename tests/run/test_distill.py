@@ -14,8 +14,11 @@ from torchvision.transforms.functional import to_pil_image
 
 import dd
 from dd.base.files import read_json, read_jsonl
+from dd.base.seeding import child_seed
 from dd.cli.main import main
 from dd.data import Source
+from dd.evaluation.readers import ReaderLearner
+from dd.evaluation.selection import REPEATS, Selector
 from dd.methods import METHODS, Candidate, Step
 from dd.methods.presets import rows
 from dd.run.resolve import MEASURED, announce_preset, opened
@@ -159,23 +162,26 @@ def test_same_seed_same_bytes_other_seed_other_images(store: Path, tmp_path: Pat
         {},
         {"ema": 0.9, "candidate_every": 2},
         {"pixel_optimizer": "sgd", "lr_img": 100.0, "candidate_every": 2, "momentum": 0.5},
+        {"ema": 0.9, "candidate_every": 1, "sieve": 2},
     ],
-    ids=["adam", "ema and selection", "sgd and momentum"],
+    ids=["adam", "ema and selection", "sgd and momentum", "sieve"],
 )
 @pytest.mark.parametrize("stop", [1, 3, 5])
 def test_interrupted_run_ends_with_the_same_bytes(
     store: Path, tmp_path: Path, fields: dict[str, Any], stop: int
 ) -> None:
-    run(tmp_path / "whole", store, method(**fields))
+    fields = dict(fields)
+    told = {"sieve": fields.pop("sieve")} if "sieve" in fields else {}
+    run(tmp_path / "whole", store, method(**fields), **told)
 
     def interrupt(done: int, total: int, text: str) -> None:
         if "loss" in text and done == stop:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        dd.distill("digits", method(**fields), out=tmp_path / "cut", store=store, progress=interrupt)
+        dd.distill("digits", method(**fields), out=tmp_path / "cut", store=store, progress=interrupt, **told)
     assert not (tmp_path / "cut" / "synthetic.safetensors").exists()
-    run(tmp_path / "cut", store, method(**fields))
+    run(tmp_path / "cut", store, method(**fields), **told)
     for name in ("synthetic.safetensors", "log.jsonl"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert not (tmp_path / "cut" / "checkpoint.safetensors").exists()
@@ -324,6 +330,53 @@ def test_selection_uses_validation_images_only(store: Path, monkeypatch: pytest.
     paper = run(None, store, method(ema=0.9, candidate_every=3), protocol="paper")
     assert set(seen) == {real.test.fingerprint}
     assert "TEST set" in paper.provenance["selection"]
+
+
+def test_a_sieve_trains_networks_on_what_ridge_regression_finds_best(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = dd.load_images("digits")
+    assert real.val is not None
+    offered: list[Any] = []
+    trained: list[Any] = []
+    score, read = Selector._score, Selector._read
+    monkeypatch.setattr(Selector, "_score", lambda self, small: trained.append(small) or score(self, small))
+    monkeypatch.setattr(Selector, "_read", lambda self, small: offered.append(small) or read(self, small))
+    small = run(tmp_path / "a", store, method(ema=0.9, candidate_every=1), sieve=2)
+    assert len(offered) == 12  # six iterations, two sets
+    learner = ReaderLearner(device=torch.device("cpu"))
+    seeds = [child_seed(0, "select", repeat) for repeat in range(REPEATS)]
+    found = [sum(learner.fit(one, seed).score(real.val) for seed in seeds) / REPEATS for one in offered]
+    best = sorted(range(12), key=lambda i: -found[i])[:2]  # of equal ones the first
+    assert [id(one) for one in trained] == [id(offered[i]) for i in sorted(best)]
+    assert (
+        "best of 2 candidates on the validation split, which ridge regression there chose of 12: "
+        in (small.provenance["selection"])
+    )
+    told = read_json(tmp_path / "a" / "run.json")
+    assert [entry[2] for entry in told["selection"]["sieved"]] == pytest.approx(found)
+    assert max(entry[2] for entry in told["selection"]["scores"]) == told["selection"]["score"]
+    with pytest.raises(dd.InputError, match="sieve"):  # the run is another one
+        run(tmp_path / "a", store, method(ema=0.9, candidate_every=1), sieve=3)
+
+
+@pytest.mark.parametrize(
+    ("sieve", "name", "fields", "expected"),
+    [
+        (0, "mtt", {"candidate_every": 1}, r"`sieve` must be .* at least 1.*; got 0"),
+        (True, "mtt", {"candidate_every": 1}, r"`sieve` must be a whole number or None; got True"),
+        (1.5, "mtt", {"candidate_every": 1}, r"`sieve` must be a whole number or None; got 1.5"),
+        (2, "mtt", {"candidate_every": 0}, r"its `candidate_every` is above 0; got `mtt`. Leave it out, or give"),
+        (2, "rded", {}, r"its `candidate_every` is above 0; got `rded`. Leave it out"),
+    ],
+)
+def test_a_sieve_that_sieves_nothing_is_refused_before_any_work(
+    store: Path, tmp_path: Path, sieve: Any, name: str, fields: dict[str, Any], expected: str
+) -> None:
+    given = {"ipc": 1, "store": store, "out": tmp_path / "a", "progress": False, **fields}
+    with pytest.raises(dd.InputError, match=expected):
+        dd.distill("digits", name, sieve=sieve, **given)
+    assert not (tmp_path / "a").exists()
 
 
 def test_protocol_paper_uses_another_store_and_all_of_train(store: Path) -> None:
