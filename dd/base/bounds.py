@@ -17,7 +17,7 @@ from dd.errors import InputError, refuse
 
 _TABLE: Final[tuple[tuple[float, str, str], ...]] = (
     (2**63 - 1, "seed", "Take another whole number."),
-    (1024, "threads workers", "Give the number of cores at most."),
+    (1024, "threads workers ranks", "Give the number of cores at most."),
     (100, "depth layers heads rounds tasks canvas", "Give a smaller one."),
     (8192, "size", "Give the side in pixels."),
     (16_384, "width channels voters crops candidates factor canvas_samples", "Give a smaller one."),

@@ -22,6 +22,7 @@ _PATIENCE: Final = timedelta(days=30)  # torch's 30 minutes are less than one ex
 
 
 _ALONE: Final = ContextVar("alone", default=False)
+_CREW: Final[ContextVar[tuple[int, int]]] = ContextVar("crew", default=(0, 1))
 
 
 @contextmanager
@@ -46,9 +47,34 @@ def together() -> Iterator[tuple[int, int]]:
     """
     whole = world()
     meet()
-    with alone():
-        yield whole
+    token = _CREW.set(whole)
+    try:
+        with alone():
+            yield whole
+    finally:
+        _CREW.reset(token)
     barrier()
+
+
+def crew() -> tuple[int, int]:
+    """Rank and number of the processes that are in one verb, inside `together`; `(0, 1)` elsewhere."""
+    return _CREW.get()
+
+
+@contextmanager
+def training_group(device: str) -> Iterator[Any]:
+    """A group of the whole crew for what they train as one: by NCCL on CUDA, else by gloo. All of them enter it.
+
+    It waits for a month: between two of its calls one rank may do alone what takes long.
+    """
+    import torch.distributed as dist
+
+    backend = "nccl" if device == "cuda" and dist.is_nccl_available() else "gloo"
+    group = dist.new_group(backend=backend, timeout=_PATIENCE)
+    try:
+        yield group
+    finally:
+        dist.destroy_process_group(group)
 
 
 def world() -> tuple[int, int]:

@@ -130,6 +130,8 @@ def distill(
         announce_preset(asked, target, given["progress"])
         if executor is not None and rank == 0:
             spread_sets(asked, given, target, None)
+        if size > 1:
+            _teachers_as_one(asked, given, target)
         helps = rank > 0 and out is not None
         made = None if helps else _made(asked, given, target, size > 1)
         if helps:
@@ -146,6 +148,16 @@ def _shared(asked: Opened, given: Mapping[str, Any], target: torch.device, only:
     told = {"request": _request(asked, run, given), "version": __version__}
     folder = store / "parts" / digest(dump_json(told).encode())[:16]
     return dataclasses.replace(run, parts=Parts(folder, only))
+
+
+def _teachers_as_one(asked: Opened, given: Mapping[str, Any], target: torch.device) -> None:
+    """Train the teachers that want all processes at once, where they are missing and the set is not there."""
+    recipes = [recipe for recipe in _trained(asked.method) if recipe.ranks > 1]
+    run = _shared(asked, given, target)
+    if recipes and not (given["out"] is not None and _folder(asked, given, run, {}).is_finished()):
+        report = reporter(f"teachers on {asked.real.name}", given["progress"])
+        store = TeacherStore(run.store / "teachers", cast(Images, asked.real))
+        store.make_together(recipes, device=target, progress=report)
 
 
 def _help(asked: Opened, given: Mapping[str, Any], target: torch.device) -> None:
@@ -280,12 +292,16 @@ def _needs(asked: Opened, store: Path, target: torch.device) -> list[WorkUnit]:
     if reads_experts(method):
         recipe = method.expert
         return expert_units(ExpertStore(store, recipe, real), recipe.experts, method.snapshots_read, target)
+    return teacher_units(TeacherStore(store / "teachers", real), _trained(method), target)
+
+
+def _trained(method: object) -> list[TeacherRecipe]:
+    """How the teachers of a method are trained that do not come with their weights."""
     teacher = getattr(method, "teacher", None)
     if not isinstance(teacher, TeacherRecipe):
         return []
     members = getattr(method, "committee", (teacher.model,))
-    trained = [dataclasses.replace(teacher, model=m) for m in members if isinstance(m, str) and not has_weights(m)]
-    return teacher_units(TeacherStore(store / "teachers", real), trained, target)
+    return [dataclasses.replace(teacher, model=m) for m in members if isinstance(m, str) and not has_weights(m)]
 
 
 def _named(data: object, source: Source) -> dict[str, Any]:

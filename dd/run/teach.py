@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from dd.base.home import default_store
+from dd.base.parallel import together
 from dd.base.process import keeping_pages, under_own_settings
 from dd.base.progress import Progress, reporter
 from dd.base.shapes import filled
@@ -71,7 +72,11 @@ def teach(
         plan = plan_of_teachers({**{k: v for k, v in given.items() if k != "fields"}, **fields, **place})
         units = teacher_units(teachers, recipes, target)
         spread(executor, make_teacher, plan, teachers.root.parent / "plans", units, report, progress)
-    teachers.make_missing(recipes, device=target, progress=report)
+    if recipes[0].ranks > 1:
+        with together() as (rank, _):
+            teachers.make_together(recipes, device=target, progress=report if rank == 0 else reporter("", False))
+    else:
+        teachers.make_missing(recipes, device=target, progress=report)
     return [teachers.get(one, device=target, progress=report) for one in recipes]
 
 

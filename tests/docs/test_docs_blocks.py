@@ -66,6 +66,8 @@ NOT_RUN = {
     "ftd-alpha0.3-zca --root data --store SHARED/experts": "several machines",
     "torchrun --nproc-per-node 2 -m dd distill cifar10 sre2l++ --ipc 10 --root data --store SHARED/store "
     "--out SHARED/set": "several processes: tests/work/test_torchrun.py",
+    'torchrun --nproc-per-node 2 -m dd teach cifar10 --models "resnet18(norm=batch)" --recipe.ranks 2 --root data '
+    "--store SHARED/store": "several processes: tests/work/test_torchrun.py",
     "torchrun --nproc-per-node 2 -m dd evaluate SHARED/set cifar10 --root data --store SHARED/store": "likewise",
     "sh scripts/gpu_check.sh pack --root DATA": "wheels of a registry: scripts/gpu_carry.py has its own tests",
     "sh scripts/gpu_check.sh": "minutes of a GPU",

@@ -17,7 +17,9 @@ from reference.workers import AtOnce
 import dd
 from dd.base.files import read_json, read_jsonl
 from dd.base.parts import Enough, Parts
+from dd.base.seeding import child_seed
 from dd.cli.main import main
+from dd.errors import InputError
 from dd.synthetic import digest_of
 from dd.work.lists import list_units, run_units
 
@@ -86,6 +88,62 @@ def test_two_ranks_make_the_bytes_of_one(tmp_path: Path) -> None:
     rows = [read_json(tmp_path / run / "report.json")["rows"] for run in ("alone", "shared")]
     assert [[row["values"], row["recall"]] for row in rows[0]] == [[row["values"], row["recall"]] for row in rows[1]]
     assert not list((tmp_path / "two" / "parts").glob("*"))
+
+
+TOGETHER = """
+import sys
+import dd
+from dd.errors import DDError
+store, count = sys.argv[1], int(sys.argv[2])
+recipe = {"epochs": 1, "min_steps": 12, "batch_size": 100, "ranks": count}
+fields = {"store": store, "device": "cpu", "threads": 1, "progress": False}
+try:
+    for teacher in dd.teach("digits", ["convnet(width=4)", "convnet(norm=batch,width=6)"], **recipe, **fields):
+        print(teacher.sha256)
+except DDError as error:
+    print(error)
+"""
+
+
+def test_a_teacher_is_trained_by_all_ranks_as_one(tmp_path: Path) -> None:
+    recipe = {"epochs": 1, "min_steps": 12, "batch_size": 100}
+    models = ["convnet(width=4)", "convnet(norm=batch,width=6)"]
+    given: dict[str, Any] = {**recipe, "device": "cpu", "threads": 1, "progress": False}
+    alone = dd.teach("digits", models, store=tmp_path / "one", **given)
+    told = []
+    for store in ("two", "again"):
+        both = ranks([sys.executable, "-c", TOGETHER, str(tmp_path / store), "2"], tmp_path)
+        assert [one.returncode for one in both] == [0, 0], both[0].stderr + both[1].stderr
+        told += [one.stdout for one in both]
+    assert len(set(told)) == 1, "bytes of two ranks"
+    teachers = tmp_path / "two" / "teachers"
+    found = dd.teach("digits", models, ranks=2, store=tmp_path / "two", **given)  # one process finds them
+    assert [teacher.sha256 for teacher in found] == told[0].split()
+    here = [
+        {path.name for path in folder.glob("*.safetensors")} for folder in (teachers, tmp_path / "one" / "teachers")
+    ]
+    assert len(here[0]) == len(here[1]) == 2
+    assert not here[0] & here[1], "the number of ranks is in the key"
+    start = dd.models.build(models[0], channels=1, classes=10, size=(8, 8), seed=child_seed(0, "teacher"))
+    ends = [torch.cat([p.flatten() for p in teacher.module.parameters()]) for teacher in (found[0], alone[0])]
+    moved = ends[1] - torch.cat([p.detach().flatten() for p in start.parameters()])
+    assert float((ends[0] - ends[1]).norm()) < 1e-3 * float(moved.norm()), "without batch norms it is the same training"
+    with pytest.raises(
+        InputError, match=r"`teacher.ranks` must be .*, one process; got 2. Start it by `torchrun --nproc"
+    ):
+        dd.teach("digits", models, ranks=2, store=tmp_path / "one", **given)
+    both = ranks([sys.executable, "-c", TOGETHER, str(tmp_path / "one"), "3"], tmp_path)
+    assert all("2 processes; got 3" in one.stdout for one in both)
+
+
+def test_a_set_of_teachers_of_all_ranks_is_that_of_one_process_that_finds_them(tmp_path: Path) -> None:
+    fields = {**FIELDS, "teacher": {**FIELDS["teacher"], "ranks": 2}}
+    told = json.dumps([str(tmp_path / "shared"), str(tmp_path / "two"), fields, {**EVALUATE, "repeats": 1}])
+    both = ranks([sys.executable, "-c", CODE, told], tmp_path)
+    assert [one.returncode for one in both] == [0, 0], both[0].stderr + both[1].stderr
+    dd.distill("digits", "sre2l++", out=tmp_path / "alone", store=tmp_path / "two", **fields)
+    made, wanted = (tmp_path / run / "synthetic.safetensors" for run in ("shared", "alone"))
+    assert made.read_bytes() == wanted.read_bytes()
 
 
 def test_the_parts_of_a_set_are_units_of_its_plan(tmp_path: Path) -> None:
