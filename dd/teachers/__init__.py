@@ -40,9 +40,11 @@ if TYPE_CHECKING:
     )
     from dd.teachers.labelling import BN_MODES, BNMode, batch_statistics, label
     from dd.teachers.pretrained import pretrained_teacher
-    from dd.teachers.squeeze import TeacherRecipe, TeacherStore, train_teacher
+    from dd.teachers.recipe import TeacherRecipe
+    from dd.teachers.squeeze import TeacherStore
     from dd.teachers.statistics import LayerGap, StatisticsMatch, keeps_statistics
     from dd.teachers.teacher import Teacher, accuracy, tried_on
+    from dd.teachers.train import train_teacher
 else:
     __getattr__, __dir__ = door(
         __name__,
@@ -53,8 +55,10 @@ else:
             ),
             "dd.teachers.labelling": "BN_MODES BNMode batch_statistics label",
             "dd.teachers.pretrained": "pretrained_teacher",
-            "dd.teachers.squeeze": "TeacherRecipe TeacherStore train_teacher",
+            "dd.teachers.recipe": "TeacherRecipe",
+            "dd.teachers.squeeze": "TeacherStore",
             "dd.teachers.statistics": "LayerGap StatisticsMatch keeps_statistics",
             "dd.teachers.teacher": "Teacher accuracy tried_on",
+            "dd.teachers.train": "train_teacher",
         },
     )

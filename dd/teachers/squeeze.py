@@ -2,262 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from dd.base.devices import moved
-from dd.base.files import dump_json, load_tensors, save_tensors, sweep
+from dd.base.files import load_tensors, save_tensors, sweep
 from dd.base.locks import locked
 from dd.base.names import file_name
 from dd.base.parallel import crew, training_group
 from dd.base.paths import is_there
 from dd.base.schema import conform
-from dd.base.seeding import child, child_seed, isolated
-from dd.base.shapes import check_number, check_types, check_whole
 from dd.data import Images
-from dd.errors import DamagedError, DDError, DivergedError, InputError, MissingError, refuse
-from dd.models import as_spec, build
+from dd.errors import DamagedError, DDError, InputError, MissingError
+from dd.models import as_spec
+from dd.teachers.recipe import FORMAT, TeacherRecipe
 from dd.teachers.teacher import Teacher, accuracy, tried_on
-from dd.transforms.dsa import DSA
+from dd.teachers.train import Progress, agreed, network, silent, train_teacher, wrong_ranks
 from dd.transforms.whiten import Normalise
-
-FORMAT = 1
-
-Progress = Callable[[int, int, str], None]
-"""(done, total, text) → None."""
-
-
-def _silent(done: int, total: int, text: str) -> None:
-    del done, total, text
-
-
-@dataclass(frozen=True, kw_only=True)
-class TeacherRecipe:
-    """How a teacher is trained on the real training images.
-
-    Attributes:
-        model: a name, `tv:NAME`, `timm:NAME`, a `ModelSpec` text; recovery needs batch norms.
-        epochs, batch_size: of training; the last batch of an epoch may be short, and is left out where it is one image
-            a rank.
-        min_steps: optimiser steps that a teacher has at least, whatever `epochs` says: of a hundred images an epoch is
-            one step, and ten leave a teacher half-taught. Digits, ten images a class, `convnet(norm=batch)`: 67 % of
-            the test images after 10 steps, 82 % after 30, 90 % after 100, 91 % after 200 and 90 % after 400.
-        optimizer, lr, momentum, weight_decay: `sgd` (with Nesterov's off) or `adam`; lr falls by a cosine to 0, a step
-            at a time.
-        augment, augment_mode: DSA strategy.
-        ranks: processes of a torchrun that train it as one (DDP), for teachers that are too much for one GPU: each
-            takes its share of every batch, and gradients are averaged. Batch norms see the share. It is part of the
-            key, since bytes depend on it. 1: each teacher is made by one process.
-        mean, std: constants of the normalisation, one a channel, for pixels in [0, 1]; `None` for the data's. They stay
-            with the teacher, and are the model space of the sets that it makes: published teachers differ in them.
-
-    Raises:
-        InputError: a field out of range, an unknown model or augmentation.
-    """
-
-    model: str = "convnet(norm=batch)"
-    epochs: int = 10
-    min_steps: int = 100
-    batch_size: int = 128
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    lr: float = 0.05
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    augment: str = "crop_flip"
-    augment_mode: Literal["single", "all"] = "all"
-    ranks: int = 1
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "min_steps", "batch_size", "ranks"):
-            check_whole(getattr(self, name), name)
-        for name in ("lr", "momentum", "weight_decay"):
-            check_number(getattr(self, name), name, low=0.0)
-        check_types(self)
-        if self.batch_size < 2 * self.ranks:
-            each = "" if self.ranks == 1 else f" on each of {self.ranks} ranks"
-            raise refuse("batch_size", f"at least {2 * self.ranks}, for batch norms{each}", self.batch_size)
-        if not self.lr > 0:
-            raise refuse("lr", "positive", self.lr)
-        if not self.momentum < 1:
-            raise refuse("momentum", "in [0, 1)", self.momentum)
-        if self.optimizer not in ("sgd", "adam"):
-            raise refuse("optimizer", "`sgd` or `adam`", repr(self.optimizer))
-        as_spec(self.model)
-        self.dsa()
-        if (self.mean is None) != (self.std is None):
-            raise refuse("mean, std", "both or neither", "one of them")
-        if self.mean is not None and self.std is not None:
-            own = Normalise(_constants(self.mean, "mean"), _constants(self.std, "std"))
-            object.__setattr__(self, "mean", own.mean)
-            object.__setattr__(self, "std", own.std)
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON-able values; `ranks` where there are several."""
-        fields = dataclasses.asdict(self)
-        if self.ranks == 1:
-            del fields["ranks"]
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
-
-    def transform(self, real: Images) -> Normalise:
-        """The normalisation of its teachers: its own constants, or the data's.
-
-        Raises:
-            InputError: constants of another number of channels.
-        """
-        if self.mean is None or self.std is None:
-            return Normalise(mean=tuple(real.mean), std=tuple(real.std))
-        if len(self.mean) != real.channels:
-            raise refuse("teacher.mean", f"{real.channels} numbers, one a channel", len(self.mean))
-        return Normalise(mean=self.mean, std=self.std)
-
-    def per_epoch(self, images: int) -> int:
-        """Optimiser steps an epoch of so many images."""
-        whole, rest = divmod(images, self.batch_size)
-        return whole + (rest >= 2 * self.ranks or not whole)
-
-    def rounds(self, images: int) -> int:
-        """Epochs of so many images: `epochs`, or as many as `min_steps` takes."""
-        return max(self.epochs, -(-self.min_steps // self.per_epoch(images)))
-
-    def dsa(self) -> DSA:
-        """The augmentation of its training."""
-        return DSA(strategy=self.augment, mode=self.augment_mode)
-
-    def key(self, data: str, seed: int = 0) -> str:
-        """16 hex digits over every field, the data's hash, the seed and the format version."""
-        fields = {**self.to_json(), "model": as_spec(self.model).key}
-        text = dump_json({"recipe": fields, "data": data, "seed": seed, "format": FORMAT})
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _constants(given: object, argument: str) -> tuple[float, ...]:
-    """Numbers as a tuple, or refuse what is none."""
-    if not isinstance(given, list | tuple) or not given:
-        raise refuse(argument, "numbers, one a channel", repr(given))
-    return tuple(check_number(value, argument) for value in given)
-
-
-def _network(recipe: TeacherRecipe, real: Images, seed: int) -> nn.Module:
-    """The recipe's network for this data, not trained."""
-    return build(recipe.model, channels=real.channels, classes=real.num_classes, size=real.size, seed=seed)
-
-
-def train_teacher(
-    recipe: TeacherRecipe,
-    real: Images,
-    transform: Normalise,
-    *,
-    seed: int = 0,
-    device: torch.device | None = None,
-    progress: Progress = _silent,
-) -> nn.Module:
-    """A network trained on `real.train` by the recipe, in eval mode; one of several ranks by all of `crew` at once.
-
-    Raises:
-        DivergedError: loss or weights are not finite.
-        InputError: a recipe for another number of ranks.
-    """
-    device, (rank, size) = device or torch.device("cpu"), crew() if recipe.ranks > 1 else (0, 1)
-    if size != recipe.ranks:
-        _wrong_ranks(recipe, size)
-    net = _network(recipe, real, child_seed(seed, "teacher")).to(device)
-    if size == 1:
-        return _train(net, net, recipe, real, transform, seed, device, progress, slice(None))
-    with training_group(device.type) as group:
-        place = [device.index or 0] if device.type == "cuda" else None
-        whole = nn.parallel.DistributedDataParallel(net, device_ids=place, process_group=group)
-        return _train(whole, net, recipe, real, transform, seed, device, progress, slice(rank, None, size), group)
-
-
-def _wrong_ranks(recipe: TeacherRecipe, size: int) -> NoReturn:
-    there = f"{size} processes" if size > 1 else "one process"
-    way_out = f"Start it by `torchrun --nproc-per-node {recipe.ranks} -m dd …`; later calls find it in the store."
-    raise refuse("teacher.ranks", f"what trains teacher {recipe.model}, {there}", recipe.ranks, way_out)
-
-
-def _train(
-    call: nn.Module,
-    net: nn.Module,
-    recipe: TeacherRecipe,
-    real: Images,
-    transform: Normalise,
-    seed: int,
-    device: torch.device,
-    progress: Progress,
-    own: slice,
-    group: Any = None,
-) -> nn.Module:
-    """Train `net` by calls of `call`, on the rows `own` of every batch.
-
-    Losses are weighed so that their mean over ranks is that of the batch.
-    """
-    net.train()
-    kind = torch.optim.SGD if recipe.optimizer == "sgd" else torch.optim.Adam
-    more: dict[str, Any] = {"momentum": recipe.momentum} if recipe.optimizer == "sgd" else {}
-    optimizer = kind(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, **more)
-    dsa, count = recipe.dsa(), len(real.train)
-    per_epoch, epochs = recipe.per_epoch(count), recipe.rounds(count)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * per_epoch)
-
-    def batches() -> Iterator[Tensor]:
-        for epoch in range(epochs):
-            order = torch.randperm(count, generator=child(seed, "teacher", "order", epoch))
-            yield from (rows[own] for rows in order.split(recipe.batch_size)[:per_epoch])
-
-    with isolated(seed, "teacher", "layers", *([own.start] if group else []), device=device):  # dropout draws from it
-        for step, (rows, pixels) in enumerate(real.train.stream(batches())):
-            epoch, place = divmod(step, per_epoch)
-            whole = min(recipe.batch_size, count - place * recipe.batch_size)
-            draw = dsa.draw(whole, real.size, child(seed, "teacher", "draw", epoch, place))
-            x = (draw.rows(own) if group else draw)(transform.forward(moved(pixels, device)))
-            loss = F.cross_entropy(call(x), moved(real.train.labels[rows], device))
-            loss = loss * (len(rows) * recipe.ranks / whole) if group else loss
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            if place + 1 < per_epoch:
-                continue
-            if not _all_finite((loss, *net.parameters(), *net.buffers()), group):
-                raise DivergedError(
-                    f"teacher {recipe.model} is not finite after {epoch + 1} epoch(s). Lower `lr` (now {recipe.lr:g})."
-                )
-            progress(epoch + 1, epochs, f"teacher {recipe.model}, loss {float(loss.detach()):.3f}")
-    return net.eval()
-
-
-def _all_finite(tensors: Sequence[Tensor], group: Any) -> bool:
-    """Whether all are, on all ranks."""
-    found = all(bool(torch.isfinite(t).all()) for t in tensors)
-    if group is None:
-        return found
-    import torch.distributed as dist
-
-    told = torch.tensor(int(found), device=tensors[0].device)
-    dist.all_reduce(told, dist.ReduceOp.MIN, group)
-    return bool(told)
-
-
-def _agreed(value: Any, group: Any) -> Any:
-    """What rank 0 says."""
-    import torch.distributed as dist
-
-    told = [value]
-    dist.broadcast_object_list(told, src=0, group=group)
-    return told[0]
 
 
 class TeacherStore:
@@ -283,7 +50,7 @@ class TeacherStore:
         return is_there(self.path(recipe, seed))
 
     def make_missing(
-        self, recipes: Sequence[TeacherRecipe], *, device: torch.device | None = None, progress: Progress = _silent
+        self, recipes: Sequence[TeacherRecipe], *, device: torch.device | None = None, progress: Progress = silent
     ) -> None:
         """Train those that are missing and nobody is training; so several processes that want the same share them.
 
@@ -298,7 +65,7 @@ class TeacherStore:
                         self._make(path, recipe.key(self.real.fingerprint, 0), recipe, 0, device, progress)
 
     def make_together(
-        self, recipes: Sequence[TeacherRecipe], *, device: torch.device | None = None, progress: Progress = _silent
+        self, recipes: Sequence[TeacherRecipe], *, device: torch.device | None = None, progress: Progress = silent
     ) -> None:
         """Train those that are missing and want the whole crew; every rank calls it, and rank 0 writes.
 
@@ -314,7 +81,7 @@ class TeacherStore:
             for recipe in wanted:
                 path = self.path(recipe)
                 with locked(path.with_name(f".{path.stem}.lock"), wait=True) if rank == 0 else nullcontext():
-                    if not _agreed(is_there(path), group):
+                    if not agreed(is_there(path), group):
                         self._make_as_one(path, recipe, device, progress, group)
 
     def _make_as_one(
@@ -322,7 +89,7 @@ class TeacherStore:
     ) -> None:
         """One teacher by the whole crew."""
         if recipe.ranks != crew()[1]:
-            _wrong_ranks(recipe, crew()[1])
+            wrong_ranks(recipe, crew()[1])
         net = train_teacher(recipe, self.real, recipe.transform(self.real), device=device, progress=progress)
         failed = ""
         if crew()[0] == 0:
@@ -330,9 +97,9 @@ class TeacherStore:
                 self._keep(path, recipe.key(self.real.fingerprint, 0), recipe, 0, net)
             except DDError as error:
                 failed = f"rank 0: {error}"
-                _agreed(failed, group)
+                agreed(failed, group)
                 raise
-        if told := _agreed(failed, group):
+        if told := agreed(failed, group):
             raise MissingError(str(told))
 
     def get(
@@ -341,7 +108,7 @@ class TeacherStore:
         *,
         seed: int = 0,
         device: torch.device | None = None,
-        progress: Progress = _silent,
+        progress: Progress = silent,
     ) -> Teacher:
         """The teacher, trained where it is missing; two processes that want one train it once.
 
@@ -358,7 +125,7 @@ class TeacherStore:
         if (meta.get("kind"), meta.get("format"), meta.get("key")) != ("teacher", FORMAT, key):
             raise DamagedError(f"{path} is not teacher {key} of format {FORMAT}. Move it away; it will be made anew.")
         conform(meta, "teacher", path)
-        net = _network(recipe, self.real, 0)
+        net = network(recipe, self.real, 0)
         try:
             net.load_state_dict(tensors)
             transform = Normalise(mean=tuple(meta["mean"]), std=tuple(meta["std"]))
@@ -390,7 +157,7 @@ class TeacherStore:
         progress: Progress,
     ) -> None:
         if recipe.ranks > 1:
-            _wrong_ranks(recipe, 1)
+            wrong_ranks(recipe, 1)
         transform = recipe.transform(self.real)
         net = train_teacher(recipe, self.real, transform, seed=seed, device=device, progress=progress)
         self._keep(path, key, recipe, seed, net)

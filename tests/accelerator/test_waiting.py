@@ -25,7 +25,7 @@ from dd.inner import InnerStep, Problem, Student, Target, adjoint
 from dd.inner.fast import adjoint_fast
 from dd.methods.decoupled.recovery import Recovery, recover_block
 from dd.models import build
-from dd.teachers import Teacher, TeacherRecipe, squeeze
+from dd.teachers import Teacher, TeacherRecipe, train
 from dd.testing.made import pictures
 from dd.transforms.views import Views, draw_mix, draw_shifts, draw_shuffle, draw_views
 from dd.transforms.whiten import Normalise, make_transform
@@ -163,11 +163,11 @@ def test_a_teachers_steps(gpu: Callable[[], Copies], monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(torch, "isfinite", once_an_epoch)
     net = build(recipe.model, channels=3, classes=3, size=(8, 8), seed=0).to(GPU)
-    monkeypatch.setattr(squeeze, "_network", lambda *_: net)
+    monkeypatch.setattr(train, "network", lambda *_: net)
     steps = torch.optim.SGD.step
     monkeypatch.setattr(torch.optim.SGD, "step", lambda self: told.append(1) or steps(self))
     with gpu(), pytest.raises(RuntimeError, match="read once an epoch"):
-        squeeze.train_teacher(recipe, real, recipe.transform(real), device=GPU)
+        train.train_teacher(recipe, real, recipe.transform(real), device=GPU)
     assert len(told) == recipe.per_epoch(len(real.train))
 
 
