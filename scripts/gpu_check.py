@@ -46,7 +46,8 @@ NEEDED: Final = ("torch", "numpy", "PIL", "safetensors", "filelock", "tqdm", "sc
 """Told in the file by version, or as missing."""
 BENCHES: Final = {
     "cuda": (
-        "matching_step --width 128 --images 10 --steps 20 --repeats 2 --no-reference --rows adjoint_generic,plain",
+        "matching_step --width 128 --images 10 --steps 20 --repeats 2 --no-reference "
+        "--rows adjoint_generic,adjoint_recorded,plain",
         "recover_step --steps 20 --repeats 2 --rows library,plain",
         "expert_epoch --width 128 --steps 40 --repeats 1 --rows eager,plain",
         "evaluate --networks 5 --images 100 --steps 200 --test 2000 --repeats 1 --rows usual,library,vmap",

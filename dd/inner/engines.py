@@ -11,10 +11,11 @@ from torch import nn
 from dd.inner.adjoint_pass import adjoint
 from dd.inner.fast import adjoint_fast, compiler_present, maps, supported
 from dd.inner.problem import Matching, Problem
+from dd.inner.recorded import adjoint_recorded
 from dd.inner.unrolled import unroll
 
-EngineName = Literal["adjoint", "generic", "unroll"]
-ENGINES: Final = ("adjoint", "generic", "unroll")
+EngineName = Literal["adjoint", "generic", "recorded", "unroll"]
+ENGINES: Final = ("adjoint", "generic", "recorded", "unroll")
 _SAVED: Final = 1.6e-8
 """Processor seconds that compiled kernels save beside the generic engine, a value of a convolution's output and a
 picture in a student step, launches included: 1.5e-8 to 1.8e-8 at widths 32, 64 and 128 and batches of 10 to 50."""
@@ -30,8 +31,8 @@ class Road:
     """How an outer iteration is computed, as opposed to what.
 
     Attributes:
-        engine: `adjoint` takes the fast path for a ConvNet with instance norm, `generic` never does, `unroll` is the
-            reference. All three are exact.
+        engine: `adjoint` takes the fast path for a ConvNet with instance norm, `generic` never does, `recorded`
+            replays CUDA graphs, `unroll` is the reference. All are exact.
         micro_batch: images at once; `None` takes the whole batch.
         reuse: last steps that keep what pass 1 has computed; `None`: all on the fast path, on the generic one
             those that fit in a gigabyte (`dd.inner.adjoint_pass.ROOM`).
@@ -51,6 +52,8 @@ def solve(problem: Problem, road: Road) -> Matching:
     """L and its gradients by the engine of `road`."""
     if road.engine == "unroll":
         return unroll(problem)
+    if road.engine == "recorded":
+        return adjoint_recorded(problem)
     height, width = problem.images.shape[2:]
     if road.engine == "adjoint" and road.compiled and supported(problem.student.module, (height, width)):
         return adjoint_fast(problem, road.micro_batch, road.reuse, compiled=True, hybrid=road.hybrid)

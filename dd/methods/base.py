@@ -42,7 +42,8 @@ class RunOptions:
         precision: `fp32`, `fp64`, `bf16` (autocast of the network's forward; gradients are then a few per cent off), or
             `hybrid` (bfloat16 only in convolutions that are linear in the tangent; needs the compiled fast path).
         engine: `adjoint` (exact, constant graph memory; the fast path for a ConvNet where kernels are compiled),
-            `generic` (the same without the fast path) or `unroll` (reference).
+            `generic` (the same without the fast path), `recorded` (as `generic`, each pass a CUDA graph that is
+            replayed; on a GPU alone, where it was never run) or `unroll` (reference).
         micro_batch: images at once; `None` chooses 50 on a CPU, all on a GPU.
         reuse: how many last steps keep what pass 1 has computed; `None`: all on the fast path, on the generic
             one those that fit in a gigabyte.
@@ -85,10 +86,22 @@ class Run(RunOptions):
         if self.precision not in PRECISIONS:
             raise refuse("precision", f"one of {', '.join(PRECISIONS)}", repr(self.precision))
         if self.engine not in ENGINES:
-            raise refuse("engine", "`adjoint`, `generic` or `unroll`", repr(self.engine))
+            raise refuse("engine", "`adjoint`, `generic`, `recorded` or `unroll`", repr(self.engine))
+        if self.engine == "recorded":
+            self._check_recorded()
         if self.precision == "hybrid" and (self.engine != "adjoint" or self.compile is False):
             way_out = "Use precision='fp32', or leave `engine` and `compile` out."
             raise refuse("precision", "`fp32` without the compiled fast path", "'hybrid'", way_out)
+
+    def _check_recorded(self) -> None:
+        if self.device.type != "cuda":
+            way_out = "Leave it out, or give device='cuda' where there is one."
+            raise refuse(
+                "engine", f"`adjoint`, `generic` or `unroll` on a {self.device.type.upper()}", "'recorded'", way_out
+            )
+        for name in ("micro_batch", "reuse"):
+            if getattr(self, name) is not None:
+                raise refuse(name, "None with engine='recorded'", getattr(self, name), "Leave one of them out.")
 
     @property
     def dtype(self) -> torch.dtype:

@@ -12,6 +12,7 @@ Rows, each in a process of its own, one working at a time:
                      to the kernel (`LEAN_ENVIRONMENT`): its heap otherwise holds twice what is alive
     adjoint_generic  the exact adjoint by double backward, micro-batches of 50, as many graphs reused
                      as fit in a gigabyte
+    adjoint_recorded the same by CUDA graphs (with `--device cuda`)
     adjoint_hybrid   `adjoint` with bfloat16 in the convolutions that are linear in the tangent
     unroll           the library's reference engine
     plain            a plain transcription of the usual create-graph loop (`plain.py`) with torch's own layers
@@ -72,7 +73,17 @@ from common import (
     usual,
 )
 
-ROWS = ("adjoint", "adjoint_lean", "adjoint_generic", "adjoint_hybrid", "unroll", "plain", "plain_untuned")
+ROWS = (
+    "adjoint",
+    "adjoint_lean",
+    "adjoint_generic",
+    "adjoint_recorded",
+    "adjoint_hybrid",
+    "unroll",
+    "plain",
+    "plain_untuned",
+)
+USUAL = [row for row in ROWS if row != "adjoint_recorded"]
 UNTUNED = ("adjoint_lean", "plain_untuned")
 LEAN_MICRO_BATCH = 5
 LEAN_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "300000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
@@ -82,6 +93,7 @@ def make_pass(row: str, args: argparse.Namespace) -> Callable[..., Any]:
     """A function (images, steps, compiled) → (L, image gradient) that runs one outer iteration as `row` does it."""
     from dd.inner import adjoint, unroll
     from dd.inner.fast import adjoint_fast
+    from dd.inner.recorded import adjoint_recorded
 
     setting = Setting(args.images, args.width, args.augment, row == "reference", args.device)
 
@@ -103,6 +115,8 @@ def make_pass(row: str, args: argparse.Namespace) -> Callable[..., Any]:
             found = unroll(problem)
         elif row in ("adjoint_generic", "reference"):
             found = adjoint(problem, micro_batch=part)
+        elif row == "adjoint_recorded":
+            found = adjoint_recorded(problem)
         elif row == "adjoint_lean":
             found = adjoint_fast(problem, LEAN_MICRO_BATCH, 0, compiled)
         else:
@@ -232,7 +246,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = command_line(__doc__, ROWS, device=True)
+    parser = command_line(__doc__, ROWS, ",".join(USUAL), device=True)
     parser.add_argument("--steps", type=int, default=10, help="student steps N")
     parser.add_argument("--images", type=int, default=100, help="synthetic images, all in every step")
     parser.add_argument("--width", type=int, default=128, help="channels of the ConvNet")

@@ -19,6 +19,7 @@ from dd.evaluation import NetworkLearner
 from dd.experts import ExpertRecipe, ExpertTrainer, make_student
 from dd.experts.train import on_device
 from dd.inner import InnerStep, Matching, Problem, Student, Target, adjoint
+from dd.inner.recorded import adjoint_recorded
 from dd.methods import METHODS, kind_of
 from dd.models import build
 from dd.testing import tiny
@@ -85,6 +86,19 @@ def assert_close(found: Matching, wanted: Matching) -> None:
 
 def test_gradients_are_those_of_the_cpu(device: torch.device) -> None:
     assert_close(adjoint(problem(device)), adjoint(problem(torch.device("cpu"))))
+
+
+def test_recorded_steps_are_the_same(device: torch.device) -> None:
+    given = problem(device)
+    for _ in range(2):  # recorded, and replayed
+        assert_close(adjoint_recorded(given), adjoint(problem(torch.device("cpu"))))
+
+
+def test_no_student_step_waits(device: torch.device) -> None:
+    given = problem(device)
+    adjoint(given)  # libraries choose and take what they need
+    with waiting_is_an_error(device):
+        adjoint(given)
 
 
 def test_pictures_of_a_resident_set_are_those_of_the_split(device: torch.device) -> None:
