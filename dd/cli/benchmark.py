@@ -23,7 +23,8 @@ class BenchmarkOptions(Planned):
     """Every method under one protocol, beside random, herding, k-center and full-data rows.
 
     Attributes:
-        data: a card's name or `imagefolder:PATH`; of graphs a graph card's name or `smiles:PATH.csv`.
+        data: a card's name or `imagefolder:PATH`; of graphs a graph card's name or `smiles:PATH.csv`; of one
+            graph `Cora` and its like or `nodes:PATH.npz`.
         methods: `all`, or names, by spaces or commas.
         ipc: images a class: one or several, by commas.
         budget_bytes: of graphs, by the published count, and of nodes, as stored: one or several, by commas.

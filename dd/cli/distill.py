@@ -66,6 +66,7 @@ def _usage(verb: str) -> str:
         f"DATA: {', '.join(list_cards())} or imagefolder:PATH; "
         f"of graphs {', '.join(list_cards('graphs'))} or smiles:PATH.csv, a table of molecules;\n"
         f"      of one graph whose nodes have classes {', '.join(list_cards('nodes'))}\n"
+        "      or nodes:PATH.npz, as `dd.load_graphs(graph).save(PATH)` writes it\n"
         "      (Hugging Face data, Datasets and arrays: in Python, `dd.distill(data, …)` and `dd.evaluate`)\n"
         f"METHOD: {methods}\n\n"
         f"`ddistill {verb} DATA METHOD --help` shows the options of the run and of the method, with the preset's "

@@ -150,7 +150,8 @@ class EvaluateOptions(Planned):
 
     Attributes:
         path: a saved set or a run folder.
-        data: a card's name or `imagefolder:PATH`; of graphs a graph card's name or `smiles:PATH.csv`.
+        data: a card's name or `imagefolder:PATH`; of graphs a graph card's name or `smiles:PATH.csv`; of one
+            graph `Cora` and its like or `nodes:PATH.npz`.
             Hugging Face data, Datasets and arrays are for `dd.evaluate` in Python.
         models: by default the one it was distilled for; of images also unseen, ridge and nearest_mean.
         repeats: fresh networks a row.

@@ -13,6 +13,7 @@ from dd.errors import DamagedError, find_name
 
 AnyCard = TypeVar("AnyCard")
 SMILES: Final = "smiles:"
+NODES: Final = "nodes:"
 """What a table of molecules begins with, where the name of a card may stand."""
 KINDS: Final = ("embedded", "torchvision", "folder")
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from dd.base.paths import as_path, expanded
 from dd.base.texts import clean_name
-from dd.data.card import SMILES, list_cards
+from dd.data.card import NODES, SMILES, list_cards
 from dd.data.graphs.custom import are_graphs, check_classified
 from dd.data.graphs.graphs import Graphs
 from dd.data.graphs.sources import tu_folder
@@ -43,8 +43,8 @@ def about(data: object, root: str | os.PathLike[str] | None = None) -> About:
         return About(data.kind, data.name if data.card is None else data.card.name)
     if isinstance(data, Graphs | Nodes):
         return About(data.kind, data.name)
-    if isinstance(data, str) and (name := known_as(data, list_cards("nodes"))) is not None:
-        return About("nodes", name)
+    if isinstance(data, str) and is_node_data(data):
+        return About("nodes", known_as(data, list_cards("nodes")) or clean_name(Path(data.removeprefix(NODES)).stem))
     if is_graph_data(data, root):
         if is_node_data(data):
             return About("nodes", "nodes")
@@ -68,9 +68,9 @@ def _graph_name(data: str) -> str:
 
 
 def is_node_data(data: object) -> bool:
-    """Whether it is one graph whose nodes have classes: `Nodes`, such a card's name, PyG's `Data` or a set of one."""
+    """Whether it is one graph whose nodes have classes: `Nodes`, a card's name, `nodes:PATH`, PyG's `Data` or a set."""
     if isinstance(data, str):
-        return known_as(data, list_cards("nodes")) is not None
+        return data.startswith(NODES) or known_as(data, list_cards("nodes")) is not None
     return isinstance(data, Nodes) or one_graph(data) is not None
 
 

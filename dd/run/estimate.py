@@ -21,6 +21,8 @@ from dd.data.graphs.card import load_graph_card
 from dd.data.images.blank import blank
 from dd.data.images.load import card_of
 from dd.data.images.resize import check_aspect
+from dd.data.nodes.card import load_node_card
+from dd.data.nodes.load import blank_nodes
 from dd.errors import MissingError, find_name, known_as, refuse
 from dd.evaluation.selection import Protocol
 from dd.methods import METHODS, Method, class_of, need_method
@@ -81,9 +83,11 @@ def _counted(data: object, source: Source, protocol: Protocol, calibrate: bool) 
     try:
         return load_real(data, source, protocol)
     except MissingError:
-        card = known_as(data, list_cards("graphs"))
+        card, own = known_as(data, list_cards("graphs")), known_as(data, list_cards("nodes"))
         if card is not None and not calibrate:
             counted = blank_graphs(load_graph_card(card))
+        if own is not None:
+            counted = blank_nodes(load_node_card(own))
         if counted is None:
             raise
     if calibrate:

@@ -146,6 +146,14 @@ BENCHES: Final = (
         "--rows small,star --small 20000",
         "Refinement, mining and summary of graphs like molecules, and of one star of degree 100,000.",
     ),
+    Bench(
+        "nodes",
+        "One graph of 200,000 nodes",
+        "nodes",
+        "",
+        "A generated graph of 2 million edges and 100 features, 20,000 training nodes: the whole call of `dd.distill`, "
+        "with the choice among the sets of `node_means` by networks.",
+    ),
 )
 
 

@@ -345,6 +345,55 @@ def test_cards_count_their_files(name: str, trained: int, tmp_path: Path) -> Non
         load_nodes(name, root=tmp_path)
 
 
+def test_a_graph_of_ones_own_is_named_by_its_file(tmp_path: Path) -> None:
+    given = own()
+    real = dd.load_graphs(given, classes=["a", "b"])
+    place = real.save(tmp_path / "mine.npz")
+    back = dd.load_graphs(f"nodes:{place}")
+    assert back.fingerprint == real.fingerprint
+    assert (back.name, back.classes, back.rule) == ("mine", ("a", "b"), "given")
+    assert place.read_bytes() == back.save(tmp_path / "again.npz").read_bytes()
+    assert about(f"nodes:{place}") == ("nodes", "mine", False)
+    sets = [dd.distill(data, "node_means", budget_bytes=2000, progress=False) for data in (f"nodes:{place}", given)]
+    for name in ("x", "edge_index", "y"):
+        assert torch.equal(*(getattr(small.graph, name) for small in sets))
+    assert dd.load_graphs(f"nodes:{place}", split="random:1").rule == "random"
+
+
+def test_a_file_of_ones_own_that_does_not_do(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"there is no file .*none.npz. `dd.load_graphs\(graph\).save\('.*none.npz'"):
+        dd.load_graphs(f"nodes:{tmp_path / 'none.npz'}")
+    with pytest.raises(InputError, match=r"`data` must be `nodes:PATH.npz`; got `nodes:`"):
+        dd.load_graphs("nodes:")
+    with pytest.raises(InputError, match=r"`root` must be left out unless"):
+        dd.load_graphs("nodes:mine.npz", root=tmp_path)
+    with pytest.raises(InputError, match=r"For a graph whose nodes have classes give `nodes:mine.npz`"):
+        dd.distill("mine.npz", "node_means")
+    arrays = dict(np.load(dd.load_graphs(own()).save(tmp_path / "mine.npz")))
+    for name, value, told in (
+        ("classes", np.array(["a"]), "class 1 of 1 that `classes` names"),
+        ("y", np.full_like(arrays["y"], -1), "data.train_mask"),
+    ):
+        np.savez(tmp_path / "odd.npz", **{**arrays, name: value})
+        with pytest.raises(InputError if name == "y" else DamagedError, match=re.escape(told)):
+            dd.load_graphs(f"nodes:{tmp_path / 'odd.npz'}")
+
+
+@pytest.mark.parametrize("read", [dd.load_images, dd.from_hf], ids=["load_images", "from_hf"])
+def test_a_graph_is_no_picture(read: Any) -> None:
+    for data in (own(), [own()]):
+        with pytest.raises(InputError, match=r"`data` must be images; got a graph \(`Data`\). `dd.load_graphs`"):
+            read(data)
+
+
+def test_an_estimate_needs_no_file_of_a_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DD_HOME", str(tmp_path))
+    for method in ("node_means", "bonsai"):
+        found = dd.estimate("Cora", method, budget_bytes=6000)
+        assert found.of.startswith(f"{method} on Cora")
+        assert found.seconds > 0
+
+
 def test_blocks_are_as_their_card_counts_them() -> None:
     card, real = load_node_card("blocks"), load_nodes("blocks")
     assert (len(real.x), real.x.shape[1]) == (card.counts["nodes"], card.counts["features"])

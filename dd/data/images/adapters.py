@@ -14,7 +14,7 @@ import numpy as np
 
 from dd.base.paths import need_file
 from dd.base.process import under_own_settings
-from dd.data.images.checks import some
+from dd.data.images.checks import no_images, some
 from dd.data.images.pictures import UNREADABLE, extensions, open_picture, unreadable
 from dd.errors import DamagedError, DDError, find_name, refuse
 
@@ -79,6 +79,8 @@ def from_hf(data: Any, image: str | None = None, label: str | None = None) -> Hu
     Raises:
         InputError: a stream, no row, or columns that are not there or cannot be told.
     """
+    if hasattr(first := data[0] if isinstance(data, list) and data else data, "edge_index"):
+        raise no_images(first)
     if isinstance(data, Mapping):
         return {str(name): _hub_split(part, image, label, f"data[{str(name)!r}]") for name, part in data.items()}
     return _hub_split(data, image, label, "data")

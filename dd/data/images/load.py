@@ -13,8 +13,8 @@ import torch
 from dd.base.paths import as_path, expanded, is_folder
 from dd.base.process import under_own_settings
 from dd.base.texts import clean_names
-from dd.data.card import SMILES, Card, list_cards, load_card
-from dd.data.images.checks import some, splits_by_name
+from dd.data.card import NODES, SMILES, Card, list_cards, load_card
+from dd.data.images.checks import no_images, some, splits_by_name
 from dd.data.images.custom import FORMS, LIMIT, read_split
 from dd.data.images.folders import index_imagefolder, split_files
 from dd.data.images.images import Images, hold_out
@@ -91,6 +91,8 @@ def load_images(
         raise refuse("layout", "left out for a named data set or `Images`", repr(layout))
     if root is not None and (not isinstance(data, str) or data.startswith(FOLDER)):
         raise refuse("root", "left out unless `data` is the name of a card", repr(os.fspath(root)))
+    if hasattr(first := data[0] if isinstance(data, list) and data else data, "edge_index"):
+        raise no_images(first)
     if isinstance(data, str) and data.startswith(FOLDER):
         images = _from_folder(data.removeprefix(FOLDER), pair, aspect, limit, readers)
     elif isinstance(data, str):
@@ -122,7 +124,8 @@ def card_of(name: str) -> Card:
     """
     graphs = (
         f"Graphs: {', '.join(list_cards('graphs'))}, `{SMILES}PATH.csv` for a table of molecules, "
-        "or the NAME of raw TU text, NAME_A.txt and so on, under `root=`"
+        "or the NAME of raw TU text, NAME_A.txt and so on, under `root=`; "
+        f"{', '.join(list_cards('nodes'))} or `{NODES}PATH.npz` for one graph whose nodes have classes"
     )
     forms = f"{graphs}. Or give `{FOLDER}PATH`, `dd.Images(train=…)`, a Hugging Face Dataset, {FORMS}."
     return load_card(name, forms if name in list_cards() else f"{_as_path(name)}{forms}")
@@ -132,6 +135,8 @@ def _as_path(name: str) -> str:
     """How a folder or a table that was given bare is written; empty for other names."""
     if Path(name).suffix.lower() in (".csv", ".tsv"):
         return f"For a table of molecules give `{SMILES}{name}`. "
+    if Path(name).suffix.lower() == ".npz":
+        return f"For a graph whose nodes have classes give `{NODES}{name}`. "
     with contextlib.suppress(DDError):
         if is_folder(expanded(as_path(name))):
             return f"For a folder of pictures give `{FOLDER}{name}`. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -22,16 +23,18 @@ from dd.errors import DamagedError, MissingError
 
 ARRAYS: Final = ("indptr", "indices", "shape", "edges", "y", "train", "val", "test")
 """Features as rows of a sparse matrix, whose values are `data` or else 1; edges `[M, 2]`, each once; classes, -1 where
-there is none; and masks."""
+there is none; and masks. `classes` has their names, where it is there."""
+OPTIONAL: Final = ("data", "classes")
 PICKLES: Final = "ind.{name}.x"
 """A file of Planetoid's own form, by which it is told."""
 
 
 class Arrays(NamedTuple):
-    """A file: the graph, whose `y` has the class of every node that has one, and its masks, bool `[V]`."""
+    """A file: the graph, whose `y` has the class of every node that has one, its masks, bool `[V]`, and its classes."""
 
     graph: NodeGraph
     masks: tuple[Tensor, Tensor, Tensor]
+    classes: tuple[str, ...] = ()
 
 
 def read_card(card: NodeCard, root: str | None) -> Arrays:
@@ -78,7 +81,7 @@ def read_arrays(path: Path) -> Arrays:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             if missing := [name for name in ARRAYS if name not in file]:
                 raise DamagedError(f"{path} has no array {', '.join(missing)}; it must have {', '.join(ARRAYS)}.")
-            found = {name: np.asarray(file[name]) for name in (*ARRAYS, *(("data",) if "data" in file else ()))}
+            found = {name: np.asarray(file[name]) for name in (*ARRAYS, *(o for o in OPTIONAL if o in file))}
         return _fitted(found)
     except (OSError, ValueError, IndexError, KeyError, zipfile.BadZipFile, TypeError, RuntimeError) as error:
         if isinstance(error, DamagedError):
@@ -110,10 +113,16 @@ def _fitted(found: dict[str, Any]) -> Arrays:
         raise ValueError(f"features that are no numbers of at most {WIDTH:,.0f}")
     x = torch.zeros(nodes, features)
     x[torch.repeat_interleave(torch.arange(nodes), ptr.diff()), columns] = values
-    return Arrays(NodeGraph(x, both_ways(edges, nodes), y), (masks[0], masks[1], masks[2]))
+    names = tuple(str(name) for name in np.atleast_1d(found.get("classes", np.array([], dtype=str))))
+    names = names or tuple(map(str, range(int(y.max()) + 1)))
+    if int(y.max()) >= len(names):
+        raise ValueError(f"class {int(y.max())} of {len(names)} that `classes` names")
+    return Arrays(NodeGraph(x, both_ways(edges, nodes), y), (masks[0], masks[1], masks[2]), names)
 
 
-def write_arrays(path: str | Path, graph: NodeGraph, masks: tuple[Tensor, Tensor, Tensor]) -> Path:
+def write_arrays(
+    path: str | Path, graph: NodeGraph, masks: tuple[Tensor, Tensor, Tensor], classes: Sequence[str]
+) -> Path:
     """Write a graph as `read_arrays` reads it; equal graphs give equal bytes.
 
     Raises:
@@ -128,6 +137,7 @@ def write_arrays(path: str | Path, graph: NodeGraph, masks: tuple[Tensor, Tensor
     told |= {} if bool((values == 1).all()) else {"data": values}
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in told.items()}
+    arrays["classes"] = np.array(classes, dtype=str)
     np.savez_compressed(buffer, **arrays)
     place = as_path(path)
     write_bytes(place, buffer.getvalue())

@@ -75,7 +75,7 @@ def read_graph(data: Any, classes: Sequence[str] | int | None) -> OwnGraph:
     y = _labels(data, len(x))
     masks = _masks(data, len(x))
     names = _names(y, classes)
-    _check_masked(y, masks)
+    check_masked(y, masks)
     return OwnGraph(NodeGraph(x, edges, y), masks, names, tuple(said))
 
 
@@ -220,8 +220,12 @@ def _names(y: Tensor, classes: Sequence[str] | int | None) -> tuple[str, ...]:
     return tuple(map(str, range(count)))
 
 
-def _check_masked(y: Tensor, masks: dict[str, Tensor]) -> None:
-    """Refuse masks with nodes that have no class."""
+def check_masked(y: Tensor, masks: dict[str, Tensor]) -> None:
+    """Refuse masks with nodes that have no class.
+
+    Raises:
+        InputError: names the mask and how many there are.
+    """
     for name, mask in masks.items():
         rows = mask if mask.ndim == 1 else mask.any(1)
         if bool((y[rows] < 0).any()):

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from dd.base.paths import as_path, expanded, is_file
 from dd.base.process import under_own_settings
+from dd.data.card import NODES
 from dd.data.graphs.splits import Rows, check_split, random_number
-from dd.data.nodes.arrays import read_card
+from dd.data.nodes.arrays import read_arrays, read_card
 from dd.data.nodes.blocks import block_model
 from dd.data.nodes.card import NodeCard, load_node_card
-from dd.data.nodes.custom import MASKS, OwnGraph, check_trained, not_of_nodes, one_graph, read_graph
+from dd.data.nodes.custom import MASKS, OwnGraph, check_masked, check_trained, not_of_nodes, one_graph, read_graph
 from dd.data.nodes.graph import NodeGraph
 from dd.data.nodes.nodes import Nodes, NodeSplit
 from dd.data.nodes.splits import mask_rows, random_masks
-from dd.errors import refuse, warn
+from dd.errors import MissingError, refuse, warn
 
 
 @under_own_settings
@@ -33,7 +35,8 @@ def load_nodes(
     """One graph whose nodes have classes, as `Nodes`.
 
     Args:
-        data: a card's name (`Cora`, `CiteSeer`, or `blocks`, which is generated); a PyG `Data`, or a data set of one,
+        data: a card's name (`Cora`, `CiteSeer`, or `blocks`, which is generated); `nodes:PATH.npz`, a graph of one's
+            own as `dd.load_graphs(graph).save("PATH.npz")` wrote it, for the shell; a PyG `Data`, or a data set of one,
             with `x`, `edge_index`, `y` and perhaps `train_mask`, `val_mask`, `test_mask`; `Nodes`. Edges are taken
             both ways and loops are left out.
         split: a number takes the masks there are, of several columns that one; data without masks are split at random,
@@ -61,6 +64,10 @@ def load_nodes(
         raise refuse("classes", "left out for a named data set or `Nodes`", repr(classes))
     if isinstance(data, Nodes):
         real = data
+    elif isinstance(data, str) and data.startswith(NODES):
+        if root is not None:
+            raise refuse("root", "left out unless `data` is the name of a card", repr(os.fspath(root)))
+        real = _from_file(data, split)
     elif isinstance(data, str):
         real = _from_card(load_node_card(data), split, None if root is None else os.fspath(root))
     else:
@@ -80,6 +87,20 @@ def _from_card(card: NodeCard, split: int | str | None, root: str | None) -> Nod
         return made(graph, {}, card.classes, card.name, split)
     found = read_card(card, root)
     return made(found.graph, dict(zip(MASKS, found.masks, strict=True)), card.classes, card.name, split)
+
+
+def _from_file(data: str, split: int | str | None) -> Nodes:
+    text = data.removeprefix(NODES)
+    if not text:
+        raise refuse("data", f"`{NODES}PATH.npz`", f"`{data}`")
+    path = expanded(as_path(text, "data"))
+    if not is_file(path):
+        way_out = f"`dd.load_graphs(graph).save({str(path)!r})` writes one of a PyG `Data`."
+        raise MissingError(f"data={data!r}: there is no file {path}. {way_out}")
+    found = read_arrays(path)
+    masks = {name: mask for name, mask in zip(MASKS, found.masks, strict=True) if bool(mask.any())}
+    check_masked(found.graph.y, masks)
+    return made(found.graph, masks if MASKS[0] in masks else {}, found.classes, path.stem, split)
 
 
 def _from_user(

@@ -170,14 +170,16 @@ class Nodes:
 
     @under_own_settings
     def save(self, path: str | Path) -> Path:
-        """Write it as the arrays that cards are read from (`dd.data.nodes.arrays`): no pickle, equal bytes.
+        """Write it as the arrays that cards and `nodes:PATH.npz` are read from: no pickle, equal bytes.
+
+        The split is written as masks (`dd.data.nodes.arrays`).
 
         Raises:
             WriteError: the disk refuses; an earlier file is intact.
         """
         from dd.data.nodes.arrays import write_arrays
 
-        return write_arrays(path, NodeGraph(self.x, self.edge_index, self.y), self.masks)
+        return write_arrays(path, NodeGraph(self.x, self.edge_index, self.y), self.masks, self.classes)
 
 
 def _digest(*tensors: Tensor) -> str:
