@@ -42,7 +42,8 @@ def estimate_nodes(method: NodeMeans | Bonsai, real: Nodes, device: torch.device
     if calibrate:
         found = min(timed(lambda: propagated(graph, 2, "none"), device)[0] for _ in range(3))
         seconds *= max(found, 1e-6) / (_PRODUCT * size * features)
-    stages = {"nodes": seconds, "selection": _choosing(method, real, device, calibrate)}
+    choosing = _choosing(method, real, device, calibrate)
+    stages = {"nodes": seconds, **({"selection": choosing} if choosing else {})}
     peak = _LIBRARIES + 4 * _COPIES * len(graph) * features + _EDGE * graph.num_edges
     held = method.budget_bytes or 0
     return Estimate(stages=stages, disk_bytes=0, set_bytes=held, peak_bytes=peak, measured=calibrate)

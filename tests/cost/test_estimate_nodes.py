@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 def choosing(method: NodeMeans | Bonsai, calibrate: bool = False, **changes: object) -> float:
-    return estimate_nodes(method, load_nodes(own(**changes)), CPU, calibrate).stages["selection"]
+    return estimate_nodes(method, load_nodes(own(**changes)), CPU, calibrate).stages.get("selection", 0.0)
 
 
 @pytest.mark.parametrize("calibrate", [False, True])
