@@ -93,7 +93,8 @@ def test_the_request_of_a_run_has_every_option_that_changes_it(tmp_path: Path) -
         assert Run(**{f.name: CHANGED[f.name]}).request() != plain, f.name
     for other in ({"device": torch.device("meta")}, {"store": tmp_path}, {"progress": print}):
         assert Run(**other).request() == plain  # type: ignore[arg-type]
-    dd.distill(DATA, "random", ipc=1, seed=5, precision="fp64", progress=False, out=tmp_path / "run")
+    fields = {"ipc": 1, "iterations": 1, "train": dd.TrainRecipe(steps=1, model="convnet(width=4)")}
+    dd.distill(DATA, "dm", seed=5, precision="fp64", progress=False, out=tmp_path / "run", device="cpu", **fields)
     told = read_json(tmp_path / "run" / "run.json")["request"]
     assert list(told) == ["data", "method", "protocol", "seed", "precision", "engine"] or set(told) >= plain.keys()
     assert {name: told[name] for name in plain} == Run(seed=5, precision="fp64").request()

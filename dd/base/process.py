@@ -31,6 +31,7 @@ _NORMAL: Final = 2.0**-1022  # the smallest float64 that is no denormal
 _NUMPY: Final[dict[str, Any]] = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
 _DEVICES: Final = ("cpu", "cuda", "mps", "xpu")
 _FULL: Final = ("ieee", "none")
+_TF32: Final = "tf32"
 
 
 def tune_process(threads: int | None = None, allocator: bool = True) -> dict[str, object]:
@@ -286,11 +287,13 @@ class _Shared:
 
     Attributes:
         forked: whether this process is a child of one in which something was computed.
+        reduced: blocks of `tf32` that are open.
     """
 
     def __init__(self) -> None:
         self._lock, self._users = threading.Lock(), 0
         self._used = self.forked = False
+        self.reduced = 0
         self._before: list[tuple[_Setting, Any]] = []
 
     def take(self) -> None:
@@ -298,7 +301,7 @@ class _Shared:
             self._users, self._used = self._users + 1, True
             for setting in _SETTINGS:
                 value = setting.read()
-                if value not in setting.own:
+                if value not in setting.own and not (self.reduced and value == _TF32):
                     self._before.append((setting, value))
                     setting.write(setting.own[0])
 
@@ -315,5 +318,26 @@ class _Shared:
 
 
 _SHARED: Final = _Shared()
+
+
+@contextmanager
+def tf32() -> Iterator[None]:
+    """Products and convolutions on CUDA with 10 bits of mantissa (TF32) inside the block, given back at its end.
+
+    It is a setting of the process: what other threads compute on CUDA meanwhile is reduced too.
+    """
+    owners: Any = (torch.backends.cuda.matmul, _part(torch.backends.cudnn, "conv"))
+    before = [owner.fp32_precision for owner in owners]
+    _SHARED.reduced += 1
+    try:
+        for owner in owners:
+            owner.fp32_precision = _TF32
+        yield
+    finally:
+        _SHARED.reduced -= 1
+        for owner, value in zip(owners, before, strict=True):
+            owner.fp32_precision = value
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_SHARED.fork)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeGuard, cast, get_type_hints, runtime_checkable
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from dd.base.files import dump_json
 from dd.base.parts import Parts
+from dd.base.process import tf32
 from dd.base.shapes import check_types
 from dd.errors import InputError, refuse
 from dd.experts import ExpertRecipe
@@ -26,6 +28,7 @@ PRECISIONS: dict[str, torch.dtype] = {
     "fp64": torch.float64,
     "bf16": torch.bfloat16,
     "hybrid": torch.float32,
+    "tf32": torch.float32,
 }
 
 
@@ -39,8 +42,10 @@ class RunOptions:
 
     Attributes:
         seed: of every random stream.
-        precision: `fp32`, `fp64`, `bf16` (autocast of the network's forward; gradients are then a few per cent off), or
-            `hybrid` (bfloat16 only in convolutions that are linear in the tangent; needs the compiled fast path).
+        precision: `fp32`, `fp64`, `bf16` (autocast of the network's forward; gradients are then a few per cent off),
+            `hybrid` (bfloat16 only in convolutions that are linear in the tangent; needs the compiled fast path), or
+            `tf32` (products and convolutions of an iteration with 10 bits of mantissa, on CUDA). Of methods that match
+            trajectories or distributions; experts and evaluations have all bits.
         engine: `adjoint` (exact, constant graph memory; the fast path for a ConvNet where kernels are compiled),
             `generic` (the same without the fast path), `recorded` (as `generic`, each pass a CUDA graph that is
             replayed; on a GPU alone, where it was never run) or `unroll` (reference).
@@ -52,7 +57,7 @@ class RunOptions:
     """
 
     seed: int = 0
-    precision: Literal["fp32", "fp64", "bf16", "hybrid"] = "fp32"
+    precision: Literal["fp32", "fp64", "bf16", "hybrid", "tf32"] = "fp32"
     engine: EngineName = "adjoint"
     micro_batch: int | None = None
     reuse: int | None = None
@@ -92,6 +97,8 @@ class Run(RunOptions):
         if self.precision == "hybrid" and (self.engine != "adjoint" or self.compile is False):
             way_out = "Use precision='fp32', or leave `engine` and `compile` out."
             raise refuse("precision", "`fp32` without the compiled fast path", "'hybrid'", way_out)
+        if self.precision == "tf32" and self.device.type != "cuda":
+            raise refuse("precision", f"`fp32` or `bf16` on {self.device.type}", "'tf32'", "It is of CUDA alone.")
 
     def _check_recorded(self) -> None:
         if self.device.type != "cuda":
@@ -107,6 +114,11 @@ class Run(RunOptions):
     def dtype(self) -> torch.dtype:
         """Of images and weights; `bf16` is autocast."""
         return torch.float32 if self.precision == "bf16" else PRECISIONS[self.precision]
+
+    @property
+    def products(self) -> AbstractContextManager[None]:
+        """The block in which an iteration multiplies."""
+        return tf32() if self.precision == "tf32" else contextlib.nullcontext()
 
     @property
     def autocast(self) -> torch.dtype | None:

@@ -37,7 +37,7 @@ from dd.run.buffer import expert_units
 from dd.run.folder import RunFolder, check_run, split_state, to_device
 from dd.run.load import load
 from dd.run.plans import Plan, need_folder
-from dd.run.resolve import PLAIN, Opened, Tier, announce_preset, opened, resolve_device
+from dd.run.resolve import PLAIN, Opened, Tier, announce_preset, check_precision, opened, resolve_device
 from dd.run.teach import teacher_units
 from dd.run.work import WorkUnit, check_executor, make_named, spread
 from dd.synthetic import AnySet
@@ -56,7 +56,7 @@ def distill(
     seed: int = 0,
     out: str | Path | None = None,
     device: str | torch.device | None = None,
-    precision: Literal["fp32", "fp64", "bf16", "hybrid"] = "fp32",
+    precision: Literal["fp32", "fp64", "bf16", "hybrid", "tf32"] = "fp32",
     threads: int | None = None,
     store: str | Path | None = None,
     resume: bool = True,
@@ -127,6 +127,7 @@ def distill(
         given["progress"] = progress if rank == 0 else False
         asked = opened(data, method, filled(Source, given), protocol, preset, target, fields)
         check_sieve(sieve, asked.method)
+        check_precision(precision, asked.method)
         announce_preset(asked, target, given["progress"])
         if executor is not None and rank == 0:
             spread_sets(asked, given, target, None)

@@ -23,7 +23,18 @@ from dd.data.nodes.custom import check_edges
 from dd.data.nodes.nodes import Nodes
 from dd.errors import InputError, find_name, near, refuse
 from dd.evaluation.selection import Protocol
-from dd.methods import METHODS, Method, class_of, kind_of, names_of, need_method, need_told, one_of
+from dd.methods import (
+    METHODS,
+    DistributionMatching,
+    Method,
+    TrajectoryMatching,
+    class_of,
+    kind_of,
+    names_of,
+    need_method,
+    need_told,
+    one_of,
+)
 from dd.methods.presets import DEFAULT, Preset, preset, replace_fields
 from dd.synthetic import AnySet
 
@@ -163,6 +174,18 @@ def preset_for(name: str, dataset: str | None, tier: Tier, device: torch.device,
     if isinstance(ipc, Mapping) and name in BY_CLASS:  # of rows, that of the largest class
         ipc = max([1, *(count for count in ipc.values() if type(count) is int)])  # what is wrong is said later
     return preset(name, dataset, check_whole(ipc, "ipc"), tier, gpu=device.type == "cuda")
+
+
+def check_precision(precision: str, method: Method) -> None:
+    """Refuse what would do nothing; of a method of one's own nobody can say.
+
+    Raises:
+        InputError: a precision beside `fp32` for a method that matches neither trajectories nor distributions.
+    """
+    matching = isinstance(method, TrajectoryMatching | DistributionMatching)
+    if precision != "fp32" and not matching and method.name in METHODS and isinstance(method, class_of(method.name)):
+        told = "left out but for methods that match trajectories or distributions"
+        raise refuse("precision", told, f"{precision!r} for `{method.name}`")
 
 
 def _check_fits(method: Method, real: Images | Graphs | Nodes, device: torch.device) -> None:

@@ -24,7 +24,7 @@ from reference.jobs import DATA, JOBS, METHOD, NETWORK, SMALL, evaluated, told
 
 import dd
 from dd.base import process
-from dd.base.process import keeping_pages, own_settings, tune_process, under_own_settings
+from dd.base.process import keeping_pages, own_settings, tf32, tune_process, under_own_settings
 from dd.cli.main import main
 from dd.errors import InputError
 from dd.evaluation import origin
@@ -445,6 +445,25 @@ def test_a_verb_keeps_pages_while_it_computes(malloc: list[tuple[int, int]]) -> 
     malloc.clear()
     inner(False)
     assert malloc == []  # the user's word holds
+
+
+def test_tf32_is_a_choice_that_ends_with_its_block() -> None:
+    def read() -> tuple[str, str]:
+        return torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+
+    usual = read()
+    with own_settings():
+        before = read()
+        with tf32():
+            assert read() == ("tf32", "tf32")
+            with own_settings():  # a verb inside leaves it
+                assert read() == ("tf32", "tf32")
+            assert read() == ("tf32", "tf32")
+        assert read() == before
+        with pytest.raises(KeyError), tf32():
+            raise KeyError
+        assert read() == before
+    assert read() == usual
 
 
 def test_verbs_that_compute_keep_pages(malloc: list[tuple[int, int]]) -> None:

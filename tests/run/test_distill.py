@@ -379,6 +379,40 @@ def test_a_sieve_that_sieves_nothing_is_refused_before_any_work(
     assert not (tmp_path / "a").exists()
 
 
+def test_products_of_an_iteration_are_tf32_where_that_is_asked_for(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = dd.load_images("digits")
+    run(None, store, method())  # experts are there
+    seen = list[str]()
+    loop = dd.methods.trajectory.loop
+    solve = loop.solve
+    monkeypatch.setattr(
+        loop, "solve", lambda *given: seen.append(torch.backends.cuda.matmul.fp32_precision) or solve(*given)
+    )
+    asked = dd.Run(precision="tf32", device=torch.device("cuda"), store=store)
+    object.__setattr__(asked, "device", torch.device("cpu"))  # no GPU is here: the setting is all that can be seen
+    next(iter(method().distill(real, asked)))
+    assert seen == ["tf32"]
+    assert torch.backends.cuda.matmul.fp32_precision != "tf32"
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "expected"),
+    [
+        ("mtt", "tf32", r"`precision` must be `fp32` or `bf16` on cpu; got 'tf32'. It is of CUDA alone."),
+        ("rded", "bf16", r"must be left out but for methods that match .*; got 'bf16' for `rded`"),
+        ("random", "fp64", r"must be left out but for methods that match .*; got 'fp64' for `random`"),
+    ],
+)
+def test_a_precision_that_would_do_nothing_is_refused(
+    store: Path, tmp_path: Path, name: str, precision: Any, expected: str
+) -> None:
+    with pytest.raises(dd.InputError, match=expected):
+        dd.distill("digits", name, ipc=1, precision=precision, store=store, out=tmp_path / "a", device="cpu")
+    assert not (tmp_path / "a").exists()
+
+
 def test_protocol_paper_uses_another_store_and_all_of_train(store: Path) -> None:
     clean, paper = dd.load_images("digits"), dd.load_images("digits").all_train()
     assert len(paper.train) == len(clean.train) + len(clean.val or ())

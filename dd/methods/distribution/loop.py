@@ -101,6 +101,10 @@ class Loop:
         Raises:
             DivergedError: the loss or the images are not finite.
         """
+        with self.run.products:
+            return self._iterated(state)
+
+    def _iterated(self, state: State) -> tuple[State, dict[str, float | int | str]]:
         iteration = int(state["iteration"])
         drawn = self.source.draw(iteration, state)
         frequencies = self._frequencies(drawn, iteration)

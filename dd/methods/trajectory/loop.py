@@ -147,7 +147,8 @@ class Loop:
         """One outer iteration: the new state and what is logged."""
         iteration = int(state["iteration"])
         problem, where = self._problem(state, iteration)
-        matching = self._engine(problem)
+        with self.run.products:
+            matching = self._engine(problem)
         if where["crops"] is not None:
             matching = dataclasses.replace(matching, images=where["crops"].put(matching.images, state["images"]))
         matching = self._of_stored(matching)
