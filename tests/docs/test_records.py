@@ -56,7 +56,10 @@ def test_pages_come_from_the_records(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 def test_no_digit_of_a_table_changes_unseen() -> None:
     """A table that is measured anew gets its new hash here by hand, in the commit that has its record."""
-    pages = [ROOT / "docs" / "results.md", *(ROOT / "docs" / "results").glob("*.md")]
+    pages = [
+        *(ROOT / "docs" / name for name in ("results.md", "storage.md")),
+        *(ROOT / "docs" / "results").glob("*.md"),
+    ]
     found = [block for page in pages for block in tables_of(page.read_text(encoding="utf-8"))]
     there = {hashlib.sha256(block.encode()).hexdigest()[:16] for block in found}
     assert {digest: words for digest, words in GOLDEN.items() if digest not in there} == {}
