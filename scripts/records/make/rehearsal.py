@@ -6,7 +6,7 @@ A folder of pictures is generated in `DIR/data-CLASSES`: 32 × 32 JPEGs, a patte
 SRe2L++ and CV-DD make ten images a class of it with tiny teachers, each as one call of two ranks, at several shares of
 the classes.
 
-The record, `DIR/rehearsal.json`, has the processor seconds and the peak of memory of each rank, what `dd.estimate`
+A record a method, `rehearsal-METHOD`, has the processor seconds and the peak of memory of each rank, what `dd.estimate`
 predicted for the same call, how seconds grow from the smallest share to the largest (1 is linear in the number of
 classes), and the real set's time, disk and memory: its estimate, times measured by predicted here.
 """
@@ -17,6 +17,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -34,6 +35,8 @@ from dd.base.files import json_at, write_text
 from dd.base.process import tune_process
 from dd.evaluation import origin
 from scripts.bench.common import high_water_mb, reset_high_water
+from scripts.records import kept
+from scripts.records.tables.rehearsal import rehearsal_records, rehearsal_table
 
 SIZE, HELD_OUT, RANKS = 32, 2, 2
 TINY: dict[str, Any] = {
@@ -107,8 +110,9 @@ def two_ranks(method: str, data: Path, out: Path) -> list[dict[str, Any]]:
 
 def measured(method: str, classes: int, each: int, folder: Path) -> dict[str, Any]:
     """What a call took, and what was predicted for it."""
-    data = make_folder(folder / f"data-{classes}", classes, each)
-    ranks = two_ranks(method, data, folder / f"{file_of(method)}-{classes}")
+    data, out = make_folder(folder / f"data-{classes}", classes, each), folder / f"{file_of(method)}-{classes}"
+    shutil.rmtree(out, ignore_errors=True)  # what is finished would take no time
+    ranks = two_ranks(method, data, out)
     blank = dd.blank_images(classes=classes, train=classes * each, size=SIZE)
     predicted = dd.estimate(blank, method, device="cpu", **METHODS[method])
     cpu = sum(rank["cpu_seconds"] for rank in ranks)
@@ -158,20 +162,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     if asked.rank_of:
         one_rank(asked.rank_of, asked.data, asked.out)
         return
-    told: dict[str, Any] = {
-        "settings": METHODS,
-        "size": SIZE,
-        "ranks": RANKS,
-        "origin": origin(0, torch.device("cpu")),
-        "methods": {},
-    }
     for method in asked.methods:
         counts = sorted({max(2, round(share * asked.classes)) for share in asked.shares})
         rows = [measured(method, count, asked.each, asked.out) for count in counts]
-        told["methods"][method] = {"rows": rows, "growth": growth(rows), "imagenet": extrapolated(method, rows)}
-        write_text(asked.out / "rehearsal.json", json.dumps(told, indent=1))
-    for method, found in told["methods"].items():
-        print(method, "seconds grow as classes to the power", found["growth"], "ImageNet-1K:", found["imagenet"])
+        record = {
+            "dataset": f"generated-{asked.classes}",
+            "method_name": method,
+            "settings": METHODS[method],
+            "size": SIZE,
+            "ranks": RANKS,
+            "rows": rows,
+            "growth": growth(rows),
+            "imagenet": extrapolated(method, rows),
+            "origin": origin(0, torch.device("cpu")),
+        }
+        kept.keep(f"rehearsal-{file_of(method)}", record)
+    print("\n".join(rehearsal_table(rehearsal_records())))
 
 
 if __name__ == "__main__":

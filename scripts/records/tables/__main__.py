@@ -22,6 +22,7 @@ from scripts.records.tables.graphs import graph_records, short_table, whole_text
 from scripts.records.tables.nodes import node_records, node_table
 from scripts.records.tables.published import published_records, published_table
 from scripts.records.tables.readings import DEFAULT, reading_records, readings_table
+from scripts.records.tables.rehearsal import rehearsal_records, rehearsal_table
 from scripts.records.tables.settings import found, settings_table
 from scripts.records.tables.short import short_lines
 from scripts.records.tables.storage import storage_records, storage_table
@@ -39,10 +40,14 @@ TABLES: Final[Mapping[str, Callable[[], list[str]]]] = {
     "leaderboards": board_lines,
     "federated": lambda: federated_table(federated_records()),
     "nodes": lambda: node_table(node_records()),
+    "rehearsal": lambda: rehearsal_table(rehearsal_records()),
     "storage": lambda: storage_table(storage_records()),
 }
 """Name between the marks: lines."""
-PAGES: Final = (ROOT / "README.md", DOCS / "results.md", DOCS / "federated.md", DOCS / "storage.md", DOCS / "nodes.md")
+PAGES: Final = (
+    ROOT / "README.md",
+    *(DOCS / f"{name}.md" for name in ("results", "federated", "storage", "nodes", "scale")),
+)
 """Pages with tables between marks."""
 
 
