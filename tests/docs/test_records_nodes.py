@@ -44,7 +44,7 @@ def test_a_cell_has_every_row(record: dict[str, Any]) -> None:
     assert all(row["counted"] <= row["budget"] for row in record["rows"] if row["set"] in nodes.METHODS)
     said = {row["set"]: row["selection"] for row in record["rows"] if row["set"] in (*nodes.METHODS, nodes.MEANS)}
     assert "on the validation nodes" in said["node_means"]
-    assert said["bonsai"] == said[nodes.MEANS] == "last iterate"
+    assert said["bonsai"] == said[nodes.MEANS] == "the only candidate"
     assert (record["recipe"]["stop"], record["recipe"]["steps"]) == ("validation", 3)
     assert (
         nodes.cell("Cora", "published", load_nodes(own()), **{**LESS, "many": 2, "few": 1})["rows"][0]["test"]
