@@ -228,7 +228,7 @@ def test_bad_graphs_are_refused_with_the_way_out(changes: dict[str, Any], text: 
         (own(edge_index=torch.zeros(9, 2).long().t()), {}),
         (own(edge_weight=torch.ones(300)), {}),
         (own(y=torch.arange(NODES)[:, None] % 2), {}),
-        (own(train_mask=None, val_mask=None, test_mask=None), {}),
+        (own(train_mask=None, val_mask=None, test_mask=None), {"split": "random"}),
         (own(), {"classes": ["left", "right"]}),
         (own(x=torch.rand(NODES, 3) < 0.5), {}),
         (own(x=torch.randint(0, 9, (NODES, 3)).to(torch.uint16)), {}),
@@ -238,6 +238,16 @@ def test_bad_graphs_are_refused_with_the_way_out(changes: dict[str, Any], text: 
 @pytest.mark.filterwarnings("ignore:.*left out")
 def test_the_ways_out_are_accepted(data: Any, changes: dict[str, Any]) -> None:
     assert load_nodes(data, **changes).num_classes == 2
+
+
+def test_a_draw_for_want_of_masks_is_said() -> None:
+    bare = own(train_mask=None, val_mask=None, test_mask=None)
+    with pytest.warns(
+        UserWarning, match="no masks, so training and validation nodes of each class are drawn; `split=`"
+    ):
+        assert load_nodes(bare).rule == "random"
+    assert load_nodes(bare, split="random").rule == "random"
+    assert load_nodes(own()).rule == "given"
 
 
 def test_what_is_for_many_graphs_is_refused() -> None:

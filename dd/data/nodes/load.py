@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Final
 
 from torch import Tensor
 
@@ -19,6 +20,9 @@ from dd.data.nodes.graph import NodeGraph
 from dd.data.nodes.nodes import Nodes, NodeSplit
 from dd.data.nodes.splits import mask_rows, random_masks
 from dd.errors import MissingError, refuse, warn
+
+DRAWN: Final = "no masks, so training and validation nodes of each class are drawn; `split=` says which draw"
+"""What is said of a graph without masks."""
 
 
 @under_own_settings
@@ -57,7 +61,8 @@ def load_nodes(
         DamagedError: a file that cannot be read, or is not what its card counts.
 
     Warns:
-        UserWarning: edges that were made undirected, and loops that were left out.
+        UserWarning: edges that were made undirected, loops that were left out, and nodes that were drawn for want of
+            masks.
     """
     check_split(split)
     if isinstance(data, str | Nodes) and classes is not None:
@@ -110,8 +115,9 @@ def _from_user(
     if graph is None:
         raise not_of_nodes(data)
     found: OwnGraph = read_graph(graph, like if classes is None and like is not None else classes)
-    if found.said:
-        warn(f"`data`: {', '.join(found.said)}.")
+    drawn = () if found.masks or random_number(split) is not None else (DRAWN,)
+    if said := (*found.said, *drawn):
+        warn(f"`data`: {', '.join(said)}.")
     return made(found.graph, found.masks, found.classes, "nodes", split, found.said)
 
 
