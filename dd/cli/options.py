@@ -159,7 +159,7 @@ class EvaluateOptions(Planned):
         lr: `recipe`, `tuned` or a number.
         recipe: `own`, `hard` (classes for labels) or `rd3` (one teacher's labels and one student for all).
         baselines: of random, random_packed, random_tuned, class_mean, random_labels, hard; by default random, the
-            second for sets with factor, mirror or storage, and the last two for labels of teachers. Of graphs:
+            second for sets with factor, mirror or fp16, and the last two for labels of teachers. Of graphs:
             random, random_sum, random_mean, herding, random_trees, all_trees, full, naive_bayes, tree_counts,
             node_count, edges_per_node. Of nodes: random, random_egos, herding, k_center, features,
             label_propagation, class_means, full; by default the first and the last four.

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Final, Literal, final
+from typing import Any, ClassVar, Final, Literal, final
 
 from dd.base.seeding import child_seed
 from dd.contest.contest import BOTH, Baseline, table
@@ -16,8 +16,8 @@ from dd.evaluation import RealImages
 from dd.evaluation.subset import Equipped
 from dd.methods import ClassMean, Herding, Infer, KCenter, Method, RandomReal, Recover, Run
 from dd.methods.start import check_small
-from dd.synthetic import ImageSet, Layout, SyntheticImages, TrainRecipe
-from dd.synthetic.layout import LAYOUT, PLAIN
+from dd.synthetic import ImageSet, Layout, Storage, SyntheticImages, TrainRecipe
+from dd.synthetic.layout import LAYOUT, PLAIN, real_levels
 from dd.teachers import TeacherRecipe
 from dd.transforms.whiten import Transform, make_transform
 
@@ -34,8 +34,8 @@ class BesideImages:
         lr: their step size where it is not that of the recipe: a number, or `tuned` by the validation split.
         whiten: ZCA in place of mean/std normalisation.
         small: the set that they stand beside, where it is given: they are in its model space.
-        layout: what its stored images are.
-        stored: how many of them of a class; `ipc` is how many float32 images their bytes hold.
+        layout: what its stored images are. Where that is `whole`, baselines are stored alike, else in float32.
+        stored: how many of them of a class; `ipc` is how many images of baselines their bytes hold.
         method: its method, where its labels are of teachers that can be found again.
         teacher: gives the one whose features choose coresets.
     """
@@ -51,6 +51,11 @@ class BesideImages:
     method: Recover | Infer | None = None
     teacher: Callable[[], TeacherRecipe] = TeacherRecipe
 
+    @property
+    def storage(self) -> Storage:
+        """Of the images of baselines."""
+        return self.layout.storage if self.layout.whole else PLAIN.storage
+
     @cached_property
     def transform(self) -> Transform:
         """Pixels in [0, 1] → model space, fitted on the training images."""
@@ -62,7 +67,7 @@ class BesideImages:
         assert self.small is not None
         transform = self.small.ready_transform()
         images = layout.mosaic(transform.forward(made.pixels()).float())
-        parts = layout.parts(images, made.labels[:: layout.small])
+        parts = layout.parts(images, made.labels[:: layout.small], real_levels(layout, transform))
         return dataclasses.replace(made, **parts, transform=transform, transform_record={})
 
 
@@ -94,8 +99,8 @@ class ImageBaseline(Baseline):
         tuned: whether its step size is tuned, whatever that of the others is.
         converged: whether its networks are trained until the validation split gains nothing.
         labels: of one that is for sets with labels of teachers: whether it keeps them; `None` of all others.
-        layout: of one that is for sets whose stored images are not plain: whether its own are like them; `None` of all
-            others.
+        layout: of one that is for sets whose stored images are not `whole`: whether its own are like them; `None` of
+            all others.
     """
 
     kind: ClassVar[str] = "images"
@@ -118,8 +123,8 @@ class ImageBaseline(Baseline):
             own, counts = "one image" if self.ipc == 1 else f"{self.ipc} images", beside.ipc
             has = f"{min(counts.values())} to {max(counts.values())}" if isinstance(counts, Mapping) else counts
             return f"it has {own} a class, the set has {has}"
-        if self.layout and beside.layout.plain:
-            return "the set's stored images are plain: it is `random`"
+        if self.layout and beside.layout.whole:
+            return "the set's stored images are its pictures: it is `random`"
         if self.labels is None:
             try:
                 ipc, layout = (beside.stored, beside.layout) if self.layout == "kept" else (beside.ipc, PLAIN)
@@ -143,12 +148,12 @@ class ImageBaseline(Baseline):
 
 def _whole(method: Method) -> tuple[Method, Layout]:
     """The method that gives the whole images of a layout that is left for later, and the layout."""
-    if not isinstance(method, RandomReal) or method.layout.plain:
+    if not isinstance(method, RandomReal | ClassMean) or method.layout.plain:
         return method, PLAIN
     small, ipc = method.layout.small, method.ipc
     count = ipc * small if isinstance(ipc, int) else {name: n * small for name, n in ipc.items()}
-    plain = {name: getattr(PLAIN, name) for name in LAYOUT}
-    return dataclasses.replace(method, ipc=count, **plain), method.layout
+    plain: dict[str, Any] = {name: getattr(PLAIN, name) for name in LAYOUT if hasattr(method, name)}
+    return dataclasses.replace(method, **{**plain, "ipc": count}), method.layout
 
 
 def _distilled(method: Method, real: Images, run: Run) -> ImageSet:
@@ -159,7 +164,7 @@ def _distilled(method: Method, real: Images, run: Run) -> ImageSet:
 
 
 def _random(beside: BesideImages) -> Method:
-    return RandomReal(ipc=beside.ipc, train=beside.recipe, whiten=beside.whiten)
+    return RandomReal(ipc=beside.ipc, train=beside.recipe, whiten=beside.whiten, storage=beside.storage)
 
 
 def _packed(beside: BesideImages) -> Method:
@@ -169,12 +174,18 @@ def _packed(beside: BesideImages) -> Method:
 
 
 def _class_mean(beside: BesideImages) -> Method:
-    return ClassMean(train=beside.recipe, whiten=beside.whiten)
+    return ClassMean(train=beside.recipe, whiten=beside.whiten, storage=beside.storage)
 
 
 def _coreset(method: Callable[..., Method]) -> Callable[[BesideImages], Method]:
     """Training images chosen by the features of a network that was trained on all of them."""
-    return lambda beside: method(ipc=beside.ipc, train=beside.recipe, whiten=beside.whiten, teacher=beside.teacher())
+    return lambda beside: method(
+        ipc=beside.ipc,
+        train=beside.recipe,
+        whiten=beside.whiten,
+        storage=beside.storage,
+        teacher=beside.teacher(),
+    )
 
 
 def _same_labels(beside: BesideImages) -> Method:

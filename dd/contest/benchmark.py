@@ -84,14 +84,14 @@ def benchmark(
         seeds: sets a method and budget, from `seed` on; with several, spread and interval are over sets.
         baselines: of images `random`, `herding`, `k_center` (by the features of a network trained on all training
             images), `class_mean`, `random_packed` and `random_bytes` (for each method with `factor`, `mirror` or
-            `storage` a row `random_packed of METHOD`: random images that are stored like its own; and with fewer bits
-            one of as many random images in float32 as its bytes hold), `random_labels` (for each method with labels of
-            teachers a row `random_labels of METHOD`: random images under the same teachers, labels and training recipe,
-            and the difference to it), `full` (all training images, the same number of steps) and `full_converged`
-            (steps doubled, up to 16 times as many, until validation images gain nothing: on large data the dearest
-            row); `None`: all of these but `class_mean`, which is added at one image a class. Of graphs as in
-            `dd.evaluate`; `None`: `random`, `herding`, `random_trees`, `full`, `naive_bayes`, `node_count`;
-            of nodes all of them.
+            `storage="fp16"` a row `random_packed of METHOD`: random images that are stored like its own; and with fewer
+            bits one of as many random images in float32 as its bytes hold), `random_labels` (for each method with
+            labels of teachers a row `random_labels of METHOD`: random images under the same teachers, labels and
+            training recipe, and the difference to it), `full` (all training images, the same number of steps) and
+            `full_converged` (steps doubled, up to 16 times as many, until validation images gain nothing: on large data
+            the dearest row); `None`: all of these but `class_mean`, which is added at one image a class. Of graphs as
+            in `dd.evaluate`; `None`: `random`, `herding`, `random_trees`, `full`, `naive_bayes`, `node_count`; of nodes
+            all of them.
         preset, protocol: as in `dd.distill`, of every method.
         steps: optimiser steps of every network; `None`: those of the trajectory presets of this data and budget.
         lr: `recipe` (the one a set carries), `tuned` (by the validation split, for every set and model), or a number.

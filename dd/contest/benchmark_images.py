@@ -165,7 +165,7 @@ class ImageBench(Bench):
         if baseline.labels:
             return isinstance(value, Recover | Infer) and value.labels != "hard"
         layout: Layout = getattr(value, "layout", PLAIN)
-        return not layout.plain and (baseline.layout == "kept" or layout.itemsize < PLAIN.itemsize)
+        return not layout.whole and (baseline.layout == "kept" or layout.itemsize < PLAIN.itemsize)
 
     def _teacher(self, ipc: int) -> TeacherRecipe:
         """Whose features choose coresets: the first teacher of the decoupled presets, which the store then shares."""
@@ -219,5 +219,6 @@ class ImageBench(Bench):
             recipe=dataclasses.replace(value.train, model=str(as_spec(expert.model)), lr=value.lr_init, **own),
             lr=None if not published else expert.lr if self._real.val is None else "tuned",
             whiten=expert.whiten,
+            layout=Layout(storage=value.storage),
             teacher=partial(self._teacher, ipc),
         )

@@ -97,8 +97,8 @@ def evaluate(
             image, cross-entropy), or `rd3` (the rectified protocol: 400 epochs of batches of 50 under the labels of one
             ResNet-18, which is trained where the store has none, for a ResNet-18); see `dd.contest.recipes`.
         baselines: of `random` (3 draws of as many real images with their classes, the recipe's lr), `random_tuned` (lr
-            tuned on the validation split), `class_mean` (one image a class only); for a set whose stored images are not
-            plain (`factor`, `mirror`, `storage`) `random_packed` (3 draws of real images that are stored like its own),
+            tuned on the validation split), `class_mean` (one image a class only); for a set with `factor`, `mirror` or
+            `storage="fp16"` `random_packed` (3 draws of real images that are stored like its own),
             beside which `random` has as many in float32 as its bytes hold; and for a set with labels of
             teachers `random_labels` (3 draws under the same teachers and labels) and `hard` (the set with its classes).
             `None`: `random`, and the last three where they can be. A canvas of c × c pictures counts as c² images.

@@ -157,7 +157,7 @@ def pick_images(
     soft = method is not None and small.hard() is not small
     picked = chosen(IMAGE_BASELINES, "evaluate", baselines)
     wanted = [one for one in picked if soft or one.labels is None]
-    wanted = [one for one in wanted if not small.layout.plain or one.layout is None]
+    wanted = [one for one in wanted if not small.layout.whole or one.layout is None]
     return wanted if baselines is None else picked
 
 
@@ -224,14 +224,14 @@ def given_images(
 
 
 def _numbers(small: ImageSet, real: Images) -> tuple[Sequence[int], Sequence[int], list[str]]:
-    """Real images of each class, in float32 and stored like the set's, and what a report says of their numbers."""
+    """Real images of each class, of `random` and of `random_packed`, and what a report says of their numbers."""
     numbers, notes = [small.budget, small.counts], []
     if small.canvas > 1:
         smallest = int(torch.bincount(real.train.labels, minlength=real.num_classes).min())
         numbers = [tuple(min(count * small.canvas**2, smallest) for count in counts) for counts in numbers]
         each = _span(numbers[0])
         notes.append(f"a canvas counts as {small.canvas**2} images, its bytes: {each} a class in the baselines")
-    if not small.layout.plain:
+    if not small.layout.whole:
         more = " (which is more)" if PLAIN.itemsize * sum(numbers[0]) > small.layout.itemsize * sum(numbers[1]) else ""
         notes.append(
             f"images stored as {small.layout}: their bytes are those of {_span(numbers[0])} a class in float32{more}"

@@ -16,7 +16,7 @@ from dd.experts import ExpertRecipe, load_recipe
 from dd.methods import METHODS, Method, class_of, kind_of, one_of
 from dd.methods.cards import ABOUT, NEVER, card
 from dd.synthetic import NodeRecipe, TrainRecipe, TreeRecipe
-from dd.synthetic.layout import LAYOUT
+from dd.synthetic.layout import LAYOUT, PLAIN, STORAGE
 from dd.teachers import TeacherRecipe
 
 Tier = Literal["paper", "cpu"]
@@ -141,6 +141,8 @@ def _built(method: str, row: Mapping[str, Any], ipc: int | None) -> Preset:
     fields.update({key: tuple(value) for key, value in fields.items() if isinstance(value, list)})
     if "train" in row:
         fields["train"] = _RECIPES[kind_of(method)](**row["train"])
+    if row["tier"] == "paper" and getattr(class_of(method), "storage", None) == STORAGE:
+        fields.setdefault("storage", PLAIN.storage)  # as published
     if ipc is not None:
         fields["ipc"] = ipc
     return Preset(

@@ -35,7 +35,8 @@ def merge(
 
     Args:
         sets: sets, their files or their run folders; different ones, of the same classes in the same order, one shape
-            and one model space, all with classes for labels or all with soft labels.
+            and one model space, all with classes for labels or all with soft labels. Images of other bits, or of 256
+            levels of their own (`uint8`), are joined in float32, number for number; `small.pack("uint8")` rounds them.
         *others: nothing: the sets are one list, `dd.merge([a, b])`.
         recipe: the place in `sets`, from 0 on, of the one whose recipe the merged set has, or a recipe; may be left out
             where all are equal.
@@ -62,7 +63,8 @@ def merge(
             got = f"the same one at {hashes.index(digest)} and {place}"
             raise refuse("sets", "different sets", got, "Leave it out: it would only count its images twice.")
         _check_alike(first, one, place)
-    rule = _recipe(parents, recipe)
+    rule, parents = _recipe(parents, recipe), _stored_alike(parents)
+    first = parents[0]
     shape = (sum(map(len, parents)), *first.images.shape[1:])
     check_memory("the merged set", shape, "Merge fewer sets.")
     ready = next((one for one in parents if one.transform is not None), first)
@@ -153,21 +155,22 @@ def _check_alike(first: SyntheticImages, one: SyntheticImages, place: int) -> No
         expected = f"of canvas={first.canvas}, canvas_samples={first.canvas_samples}, like sets[0]"
         got = f"canvas={one.canvas}, canvas_samples={one.canvas_samples}: batches crop all images of a set alike"
         raise refuse(argument, expected, got)
-    if one.layout != first.layout:
-        alike = (one.layout.factor, one.layout.mirror) == (first.layout.factor, first.layout.mirror)
-        free = "Give `dataclasses.replace(small, stored=None)` of each: its pictures, in float32."
-        way_out = 'Bits are made equal by `small.pack("fp16")`.' if alike else free
+    if (one.layout.factor, one.layout.mirror) != (first.layout.factor, first.layout.mirror):
+        way_out = "Give `dataclasses.replace(small, stored=None)` of each: its pictures, in float32."
         raise refuse(argument, f"of images stored as {first.layout}, like sets[0]", str(one.layout), way_out)
-    levels = [small.stored.levels for small in (first, one) if small.stored and small.stored.levels is not None]
-    if levels and not torch.equal(*levels):
-        way_out = 'Give `small.pack("fp32")` of each, and pack the merged set.'
-        raise refuse(argument, "with the 256 levels of sets[0]", "levels of its own", way_out)
     if _space(one) != _space(first):
         raise _other_space(first, one, argument)
     if one.labels.ndim != first.labels.ndim:
         kinds = {1: "classes for labels", 2: "soft labels"}
         way_out = "Give `small.hard()` of those with soft labels."
         raise refuse(argument, f"with {kinds[first.labels.ndim]}, like sets[0]", kinds[one.labels.ndim], way_out)
+
+
+def _stored_alike(parents: list[SyntheticImages]) -> list[SyntheticImages]:
+    """The sets as they are where all have the same bits and levels, else in float32, which has the numbers of each."""
+    levels = [one.stored.levels for one in parents if one.stored is not None and one.stored.levels is not None]
+    same = all(one.layout == parents[0].layout for one in parents) and all(torch.equal(x, levels[0]) for x in levels)
+    return parents if same else [one.pack("fp32") for one in parents]
 
 
 def _stored(parts: Sequence[Stored]) -> Stored | None:
@@ -185,7 +188,8 @@ def _other_space(first: SyntheticImages, one: SyntheticImages, argument: str) ->
     if kinds == ["normalise", "normalise"]:
         way_out = (
             "Give all parties the same constants, `dd.Images(train=…, mean=…, std=…)`; or take this one there: "
-            "`dataclasses.replace(small, images=first.transform.forward(small.transform.inverse(small.images)), "
+            "`dataclasses.replace(small, stored=None, "
+            "images=first.transform.forward(small.transform.inverse(small.images)), "
             "transform=first.transform, transform_record={})`."
         )
         return refuse(argument, "normalised like sets[0]", "by another mean and std", way_out)

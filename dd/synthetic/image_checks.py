@@ -19,10 +19,12 @@ _SUM_TOLERANCE: Final = 1e-3
 
 
 def how_many(small: Any) -> str:
-    """`100 images`, `25 canvases of 2²`, `800 images of 100 stored (factor 2, mirrored, uint8)`."""
+    """`100 images (uint8)`, `25 canvases of 2²`, `800 images of 100 stored (factor 2, mirrored, uint8)`."""
     number = len(small)
     what = count(number, "image") if small.canvas == 1 else f"{number:,} canvases of {small.canvas}²"
-    return what if small.layout.plain else f"{what} of {sum(small.counts):,} stored ({small.layout})"
+    if small.layout.whole:
+        return what if small.layout.plain else f"{what} ({small.layout})"
+    return f"{what} of {sum(small.counts):,} stored ({small.layout})"
 
 
 def sizes_of(small: Any, what: str = "") -> list[str]:

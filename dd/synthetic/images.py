@@ -149,10 +149,13 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
 
     @property
     def budget(self) -> tuple[int, ...]:
-        """Real images of each class as float32 in the bytes of the stored ones: `counts`, of fewer bits fewer.
+        """Real images of each class in the bytes of the stored ones: `counts` where they are stored alike (`whole`).
 
-        At least one of a class that has one. Pictures of a label store count as they are, in uint8.
+        Beside mosaics, mirrored images and float16, as many as there are in float32, at least one of a class that has
+        one. Pictures of a label store count as they are, in uint8.
         """
+        if self.layout.whole:
+            return self.counts
         return tuple(max(min(1, n), n * self.layout.itemsize // PLAIN.itemsize) for n in self.counts)
 
     @property

@@ -138,10 +138,36 @@ def test_beside_a_layout_stand_real_images_stored_alike_and_as_many_in_float32_a
     assert report.about.keys() == {"random (baseline)", "random_packed"}
     note = "images stored as factor 2, mirrored, uint8: their bytes are those of 2 a class in float32"
     assert note in report.notes
-    one = dd.distill("digits", "random", ipc=1, storage="uint8", progress=False)
+    one = dd.distill("digits", "random", ipc=1, storage="fp16", progress=False)
     assert any(note.endswith("1 a class in float32 (which is more)") for note in dd.evaluate(one, real, **FAST).notes)
     asked = dd.evaluate(dd.distill("digits", "random", ipc=1, progress=False), real, baselines="random_packed", **FAST)
-    assert "no random_packed row: the set's stored images are plain: it is `random`" in asked.notes
+    assert "no random_packed row: the set's stored images are its pictures: it is `random`" in asked.notes
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+def test_beside_whole_images_in_uint8_stand_as_many_real_ones_in_uint8(whiten: bool) -> None:
+    small = dd.distill("digits", "random", ipc=1, storage="uint8", whiten=whiten, progress=False)
+    real, run = dd.load_images("digits"), dd.Run(seed=3)
+    report = dd.evaluate(small, real, baselines=("random", "class_mean", "random_packed"), **FAST)
+    assert [row.set for row in report.rows] == ["random", "random (baseline)", "class_mean"]
+    assert {row.bytes for row in report.rows} == {10 * 64 + 10 * 8}
+    assert report.method == "random, 10 images (uint8)"
+    assert report.notes == ["no random_packed row: the set's stored images are its pictures: it is `random`"]
+    assert [row.set for row in dd.evaluate(small, real, **FAST).rows] == ["random", "random (baseline)"]
+    beside = BesideImages(
+        real=real, ipc=1, recipe=small.recipe, whiten=whiten, small=small, layout=small.layout, stored=1
+    )
+    one: Any = IMAGE_BASELINES["random"].sets(beside, run)[0]
+    wanted: Any = dd.distill(real, METHODS["random"](ipc=1), seed=child_seed(3, "draw", 0), progress=False)
+    torch.testing.assert_close(one.pixels(), wanted.pixels(), rtol=0, atol=0.03 if whiten else 0.51 / 255)
+
+
+def test_a_benchmark_has_one_row_of_random_images_beside_whole_ones() -> None:
+    methods = [METHODS["random"](name=storage, storage=storage) for storage in ("uint8", "fp32")]
+    named: dict[str, Any] = {"baselines": ("random", "class_mean", "random_packed", "random_bytes"), "ipc": 1}
+    board = dd.benchmark("digits", methods, **{**FAST, **named})
+    size = {cell["set"]: cell["bytes"]["images"] for cell in board.cells}
+    assert size == {"random": 640, "class_mean": 640, "uint8": 640, "fp32": 2560}
 
 
 def test_a_whitened_set_has_packed_images_in_its_own_model_space() -> None:
@@ -162,7 +188,8 @@ def test_a_benchmark_has_rows_beside_each_method_with_a_layout() -> None:
     assert sorted(cell["set"] for cell in board.cells) == sorted(names)
     size = {cell["set"]: cell["bytes"]["images"] for cell in board.cells if cell.get("bytes")}
     assert size["laid"] == size["random_packed of laid"] == size["random_bytes of laid"] == 10 * 4 * 64
-    assert size["cut"] == size["random_packed of cut"] == size["random"] == 4 * size["laid"]
+    assert size["cut"] == size["random_packed of cut"] == 4 * size["laid"]
+    assert size["random"] == 10 * 4 * 64  # as many, in the bits of the trajectory presets
     assert not any(cell.get("beside") for cell in board.cells)  # that is of labels
 
 

@@ -56,7 +56,7 @@ def test_a_record_is_made_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         model="convnet(width=4, depth=1)", experts=1, snapshots=2, snapshot_every=1, snapshot_unit="step"
     )
     few: dict[str, Any] = {"iterations": 1, "student_steps": 1, "expert_epochs": 1, "max_start_epoch": 1}
-    value = dd.MTT(ipc=1, expert=recipe, train=dd.TrainRecipe(steps=2), **few)
+    value = dd.MTT(ipc=1, storage="fp32", expert=recipe, train=dd.TrainRecipe(steps=2), **few)
     monkeypatch.setattr(storage, "method", lambda: value)
     run.once(storage.name_of(0), lambda: storage.measure(pictures(), 0, tmp_path / "work"))
     found = dict(kept.read(tmp_path / "results" / "cifar10-ipc10.jsonl"))["storage-cifar10-ipc10-mtt-0"]

@@ -127,7 +127,7 @@ def test_run_resumes_saves_evaluates_and_keeps_the_canvas(real: dd.Images, store
     rest = list(value.distill(real, Run(store=store), path[0].state))
     assert torch.equal(rest[-1].state["images"], path[-1].state["images"])
     report = dd.evaluate(back, real, repeats=1, baselines=("random", "class_mean"))
-    assert report.method == "mtt, 10 canvases of 2²"
+    assert report.method == "mtt, 10 canvases of 2² (uint8)"
     assert any("a canvas counts as 4 images" in note for note in report.notes)
     assert report.bytes["images"] == 10 * 16 * 16 * 4
     again = dd.evaluate(back, real, repeats=1, baselines=())

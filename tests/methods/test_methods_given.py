@@ -80,7 +80,7 @@ def test_images_and_step_size_are_taken(name: str, real: dd.Images, store: Path,
 
 def test_images_come_in_the_order_of_their_classes(real: dd.Images, store: Path, first: SyntheticImages) -> None:
     order = torch.tensor([3, 1, 0, 2, 9, 8, 7, 6, 5, 4])
-    turned = dataclasses.replace(first, images=first.images[order], labels=first.labels[order])
+    turned = dataclasses.replace(first, stored=None, images=first.images[order], labels=first.labels[order])
     assert torch.equal(start(dd.MTT(**FIELDS, init=turned), real, store)["images"], first.images)
 
 
@@ -119,7 +119,7 @@ def test_another_normalisation_is_turned_into_that_of_the_data(
     assert isinstance(first.transform, Normalise)
     pixels = first.transform.inverse(first.images)
     other = Normalise((0.1,), (0.7,))
-    theirs = dataclasses.replace(first, images=other.forward(pixels), transform=other, transform_record={})
+    theirs = dataclasses.replace(first, stored=None, images=other.forward(pixels), transform=other, transform_record={})
     made = start(dd.MTT(**FIELDS, init=theirs), real, store)["images"]
     torch.testing.assert_close(made, first.images, rtol=0, atol=1e-5)
 
@@ -140,15 +140,23 @@ def test_a_whitened_run_starts_from_a_whitened_set(real: dd.Images, tmp_path: Pa
 def refusals(small: SyntheticImages) -> dict[str, tuple[Any, dict[str, Any], str]]:
     names = tuple("abcdefghij")
     wide = torch.zeros(10, 1, 16, 16)
-    one = dataclasses.replace(small, images=small.images[:9], labels=small.labels[:9])
+    one = dataclasses.replace(small, stored=None, images=small.images[:9], labels=small.labels[:9])
     return {
         "classes": (
             dataclasses.replace(small, classes=names),
             {},
             "of the classes 0, 1, .*; got 10: a, .*classes=real",
         ),
-        "size": (dataclasses.replace(small, images=wide), {}, r"images \[1, 8, 8\], like the data; .*`size=16`"),
-        "canvas": (dataclasses.replace(small, images=wide, canvas=2), {}, "a set of canvas 1, .*Give `canvas=2`"),
+        "size": (
+            dataclasses.replace(small, stored=None, images=wide),
+            {},
+            r"images \[1, 8, 8\], like the data; .*`size=16`",
+        ),
+        "canvas": (
+            dataclasses.replace(small, stored=None, images=wide, canvas=2),
+            {},
+            "a set of canvas 1, .*Give `canvas=2`",
+        ),
         "ipc": (small, {"ipc": 2}, "a set of ipc=2 images a class; got 1. Give `ipc=1`"),
         "unequal": (one, {}, "ipc=1 images of each class; got 0 to 1. .*leave some out"),
         "soft": (dataclasses.replace(small, labels=torch.eye(10)), {}, r"`init=small\.hard\(\)`, or .*`datm`"),
@@ -194,7 +202,7 @@ def test_the_hash_names_the_set_and_not_its_path(first: SyntheticImages, tmp_pat
     assert values[0].describe()["init"] == {"set": "mtt", "sha256": read_digest(one)}
     assert digest_of(first) == read_digest(one)
     assert f"init=GivenSet(set='mtt', sha256='{digest_of(first)}')" in repr(values[0])
-    other = dataclasses.replace(first, images=first.images + 1)
+    other = dataclasses.replace(first, stored=None, images=first.images + 1)
     assert dd.MTT(**FIELDS, init=other) != values[0]
 
 
@@ -213,7 +221,7 @@ def test_a_run_goes_on_where_the_same_set_is_given(
     path.unlink()
     with pytest.raises(dd.MissingError, match="goes on where the same set is given again"):
         dd.MTT(**value, init=path)
-    other = dataclasses.replace(first, images=first.images + 1)
+    other = dataclasses.replace(first, stored=None, images=first.images + 1)
     with pytest.raises(dd.InputError, match=r"another run \(method\.init\.sha256: '\w+' there, '\w+' asked for"):
         dd.distill(real, dd.MTT(**value, init=other), store=store, out=out)
     made = dd.distill(real, dd.MTT(**value, init=first), store=store, out=out)
@@ -221,7 +229,7 @@ def test_a_run_goes_on_where_the_same_set_is_given(
     assert torch.equal(made.images, whole.images)
     assert dd.load(out).method["init"] == {"set": "mtt", "sha256": digest_of(first)}
     report = dd.evaluate(out, real, repeats=1, baselines=())
-    assert report.method == f"mtt, 10 images, begun from the set mtt {digest_of(first)[:12]}"
+    assert report.method == f"mtt, 10 images (uint8), begun from the set mtt {digest_of(first)[:12]}"
     assert report.method in (out / "index.html").read_text()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ import dd
 from dd.cli.main import main
 from dd.inner.fast import adjoint_fast
 from dd.methods import METHODS, Run
-from dd.methods.presets import replace_fields
+from dd.methods.presets import preset, replace_fields, rows
+from dd.methods.table import class_of, kind_of
 from dd.synthetic import Layout
+from dd.synthetic.layout import STORAGE
 from dd.testing.check import check_method
 from dd.testing.made import pictures
 from dd.transforms.whiten import make_transform
@@ -148,7 +151,57 @@ def test_by_name_from_python(real: dd.Images, store: Path) -> None:
     assert small.layout == Layout(factor=2, storage="uint8")
 
 
-@pytest.mark.parametrize("name", ["mtt", "random", "class_mean", "herding", "sre2l"])
+MATCHING = ("mtt", "ftd", "ast", "tesla", "datm", "dm", "idm", "ncfm")
+
+
+@pytest.mark.parametrize("name", MATCHING)
+def test_sets_of_matching_are_stored_in_uint8_and_always_say_their_bits(name: str) -> None:
+    assert METHODS[name]().layout == Layout(storage=STORAGE) == Layout(storage="uint8")
+    for fields in ({}, {"storage": "fp32"}, {"storage": "fp16"}):
+        told = METHODS[name](**fields).describe()
+        assert told["storage"] == fields.get("storage", "uint8")
+        assert not told.keys() & {"factor", "mirror"}
+
+
+def test_rows_as_published_are_in_float32_and_others_have_the_default() -> None:
+    seen = set()
+    for name in METHODS:
+        for row in rows(name) if kind_of(name) == "images" else ():
+            ipc = row.get("ipc", 1 if class_of(name).budget == "ipc" else None)
+            fields = preset(name, row["dataset"], ipc, row["tier"]).fields
+            wanted = "fp32" if row["tier"] == "paper" and name in MATCHING else None
+            assert fields.get("storage") == wanted, (name, row)
+            seen.add((name, row["tier"]))
+    assert ("mtt", "paper") in seen
+    assert METHODS["mtt"](**preset("mtt", "cifar10", 1, "paper").fields).storage == "fp32"
+    assert METHODS["mtt"](**preset("mtt", "cifar10", 1, "cpu").fields).storage == "uint8"
+    assert preset("mirage", None, None, "cpu").fields.get("storage") in (None, "once", "repeated")
+
+
+def test_a_run_in_other_bits_is_another_run(real: dd.Images, store: Path, tmp_path: Path) -> None:
+    dd.distill(real, method(), out=tmp_path / "run", store=store, progress=False)
+    with pytest.raises(dd.InputError, match=r"holds another run \(method.storage: 'uint8' there, 'fp32' asked for\)"):
+        dd.distill(real, method(storage="fp32"), out=tmp_path / "run", store=store, progress=False)
+    assert dd.load(tmp_path / "run").method["storage"] == "uint8"
+    path = tmp_path / "run" / "run.json"
+    assert json.loads(path.read_text())["request"]["method"]["storage"] == "uint8"
+
+
+@pytest.mark.parametrize("fields", [{}, {"canvas": 2}, {"expert": dataclasses.replace(RECIPE, whiten=True)}], ids=str)
+@pytest.mark.parametrize("precision", ["fp32", "fp64"])
+def test_the_default_is_the_set_in_float32_rounded(
+    fields: dict[str, Any], precision: Any, real: dd.Images, store: Path
+) -> None:
+    small, wide = (
+        dd.distill(real, method(**fields, **more), store=store, precision=precision, progress=False)
+        for more in ({}, {"storage": "fp32"})
+    )
+    assert wide.layout.plain
+    assert small == dataclasses.replace(wide.pack("uint8"), method=small.method)
+    assert small.nbytes.images == wide.nbytes.images // 4
+
+
+@pytest.mark.parametrize("name", ["random", "class_mean", "herding", "sre2l"])
 def test_a_plain_layout_is_not_told(name: str) -> None:
     told = METHODS[name]().describe()
     assert not told.keys() & {"mirror", "storage"}

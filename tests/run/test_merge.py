@@ -282,16 +282,27 @@ def test_stored_images_of_one_layout_are_joined_as_they_are(storage: Any, tmp_pa
     assert dd.load(made.save(tmp_path / "made.safetensors")) == made
 
 
-def test_other_layouts_and_other_levels_are_refused_with_the_way_out() -> None:
+@pytest.mark.parametrize(("other", "factor"), [("uint8", 1), ("uint8", 2), ("fp16", 2), ("fp32", 1)])
+def test_other_bits_and_other_levels_are_joined_in_float32_number_for_number(other: Any, factor: int) -> None:
+    first, second = laid(0, "uint8", factor), laid(1, other, factor)
+    made = dd.merge([first, second])
+    assert made.layout == Layout(factor=factor)
+    assert torch.equal(made.stored_images, torch.cat([first.stored_images, second.stored_images]))
+    assert torch.equal(made.images, torch.cat([first.images, second.images]))
+    assert [parent["sha256"] for parent in made.provenance["parents"]] == [digest_of(one) for one in (first, second)]
+    assert made.pack("uint8").nbytes.images == made.nbytes.images // 4
+
+
+def test_sets_of_the_same_levels_stay_uint8() -> None:
     first, second = laid(0, "uint8"), laid(1, "uint8")
-    with pytest.raises(dd.InputError, match=r'with the 256 levels of sets\[0\].*Give `small.pack\("fp32"\)` of each'):
-        dd.merge([first, second])
-    wide = dd.merge([first.pack("fp32"), second.pack("fp32")]).pack("uint8")  # the way out
-    assert wide.nbytes.images == first.nbytes.images + second.nbytes.images
-    text = r'stored as factor 2, uint8, like sets\[0\]; got factor 2, fp16. Bits .* by `small.pack\("fp16"\)`'
-    with pytest.raises(dd.InputError, match=text):
-        dd.merge([first, laid(1, "fp16")])
-    assert len(dd.merge([first.pack("fp16"), laid(1, "fp16")])) == 16
+    assert first.stored is not None
+    again = dataclasses.replace(
+        second, **second.layout.parts(second.stored_images, torch.arange(2), first.stored.levels)
+    )
+    assert dd.merge([first, again]).layout == first.layout
+
+
+def test_other_layouts_are_refused_with_the_way_out() -> None:
     with pytest.raises(dd.InputError, match=r"stored as fp32, like sets\[0\]; got factor 2, fp32. .*stored=None"):
         dd.merge([laid(0, "fp32", 1), laid(1, "fp32")])
     assert len(dd.merge([laid(0, "fp32", 1), dataclasses.replace(laid(1, "fp32"), stored=None)])) == 10

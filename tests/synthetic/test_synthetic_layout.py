@@ -17,7 +17,7 @@ from dd.base.files import load_tensors, save_tensors
 from dd.base.seeding import child
 from dd.errors import DamagedError, InputError
 from dd.synthetic import Layout, SyntheticImages, TrainRecipe, from_tensors, to_tensors
-from dd.synthetic.layout import PLAIN, Stored, pixel_levels
+from dd.synthetic.layout import PLAIN, Stored, pixel_levels, real_levels
 from dd.transforms.levels import from_levels
 from dd.transforms.whiten import Normalise, fit_zca
 
@@ -192,11 +192,33 @@ def test_a_whitened_set_is_stored_in_its_model_space(tmp_path: Path) -> None:
     assert dd.load(small.save(tmp_path / "s.safetensors")).transform is None
 
 
-def test_the_budget_is_what_float32_images_its_bytes_hold() -> None:
-    labels = torch.tensor([0] * 9 + [1])
-    images = noise(10)
-    budgets = {storage: made(Layout(storage=storage), images, labels).budget for storage in ("fp32", "fp16", "uint8")}  # type: ignore[arg-type]
-    assert budgets == {"fp32": (9, 1), "fp16": (4, 1), "uint8": (2, 1)}
+@pytest.mark.parametrize(
+    ("layout", "whole", "budget"),
+    [
+        (Layout(), True, (9, 1)),
+        (Layout(storage="uint8"), True, (9, 1)),
+        (Layout(storage="fp16"), False, (4, 1)),
+        (Layout(storage="uint8", mirror=True), False, (2, 1)),
+        (Layout(storage="uint8", factor=2), False, (2, 1)),
+        (Layout(mirror=True), False, (9, 1)),
+    ],
+    ids=str,
+)
+def test_the_budget_is_as_many_real_images_stored_alike_or_what_its_bytes_hold_in_float32(
+    layout: Layout, whole: bool, budget: tuple[int, int]
+) -> None:
+    assert layout.whole is whole
+    assert made(layout, noise(10), torch.tensor([0] * 9 + [1])).budget == budget
+
+
+def test_real_pictures_lose_nothing_in_uint8() -> None:
+    pixels = torch.randint(1, 255, (4, 2, 8, 8), generator=child(0, "pixels"), dtype=torch.uint8)
+    images, layout = from_levels(pixels, TRANSFORM), Layout(storage="uint8")
+    stored = layout.keep(images, real_levels(layout, TRANSFORM))
+    assert torch.equal(stored.values, pixels)
+    torch.testing.assert_close(stored.numbers, images)
+    for other in (Layout(), Layout(storage="uint8", factor=2)):
+        assert real_levels(other, TRANSFORM) is None
 
 
 def test_pack_changes_the_bits_alone() -> None:
@@ -209,7 +231,7 @@ def test_pack_changes_the_bits_alone() -> None:
     plain = made(PLAIN)
     assert plain.pack("fp16").nbytes.images == plain.nbytes.images // 2
     assert plain.pack("fp16").pack("fp32").layout == PLAIN
-    assert "4 images of 4 stored (uint8)" in repr(plain.pack("uint8"))
+    assert "4 images (uint8)" in repr(plain.pack("uint8"))
     assert "32 images of 4 stored (factor 2, mirrored, fp32)" in repr(small)
     with pytest.raises(InputError, match="`storage` must be `fp32` or `fp16` or `uint8`; got 'int8'"):
         plain.pack("int8")  # type: ignore[arg-type]

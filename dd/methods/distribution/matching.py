@@ -26,7 +26,7 @@ from dd.methods.distribution.terms import Statistic
 from dd.methods.start import check_small
 from dd.models.features import Form
 from dd.synthetic import Layout, Storage, TrainRecipe
-from dd.synthetic.layout import told
+from dd.synthetic.layout import STORAGE, told
 from dd.transforms.whiten import make_transform
 
 _CHOICES: Final = {
@@ -72,7 +72,8 @@ class DistributionMatching:
         batch_real: real images a class.
         factor, mirror, storage: what a stored image is, see `dd.synthetic.Layout`: factor × factor pictures (IDM's
             partition, NCFM), which start from as many real ones of the class made smaller; mirrored ones too; and its
-            bits. Each iteration sees all of them; matching is in float32, what is offered is rounded.
+            bits, a byte a number by default, of published rows float32. Each iteration sees all of them; matching is in
+            float32, what is offered is rounded.
         init: `real` images of the class, or `noise` N(0, 1) in model space.
         pixel_optimizer: `sgd` with `momentum_img`, or `adam`.
         lr_img: step size of the pixels in model space, whose unit is about a quarter of the range of a pixel.
@@ -107,7 +108,7 @@ class DistributionMatching:
     batch_real: int = 256
     factor: int = 1
     mirror: bool = False
-    storage: Storage = "fp32"
+    storage: Storage = STORAGE
     init: Literal["real", "noise"] = "real"
     pixel_optimizer: Literal["sgd", "adam"] = "sgd"
     lr_img: float = 1.0
@@ -147,7 +148,8 @@ class DistributionMatching:
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return told({**fields, "expert": self.expert.describe(), "train": self.train.to_json()})
+        fields.update(expert=self.expert.describe(), train=self.train.to_json())
+        return told(fields, ("factor", "mirror"))
 
     @under_own_settings
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:

@@ -17,7 +17,7 @@ from dd.errors import refuse
 from dd.methods.base import Candidate, Run, Step
 from dd.methods.start import check_small, pick_real
 from dd.synthetic import Layout, Storage, SyntheticImages, TrainRecipe
-from dd.synthetic.layout import PLAIN, told
+from dd.synthetic.layout import PLAIN, real_levels, told
 from dd.transforms.whiten import make_transform
 
 
@@ -148,7 +148,7 @@ def only_step(method: Chosen, real: Images, pixels: Tensor, whiten: bool = False
     transform = make_transform(real, whiten)
     labels = torch.arange(real.num_classes).repeat_interleave(torch.tensor(class_counts(real, method.ipc)))
     made = SyntheticImages(
-        **layout.parts(layout.mosaic(transform.forward(pixels).float()), labels),
+        **layout.parts(layout.mosaic(transform.forward(pixels).float()), labels, real_levels(layout, transform)),
         classes=real.classes,
         recipe=method.train,
         transform=transform,

@@ -25,7 +25,7 @@ from dd.methods.start import check_small
 from dd.methods.trajectory.given import GivenSet, Init, check_start, completed, given_init
 from dd.methods.trajectory.loop import Loop
 from dd.synthetic import Layout, Storage, TrainRecipe
-from dd.synthetic.layout import told
+from dd.synthetic.layout import STORAGE, told
 from dd.transforms.whiten import make_transform
 
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
@@ -85,10 +85,11 @@ class TrajectoryMatching:
             stops there with an error of shapes). Not with whitening.
         canvas_samples: crops of a canvas in a student step, which then sees batch_syn · canvas_samples pictures.
         factor, mirror, storage: what a stored image is, see `dd.synthetic.Layout`: factor × factor pictures (IDC),
-            which start from as many real ones of its class made smaller; mirrored ones too (FYI); and its bits.
-            `ipc` counts stored images. Matching is in float32; what is offered is rounded. A student step costs what it
-            did. A label is of a stored image: of an `assigned` one the mean over its pictures. Of a set to start from
-            `factor` and `mirror` are those of the method. `lr_img` of the presets was found without them.
+            which start from as many real ones of its class made smaller; mirrored ones too (FYI); and its bits, a
+            byte a number by default, of published rows float32. `ipc` counts stored images. Matching is in float32;
+            what is offered is rounded. A student step costs what it did. A label is of a stored image: of an `assigned`
+            one the mean over its pictures. Of a set to start from `factor` and `mirror` are those of the method.
+            `lr_img` of the presets was found without them.
         current_start_epoch, window_iterations: DATM's window: the end of the starts grows from the first to
             `max_start_epoch` in so many iterations; `None` for a fixed one.
         gradient: `exact`, or `detached` (TESLA; its released code takes half of it for the images, so its published
@@ -139,7 +140,7 @@ class TrajectoryMatching:
     canvas_samples: int = 1
     factor: int = 1
     mirror: bool = False
-    storage: Storage = "fp32"
+    storage: Storage = STORAGE
     gradient: Literal["exact", "detached"] = "exact"
     truncate: int | None = None
     pixel_optimizer: Literal["sgd", "adam"] = "sgd"
@@ -198,7 +199,7 @@ class TrajectoryMatching:
         fields.update(expert=self.expert.describe(), train=self.train.to_json())
         if isinstance(self.init, GivenSet):
             fields.update(init=self.init.describe())
-        return told({k: ("inf" if v == math.inf else v) for k, v in fields.items()})
+        return told({k: ("inf" if v == math.inf else v) for k, v in fields.items()}, ("factor", "mirror"))
 
     def _check_data(self, real: Images) -> None:
         """Refuse data of too few images or another size than the layout's, and a set that is no start for it."""
