@@ -109,6 +109,8 @@ def announce_preset(run: Opened, device: torch.device, progress: bool | Progress
     text += ")" if row.run else ", never run here)"
     if others:
         text += f", but for {', '.join(f'`{name}`' for name in others)}"
+    if row.tier == "paper" and row.fields.get("storage") == "fp32" and "storage" not in others:
+        text += ", images in float32"
     if (predict := estimator_of(type(run.method))) is not None:
         text += f"; {predict(run.method, run.real, device, calibrate=False)}"
     announce(text, progress)

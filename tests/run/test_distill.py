@@ -21,7 +21,7 @@ from dd.evaluation.readers import ReaderLearner
 from dd.evaluation.selection import REPEATS, Selector
 from dd.methods import METHODS, Candidate, Step
 from dd.methods.presets import rows
-from dd.run.resolve import MEASURED, announce_preset, opened
+from dd.run.resolve import MEASURED, Opened, announce_preset, opened, resolve_method
 
 TINY = {"model": "convnet(width=4)", "augment": "crop_flip", "augment_mode": "all", "batch_size": 16, "lr": 0.05}
 
@@ -552,6 +552,23 @@ def test_a_run_says_in_which_fields_it_is_not_that_of_its_row(capsys: pytest.Cap
         assert told.startswith("mtt on digits: preset `cpu` (")
         assert told.endswith("), but for `iterations`, `lr_img`" if changed else ")")
         assert ("94.8" in told) != bool(changed)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({}, "), images in float32"),
+        ({"storage": "uint8"}, "), but for `storage`"),
+        ({"lr_img": 1.0}, "), but for `lr_img`, images in float32"),
+    ],
+)
+def test_a_published_row_says_that_its_images_are_in_float32(
+    asked: dict[str, Any], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cpu = torch.device("cpu")
+    value, row = resolve_method("mtt", "cifar10", "paper", cpu, {"ipc": 1, **asked})
+    announce_preset(Opened(dd.load_images("digits"), value, row), cpu, None)
+    assert f"{told}; " in capsys.readouterr().err
 
 
 def test_a_row_that_says_an_accuracy_begins_so_that_a_changed_one_does_not() -> None:
