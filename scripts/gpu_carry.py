@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from scripts.gpu_check import need_folder
+
 ROOT: Final = Path(__file__).resolve().parents[1]
 MOST: Final = 64 * 2**20
 WHEELS: Final = {
@@ -136,7 +138,10 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-wheels", action="store_true", help="the pictures alone")
     parser.add_argument("--install", type=Path, help="there: the folder of wheels of which to install what is missing")
     parser.add_argument("--target", type=Path, help="into which folder")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.install is None:
+        need_folder(parser, args.out)
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:

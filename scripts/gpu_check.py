@@ -319,7 +319,19 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.at_once < 1 or not args.seconds >= 0:
         parser.error("--at-once must be at least 1 and --seconds at least 0")
     args.methods = [name for name in args.methods.split(",") if name]
+    if not args.worker:
+        need_folder(parser, args.out)
     return args
+
+
+def need_folder(parser: argparse.ArgumentParser, folder: Path) -> None:
+    """Make the folder of the results, or refuse it before anything is measured."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        parser.error(f"--out must be a folder that can be written; {folder}: {error.strerror}")
 
 
 def machine(args: argparse.Namespace) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
+from dd.base.version import __version__
 from dd.errors import MissingError, refuse
 
 T = TypeVar("T")
@@ -21,6 +22,7 @@ T = TypeVar("T")
 _PATIENCE: Final = timedelta(days=30)  # torch's 30 minutes are less than one expert may take
 
 
+_OF_A_MACHINE: Final = ("out", "store", "root", "device", "threads", "progress", "executor", "download", "fields")
 _ALONE: Final = ContextVar("alone", default=False)
 _CREW: Final[ContextVar[tuple[int, int]]] = ContextVar("crew", default=(0, 1))
 
@@ -36,17 +38,23 @@ def alone() -> Iterator[None]:
 
 
 @contextmanager
-def together() -> Iterator[tuple[int, int]]:
+def together(asked: Mapping[str, Any]) -> Iterator[tuple[int, int]]:
     """All processes of a torchrun in one verb: they meet before it and wait for each other after it.
 
     Inside each is a world of its own, and work is shared by locks and parts in folders (`dd.base.parts`), so that it is
     no matter how many there are. Yields rank and world size; a process alone neither meets nor waits.
 
+    Args:
+        asked: the arguments of the verb; but for places and devices, which are of a machine, they are equal everywhere.
+
     Raises:
+        InputError: processes ask for different things, or are of different versions.
         MissingError: a process never came, or ended before the others.
     """
     whole = world()
     meet()
+    if whole[1] > 1:
+        _check_same(asked)
     token = _CREW.set(whole)
     try:
         with alone():
@@ -54,6 +62,38 @@ def together() -> Iterator[tuple[int, int]]:
     finally:
         _CREW.reset(token)
     barrier()
+
+
+def _check_same(asked: Mapping[str, Any]) -> None:
+    import torch.distributed as dist
+
+    if dist.get_backend() != "gloo":  # a group that the caller formed
+        return
+    told = {name: _text(value) for name, value in asked.items() if name not in _OF_A_MACHINE}
+    told |= {name: _text(value) for name, value in asked.get("fields", {}).items()}
+    own = {**told, "version": __version__}
+    others: list[dict[str, str]] = [{} for _ in range(world()[1])]
+    try:
+        dist.all_gather_object(others, own)
+    except RuntimeError as error:
+        raise _ended(error) from error
+    for rank, other in enumerate(others):
+        for name in sorted({*others[0], *other}):
+            here, there = (one.get(name, "nothing") for one in (others[0], other))
+            if here != there:
+                way_out = "Start all of them with the same words and the same version."
+                raise refuse(name, f"the same in all processes, {here} in rank 0", f"{there} in rank {rank}", way_out)
+
+
+def _text(value: object) -> str:
+    """A plain value as text; of others, which may be different objects of equal content, the type alone."""
+    if isinstance(value, list | tuple):
+        return f"({', '.join(map(_text, value))})"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name}: {_text(one)}' for name, one in value.items())}}}"
+    if isinstance(value, str):
+        return value.partition(":")[0]  # of `imagefolder:PATH` the place is of a machine
+    return repr(value) if value is None or isinstance(value, int | float) else type(value).__name__
 
 
 def crew() -> tuple[int, int]:
@@ -66,15 +106,23 @@ def training_group(device: str) -> Iterator[Any]:
     """A group of the whole crew for what they train as one: by NCCL on CUDA, else by gloo. All of them enter it.
 
     It waits for a month: between two of its calls one rank may do alone what takes long.
+
+    Raises:
+        MissingError: another process has ended.
     """
     import torch.distributed as dist
 
     backend = "nccl" if device == "cuda" and dist.is_nccl_available() else "gloo"
-    group = dist.new_group(backend=backend, timeout=_PATIENCE)
     try:
-        yield group
-    finally:
-        dist.destroy_process_group(group)
+        group = dist.new_group(backend=backend, timeout=_PATIENCE)
+        try:
+            yield group
+        finally:
+            dist.destroy_process_group(group)
+    except RuntimeError as error:
+        if _is_of_processes(error):
+            raise _ended(error) from error
+        raise
 
 
 def world() -> tuple[int, int]:
@@ -151,10 +199,21 @@ def barrier() -> None:
         else:  # a group that the caller formed
             dist.barrier()
     except RuntimeError as error:
-        raise MissingError(
-            "another process of this torchrun ended before its work was done "
-            f"({str(error).splitlines()[0]}). What it stored stays; run all of them again."
-        ) from error
+        raise _ended(error) from error
+
+
+def _ended(error: RuntimeError) -> MissingError:
+    return MissingError(
+        "another process of this torchrun ended before its work was done "
+        f"({str(error).splitlines()[0]}). What it stored stays; run all of them again."
+    )
+
+
+def _is_of_processes(error: RuntimeError) -> bool:
+    """Whether an error is one of the group (gloo's have no class of their own), not of what is computed in it."""
+    import torch.distributed as dist
+
+    return isinstance(error, dist.DistError) or "gloo" in str(error).partition("\n")[0].lower()
 
 
 def _meeting_time() -> timedelta:
@@ -168,7 +227,7 @@ def _store(rank: int, patience: timedelta) -> Any:
     """Where processes leave word for each other: torchrun's own store, or rank 0's."""
     dist: Any = importlib.import_module("torch.distributed")  # its stores have no types
     host, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
-    if not (host and port.isdecimal()):
+    if not (host and port.isdecimal() and 0 < int(port[:9]) < 65536):
         raise refuse("MASTER_ADDR, MASTER_PORT", "a host and a port", (host, port), "Use torchrun, which sets them.")
     theirs = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     store = dist.TCPStore(

@@ -55,8 +55,8 @@ def run_work(options: WorkOptions) -> Answer:
     if failed:
         name = next(iter(failed))
         raise MissingError(
-            f"{len(failed)} of {count(len(told), 'unit')} are not done, the others are; first {name}: {failed[name]} "
-            "The same command tries them again."
+            f"not done {'are' if len(failed) > 1 else 'is'} {len(failed)} of {count(len(told), 'unit')}; first {name}: "
+            f"{failed[name]} The same command tries again."
         )
     answer: dict[str, Any] = {"plan": str(options.plan), "done": list(told), "json": options.json}
     if not options.json:

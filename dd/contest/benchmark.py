@@ -117,7 +117,7 @@ def benchmark(
             and has not written.
     """
     given = locals()
-    with together() as (rank, _):
+    with together({**given, "verb": "benchmark"}) as (rank, _):
         shown = progress if rank == 0 else False
         bench, settings = _opened(given)
         real, asked = bench.real, as_list(methods)

@@ -146,7 +146,7 @@ def evaluate(
     arguments = locals()
     if executor is not None:
         check_executor(executor)
-    with together() as (rank, size):
+    with together({**arguments, "small": "a set", "verb": "evaluate"}) as (rank, size):
         if rank:
             arguments |= {"out": False, "progress": False}
         place, again, given, wanted, run = _opened(arguments)

@@ -123,7 +123,7 @@ def distill(
     if executor is not None:
         check_executor(executor)
         need_folder(out)
-    with together() as (rank, size):
+    with together({**given, "verb": "distill"}) as (rank, size):
         given["progress"] = progress if rank == 0 else False
         asked = opened(data, method, filled(Source, given), protocol, preset, target, fields)
         check_sieve(sieve, asked.method)

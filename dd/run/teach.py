@@ -73,7 +73,7 @@ def teach(
         units = teacher_units(teachers, recipes, target)
         spread(executor, make_teacher, plan, teachers.root.parent / "plans", units, report, progress)
     if recipes[0].ranks > 1:
-        with together() as (rank, _):
+        with together({**given, "verb": "teach"}) as (rank, _):
             teachers.make_together(recipes, device=target, progress=report if rank == 0 else reporter("", False))
     else:
         teachers.make_missing(recipes, device=target, progress=report)

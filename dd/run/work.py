@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, final
 
 from dd.base.files import append_jsonl, digest, json_text, read_json, write_json
+from dd.base.leases import lease_of
 from dd.base.locks import holder, locked
 from dd.base.names import file_name
 from dd.base.parallel import alone
@@ -115,7 +116,7 @@ class Notes:
         if not is_there(self.folder):
             return Told("missing")
         note = self.read(unit)
-        if is_there(self.lock(unit)):
+        if is_there(self.lock(unit)) or is_there(lease_of(self.lock(unit))):
             with locked(self.lock(unit)) as free:
                 by = "" if free else holder(self.lock(unit))
             if by:
@@ -166,7 +167,7 @@ def share_of(units: Sequence[WorkUnit], only: str | None) -> list[WorkUnit]:
     """
     if only is None:
         return list(units)
-    first, _, count = only.partition("/")
+    first, _, count = only.partition("/") if isinstance(only, str) else ("", "", "")
     whole = all(part.isdecimal() and len(part) < 10 for part in (first, count))
     if not whole or not 1 <= int(first) <= int(count):
         raise refuse("only", "`i/n`, the i-th of n shares, with 1 ≤ i ≤ n", repr(only))

@@ -62,7 +62,10 @@ def train_teacher(
 def wrong_ranks(recipe: TeacherRecipe, size: int) -> NoReturn:
     """Refuse a recipe for another number of processes than these."""
     there = f"{size} processes" if size > 1 else "one process"
-    way_out = f"Start it by `torchrun --nproc-per-node {recipe.ranks} -m dd …`; later calls find it in the store."
+    way_out = (
+        f"Start `teach` or `distill` by `torchrun --nproc-per-node {recipe.ranks} -m dd …`; later calls, and shares of "
+        "a plan, find it in the store."
+    )
     raise refuse("teacher.ranks", f"what trains teacher {recipe.model}, {there}", recipe.ranks, way_out)
 
 

@@ -115,10 +115,17 @@ def test_bad_options_are_refused(check: Any, capsys: pytest.CaptureFixture[str])
         (["--parts", "speed"], "unknown part 'speed'; known: tests, benches"),
         (["--device", "tpu"], "--device must be `cuda`, `cuda:N` or `cpu`; got 'tpu'"),
         (["--at-once", "0"], "--at-once must be at least 1"),
+        (["--out", "/dev/null"], "--out must be a folder that can be written; /dev/null: File exists"),
+        (["--out", "/dev/null/there"], "--out must be a folder that can be written; /dev/null/there: Not a dir"),
     ):
         with pytest.raises(SystemExit):
             check.parsed(words)
         assert text in capsys.readouterr().err
+    from scripts import gpu_carry
+
+    with pytest.raises(SystemExit):
+        gpu_carry.parsed(["--out", "/dev/null"])
+    assert "--out must be a folder that can be written; /dev/null" in capsys.readouterr().err
 
 
 def test_shares_leave_time_to_start(check: Any) -> None:

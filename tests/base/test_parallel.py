@@ -136,10 +136,14 @@ def test_a_wrong_meeting_time_is_refused(monkeypatch: pytest.MonkeyPatch, told: 
         meet()
 
 
-def test_an_address_to_meet_at_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("port", [None, "", "x", "0", "65536", "9" * 30])
+def test_an_address_to_meet_at_is_asked_for(monkeypatch: pytest.MonkeyPatch, port: str | None) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     monkeypatch.delenv("MASTER_ADDR", raising=False)
+    if port is not None:
+        monkeypatch.setenv("MASTER_ADDR", "localhost")
+        monkeypatch.setenv("MASTER_PORT", port)
     with pytest.raises(InputError, match=r"`MASTER_ADDR, MASTER_PORT` must be a host and a port; got .* Use torchrun"):
         meet()
 

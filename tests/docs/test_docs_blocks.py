@@ -66,7 +66,7 @@ NOT_RUN = {
     "ftd-alpha0.3-zca --root data --store SHARED/experts": "several machines",
     "torchrun --nproc-per-node 2 -m dd distill cifar10 sre2l++ --ipc 10 --root data --store SHARED/store "
     "--out SHARED/set": "several processes: tests/work/test_torchrun.py",
-    'torchrun --nproc-per-node 2 -m dd teach cifar10 --models "resnet18(norm=batch)" --recipe.ranks 2 --root data '
+    'torchrun --nproc-per-node 2 -m dd teach cifar10 "resnet18(norm=batch)" --recipe.ranks 2 --root data '
     "--store SHARED/store": "several processes: tests/work/test_torchrun.py",
     "torchrun --nproc-per-node 2 -m dd evaluate SHARED/set cifar10 --root data --store SHARED/store": "likewise",
     "sh scripts/gpu_check.sh pack --root DATA": "wheels of a registry: scripts/gpu_carry.py has its own tests",
@@ -250,6 +250,17 @@ def test_the_demo_ends_with_the_code_of_the_part_that_failed(
 ) -> None:
     monkeypatch.setattr(demo, "main", lambda words: graphs if "digits-graphs" in words else images)
     assert demo.demo() == wanted
+
+
+def test_words_for_a_torchrun_are_words_of_the_verbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DD_HOME", str(tmp_path / "home"))
+    pages = [path for path in (ROOT / "docs").rglob("*.md") if "reference" not in path.parts]
+    shell = [block.text for path in pages for block in blocks(path) if block.language == "sh"]
+    told = {command.partition(" -m dd ")[2] for text in shell for command in commands(text) if "torchrun" in command}
+    assert len(told) > 5
+    for number, words in enumerate(sorted(told)):
+        assert main([*shlex.split(words), "--plan", f"{number}.json"]) == 0, words
 
 
 def test_nothing_is_replaced_or_left_out_that_is_not_printed() -> None:

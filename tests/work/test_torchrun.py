@@ -129,11 +129,68 @@ def test_a_teacher_is_trained_by_all_ranks_as_one(tmp_path: Path) -> None:
     moved = ends[1] - torch.cat([p.detach().flatten() for p in start.parameters()])
     assert float((ends[0] - ends[1]).norm()) < 1e-3 * float(moved.norm()), "without batch norms it is the same training"
     with pytest.raises(
-        InputError, match=r"`teacher.ranks` must be .*, one process; got 2. Start it by `torchrun --nproc"
+        InputError, match=r"`teacher.ranks` must be .*, one process; got 2. Start `teach` or `distill` by `torchrun"
     ):
         dd.teach("digits", models, ranks=2, store=tmp_path / "one", **given)
     both = ranks([sys.executable, "-c", TOGETHER, str(tmp_path / "one"), "3"], tmp_path)
     assert all("2 processes; got 3" in one.stdout for one in both)
+
+
+ENDS = """
+import os, sys
+import dd
+from dd.errors import DDError
+recipe = {"epochs": 3, "min_steps": 12, "batch_size": 100, "ranks": 2}
+import dd.teachers.train as train
+before = train.network
+def network(*given):
+    net = before(*given)
+    if os.environ["RANK"] == "1":
+        net.register_forward_pre_hook(lambda *_: os._exit(9))
+    return net
+train.network = network
+try:
+    dd.teach("digits", ["convnet(width=4)"], **recipe, store=sys.argv[1], device="cpu", threads=1, progress=False)
+except DDError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_a_rank_that_ends_in_the_training_of_a_teacher_is_told_in_a_line(tmp_path: Path) -> None:
+    first, second = ranks([sys.executable, "-c", ENDS, str(tmp_path / "store")], tmp_path)
+    assert second.returncode == 9
+    assert first.stdout.startswith("MissingError another process of this torchrun ended before its work was done ("), (
+        first.stderr
+    )
+    assert "What it stored stays; run all of them again." in first.stdout
+
+
+OTHERWISE = """
+import os, sys
+import dd
+from dd.errors import DDError
+rank = int(os.environ["RANK"])
+try:
+    dd.distill("digits", "random", ipc=1 + rank, out=sys.argv[1], progress=False)
+except DDError as error:
+    print(type(error).__name__, error)
+if rank:
+    __import__("dd.base.parallel", fromlist=["x"]).__version__ = "9.9"
+try:
+    dd.distill("digits", "random", ipc=1, out=sys.argv[1], progress=False)
+except DDError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_ranks_that_ask_for_different_things_are_refused(tmp_path: Path) -> None:
+    for one in ranks([sys.executable, "-c", OTHERWISE, str(tmp_path / "out")], tmp_path):
+        first, second = one.stdout.splitlines()
+        assert first.startswith(
+            "InputError `ipc` must be the same in all processes, 1 in rank 0; got 2 in rank 1. Start all of them with"
+        ), one.stderr
+        assert second.startswith("InputError `version` must be the same in all processes, ")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_set_of_teachers_of_all_ranks_is_that_of_one_process_that_finds_them(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def test_a_failure_is_noted_and_others_go_on(home: Path, capsys: pytest.CaptureF
     other = dd.distill("digits", "random", ipc=2, out="out/seed0", progress=False)
     assert main(["work", "run", str(file), "--quiet"]) == 1
     error = capsys.readouterr().err
-    assert "1 of 2 units are not done, the others are; first seed0: `out` = " in error
+    assert "not done is 1 of 2 units; first seed0: `out` = " in error
     assert "holds another run (ipc: 2 there, 1 asked for)" in error.replace("method.", "")
     assert states(file) == {"seed0": "failed", "seed1": "done"}
     assert dd.load("out/seed0") == other
@@ -193,6 +193,25 @@ def test_a_failure_is_noted_and_others_go_on(home: Path, capsys: pytest.CaptureF
 def test_shares_that_are_none(home: Path, only: str) -> None:
     with pytest.raises(dd.InputError, match=r"`only` must be `i/n`, the i-th of n shares, with 1 ≤ i ≤ n; got"):
         run_units(random_plan(), only)
+
+
+@pytest.mark.parametrize("only", [3, 0.5, (1, 2), b"1/2"])
+def test_shares_that_are_no_text(home: Path, only: Any) -> None:
+    with pytest.raises(dd.InputError, match=r"`only` must be `i/n`, the i-th of n shares, with 1 ≤ i ≤ n; got"):
+        run_units(random_plan(), only)
+
+
+def test_who_holds_a_lease_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DD_LEASE_SECONDS", "10")
+    file = random_plan()
+    lease = lease_of(Notes(file).folder / ".seed0.lock")
+    lease.parent.mkdir()
+    lease.write_text("process 1 on elsewhere\n10\nanother start\nword")
+    told = {unit["name"]: unit for unit in list_units(file)}
+    assert (told["seed0"]["state"], told["seed0"]["by"]) == ("held", "process 1 on elsewhere")
+    assert told["seed1"]["state"] == "missing"
+    lease.unlink()
+    assert states(file)["seed0"] == "missing"
 
 
 def test_plans_that_are_none(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
