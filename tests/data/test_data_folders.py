@@ -337,7 +337,7 @@ def test_published_row_squashes_and_the_set_remembers_it(tmp_path: Path, monkeyp
     wanted = published_aspect("ImageWoof", "mtt", "paper", cpu, {"ipc": 1})
     assert (wanted, published_aspect("imagewoof", "mtt", "cpu", cpu, {"ipc": 1})) == ("squash", None)
     seen: list[dd.Images] = []
-    monkeypatch.setattr(dd.run.distill, "_run", lambda method, real, *_: seen.append(real))
+    monkeypatch.setattr(dd.run.distill, "_run", lambda asked, *_: seen.append(asked.real))
     dd.distill("imagewoof", "mtt", ipc=1, preset="paper", progress=False, **given)
     dd.distill("imagewoof", "mtt", ipc=1, preset="paper", progress=False, aspect="crop", **given)
     dd.distill("imagewoof", "mtt", ipc=1, preset="cpu", progress=False, **given)
