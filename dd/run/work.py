@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -151,10 +153,15 @@ def attempt(unit: WorkUnit, notes: Notes, progress: bool | Progress | None = Non
             notes.write(unit, "begun", tries)
             with alone():
                 unit.make()
-        except DDError as error:
-            notes.write(unit, "failed", tries, str(error))
-            notes.log(f"{unit.name} failed: {error}", progress)
-            return Told("failed", _own_name(), tries, str(error))
+        except Exception as error:  # of whatever kind: other units go on
+            why = str(error)
+            if not isinstance(error, DDError):
+                why = f"{_short(error)}. DD_DEBUG=1 shows where."
+                if os.environ.get("DD_DEBUG", "0") not in ("", "0"):
+                    traceback.print_exc(file=sys.stderr)
+            notes.write(unit, "failed", tries, why)
+            notes.log(f"{unit.name} failed: {why}", progress)
+            return Told("failed", _own_name(), tries, why)
         notes.write(unit, "done", tries)
         return Told("done", _own_name(), tries)
 
@@ -230,7 +237,7 @@ def check_executor(executor: object) -> None:
     Raises:
         InputError: it has no `submit`.
     """
-    if not callable(getattr(executor, "submit", None)):
+    if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
         way_out = "Give a concurrent.futures.ProcessPoolExecutor, or see docs/scale.md."
         raise refuse(
             "executor", "an object with `submit(function, *arguments)`", f"a {type(executor).__name__}", way_out
@@ -266,7 +273,10 @@ def spread(
         futures, lost = [], list[str]()
         for name in rest:
             try:
-                futures.append((name, executor.submit(make, place, name)))
+                future = executor.submit(make, place, name)
+                if not hasattr(future, "result"):
+                    raise TypeError(f"`submit` gave a {type(future).__name__}, which has no `result`")
+                futures.append((name, future))
             except Exception as error:  # of whatever kind an executor has for one that is broken
                 left = len(rest) - len(futures)
                 notes.log(f"the executor takes no more work ({_short(error)}); {left} units are left", progress)

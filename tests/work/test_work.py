@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import time
@@ -18,8 +19,8 @@ from dd.base.leases import lease_of, still_held
 from dd.base.locks import locked
 from dd.cli.main import main
 from dd.run.plans import Plan
-from dd.run.work import Notes
-from dd.work.lists import list_units, run_units
+from dd.run.work import Notes, WorkUnit
+from dd.work.lists import UNITS, list_units, run_units
 
 EXPERT: dict[str, Any] = {
     "model": "convnet(width=4)",
@@ -193,6 +194,40 @@ def test_a_failure_is_noted_and_others_go_on(home: Path, capsys: pytest.CaptureF
 def test_shares_that_are_none(home: Path, only: str) -> None:
     with pytest.raises(dd.InputError, match=r"`only` must be `i/n`, the i-th of n shares, with 1 ≤ i ≤ n; got"):
         run_units(random_plan(), only)
+
+
+def test_a_fault_of_whatever_kind_is_noted_and_others_go_on(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(unit: WorkUnit) -> WorkUnit:
+        def make() -> None:
+            raise RuntimeError("out of memory")
+
+        return dataclasses.replace(unit, make=make) if unit.name == "seed0" else unit
+
+    before = UNITS["distill"]
+    monkeypatch.setattr("dd.work.lists.UNITS", {"distill": lambda plan: [broken(unit) for unit in before(plan)]})
+    file = random_plan()
+    told = run_units(file)
+    assert told["seed0"].error == "RuntimeError: out of memory. DD_DEBUG=1 shows where."
+    assert (told["seed0"].state, told["seed1"].state) == ("failed", "done")
+    assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.setenv("DD_DEBUG", "1")
+    run_units(file)
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_submit_that_gives_nothing_is_told_once(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Nothing:
+        def submit(self, *_: Any) -> None:
+            return None
+
+    made = dd.distill_many("digits", "random", ipc=1, seeds=(0, 1), out="out", executor=Nothing())
+    assert len(made) == 2
+    told = "the executor takes no more work (TypeError: `submit` gave a NoneType, which has no `result`); 2 units"
+    assert capsys.readouterr().err.count(told) == 1
+    with pytest.raises(dd.InputError, match=r"`executor` must be an object with `submit"):
+        dd.distill_many("digits", "random", ipc=1, out="out", executor=Nothing)
 
 
 @pytest.mark.parametrize("only", [3, 0.5, (1, 2), b"1/2"])
