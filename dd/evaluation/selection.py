@@ -19,7 +19,6 @@ from dd.data.nodes.nodes import Nodes
 from dd.errors import DivergedError, refuse
 from dd.evaluation import NetworkLearner
 from dd.evaluation.nodes import NodeLearner, WholeGraph
-from dd.evaluation.readers import ReaderLearner
 from dd.methods import METHODS, Candidate, Method, Step, class_of
 from dd.models import Model
 from dd.synthetic import AnySet, NodeSet, SyntheticSet, from_tensors, need_set, to_tensors
@@ -164,6 +163,8 @@ class Selector:
 
     def _read(self, small: AnySet) -> float:
         """Mean accuracy of ridge regression; a set whose features are not finite scores 0."""
+        from dd.evaluation.readers import ReaderLearner  # `dd.distill` starts without it
+
         return self._mean(ReaderLearner(device=self._learner.device), small)
 
     def _mean(self, learner: NetworkLearner, small: AnySet) -> float:

@@ -25,9 +25,7 @@ from dd.errors import InputError, find_name, near, refuse
 from dd.evaluation.selection import Protocol
 from dd.methods import (
     METHODS,
-    DistributionMatching,
     Method,
-    TrajectoryMatching,
     class_of,
     kind_of,
     names_of,
@@ -184,6 +182,8 @@ def check_precision(precision: str, method: Method) -> None:
     Raises:
         InputError: a precision beside `fp32` for a method that matches neither trajectories nor distributions.
     """
+    from dd.methods import DistributionMatching, TrajectoryMatching
+
     matching = isinstance(method, TrajectoryMatching | DistributionMatching)
     if precision != "fp32" and not matching and method.name in METHODS and isinstance(method, class_of(method.name)):
         told = "left out but for methods that match trajectories or distributions"

@@ -96,7 +96,7 @@ BENCHES: Final = (
         "evaluate-32",
         "Evaluating a synthetic set, width 32",
         "evaluate",
-        f"--model convnet(width=32) --networks 3 --steps 60 --repeats 2 --rows usual,library,compiled,{_ALONE}",
+        f"--model convnet(width=32) --networks 3 --steps 40 --repeats 2 --rows usual,library,compiled,{_ALONE}",
         "Fresh networks trained on 100 images and tested on 2,000. `library` is the default of `dd.evaluate`,"
         " `compiled` its `compile=True`, `usual` the published loop.",
     ),
