@@ -4,9 +4,9 @@
 
 The pictures are the first 1,300 training and 200 test images of each class, lossless WebP in one `.npz` (25 MB). The
 wheels are those that torch's own images tend to lack; most are pure Python, `safetensors` is one file for every Python
-from 3.10 on, `kornia-rs` is for the Python that is named. `--bare` adds numpy, pillow and torchvision's place stays
-empty: its wheel belongs to one version of torch. So on a machine without torchvision or scipy the parts that need them
-are told as failed.
+from 3.10 on, `kornia-rs` is for the Python that is named. `--bare` adds numpy and pillow. The wheel of
+torchvision belongs to one version of torch and is not carried, nor is scipy: on a machine without them the parts that
+need them are told as failed.
 """
 
 from __future__ import annotations

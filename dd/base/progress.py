@@ -17,6 +17,11 @@ Progress = Callable[[int, int, str], None]
 """(done, total, text) → None."""
 
 
+def silent(done: int, total: int, text: str) -> None:
+    """The progress that tells nothing."""
+    del done, total, text
+
+
 class Screen:
     """Standard error as it is now, which no run ends for: not by its encoding, nor because nobody reads it any more."""
 

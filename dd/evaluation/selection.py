@@ -19,7 +19,8 @@ from dd.data.nodes.nodes import Nodes
 from dd.errors import DivergedError, refuse
 from dd.evaluation import NetworkLearner
 from dd.evaluation.nodes import NodeLearner, WholeGraph
-from dd.methods import METHODS, Candidate, Method, Step, class_of
+from dd.methods import Candidate, Method, Step
+from dd.methods.table import is_ours
 from dd.models import Model
 from dd.synthetic import AnySet, NodeSet, SyntheticSet, from_tensors, need_set, to_tensors
 
@@ -40,8 +41,7 @@ def check_sieve(sieve: int | None, method: Method) -> None:
     if sieve is None:
         return
     check_whole(sieve, "sieve")
-    ours = method.name in METHODS and isinstance(method, class_of(method.name))
-    if ours and not getattr(method, "candidate_every", 0):
+    if is_ours(method) and not getattr(method, "candidate_every", 0):
         told = "a method that offers several sets: its `candidate_every` is above 0"
         raise refuse("sieve", told, f"`{method.name}`", "Leave it out, or give `candidate_every=` where it has one.")
 
@@ -134,10 +134,8 @@ class Selector:
 
     def finish(self) -> None:
         """Train networks on what the sieve let through."""
-        waiting = sorted(self._sieved, key=lambda one: one.iteration)
-        found = [(self._score(one.held.revived(self._train)), one) for one in waiting]
-        for score, one in found:
-            self._take(score, one.name, one.iteration, one.held)
+        for one in sorted(self._sieved, key=lambda one: one.iteration):
+            self._take(self._score(one.held.revived(self._train)), one.name, one.iteration, one.held)
         self._sieved = []
 
     def _take(self, score: float | None, name: str, iteration: int, held: _Held) -> None:

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from dd.base.paths import as_path, is_file, names_in, why_absent
 from dd.base.process import under_own_settings
+from dd.base.progress import Progress, silent
 from dd.base.shapes import check_finite
 from dd.errors import MissingError, refuse
 from dd.exchange.pt import read_pt
-from dd.experts.store import ExpertStore, Progress, _silent
+from dd.experts.store import ExpertStore
 from dd.experts.train import make_student
 from dd.inner import Student
 from dd.transforms.whiten import Transform, make_transform
@@ -33,7 +34,7 @@ def import_buffer(
     transform: Transform | None = None,
     *,
     first: int = 0,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> list[int]:
     """Bring the experts of `replay_buffer_<n>.pt` files into a store, under the numbers from `first` on.
 

@@ -9,7 +9,7 @@ store; a trajectory that is too short is continued from its last snapshot, never
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from dd.base.locks import locked
 from dd.base.parallel import barrier, meet, shard
 from dd.base.paths import is_there, names_in
 from dd.base.process import under_own_settings
+from dd.base.progress import Progress, silent
 from dd.base.schema import conform
 from dd.base.shapes import check, check_whole
 from dd.data import Images
@@ -42,13 +43,6 @@ from dd.experts.recipe import FORMAT, ExpertRecipe
 from dd.experts.train import ExpertTrainer, Snapshot, check_model
 from dd.models import as_spec
 from dd.transforms.whiten import Transform
-
-Progress = Callable[[int, int, str], None]
-"""(done, total, text) → None."""
-
-
-def _silent(done: int, total: int, text: str) -> None:
-    del done, total, text
 
 
 class ExpertStore:
@@ -170,7 +164,7 @@ class ExpertStore:
         experts: int | None = None,
         snapshots: int | None = None,
         device: torch.device | None = None,
-        progress: Progress = _silent,
+        progress: Progress = silent,
         compile: bool | None = None,
         only: int | None = None,
     ) -> list[int]:

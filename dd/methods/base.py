@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor
 from dd.base.files import dump_json
 from dd.base.parts import Parts
 from dd.base.process import tf32
+from dd.base.progress import Progress, silent
 from dd.base.shapes import check_types
 from dd.errors import InputError, refuse
 from dd.experts import ExpertRecipe
@@ -30,10 +31,6 @@ PRECISIONS: dict[str, torch.dtype] = {
     "hybrid": torch.float32,
     "tf32": torch.float32,
 }
-
-
-def _silent(done: int, total: int, text: str) -> None:
-    del done, total, text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +80,7 @@ class Run(RunOptions):
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     store: Path = Path("store")
-    progress: Callable[[int, int, str], None] = _silent
+    progress: Progress = silent
     parts: Parts = field(default_factory=Parts)
 
     def __post_init__(self) -> None:

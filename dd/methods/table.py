@@ -56,6 +56,11 @@ def class_of(name: str) -> type[Method]:
     return found
 
 
+def is_ours(method: Method) -> bool:
+    """Whether it is one of `METHODS`, of which this library knows what its fields do."""
+    return method.name in METHODS and isinstance(method, class_of(method.name))
+
+
 def kind_of(name: str) -> str:
     """What data the method of that name is for: `images`, `graphs`."""
     return class_of(name).kind

@@ -17,7 +17,7 @@ from dd.base.parallel import together
 from dd.base.parts import Enough, Parts
 from dd.base.paths import as_path, is_there
 from dd.base.process import keeping_pages, under_own_settings
-from dd.base.progress import Progress, reporter
+from dd.base.progress import Progress, reporter, silent
 from dd.base.schema import conform
 from dd.base.shapes import filled
 from dd.base.version import __version__
@@ -145,7 +145,7 @@ def distill(
 def _shared(asked: Opened, given: Mapping[str, Any], target: torch.device, only: tuple[str, int] | None = None) -> Run:
     """A run whose parts are in a folder of the store, named by all that the set depends on; it says nothing."""
     store = home("expert_trajectories", given["store"])
-    run = filled(Run, given, device=target, store=store, progress=lambda *_: None)
+    run = filled(Run, given, device=target, store=store, progress=silent)
     told = {"request": _request(asked, run, given), "version": __version__}
     folder = store / "parts" / digest(dump_json(told).encode())[:16]
     return dataclasses.replace(run, parts=Parts(folder, only))

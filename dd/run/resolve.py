@@ -34,6 +34,7 @@ from dd.methods import (
     one_of,
 )
 from dd.methods.presets import DEFAULT, Preset, preset, replace_fields
+from dd.methods.table import is_ours
 from dd.synthetic import AnySet
 
 PLAIN: Final = Source()
@@ -185,7 +186,7 @@ def check_precision(precision: str, method: Method) -> None:
     from dd.methods import DistributionMatching, TrajectoryMatching
 
     matching = isinstance(method, TrajectoryMatching | DistributionMatching)
-    if precision != "fp32" and not matching and method.name in METHODS and isinstance(method, class_of(method.name)):
+    if precision != "fp32" and not matching and is_ours(method):
         told = "left out but for methods that match trajectories or distributions"
         raise refuse("precision", told, f"{precision!r} for `{method.name}`")
 

@@ -17,13 +17,14 @@ from dd.base.locks import locked
 from dd.base.names import file_name
 from dd.base.parallel import crew, training_group
 from dd.base.paths import is_there
+from dd.base.progress import Progress, silent
 from dd.base.schema import conform
 from dd.data import Images
 from dd.errors import DamagedError, DDError, InputError, MissingError
 from dd.models import as_spec
 from dd.teachers.recipe import FORMAT, TeacherRecipe
 from dd.teachers.teacher import Teacher, accuracy, tried_on
-from dd.teachers.train import Progress, agreed, network, silent, train_teacher, wrong_ranks
+from dd.teachers.train import agreed, network, train_teacher, wrong_ranks
 from dd.transforms.whiten import Normalise
 
 

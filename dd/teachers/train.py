@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -11,20 +11,13 @@ from torch import Tensor, nn
 
 from dd.base.devices import moved
 from dd.base.parallel import crew, training_group
+from dd.base.progress import Progress, silent
 from dd.base.seeding import child, child_seed, isolated
 from dd.data import Images
 from dd.errors import DivergedError, refuse
 from dd.models import build
 from dd.teachers.recipe import TeacherRecipe
 from dd.transforms.whiten import Normalise
-
-Progress = Callable[[int, int, str], None]
-"""(done, total, text) → None."""
-
-
-def silent(done: int, total: int, text: str) -> None:
-    """Tells nothing."""
-    del done, total, text
 
 
 def network(recipe: TeacherRecipe, real: Images, seed: int) -> nn.Module:

@@ -14,7 +14,7 @@ import numpy as np
 
 from dd.base.paths import need_file
 from dd.base.process import under_own_settings
-from dd.data.images.checks import no_images, some
+from dd.data.images.checks import some
 from dd.data.images.pictures import UNREADABLE, extensions, open_picture, unreadable
 from dd.errors import DamagedError, DDError, find_name, refuse
 
@@ -64,6 +64,18 @@ def is_rows(data: object) -> bool:
     return listed or (hasattr(data, "column_names") and hasattr(data, "features") and not isinstance(data, Mapping))
 
 
+def check_no_graph(data: object, argument: str) -> None:
+    """Refuse a graph of PyG, or a list of some, where images are read.
+
+    Raises:
+        InputError: with what reads it.
+    """
+    first = data[0] if isinstance(data, list) and data else data
+    if hasattr(first, "edge_index"):
+        way_out = "`dd.load_graphs` reads it, and verbs take it as it is with a method for graphs or nodes."
+        raise refuse(argument, "images", f"a graph (`{type(first).__name__}`)", way_out)
+
+
 @under_own_settings
 def from_hf(data: Any, image: str | None = None, label: str | None = None) -> HubImages | dict[str, HubImages]:
     """A Hugging Face image dataset whose columns are to be named; others are data as they are.
@@ -79,8 +91,7 @@ def from_hf(data: Any, image: str | None = None, label: str | None = None) -> Hu
     Raises:
         InputError: a stream, no row, or columns that are not there or cannot be told.
     """
-    if hasattr(first := data[0] if isinstance(data, list) and data else data, "edge_index"):
-        raise no_images(first)
+    check_no_graph(data, "data")
     if isinstance(data, Mapping):
         return {str(name): _hub_split(part, image, label, f"data[{str(name)!r}]") for name, part in data.items()}
     return _hub_split(data, image, label, "data")

@@ -42,12 +42,6 @@ def splits_by_name(data: Mapping[Any, Any]) -> dict[str, Any]:
     return found
 
 
-def no_images(graph: object) -> InputError:
-    """What is said of a graph of PyG where images are read."""
-    way_out = "`dd.load_graphs` reads it, and verbs take it as it is with a method for graphs or nodes."
-    return refuse("data", "images", f"a graph (`{type(graph).__name__}`)", way_out)
-
-
 def unread(data: object, name: str) -> str:
     """The way out for what is no sequence of items: a loader, a table of splits, an iterator."""
     if isinstance(data, DataLoader):

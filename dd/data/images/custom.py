@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from dd.data.images.adapters import from_hf, is_rows
+from dd.data.images.adapters import check_no_graph, from_hf, is_rows
 from dd.data.images.checks import unread
 from dd.data.images.lazy import LazySplit
 from dd.data.images.noise import BlankSplit
@@ -109,8 +109,9 @@ def read_split(
     """
     check_layout(layout)
     hw = parse_size(size)
-    if not is_pair(data) and is_rows(data):
-        data = from_hf(data)
+    if not is_pair(data):
+        check_no_graph(data, argument)
+        data = from_hf(data) if is_rows(data) else data
     encode = Encoder(argument, classes, _own_names(data), every, like)
     if isinstance(data, _SPLITS):
         if hw is not None and data.shape[1:] != hw:

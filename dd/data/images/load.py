@@ -14,7 +14,7 @@ from dd.base.paths import as_path, expanded, is_folder
 from dd.base.process import under_own_settings
 from dd.base.texts import clean_names
 from dd.data.card import NODES, SMILES, Card, list_cards, load_card
-from dd.data.images.checks import no_images, some, splits_by_name
+from dd.data.images.checks import some, splits_by_name
 from dd.data.images.custom import FORMS, LIMIT, read_split
 from dd.data.images.folders import index_imagefolder, split_files
 from dd.data.images.images import Images, hold_out
@@ -91,8 +91,6 @@ def load_images(
         raise refuse("layout", "left out for a named data set or `Images`", repr(layout))
     if root is not None and (not isinstance(data, str) or data.startswith(FOLDER)):
         raise refuse("root", "left out unless `data` is the name of a card", repr(os.fspath(root)))
-    if hasattr(first := data[0] if isinstance(data, list) and data else data, "edge_index"):
-        raise no_images(first)
     if isinstance(data, str) and data.startswith(FOLDER):
         images = _from_folder(data.removeprefix(FOLDER), pair, aspect, limit, readers)
     elif isinstance(data, str):

@@ -69,16 +69,12 @@ def load_nodes(
         raise refuse("classes", "left out for a named data set or `Nodes`", repr(classes))
     if isinstance(data, Nodes):
         real = data
-    elif isinstance(data, str) and data.startswith(NODES):
-        if root is not None:
-            raise refuse("root", "left out unless `data` is the name of a card", repr(os.fspath(root)))
-        real = _from_file(data, split)
-    elif isinstance(data, str):
+    elif isinstance(data, str) and not data.startswith(NODES):
         real = _from_card(load_node_card(data), split, None if root is None else os.fspath(root))
     else:
         if root is not None:
             raise refuse("root", "left out unless `data` is the name of a card", repr(os.fspath(root)))
-        real = _from_user(data, split, classes, like)
+        real = _from_file(data, split) if isinstance(data, str) else _from_user(data, split, classes, like)
     check_trained(real.train.labels, real.classes)
     if role == "evaluate" and real.test is None:
         raise refuse("data", "with test nodes", f"{real.name!r} without", "Give a `test_mask`, or split='random'.")
