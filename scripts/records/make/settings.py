@@ -96,21 +96,28 @@ def method(setting: Setting) -> dd.methods.Recover:
 
 def measure(setting: Setting, root: Path, store: Path) -> dict[str, Any]:
     """Make one set and score its networks on the validation split."""
-    real, made_by, device = data(setting.dataset, root), method(setting), torch.device("cpu")
-    assert real.val is not None
-    road = dd.methods.Run(store=store, device=device)
+    real, made_by, road = data(setting.dataset, root), method(setting), dd.methods.Run(store=store)
     seat(made_by.committee, made_by.teacher, made_by.priors, made_by.class_ids, real, road)  # trained before the clock
+    told = {"factor": setting.factor, "value": setting.value, "images": setting.images, "changes": setting.changes}
+    return {"setting": {**told, "dataset": setting.dataset, "ipc": setting.ipc}, **tried(made_by, real, road, NETWORKS)}
+
+
+def tried(made_by: dd.Method, real: dd.Images, road: dd.methods.Run, networks: int) -> dict[str, Any]:
+    """Distil one set, and the accuracy of fresh networks on the validation split under its own recipe."""
+    assert real.val is not None
+    device = torch.device("cpu")
     start = time.monotonic()
     small = list(made_by.distill(real, road))[-1].candidates[0].set
+    assert isinstance(small, dd.SyntheticImages)
     seconds, start = time.monotonic() - start, time.monotonic()
     learner = NetworkLearner(device=device)
-    values = [learner.fit(small, child_seed(0, "settings", r)).score(real.val) for r in range(NETWORKS)]
+    values = [learner.fit(small, child_seed(0, "settings", r)).score(real.val) for r in range(networks)]
     row = Row(
         set=made_by.name,
-        model=made_by.train.model,
+        model=small.recipe.model,
         values=tuple(values),
-        steps=made_by.train.steps,
-        lr=made_by.train.lr,
+        steps=small.recipe.steps,
+        lr=small.recipe.lr,
         seconds=time.monotonic() - start,
     )
     report = EvalReport(
@@ -121,15 +128,9 @@ def measure(setting: Setting, root: Path, store: Path) -> dict[str, Any]:
         method=f"{made_by.name}, {len(small)} images",
         rows=(row,),
         bytes=small.nbytes._asdict(),
-        origin=origin(0, device),
+        origin=origin(road.seed, device),
     )
-    told = {"factor": setting.factor, "value": setting.value, "images": setting.images, "changes": setting.changes}
-    return {
-        "setting": {**told, "dataset": setting.dataset, "ipc": setting.ipc},
-        "report": report.to_json(),
-        "distill_seconds": round(seconds, 1),
-        "method": dict(small.method),
-    }
+    return {"report": report.to_json(), "distill_seconds": round(seconds, 1), "method": dict(small.method)}
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from typing import Final
 
 from scripts.records.tables.accuracy import accuracy_table, records
 from scripts.records.tables.boards import PREFIX, board_lines, boards
+from scripts.records.tables.choices import choice_records, choices_table
 from scripts.records.tables.decoupled import decoupled_table
 from scripts.records.tables.federated import federated_records, federated_table
 from scripts.records.tables.graphs import graph_records, short_table, whole_text
@@ -34,6 +35,7 @@ TABLES: Final[Mapping[str, Callable[[], list[str]]]] = {
     "accuracy": accuracy_table,
     "decoupled": lambda: decoupled_table(records()),
     "settings": lambda: settings_table(found()),
+    "choices": lambda: choices_table(choice_records()),
     "graphs": lambda: short_table(graph_records()),
     "readings": lambda: readings_table(reading_records(), DEFAULT),
     "published": lambda: published_table(published_records()),

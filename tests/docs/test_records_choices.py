@@ -1,0 +1,38 @@
+"""The choice of the `cpu` rows of distribution matching: what is tried, and its table."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from scripts.records.make.choices import CHOICES, ROW, Choice
+from scripts.records.tables.choices import choices_table
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice.name)
+def test_a_choice_is_the_row_but_for_one_field(choice: Choice) -> None:
+    row, made = Choice(choice.method, ROW, ROW, choice.seed).made(), choice.made()
+    differ = {f.name for f in dataclasses.fields(row) if getattr(row, f.name) != getattr(made, f.name)}
+    assert differ == ({choice.field} - {ROW})
+
+
+def test_names_of_choices_are_their_own() -> None:
+    assert len({choice.name for choice in CHOICES}) == len(CHOICES)
+
+
+def record(value: Any, seed: int, values: list[float]) -> dict[str, Any]:
+    told = {"method": "dm", "field": ROW if value == ROW else "lr_img", "value": value, "seed": seed}
+    return {"choice": told, "report": {"rows": [{"values": values}]}, "distill_seconds": 10.0 + seed}
+
+
+def test_the_table_marks_the_best_and_counts_sets() -> None:
+    rows = [record(ROW, 0, [0.40, 0.42]), record(3.0, 0, [0.44, 0.46]), record(3.0, 1, [0.46, 0.48])]
+    lines = choices_table(rows)
+    assert "| dm | row | lr_img 10.0 | 41.0 ± 1.4 | 1 × 2 | 10 |" in lines
+    assert "| dm | `lr_img` | 3.0 | **46.0 ± 1.4** | 2 × 2 | 10 |" in lines
+
+
+def test_no_records_give_no_table() -> None:
+    assert choices_table([]) == []
