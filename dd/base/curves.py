@@ -62,15 +62,18 @@ def loss_curve(rows: Sequence[Mapping[str, Any]], kind: str = "png") -> bytes | 
     return figure_bytes(figure, kind)
 
 
-def accuracy_by_bytes(points: Sequence[tuple[str, int, float, float | None]], kind: str = "png") -> bytes | None:
-    """Accuracy in per cent over bytes on disk, both with their spread.
+def accuracy_by(
+    points: Sequence[tuple[str, float, float, float | None]], kind: str = "png", cost: str = "bytes on disk"
+) -> bytes | None:
+    """Accuracy in per cent over a cost, bytes or minutes, with its spread.
 
     Args:
-        points: (label, bytes, mean as a fraction, sample std or `None`); sets with one label are joined by a line.
+        points: (label, cost, mean as a fraction, sample std or `None`); sets with one label are joined by a line.
         kind: `png` or `svg`.
+        cost: what the cost is and its unit, for the axis.
 
     Returns:
-        `None` where fewer than two points have different bytes.
+        `None` where fewer than two points have different costs.
     """
     if len({size for _, size, _, _ in points}) < 2:
         return None
@@ -85,7 +88,7 @@ def accuracy_by_bytes(points: Sequence[tuple[str, int, float, float | None]], ki
             x, y, error, color=colour, marker=marker, markersize=4.5, linewidth=1.1, capsize=2, label=_label(name)
         )
     axis.set_xscale("log")
-    axis.set_xlabel("bytes on disk", color=INK, fontsize=11)
+    axis.set_xlabel(cost, color=INK, fontsize=11)
     axis.set_ylabel("score %", color=INK, fontsize=11)
     figure.legend(loc="outside lower center", fontsize=8, frameon=False, labelcolor=INK, ncols=3)
     return figure_bytes(figure, kind)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from dd.base.curves import accuracy_by_bytes, heat_map, scores_of
+from dd.base.curves import accuracy_by, heat_map, scores_of
 from dd.base.files import read_json, read_jsonl
 from dd.base.paths import is_there, kind_at
 from dd.base.raster import as_png
@@ -94,7 +94,7 @@ def write_report(
         if (picture := heat_map(compared)) is not None:
             made["models"] = picture
     pictures = [Picture(title, alt, made.get(name), caption) for name, (title, alt, caption) in _ALTS.items()]
-    curve = accuracy_by_bytes(_points(reports, rows))
+    curve = accuracy_by(_points(reports, rows))
     pictures.append(Picture("Score against bytes", "Scores of sets over the bytes that they take on disk", curve))
     if sets:
         data = as_png(gallery(sets))

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import dd
-from dd.base.curves import accuracy_by_bytes, heat_map, loss_curve, scores_of
+from dd.base.curves import accuracy_by, heat_map, loss_curve, scores_of
 from dd.errors import InputError
 from dd.synthetic import SyntheticImages, TrainRecipe
 from dd.synthetic.figures import figures, gallery, neighbours
@@ -87,7 +87,7 @@ SCORES = {"mtt": {"convnet": 0.5, "mlp": 0.25}, "random <b>": {"convnet": 0.3}}
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_equal_input_gives_equal_bytes(kind: str) -> None:
     for make in (
-        lambda: accuracy_by_bytes(POINTS, kind),
+        lambda: accuracy_by(POINTS, kind),
         lambda: heat_map(SCORES, kind),
         lambda: loss_curve(LOG, kind),
     ):
@@ -103,7 +103,7 @@ def test_equal_input_gives_equal_bytes(kind: str) -> None:
 @pytest.mark.parametrize("name", [r"$\frac{x}$", "a$b", "_hidden", 300 * "x", r"\$x$"])
 def test_names_of_others_are_no_formula_and_none_is_hidden(name: str) -> None:
     heat = heat_map({name: {"mlp": 0.5, name: 0.2}, "other": {"mlp": 0.3}}, "svg")
-    curve = accuracy_by_bytes([(name, 100, 0.3, 0.01), ("other", 1000, 0.5, None)], "svg")
+    curve = accuracy_by([(name, 100, 0.3, 0.01), ("other", 1000, 0.5, None)], "svg")
     assert heat is not None
     assert curve is not None
     assert Image.open(io.BytesIO(heat_map({name: {"mlp": 0.5, "gin": 0.2}}) or b"")).width < 2000
@@ -112,7 +112,7 @@ def test_names_of_others_are_no_formula_and_none_is_hidden(name: str) -> None:
 
 
 def test_nothing_to_compare_is_no_figure() -> None:
-    assert accuracy_by_bytes(POINTS[1:]) is None
+    assert accuracy_by(POINTS[1:]) is None
     assert heat_map({"mtt": {"convnet": 0.5}, "random": {"convnet": 0.3}}) is None
     assert heat_map({}) is None
     assert heat_map({"mtt": {"a": 0.5, "b": 0.5}}) is not None  # equal scores

@@ -19,6 +19,7 @@ from scripts.records.tables.boards import PREFIX, board_lines, boards
 from scripts.records.tables.choices import choice_records, choices_table
 from scripts.records.tables.decoupled import decoupled_table
 from scripts.records.tables.federated import federated_records, federated_table
+from scripts.records.tables.frontier import frontier_records, frontier_table
 from scripts.records.tables.graphs import graph_records, short_table, whole_text
 from scripts.records.tables.nodes import node_records, node_table
 from scripts.records.tables.published import published_records, published_table
@@ -40,6 +41,7 @@ TABLES: Final[Mapping[str, Callable[[], list[str]]]] = {
     "readings": lambda: readings_table(reading_records(), DEFAULT),
     "published": lambda: published_table(published_records()),
     "leaderboards": board_lines,
+    "frontier": lambda: frontier_table(frontier_records()),
     "federated": lambda: federated_table(federated_records()),
     "nodes": lambda: node_table(node_records()),
     "rehearsal": lambda: rehearsal_table(rehearsal_records()),

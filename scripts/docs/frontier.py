@@ -1,0 +1,46 @@
+"""The picture of the frontier: accuracy against minutes of a processor, a line a cell, from the records.
+
+python scripts/docs/frontier.py [--out docs/frontier.png]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dd.base.curves import accuracy_by
+from dd.base.files import write_bytes
+from dd.evaluation import mean_std
+from scripts.records.make.frontier import MODEL
+from scripts.records.tables.frontier import curve, frontier_records, last, spread
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def points(cells: Mapping[str, Sequence[dict[str, Any]]]) -> list[tuple[str, float, float, float | None]]:
+    """(cell, minutes, mean, sample std) of every mark, and of random real pictures of each size, stored alike."""
+    found: list[tuple[str, float, float, float | None]] = []
+    for name, records in cells.items():
+        found += [(name, mark, *mean_std(spread(rows))) for mark, rows in curve(records).items()]
+    beside = {name.split("-")[0]: records for name, records in cells.items()}
+    for size, records in beside.items():
+        rows, marks = last(records, "random_packed", MODEL), curve(records)
+        found += [(f"{size}: random, stored alike", mark, *mean_std(spread(rows))) for mark in marks if rows]
+    return found
+
+
+def main() -> None:
+    """Write the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "frontier.png")
+    given = parser.parse_args()
+    made = accuracy_by(points(frontier_records()), cost="minutes of one core, experts among them")
+    if made is None:
+        raise SystemExit("There are no records of the frontier: python -m scripts.records.make.frontier makes them.")
+    write_bytes(given.out, made)
+
+
+if __name__ == "__main__":
+    main()
