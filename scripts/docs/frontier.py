@@ -13,21 +13,19 @@ from typing import Any
 from dd.base.curves import accuracy_by
 from dd.base.files import write_bytes
 from dd.evaluation import mean_std
-from scripts.records.make.frontier import MODEL
-from scripts.records.tables.frontier import curve, frontier_records, last, spread
+from scripts.records.tables.frontier import curve, frontier_records, last, real_of, spread
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def points(cells: Mapping[str, Sequence[dict[str, Any]]]) -> list[tuple[str, float, float, float | None]]:
-    """(cell, minutes, mean, sample std) of every mark, and of random real pictures of each size, stored alike."""
+    """(cell, minutes, mean, sample std) of every mark; cells of real pictures are level, over the minutes of all."""
     found: list[tuple[str, float, float, float | None]] = []
+    marks = sorted({mark for records in cells.values() for mark in curve(records)})
     for name, records in cells.items():
-        found += [(name, mark, *mean_std(spread(rows))) for mark, rows in curve(records).items()]
-    beside = {name.split("-")[0]: records for name, records in cells.items()}
-    for size, records in beside.items():
-        rows, marks = last(records, "random_packed", MODEL), curve(records)
-        found += [(f"{size}: random, stored alike", mark, *mean_std(spread(rows))) for mark in marks if rows]
+        rows = curve(records)
+        level = {mark: last(records) for mark in (marks[0], marks[-1])} if name == real_of(name) else rows
+        found += [(name, mark, *mean_std(spread(own))) for mark, own in level.items()]
     return found
 
 

@@ -24,6 +24,7 @@ def test_a_cell_has_the_bytes_that_its_name_says_and_no_end_of_its_own(name: str
     stored = method.ipc * 3 * 32 * 32 * method.layout.itemsize  # type: ignore[attr-defined]
     assert stored == {"ten": 10 * 4, "one": 1}[name.partition("-")[0]] * 3 * 32 * 32
     assert getattr(method, "iterations", ENDLESS) == ENDLESS
+    assert table.real_of(name) in CELLS
 
 
 def test_a_run_by_the_clock_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -58,44 +59,51 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         patch.setattr(frontier, "STEPS", 2)
         patch.setattr(frontier, "NETWORKS", 2)
         patch.setattr(frontier, "MODEL", "mlp")
-        patch.setattr(frontier, "EVERY", ["mlp", "ridge"])
-        return {"record": "frontier-one-byte-dm-0", **frontier.cell("one-byte-dm", 0, given)}
+        patch.setattr(frontier, "STRANGERS", ["convnet(width=4)", "ridge"])
+        return frontier.cell("one-byte-dm", 0, given)
 
 
-def test_a_mark_without_a_set_is_left_out_and_the_last_stands_beside_real_pictures(record: dict[str, Any]) -> None:
-    assert [point["minutes"] for point in record["points"]] == [5.0, 20.0]
-    assert {(row["set"], row["model"]) for row in record["last"]} == {
-        (name, model) for name in ("dm", "random", "random_packed") for model in ("mlp", "ridge, random mlp")
-    }
+def test_a_mark_without_a_set_is_left_out_and_the_last_set_meets_strangers(record: dict[str, Any]) -> None:
+    assert [point["minutes"] for point in record["points"]] == [5.0]
+    assert [row["model"] for row in record["strangers"]] == ["convnet(width=4)", "ridge, random mlp"]
+    lr = record["points"][0]["rows"][0]["lr"]
+    assert record["strangers"][0]["lr"] == lr
 
 
-def test_the_table_of_one_set_tells_its_networks_and_the_gain(record: dict[str, Any], monkeypatch: Any) -> None:
-    monkeypatch.setattr(table, "MODEL", "mlp")
-    lines = table.frontier_table({"one-byte-dm": [record]})
-    own, packed = (table.last([record], name, "mlp")[0] for name in ("own", "random_packed"))
+def real_pictures(*means: float) -> list[dict[str, Any]]:
+    row = {"bytes": 144, "n": 1, "lr": 0.01, "steps": 2, "model": "mlp"}
+    rows = [{**row, "mean": mean, "values": [mean]} for mean in means]
+    return [{"points": [{"minutes": 20.0, "rows": [r]}], "strangers": [], "origin": ORIGIN} for r in rows]
+
+
+ORIGIN = {"machine": "m", "threads": 1, "versions": {"torch": "t"}, "commit": "c"}
+
+
+def test_the_table_tells_networks_and_the_gain_over_real_pictures(record: dict[str, Any]) -> None:
+    lines = table.frontier_table({"one-byte-dm": [record], "one-byte-random": real_pictures(0.25)})
+    own = table.last([record])[0]
     cells = [cell.strip() for cell in lines[3].split("|")[1:-1]]
-    assert cells[0] == "one-byte-dm"
-    assert cells[1] == "144"
-    assert cells[3].startswith(f"{100 * own['mean']:.1f}")
-    assert cells[6] == f"{100 * (own['mean'] - packed['mean']):+.1f}"
-    assert cells[7] == "1 × 2"
+    assert cells[:3] == ["one-byte-dm", "144", table.percent(own["values"])]
+    assert cells[3] == ""  # nothing was tested at the mark of the real pictures
+    assert cells[4] == f"{100 * (own['mean'] - 0.25):+.1f}"
+    assert cells[5:] == ["1 × 2", f"{own['lr']:.3g}"]
+    assert "| one-byte-random | 144 |  | 25.0 |  | 1 × 1 | 0.01 |" in lines
 
 
-def test_the_gain_of_several_sets_is_paired_with_its_interval() -> None:
-    own, beside = [{"mean": m} for m in (0.50, 0.54)], [{"mean": m} for m in (0.40, 0.42)]
-    assert table.gain(own, beside) == "+11.0 ± 12.7"  # differences .10 and .12: t(1) = 12.706, s = .01414
-    assert table.gain(own, beside[:1]) == ""
+def test_the_gain_of_several_sets_has_the_interval_of_welch() -> None:
+    found = table.gain(table.last(real_pictures(0.50, 0.52, 0.54)), table.last(real_pictures(0.40, 0.42, 0.44)))
+    assert found == "+10.0 ± 4.5"  # s = .02 each, of the difference .02 √(2/3); t(4) = 2.776
+    assert table.gain(table.last(real_pictures(0.5)), []) == ""
 
 
-def test_the_picture_has_a_line_a_cell_and_one_of_real_pictures(record: dict[str, Any], monkeypatch: Any) -> None:
-    monkeypatch.setattr(picture, "MODEL", "mlp")
-    found = picture.points({"one-byte-dm": [record]})
+def test_the_picture_has_a_line_a_cell_and_a_level_one_of_real_pictures(record: dict[str, Any]) -> None:
+    found = picture.points({"one-byte-dm": [record], "one-byte-random": real_pictures(0.25)})
     assert [(name, cost) for name, cost, *_ in found] == [
         ("one-byte-dm", 5.0),
-        ("one-byte-dm", 20.0),
-        ("one: random, stored alike", 5.0),
-        ("one: random, stored alike", 20.0),
+        ("one-byte-random", 5.0),
+        ("one-byte-random", 20.0),
     ]
+    assert {mean for name, _, mean, _ in found if name == "one-byte-random"} == {0.25}
 
 
 def test_no_records_give_no_table() -> None:

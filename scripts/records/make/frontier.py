@@ -5,9 +5,9 @@
 Minutes are CPU seconds of this process on one thread, experts among them where the store has none; what tests a set
 is not counted. The set of a mark is the last iterate before it: nothing is chosen on test images, and nothing on
 held-out ones either. Every set is tested under one recipe: its classes, `convnet(width=32)`, 1,000 steps, its own step
-size; that of the last mark also under `unseen`, `ridge` and `nearest_mean`, beside random real pictures of its bytes,
-in float32 and stored as it is. A cell that is interrupted goes on; each is one record,
-`frontier-NAME-SEED`.
+size; that of the last mark also under `unseen`, `ridge` and `nearest_mean`. Real pictures of the same bytes, factor and
+storage are cells too; their step size is tuned on the validation split for `convnet(width=32)`, as that of a distilled
+set is made for the network of its experts. A cell that is interrupted goes on; each is one record.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ NETWORKS: Final = 3
 ENDLESS: Final = 10**6
 """Iterations of a method that is stopped by the clock."""
 
-EVERY: Final = [MODEL, "unseen", "ridge", "nearest_mean"]
-BESIDE: Final = ("random", "random_packed")
+STRANGERS: Final = ["unseen", "ridge", "nearest_mean"]
+"""Networks that no method has seen, one of each, and two readers that need no training."""
 TEN_FLOATS: Final = {"storage": "uint8", "factor": 2, "ipc": 40}
 """The bytes of ten float32 pictures a class: forty of 8 bits, each four small ones."""
 ONE_BYTE: Final = {"storage": "uint8", "factor": 2, "ipc": 1}
@@ -51,10 +51,12 @@ CELLS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "ten-floats-idm": ("idm", {**TEN_FLOATS, "candidate_every": 50}),
     "ten-floats-ncfm": ("ncfm", {**TEN_FLOATS, "candidate_every": 20}),
     "ten-floats-mtt": ("mtt", {**TEN_FLOATS, "batch_syn": 256, "candidate_every": 10}),
+    "ten-floats-random": ("random", TEN_FLOATS),
     "ten-floats-herding": ("herding", TEN_FLOATS),
     "one-byte-dm": ("dm", {**ONE_BYTE, "candidate_every": 50}),
     "one-byte-mtt": ("mtt", {**ONE_BYTE, "batch_syn": 40, "candidate_every": 20}),
     "one-byte-idm": ("idm", {**ONE_BYTE, "candidate_every": 50}),
+    "one-byte-random": ("random", ONE_BYTE),
 }
 """Name → (method, what differs from its `cpu` preset)."""
 
@@ -89,41 +91,41 @@ def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def cell(name: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
-    """Distil by the clock, then test the sets of the marks, the last one beside random pictures."""
+    """Distil by the clock, then test the sets of the marks, the last one also under networks that it has not seen."""
     real = load_real(DATASET, Source(root=given.root))
     assert isinstance(real, dd.Images)
     method, folder = method_of(name), given.work / f"{name}-{seed}"
     how = Run(seed=seed, store=given.work / "experts", progress=lambda *_: None)
+    lr: float | str = "recipe" if hasattr(method, "iterations") else "tuned"
     marks = sorted(given.marks)
     for spent, small in timed(method, real, how, folder, marks[-1]):
         after = [mark for mark in marks if mark >= spent]
         if after:
             small.save(folder / f"{after[0]:g}.safetensors")
             print(f"{name} seed {seed}: {spent:.1f} min", flush=True)
-    points, last = [], None
+    points, path = [], None
     for mark in marks:
-        path = folder / f"{mark:g}.safetensors"
-        last = path if is_there(path) else last
-        if last is not None:
-            points.append({"minutes": mark, "rows": rows_of(last, real, [MODEL], seed)})
-    assert last is not None, "no set before the first mark"
+        if is_there(folder / f"{mark:g}.safetensors"):
+            path = folder / f"{mark:g}.safetensors"
+            points.append({"minutes": mark, "rows": rows_of(path, real, [MODEL], seed, NETWORKS, lr)})
+    assert path is not None, "no set before the last mark"
     return {
         "dataset": DATASET,
         "cell": name,
         "seed": seed,
         "method": method.describe(),
         "points": points,
-        "last": rows_of(last, real, EVERY, seed, BESIDE),
+        "strangers": rows_of(path, real, STRANGERS, seed, 1, points[-1]["rows"][0]["lr"]),
         "origin": origin(seed, torch.device("cpu")),
     }
 
 
 def rows_of(
-    small: Path, real: dd.Images, models: list[Any], seed: int, baselines: tuple[str, ...] = ()
+    small: Path, real: dd.Images, models: list[Any], seed: int, networks: int, lr: float | str
 ) -> list[dict[str, Any]]:
-    """Rows of a set under classes, and of real pictures beside it."""
-    given: dict[str, Any] = {"repeats": NETWORKS, "steps": STEPS, "recipe": "hard", "seed": seed}
-    report = dd.evaluate(small, real, models=models, baselines=baselines, out=False, progress=False, **given)
+    """Rows of a set under classes."""
+    given: dict[str, Any] = {"repeats": networks, "steps": STEPS, "recipe": "hard", "seed": seed, "lr": lr}
+    report = dd.evaluate(small, real, models=models, baselines=(), out=False, progress=False, **given)
     return [row.to_json() for row in report.rows]
 
 
