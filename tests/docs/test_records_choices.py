@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import dd
+from scripts.records import kept
+from scripts.records.make import choices
 from scripts.records.make.choices import CHOICES, ROW, Choice
 from scripts.records.tables.choices import choices_table
 
@@ -32,6 +37,23 @@ def test_the_table_marks_the_best_and_counts_sets() -> None:
     lines = choices_table(rows)
     assert "| dm | row | lr_img 10.0 | 41.0 ± 1.4 | 1 × 2 | 10 |" in lines
     assert "| dm | `lr_img` | 3.0 | **46.0 ± 1.4** | 2 × 2 | 10 |" in lines
+
+
+def test_a_record_is_made_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8, generator=generator)
+    real = dd.load_images((images, torch.arange(40) % 2))
+    method = dd.DM(ipc=1, batch_real=4, iterations=2)
+    small = {"expert": dataclasses.replace(method.expert, model="mlp", augment="")}
+    method = dataclasses.replace(method, **small, train=dataclasses.replace(method.train, steps=2))
+    monkeypatch.setattr(choices, "data", lambda *_: real)
+    monkeypatch.setattr(Choice, "made", lambda _: method)
+    made = choices.measure(Choice("dm", "lr_img", 3.0, 0), tmp_path, tmp_path)
+    kept.keep("choices-a", made, tmp_path)
+    back = kept.named("choices-*", tmp_path)["choices-a"]
+    assert back["choice"] == {"method": "dm", "field": "lr_img", "value": 3.0, "seed": 0}
+    assert back["report"]["split"] == "val"
+    assert len(back["report"]["rows"][0]["values"]) == choices.NETWORKS
 
 
 def test_no_records_give_no_table() -> None:

@@ -74,7 +74,7 @@ def measure(choice: Choice, root: Path, work: Path) -> dict[str, Any]:
         transform = make_transform(real, method.expert.whiten)
         ExpertStore(work, method.expert, real).ensure(transform, snapshots=method.snapshots_read)
     told = {"method": choice.method, "field": choice.field, "value": choice.value, "seed": choice.seed}
-    return {"choice": {**told, "dataset": DATASET, "ipc": IPC}, **tried(method, real, how, NETWORKS)}
+    return {"choice": told, "dataset": DATASET, "ipc": IPC, **tried(method, real, how, NETWORKS)}
 
 
 def main() -> None:
