@@ -2,9 +2,10 @@
 
     python -m scripts.records.make.choices --root DATA [--work FOLDER] [--only TEXT] [--threads 1]
 
-A setting is the row with one field changed; a record is one set of it, whose networks are scored on the **validation**
-split; no test image is read. The row itself is among the settings, so that a field that is moved is moved because
-another value was better here. Experts, which `ncfm` reads, lie in FOLDER and are trained before the clock.
+A setting is the row as it was when the search began with one field changed; a record is one set of it, whose networks
+are scored on the **validation** split; no test image is read. That row itself is among the settings, so that a field
+that is moved is moved because another value was better here. Experts, which `ncfm` reads, lie in FOLDER and are trained
+before the clock.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from scripts.records.make.settings import data, tried
 DATASET, IPC, NETWORKS, SEEDS = "cifar10", 10, 2, 2
 ROW: Final = "row"
 """The value of a setting that changes nothing."""
+
+BEFORE: Final[dict[str, dict[str, Any]]] = {"dm": {"lr_img": 10.0}, "idm": {"lr_img": 10.0}, "ncfm": {}}
+"""What the rows had when the search began."""
 
 FACTORS: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
     "dm": {"lr_img": (1.0, 3.0, 30.0)},
@@ -52,7 +56,8 @@ class Choice:
     def made(self) -> dd.DistributionMatching:
         """The method."""
         value = METHODS[self.method](**preset(self.method, DATASET, IPC, "cpu").fields)
-        made = value if self.field == ROW else replace_fields(value, {self.field: self.value})
+        own = {} if self.field == ROW else {self.field: self.value}
+        made = replace_fields(value, {**BEFORE[self.method], **own})
         assert isinstance(made, dd.DistributionMatching)
         return made
 

@@ -27,8 +27,8 @@ def choices_table(records: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     lines = [
         "",
-        "The `cpu` rows of distribution matching for CIFAR-10, 10 images a class: the row with one field changed, on "
-        "**validation** data; no test image is read:",
+        "The `cpu` rows of distribution matching for CIFAR-10, 10 images a class: the row as it was when the search "
+        "began with one field changed, on **validation** data; no test image is read:",
         "",
         "| method | field | value | validation accuracy % | sets × networks | distil s |",
         "|---|---|---|---|---|---|",
