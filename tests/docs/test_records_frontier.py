@@ -12,6 +12,7 @@ import torch
 
 import dd
 from dd.methods import Run
+from dd.models import as_spec
 from scripts.docs import frontier as picture
 from scripts.records.make import frontier
 from scripts.records.make.frontier import CELLS, ENDLESS, method_of, timed
@@ -25,6 +26,8 @@ def test_a_cell_has_the_bytes_that_its_name_says_and_no_end_of_its_own(name: str
     assert stored == {"ten": 10 * 4, "one": 1}[name.partition("-")[0]] * 3 * 32 * 32
     assert getattr(method, "iterations", ENDLESS) == ENDLESS
     assert table.real_of(name) in CELLS
+    expert = getattr(method, "expert", None)
+    assert str(as_spec(expert.model if expert else method.train.model)) == frontier.MODEL  # type: ignore[attr-defined]
 
 
 def test_a_run_by_the_clock_goes_on_where_it_was(tmp_path: Path) -> None:

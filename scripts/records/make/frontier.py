@@ -46,6 +46,8 @@ TEN_FLOATS: Final = {"storage": "uint8", "factor": 2, "ipc": 40}
 ONE_BYTE: Final = {"storage": "uint8", "factor": 2, "ipc": 1}
 """The bytes of one uint8 picture a class."""
 
+OF_REAL: Final = {"train": {"model": MODEL}}
+"""Real pictures are tested, and meet strangers, as the sets of methods whose experts are that network."""
 LONGER: Final = {"lr_img": 0.1, "lr_init": 0.03, "train": {"steps": 1000}}
 """Of a run of an hour in place of minutes; the better of two settings after ten minutes on the validation split."""
 
@@ -54,12 +56,12 @@ CELLS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "ten-floats-idm": ("idm", {**TEN_FLOATS, "candidate_every": 50}),
     "ten-floats-ncfm": ("ncfm", {**TEN_FLOATS, "candidate_every": 20}),
     "ten-floats-mtt": ("mtt", {**TEN_FLOATS, "batch_syn": 256, "candidate_every": 10}),
-    "ten-floats-random": ("random", TEN_FLOATS),
-    "ten-floats-herding": ("herding", TEN_FLOATS),
+    "ten-floats-random": ("random", {**TEN_FLOATS, **OF_REAL}),
+    "ten-floats-herding": ("herding", {**TEN_FLOATS, **OF_REAL}),
     "one-byte-dm": ("dm", {**ONE_BYTE, "candidate_every": 50}),
     "one-byte-mtt": ("mtt", {**ONE_BYTE, **LONGER, "batch_syn": 40, "student_steps": 30, "candidate_every": 20}),
     "one-byte-idm": ("idm", {**ONE_BYTE, "candidate_every": 50}),
-    "one-byte-random": ("random", ONE_BYTE),
+    "one-byte-random": ("random", {**ONE_BYTE, **OF_REAL}),
 }
 """Name → (method, what differs from its `cpu` preset)."""
 
