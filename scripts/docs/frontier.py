@@ -1,6 +1,8 @@
 """The picture of the frontier: accuracy against minutes of a processor, a line a cell, from the records.
 
-python scripts/docs/frontier.py [--out docs/frontier.png]
+    python scripts/docs/frontier.py [--out docs/frontier.png]
+
+Real pictures are level lines.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from typing import Any
 from dd.base.curves import accuracy_by
 from dd.base.files import write_bytes
 from dd.evaluation import mean_std
-from scripts.records.tables.frontier import curve, frontier_records, last, real_of, spread
+from scripts.records.tables.decoupled import spread
+from scripts.records.tables.frontier import curve, frontier_records, last, real_of
 
 ROOT = Path(__file__).resolve().parents[2]
 

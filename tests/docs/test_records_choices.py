@@ -29,7 +29,11 @@ def test_names_of_choices_are_their_own() -> None:
 
 def record(value: Any, seed: int, values: list[float]) -> dict[str, Any]:
     told = {"method": "dm", "field": ROW if value == ROW else "lr_img", "value": value, "seed": seed}
-    return {"choice": told, "report": {"rows": [{"values": values}]}, "distill_seconds": 10.0 + seed}
+    return {
+        "choice": told,
+        "report": {"rows": [{"values": values, "mean": sum(values) / len(values)}]},
+        "distill_seconds": 10.0 + seed,
+    }
 
 
 def test_the_table_marks_the_best_and_counts_sets() -> None:

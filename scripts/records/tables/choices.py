@@ -8,8 +8,8 @@ from typing import Any
 
 from dd.evaluation import mean_std
 from scripts.records import kept
-from scripts.records.make.choices import FACTORS, ROW, Choice
-from scripts.records.tables.decoupled import percent
+from scripts.records.make.choices import CHOICES, FACTORS, ROW, Choice
+from scripts.records.tables.decoupled import percent, spread
 
 
 def choice_records() -> list[dict[str, Any]]:
@@ -33,20 +33,21 @@ def choices_table(records: Sequence[Mapping[str, Any]]) -> list[str]:
         "| method | field | value | validation accuracy % | sets × networks | distil s |",
         "|---|---|---|---|---|---|",
     ]
-    for method, factors in FACTORS.items():
-        means = {key: mean_std(_values(found))[0] for key, found in sets.items() if key[0] == method}
-        best = max(means, key=lambda key: means[key], default=None)
-        order = [(method, field, str(v)) for field, values in {ROW: (ROW,), **factors}.items() for v in values]
-        for key in order:
-            if key not in sets:
-                continue
-            found = sets[key]
-            field, value = ("row", _of_the_row(method, factors)) if key[1] == ROW else (f"`{key[1]}`", f"{key[2]}")
-            mark = "**" if key == best else ""
-            seconds = mean_std([record["distill_seconds"] for record in found])[0]
-            networks = len(found[0]["report"]["rows"][0]["values"])
-            cells = [method, field, value, f"{mark}{percent(_values(found))}{mark}", f"{len(found)} × {networks}"]
-            lines.append(f"| {' | '.join([*cells, f'{seconds:.0f}'])} |")
+    rows = {key: [record["report"]["rows"][0] for record in found] for key, found in sets.items()}
+    means = {key: mean_std(spread(own))[0] for key, own in rows.items()}
+    best = [
+        max((key for key in rows if key[0] == method), key=means.__getitem__) for method in {key[0] for key in rows}
+    ]
+    for key in dict.fromkeys((choice.method, choice.field, str(choice.value)) for choice in CHOICES):
+        if key not in rows:
+            continue
+        method, field, value = key
+        told = ["row", _of_the_row(method)] if field == ROW else [f"`{field}`", value]
+        mark = "**" if key in best else ""
+        seconds, _ = mean_std([record["distill_seconds"] for record in sets[key]])
+        counts = f"{len(rows[key])} × {len(rows[key][0]['values'])}"
+        cells = [method, *told, f"{mark}{percent(spread(rows[key]))}{mark}", counts, f"{seconds:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return [
         *lines,
         "",
@@ -55,13 +56,7 @@ def choices_table(records: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _values(found: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Mean of each set, or the networks of the only one."""
-    each = [record["report"]["rows"][0]["values"] for record in found]
-    return [mean_std(values)[0] for values in each] if len(each) > 1 else list(each[0])
-
-
-def _of_the_row(method: str, factors: Mapping[str, Any]) -> str:
+def _of_the_row(method: str) -> str:
     """What the row has for the fields that are tried."""
     made = Choice(method, ROW, ROW, 0).made()
-    return ", ".join(f"{field} {getattr(made, field)}" for field in factors)
+    return ", ".join(f"{field} {getattr(made, field)}" for field in FACTORS[method])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scipy import stats
@@ -35,6 +35,11 @@ def percent(values: Sequence[float]) -> str:
     """`48.1 ± 0.7` in per cent, sample std."""
     mean, std = mean_std(list(values))
     return f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
+
+
+def spread(rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Of rows of reports: one value a set where there are several sets, else the networks of the only one."""
+    return [row["mean"] for row in rows] if len(rows) > 1 else [value for row in rows for value in row["values"]]
 
 
 def points(pair: tuple[float, float]) -> str:
@@ -118,8 +123,7 @@ def _students(cells: Cells) -> str:
 
 def _own(held: Sequence[dict[str, Any]], report: str) -> list[float]:
     """Scores of a method's sets: a mean a set where there are several, else those of the networks."""
-    own = [record[report]["rows"][0] for record in held if report in record]
-    return [row["mean"] for row in own] if len(own) > 1 else [value for row in own for value in row["values"]]
+    return spread([record[report]["rows"][0] for record in held if report in record])
 
 
 def _beside(held: Sequence[dict[str, Any]], report: str, name: str) -> list[float]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from scripts.records import kept
 from scripts.records.make.frontier import CELLS, MODEL
 from scripts.records.tables.accuracy import origin_words, told_once
-from scripts.records.tables.decoupled import interval, percent, points
+from scripts.records.tables.decoupled import interval, percent, points, spread
 
 REAL: Final = "random"
 """The cells of random real pictures: `SIZE-random`."""
@@ -27,11 +27,6 @@ def frontier_records() -> dict[str, list[dict[str, Any]]]:
 def real_of(name: str) -> str:
     """The cell of random real pictures of the bytes, factor and storage of a cell."""
     return f"{name.rpartition('-')[0]}-{REAL}"
-
-
-def spread(rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    """One value a set where there are several sets, else the networks of the only one."""
-    return [row["mean"] for row in rows] if len(rows) > 1 else list(rows[0]["values"])
 
 
 def curve(records: Sequence[Mapping[str, Any]]) -> dict[float, Rows]:
@@ -66,12 +61,13 @@ def frontier_table(cells: Mapping[str, Sequence[dict[str, Any]]]) -> list[str]:
     lines = ["", f"| cell | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for name, records in cells.items():
         own, rows = last(records), curve(records)
+        sizes = [row["lr"] for row in own]
         row = [
             f"{own[0]['bytes']:,}",
             *(percent(spread(rows[mark])) if mark in rows else "" for mark in marks),
             gain(own, last(cells.get(real_of(name), ()))) if name != real_of(name) else "",
             f"{len(own)} × {own[0]['n']}",
-            " to ".join(dict.fromkeys(f"{edge:.3g}" for edge in edges([row["lr"] for row in own]))),
+            " to ".join(dict.fromkeys(f"{edge:.3g}" for edge in (min(sizes), max(sizes)))),
         ]
         lines.append(f"| {name} | {' | '.join(row)} |")
     models = list(dict.fromkeys(model for records in cells.values() for model in strangers(records)))
@@ -80,11 +76,6 @@ def frontier_table(cells: Mapping[str, Sequence[dict[str, Any]]]) -> list[str]:
         each = strangers(records)
         lines.append(f"| {name} | {' | '.join(percent(spread(each[m])) if m in each else '' for m in models)} |")
     return [*lines, "", *_notes([record for records in cells.values() for record in records])]
-
-
-def edges(values: Sequence[float]) -> tuple[float, float]:
-    """The smallest and the largest."""
-    return min(values), max(values)
 
 
 def gain(own: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any]]) -> str:
@@ -99,10 +90,11 @@ def _notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
     first = last(records)[0]
     return [
         f"CIFAR-10, hard labels, `{MODEL}` above, {first['steps']:,} steps for every set. A set of so many minutes is "
-        "the last iterate before them, experts among the minutes where the method has some, on one thread; nothing of "
-        "a distilled set is chosen on test or held-out images, its step size is its own, and that of real pictures is "
-        "tuned on the validation split. *gain*: points of the last set over random real pictures of the same bytes, "
-        "factor and storage, with a 95 % interval (Welch's t over sets) where there are several. Bytes are of images "
-        "and labels. ± is the sample standard deviation over sets where there are several, else over networks. "
+        "the last iterate before them, experts among the minutes where the method has some, on one thread; no iterate "
+        "is chosen by its accuracy, on test or held-out images, and `scripts/records/make/frontier.py` says which "
+        "settings were. The step size of a distilled set is its own, that of real pictures is tuned on the validation "
+        "split. *gain*: points of the last set over random real pictures of the same bytes, factor and storage, with a "
+        "95 % interval (Welch's t over sets) where there are several. Bytes are of images and labels. ± is the sample "
+        "standard deviation over sets where there are several, else over networks. "
         f"{machines}.",
     ]

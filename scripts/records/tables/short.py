@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from dd.evaluation import mean_std
 from scripts.records.tables.accuracy import earlier_rule, gather, records
-from scripts.records.tables.decoupled import percent
+from scripts.records.tables.decoupled import percent, spread
 from scripts.records.tables.readings import reading_records
 
 MATCHED: Final = (("cifar10", 1, "mtt"), ("cifar10", 10, "ftd"), ("cifar10", 10, "datm"))
@@ -52,14 +52,15 @@ def _labelled() -> list[tuple[str, ...]]:
         held = [r for r in records() if job.items() <= r["job"].items() and "report" in r]
         if held:
             own = [record["report"]["rows"][0] for record in held]
-            values = [row["mean"] for row in own] if len(own) > 1 else own[0]["values"]
             beside = [
                 v for r in held for row in r["report"]["rows"] if row["set"] == "random_labels" for v in row["values"]
             ]
             counts = f"{len(own)} × {own[0]['n']}"
             told = f"{percent(beside)} (same labels)" if beside else ""
             network = _network(own[0])
-            rows.append((dataset, f"{ipc} a class, soft labels", f"`{name}`", percent(values), told, network, counts))
+            rows.append(
+                (dataset, f"{ipc} a class, soft labels", f"`{name}`", percent(spread(own)), told, network, counts)
+            )
     return rows
 
 
