@@ -88,6 +88,9 @@ def accuracy_by(
             x, y, error, color=colour, marker=marker, markersize=4.5, linewidth=1.1, capsize=2, label=_label(name)
         )
     axis.set_xscale("log")
+    costs = [size for _, size, _, _ in points]
+    if max(costs) < 100 * min(costs):
+        _plain(axis.xaxis, min(costs), max(costs))
     axis.set_xlabel(cost, color=INK, fontsize=11)
     axis.set_ylabel("score %", color=INK, fontsize=11)
     figure.legend(loc="outside lower center", fontsize=8, frameon=False, labelcolor=INK, ncols=3)
@@ -169,13 +172,9 @@ def _number(value: object) -> bool:
 def _line(axis: Any, rows: Sequence[Mapping[str, Any]], key: str, colour: str, label: str) -> None:
     """One curve; above `POINTS` rows as means of bins, with their range."""
     x, y = (np.array([float(row[name]) for row in rows]) for name in ("iteration", key))
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
-
     if y.min() > 0 and y.max() > 3 * y.min():
         axis.set_yscale("log")
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if y.max() < 100 * y.min() else (1,)))
-        axis.yaxis.set_minor_formatter(NullFormatter())
-        axis.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+        _plain(axis.yaxis, y.min(), y.max())
     if len(rows) > POINTS:
         bins = np.split(np.arange(len(rows)), np.arange(0, len(rows), -(-len(rows) // POINTS))[1:])
         low, high = (np.array([f(y[part]) for part in bins]) for f in (np.min, np.max))
@@ -189,6 +188,15 @@ def _line(axis: Any, rows: Sequence[Mapping[str, Any]], key: str, colour: str, l
     for name, spine in axis.spines.items():
         spine.set_visible(name in ("left", "bottom"))
         spine.set_color(INK)
+
+
+def _plain(axis: Any, low: float, high: float) -> None:
+    """Ticks of a logarithmic axis as plain numbers, more of them where it spans less than two decades."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if high < 100 * low else (1,)))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(FormatStrFormatter("%.10g"))
 
 
 def _axes(width: float, height: float) -> tuple[Any, Any]:

@@ -128,7 +128,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(dd.methods.presets, "rows", lambda method: [less(row) for row in rows(method)])
         for module in (dd, dd.experts, dd.run.buffer):
             patch.setattr(module, "load_recipe", lambda name: dataclasses.replace(load_recipe(name), **EXPERTS))
-        for recipe in (TrainRecipe, dd.TreeRecipe):
+        for recipe in (TrainRecipe, dd.TreeRecipe, dd.NodeRecipe):
             patch.setitem(recipe.__init__.__kwdefaults__, "steps", MOST["steps"])
         patch.setitem(TrainRecipe.__init__.__kwdefaults__, "model", "convnet(width=4)")
         patch.setitem(dd.TeacherRecipe.__init__.__kwdefaults__, "epochs", MOST["epochs"])

@@ -111,6 +111,14 @@ def test_names_of_others_are_no_formula_and_none_is_hidden(name: str) -> None:
     assert (name if len(name) < 48 else 47 * "x" + "…") in [label.strip() for label in labels]  # as it is written
 
 
+def test_costs_within_two_decades_are_plain_numbers() -> None:
+    curve = accuracy_by([("mtt", 5, 0.3, 0.01), ("mtt", 60, 0.5, None)], "svg")
+    assert curve is not None
+    ticks = [text.strip() for text in re.findall("<!-- (.*?) -->", curve.decode())]
+    assert {"10", "20", "50"} <= set(ticks)
+    assert not [text for text in ticks if "times" in text or "^" in text]
+
+
 def test_nothing_to_compare_is_no_figure() -> None:
     assert accuracy_by(POINTS[1:]) is None
     assert heat_map({"mtt": {"convnet": 0.5}, "random": {"convnet": 0.3}}) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -179,11 +180,9 @@ def digits() -> tuple[Pair, Pair]:
     fifth of each class (largest remainder, so that they are 360), by a generator that depends on the class
     alone. Both splits keep the original order.
     """
-    from sklearn.datasets import load_digits
-
-    raw = load_digits()
-    x = torch.from_numpy(raw.images * 255 / 16).round().to(torch.uint8)[:, None]
-    y = torch.from_numpy(raw.target).to(torch.int64)
+    images, labels = _read_digits()
+    x = torch.from_numpy(images * 255 / 16).round().to(torch.uint8)[:, None]
+    y = torch.tensor(labels, dtype=torch.int64)
     sizes = torch.bincount(y)
     share = sizes.double() * DIGITS_TEST / len(y)
     quota = share.floor().to(torch.int64)
@@ -194,3 +193,12 @@ def digits() -> tuple[Pair, Pair]:
         rows = (y == k).nonzero().flatten()
         test[rows[torch.randperm(len(rows), generator=seeding.child(0, "digits", k))[:n]]] = True
     return (x[~test], y[~test]), (x[test], y[test])
+
+
+@functools.cache
+def _read_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Values and labels as scikit-learn reads them, from text: once a process."""
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    return raw.images, raw.target
