@@ -50,6 +50,7 @@ _ROW: Final = {
     "lr": Maybe(Real()),
     "seconds": _SECONDS,
     "interval95?": Maybe(Real(0)),
+    "draws?": Whole(1),
     "other_metrics?": Map({"mean": _SHARE}),
     "recall?": [Maybe(_SHARE)],
     "bytes?": Maybe(Whole(0)),

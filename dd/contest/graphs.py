@@ -115,7 +115,7 @@ class GraphContest:
         for suffix, found in (("", last), (", early stop", best)):
             if found:
                 told = {"set": entrant.name + suffix, "model": text, "steps": recipe.steps, "lr": recipe.lr}
-                yield Row.of(found, self.metric, **told, bytes=size, seconds=seconds)
+                yield Row.of(found, self.metric, **told, draws=len(entrant.sets), bytes=size, seconds=seconds)
 
     def _figures(self, predictor: GraphPredictor) -> Figures:
         test = self.beside.test

@@ -102,6 +102,7 @@ class ImageContest:
             seeds = [child_seed(self.rules.seed, "evaluate", draw, r) for r in range(each)]
             found += self._figures(learner, given, seeds, number * ROOM + draw * each)
         told = {"set": entrant.name, **learner.told(sets[0]), "note": note, "bytes": bytes_of(sets[0])}
+        told["draws"] = len(sets)
         return Row.of(found, self.metric, **told, seconds=time.monotonic() - start)
 
     def _figures(self, learner: NetworkLearner, given: Equipped, seeds: Sequence[int], first: int) -> list[Figures]:

@@ -90,7 +90,7 @@ class NodeContest:
             for given, seed in self._seeds(inputs)
         ]
         recipe = learner.recipe(small.recipe)
-        told: dict[str, Any] = {"set": entrant.name, "model": learner.name(small.recipe)}
+        told: dict[str, Any] = {"set": entrant.name, "model": learner.name(small.recipe), "draws": len(inputs)}
         if entrant.budget:
             told["bytes"] = stored_bytes(entrant.graphs[0], small.num_classes)
         return Row.of(found, self.metric, **told, steps=recipe.steps, lr=recipe.lr, seconds=time.monotonic() - start)

@@ -42,6 +42,19 @@ def interval95(values: Sequence[float]) -> float | None:
     return float(t.ppf(0.975, len(values) - 1)) * std / math.sqrt(len(values))
 
 
+def by_draw(values: Sequence[float], draws: int) -> tuple[float, ...]:
+    """Means of each draw's networks, which share their set; the values themselves where there is one draw.
+
+    Args:
+        values: of `draws` sets, as many networks each, set after set.
+        draws: at least 1.
+    """
+    if draws == 1:
+        return tuple(values)
+    each = len(values) // draws
+    return tuple(mean_std(values[first : first + each])[0] for first in range(0, len(values), each))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One set under one model: `values` are the scores (fractions) of its fresh networks by `metric`.
@@ -53,6 +66,8 @@ class Row:
         note: how its steps were found, where neither a recipe nor an argument says; of no file.
         bytes: of the first set of the row as budgets count them: of images those of images and labels as a file would
             have them, of graphs and nodes the counted ones; `None` of a row that has no set, as all training data.
+        draws: sets that `values` are of, as many networks each, set after set: networks of one set are not independent,
+            so that the interval is over the draws' means where there are several.
     """
 
     set: str
@@ -66,6 +81,7 @@ class Row:
     recall: tuple[float | None, ...] = ()
     note: str = ""
     bytes: int | None = None
+    draws: int = 1
 
     @classmethod
     def of(cls, found: Sequence[Figures], metric: str, **told: Any) -> Row:
@@ -96,8 +112,8 @@ class Row:
 
     @property
     def interval(self) -> float | None:
-        """Half width of the 95 % confidence interval of the mean (Student's t)."""
-        return interval95(self.values)
+        """Half width of the 95 % confidence interval of the mean (Student's t), over draws where there are several."""
+        return interval95(by_draw(self.values, self.draws))
 
     def records(self) -> list[dict[str, Any]]:
         """What a data frame has of it: a record a metric, its own first; scores are fractions."""
@@ -106,7 +122,8 @@ class Row:
         found = []
         for metric, values in {self.metric: self.values, **self.other_metrics}.items():
             mean, std = mean_std(values)
-            scores = {"metric": metric, "mean": mean, "std": std, "interval95": interval95(values), "n": len(values)}
+            half = interval95(by_draw(values, self.draws))
+            scores = {"metric": metric, "mean": mean, "std": std, "interval95": half, "n": len(values)}
             found.append({**told, **scores, **cost})
         return found
 
@@ -120,6 +137,7 @@ class Row:
             "std": self.std,
             "interval95": self.interval,
             "n": len(self.values),
+            "draws": self.draws,
             "values": list(self.values),
             "bytes": self.bytes,
             "steps": self.steps,
@@ -264,7 +282,10 @@ _NUMBERS: Final = (3, 9, 6, 9, 7)
 UNEVEN: Final = 1.5
 
 
-N: Final = "n is networks: of several draws, draws × networks of each; ± is over all of them, draws included"
+N: Final = (
+    "n is networks: of several draws, draws × networks of each; ± is over all of them, draws included, "
+    "a 95 % interval over the draws' means"
+)
 
 
 def rows_legend(about: Mapping[str, str]) -> list[str]:

@@ -40,15 +40,16 @@ ROW = Preset(
 def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(published, "preset", lambda *_: ROW)
     monkeypatch.setattr(kept, "RUNS", tmp_path / "runs")
-    keep = kept.keep
+    keep, named = kept.keep, kept.named
     monkeypatch.setattr(kept, "keep", lambda name, record: keep(name, record, tmp_path / "results"))
+    monkeypatch.setattr(kept, "named", lambda name="*": named(name, tmp_path / "results"))
     words = ["mtt", "digits", "1", "--experts", "2", "--iterations", "6", "--every", "2", "--threads", "1"]
     return published.parsed([*words, "--work", str(tmp_path / "work")])
 
 
 def test_record_tells_departures_curve_and_maximum(options: Any, tmp_path: Path) -> None:
     assert published.main(options) == 0
-    told = kept.named(folder=tmp_path / "results")["published-digits-ipc1-mtt"]
+    told = kept.named()["published-digits-ipc1-mtt"]
     assert told["departures"]["experts"] == [3, 2]
     assert told["departures"]["iterations"] == [50, 6]
     assert told["row"]["published"]["mean"] == 0.5
@@ -59,7 +60,42 @@ def test_record_tells_departures_curve_and_maximum(options: Any, tmp_path: Path)
     assert "validation split" in told["report"]["selection"]
     assert "random" in str([row["set"] for row in told["report"]["rows"]][1:])
     assert published.main(options) == 0  # all is there: nothing is tested twice
-    assert len(read_jsonl(options.work / "candidates.jsonl")) == 3
+    assert len(read_jsonl(options.work / "run" / published.LOG)) == 3
+
+
+def test_another_run_replaces_no_record_unasked_and_takes_no_curve(
+    options: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert published.main(options) == 0
+    (first,) = kept.named().values()
+    options.seed = 1
+    assert published.main(options) == 2
+    assert "`--replace` must be given where there is another record published-digits-ipc1-mtt (2 experts, 6 iter" in (
+        capsys.readouterr().err
+    )
+    options.replace = True
+    assert published.main(options) == 2  # the run folder is another run's
+    assert "--restart" in capsys.readouterr().err
+    options.restart = True
+    assert published.main(options) == 0
+    (second,) = kept.named().values()
+    assert second["origin"]["seed"] == 1
+    assert [point["mean"] for point in first["test_curve"]] != [point["mean"] for point in second["test_curve"]]
+
+
+@pytest.mark.parametrize("words", [["--experts", "0"], ["--every", "-3"], ["--threads", "x"], ["--seed", "-1"]])
+def test_numbers_are_checked_first(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        published.parsed(["mtt", "digits", "1", "--work", "w", *words])
+    assert f"argument {words[0]}: must be a whole number of at least " in capsys.readouterr().err
+
+
+def test_what_cannot_be_is_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["mtt", "cifar10", "7"], ["mtt", "cifar10", "1", "--root", str(tmp_path), "--replace"]):
+        assert published.main(published.parsed([*words, "--work", str(tmp_path / "w"), "--threads", "1"])) == 2
+    unknown, missing = capsys.readouterr().err.split("\n", 1)
+    assert "`preset='paper'`" in unknown
+    assert "cifar10" in missing
 
 
 def test_it_stops_in_time_and_goes_on_to_the_same_set(options: Any, tmp_path: Path) -> None:

@@ -138,6 +138,14 @@ def test_interval_is_students(values: tuple[float, ...]) -> None:
     assert (found.mean - found.interval, found.mean + found.interval) == pytest.approx((low, high))
 
 
+def test_interval_of_several_draws_is_over_their_means() -> None:
+    found = dataclasses.replace(row(0.40, 0.42, 0.30, 0.32, 0.52, 0.54), draws=3)
+    assert found.interval == row(0.41, 0.31, 0.53).interval
+    assert found.to_json()["draws"] == 3
+    assert found.records()[0]["interval95"] == found.interval
+    assert found.std == row(*found.values).std  # of networks, as before
+
+
 def test_interval_golden() -> None:
     assert row(0.5, 0.6).interval == pytest.approx(12.706204736 * math.sqrt(0.005) / math.sqrt(2))  # t(0.975; 1)
     assert row(0.5).interval is None

@@ -5,16 +5,19 @@
 The row's settings are those of `preset="paper"`; what differs is said in the record: the number of experts and of
 iterations, how often a candidate is offered, and `protocol="clean"`, so that the iterate is chosen on held-out training
 images. Test accuracies of all candidates are logged on the way, and their maximum is told as what the papers' way would
-print. Experts, run folder and log are in FOLDER; the same command goes on where it was stopped. `--hours` ends it in
-time, with what there is. The record is `published-DATA-ipcN-METHOD`.
+print. Experts, run folder and log are in FOLDER; the same command goes on where it was stopped, `--restart` begins the
+matching again. `--hours` ends it in time, with what there is. The record is `published-DATA-ipcN-METHOD`; one that is
+there already and is of another run stays, unless `--replace` is given.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
+import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,16 +26,19 @@ import torch
 from torch import Tensor
 
 import dd
-from dd.base.files import append_jsonl, read_json, read_jsonl
+from dd.base.files import append_jsonl, read_json, read_jsonl, remove
 from dd.base.process import tune_process
 from dd.base.seeding import child_seed
-from dd.errors import DivergedError
+from dd.errors import DDError, DivergedError, refuse
 from dd.evaluation import NetworkLearner, mean_std, origin
 from dd.experts import ExpertStore
 from dd.methods import METHODS, Run, Step
 from dd.methods.presets import preset
 from dd.transforms.whiten import make_transform
 from scripts.records import kept
+
+LOG = "candidates.jsonl"
+"""In the run folder, so that it goes with the run whose candidates it tells of."""
 
 TESTED = 3
 """Fresh networks a candidate for its test accuracy, which chooses nothing."""
@@ -117,7 +123,7 @@ def record(options: argparse.Namespace, value: dd.TrajectoryMatching, folder: Pa
     """What is kept: settings, published and measured accuracy, the curve, and the maximum on the test set."""
     row = preset(options.method, options.data, options.ipc, "paper")
     report = dd.evaluate(folder, options.data, root=options.root, repeats=5, seed=options.seed, progress=False)
-    points = curve(options.work / "candidates.jsonl")
+    points = curve(folder / LOG)
     best = max(points, key=lambda point: point["mean"])
     told = read_json(folder / "run.json")
     return {
@@ -138,44 +144,86 @@ def record(options: argparse.Namespace, value: dd.TrajectoryMatching, folder: Pa
     }
 
 
+def _whole(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}; got {text!r}")
+        return int(text)
+
+    return number
+
+
 def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("method", choices=("mtt", "ftd", "datm"))
     parser.add_argument("data")
     parser.add_argument("ipc", type=int)
-    parser.add_argument("--experts", type=int, default=20)
-    parser.add_argument("--iterations", type=int, default=2500)
-    parser.add_argument("--every", type=int, default=0, help="iterations between candidates; a fifth of all by default")
+    parser.add_argument("--experts", type=_whole(1), default=20)
+    parser.add_argument("--iterations", type=_whole(1), default=2500)
+    parser.add_argument(
+        "--every", type=_whole(0), default=0, help="iterations between candidates; a fifth of all by default"
+    )
     parser.add_argument("--root", type=Path)
     parser.add_argument("--work", type=Path, required=True, help="experts, run and log; outside the checkout")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=_whole(1), default=torch.get_num_threads())
     parser.add_argument("--hours", type=float, default=1e6)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=_whole(0), default=0)
+    parser.add_argument("--restart", action="store_true", help="begin the matching again; experts stay")
+    parser.add_argument("--replace", action="store_true", help="put the record in the place of one of another run")
     return parser.parse_args(argv)
 
 
 def main(options: argparse.Namespace) -> int:
-    """Buffer, distil, evaluate, keep; 1 where the hours ended first."""
+    """Buffer, distil, evaluate, keep; 1 where the hours or Ctrl-C ended it first, 2 where it cannot be."""
+    try:
+        return _made(options)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", flush=True)
+        return 1
+    except DDError as error:
+        print(error, file=sys.stderr, flush=True)
+        return 2
+
+
+def _made(options: argparse.Namespace) -> int:
+    """All of it.
+
+    Raises:
+        DDError: no such row, data, experts or iterations, another run in FOLDER, or another record of the name.
+        KeyboardInterrupt: the hours ended.
+    """
     tune_process(options.threads)
     value, until = made(options), time.monotonic() + 3600 * options.hours
     store, folder = options.work / "store", options.work / "run"
+    name = f"published-{options.data}-ipc{options.ipc}-{options.method}"
+    if not options.replace:
+        _check_free(name, value, options.seed)
     real = dd.load_images(options.data, root=options.root)
     buffer = ExpertStore(store, value.expert, real)
     for count in range(1, value.expert.experts + 1):  # one at a time, so that the hours can end between two
         if time.monotonic() > until:
-            return 1
+            raise KeyboardInterrupt
         transform = make_transform(real, value.expert.whiten)
         buffer.ensure(transform, experts=count, snapshots=value.snapshots_read)
         print(f"experts: {count} of {value.expert.experts}", flush=True)
-    watched: Any = Watched(value, options.work / "candidates.jsonl", until)
-    try:
-        dd.distill(real, watched, out=folder, store=store, seed=options.seed, threads=options.threads)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", flush=True)
-        return 1
-    kept.keep(f"published-{options.data}-ipc{options.ipc}-{options.method}", record(options, value, folder))
+    if options.restart:
+        remove(folder / LOG)
+    watched: Any = Watched(value, folder / LOG, until)
+    given: dict[str, Any] = {"store": store, "seed": options.seed, "threads": options.threads}
+    dd.distill(real, watched, out=folder, resume=not options.restart, **given)
+    told = record(options, value, folder)
+    print(f"{name}: {told['report']['rows'][0]['mean']:.3f}, kept in {kept.keep(name, told)}", flush=True)
     return 0
+
+
+def _check_free(name: str, value: dd.TrajectoryMatching, seed: int) -> None:
+    """Refuse to replace a record of other settings or another seed, before hours are spent on one of the name."""
+    for told in kept.named(name).values():
+        if (told["method"], told["origin"]["seed"]) != (json.loads(json.dumps(value.describe())), seed):
+            was = told["departures"]
+            had = f"{was['experts'][1]} experts, {was['iterations'][1]} iterations, seed {told['origin']['seed']}"
+            raise refuse("--replace", f"given where there is another record {name} ({had})", "nothing")
 
 
 if __name__ == "__main__":

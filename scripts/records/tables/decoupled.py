@@ -9,7 +9,9 @@ from typing import Any
 
 from scipy import stats
 
+from dd.contest.baselines_images import IMAGE_BASELINES
 from dd.evaluation import mean_std
+from dd.evaluation.report import by_draw
 from dd.methods import METHODS, rebuild
 from dd.methods.presets import preset
 from scripts.records.kept import spent
@@ -72,7 +74,7 @@ def decoupled_table(records: Sequence[dict[str, Any]]) -> list[str]:
     lines += [
         "",
         "Differences are in points with their 95 % interval (Welch's t over sets where there are several, else over "
-        "networks; over draws × networks of random images). Bytes are those of stored tensors; teachers are shared. "
+        "networks; over draws of random images, whose ± is over draws too). Bytes are those of stored tensors; teachers are shared. "
         f"Outside the committees: a student of a family that none of them has ({_students(cells)}), the same labels.",
         *(f"† An earlier `cpu` preset: {text} ({rows[2:]})." for text, rows in sorted(changed.items())),
         *(f"n/a: {name} on {dataset}, {ipc} a class: {text}" for (dataset, ipc, name), text in sorted(refused.items())),
@@ -127,9 +129,9 @@ def _own(held: Sequence[dict[str, Any]], report: str) -> list[float]:
 
 
 def _beside(held: Sequence[dict[str, Any]], report: str, name: str) -> list[float]:
-    """Scores of all networks of a baseline."""
+    """Scores of a baseline: a mean a draw where chance chooses it, else those of the networks."""
     rows = [row for record in held if report in record for row in record[report]["rows"][1:] if row["set"] == name]
-    return [value for row in rows for value in row["values"]]
+    return [value for row in rows for value in by_draw(row["values"], IMAGE_BASELINES[name].draws)]
 
 
 def _row(held: Sequence[dict[str, Any]]) -> list[str]:
