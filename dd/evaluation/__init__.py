@@ -64,9 +64,10 @@ if TYPE_CHECKING:
     from dd.evaluation.loop import accuracy, check_own, fit, fresh
     from dd.evaluation.readers import READERS, Reader, ReaderLearner, reader_of
     from dd.evaluation.real import Trainable
-    from dd.evaluation.report import EvalReport, Row, mean_std, origin, origin_lines
+    from dd.evaluation.report import EvalReport, Row, origin, origin_lines
     from dd.evaluation.scorer import Scorer
     from dd.evaluation.scores import METRICS, Interval, auroc, corrected_interval
+    from dd.evaluation.spread import mean_std
     from dd.evaluation.subset import RealImages
     from dd.evaluation.tasks import GraphTask, TreeTask, train_on, weighted_loss
     from dd.evaluation.trees import BayesPredictor, GraphLearner, GraphPredictor, NaiveBayesLearner, TreeLearner
@@ -82,9 +83,10 @@ else:
             "dd.evaluation.loop": "accuracy check_own fit fresh",
             "dd.evaluation.readers": "READERS Reader ReaderLearner reader_of",
             "dd.evaluation.real": "Trainable",
-            "dd.evaluation.report": "EvalReport Row mean_std origin origin_lines",
+            "dd.evaluation.report": "EvalReport Row origin origin_lines",
             "dd.evaluation.scorer": "Scorer",
             "dd.evaluation.scores": "METRICS Interval auroc corrected_interval",
+            "dd.evaluation.spread": "mean_std",
             "dd.evaluation.subset": "RealImages",
             "dd.evaluation.tasks": "GraphTask TreeTask train_on weighted_loss",
             "dd.evaluation.trees": "BayesPredictor GraphLearner GraphPredictor NaiveBayesLearner TreeLearner",

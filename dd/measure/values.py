@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from dd.errors import refuse
-from dd.evaluation.report import mean_std
+from dd.evaluation.spread import mean_std
 
 
 @final

@@ -11,7 +11,7 @@ from scipy import stats
 
 from dd.contest.baselines_images import IMAGE_BASELINES
 from dd.evaluation import mean_std
-from dd.evaluation.report import by_draw
+from dd.evaluation.spread import by_draw
 from dd.methods import METHODS, rebuild
 from dd.methods.presets import preset
 from scripts.records.kept import spent

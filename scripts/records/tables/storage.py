@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from dd.evaluation import mean_std
-from dd.evaluation.report import interval95
+from dd.evaluation.spread import interval95
 from scripts.records import kept
 from scripts.records.tables.accuracy import origin_words, told_once
 
