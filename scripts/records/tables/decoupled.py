@@ -74,8 +74,9 @@ def decoupled_table(records: Sequence[dict[str, Any]]) -> list[str]:
     lines += [
         "",
         "Differences are in points with their 95 % interval (Welch's t over sets where there are several, else over "
-        "networks; over draws of random images, whose ± is over draws too). Bytes are those of stored tensors; teachers are shared. "
-        f"Outside the committees: a student of a family that none of them has ({_students(cells)}), the same labels.",
+        "networks; over draws of random images, whose ± is over draws too). Bytes are those of stored tensors; "
+        f"teachers are shared. Outside the committees: a student of a family that none of them has "
+        f"({_students(cells)}), the same labels.",
         *(f"† An earlier `cpu` preset: {text} ({rows[2:]})." for text, rows in sorted(changed.items())),
         *(f"n/a: {name} on {dataset}, {ipc} a class: {text}" for (dataset, ipc, name), text in sorted(refused.items())),
         *_ratios(cells),
