@@ -132,7 +132,7 @@ def _own(held: Sequence[dict[str, Any]], report: str) -> list[float]:
 def _beside(held: Sequence[dict[str, Any]], report: str, name: str) -> list[float]:
     """Scores of a baseline: a mean a draw where chance chooses it, else those of the networks."""
     rows = [row for record in held if report in record for row in record[report]["rows"][1:] if row["set"] == name]
-    return [value for row in rows for value in by_draw(row["values"], IMAGE_BASELINES[name].draws)]
+    return [value for row in rows for value in by_draw(row["values"], row.get("draws", IMAGE_BASELINES[name].draws))]
 
 
 def _row(held: Sequence[dict[str, Any]]) -> list[str]:
