@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -133,10 +134,27 @@ class Selector:
                 self._pass(_Sieved(found, candidate.name, candidate.iteration, _Held(small)))
 
     def finish(self) -> None:
-        """Train networks on what the sieve let through."""
+        """Train networks on what the sieve let through.
+
+        Raises:
+            DivergedError: networks can be trained on none of the sets.
+        """
         for one in sorted(self._sieved, key=lambda one: one.iteration):
             self._take(self._score(one.held.revived(self._train)), one.name, one.iteration, one.held)
         self._sieved = []
+        if self.record["score"] == 0 and (best := self.best) is not None:  # by chance, or no network can be trained
+            self._check_trains(best)
+
+    def _check_trains(self, small: AnySet) -> None:
+        try:
+            self._measured(small)
+        except DivergedError as error:
+            lr, learned = small.recipe.lr, "lr_lr" in small.method
+            way_out = "Lower `lr_lr` or `lr_init`" if learned else "Give `train` a lower `lr`"
+            raise DivergedError(
+                f"of {len(self.record['scores'])} sets that were offered there is none that networks can be trained "
+                f"on: training diverged on the first, by its step size of {lr:.3g}. {way_out}."
+            ) from error
 
     def _take(self, score: float | None, name: str, iteration: int, held: _Held) -> None:
         """Keep a set that is better than those before."""
@@ -155,15 +173,21 @@ class Selector:
 
     def _score(self, small: AnySet) -> float:
         """Mean accuracy; a set on which training diverges scores 0."""
-        if small.kind == "nodes":
-            return self._score_nodes(small)
-        return self._mean(self._learner, small)
+        with suppress(DivergedError):
+            return self._measured(small)
+        return 0.0
+
+    def _measured(self, small: AnySet) -> float:
+        """Mean accuracy of networks that are trained on the set."""
+        return self._score_nodes(small) if small.kind == "nodes" else self._mean(self._learner, small)
 
     def _read(self, small: AnySet) -> float:
         """Mean accuracy of ridge regression; a set whose features are not finite scores 0."""
         from dd.evaluation.readers import ReaderLearner  # `dd.distill` starts without it
 
-        return self._mean(ReaderLearner(device=self._learner.device), small)
+        with suppress(DivergedError):
+            return self._mean(ReaderLearner(device=self._learner.device), small)
+        return 0.0
 
     def _mean(self, learner: NetworkLearner, small: AnySet) -> float:
         if small.kind != "images" or self._split is None:
@@ -172,14 +196,11 @@ class Selector:
         learner, total = dataclasses.replace(learner, model=own), 0.0
         for repeat in range(REPEATS):
             seed = child_seed(self._seed, "select", repeat)
-            try:
-                total += learner.fit(small, seed).score(self._split)
-            except DivergedError:
-                return 0.0
+            total += learner.fit(small, seed).score(self._split)
         return total / REPEATS
 
     def _score_nodes(self, small: NodeSet) -> float:
-        """Mean accuracy on the validation nodes at the last step; a set on which training diverges scores 0."""
+        """Mean accuracy on the validation nodes at the last step."""
         real, scale = self._real, small.recipe.scale
         assert real.kind == "nodes"
         if real.val is None:
@@ -188,10 +209,7 @@ class Selector:
             self._wholes[scale] = WholeGraph.of(real, scale, self._learner.device)
         learner, whole, total = NodeLearner(device=self._learner.device, looks=False), self._wholes[scale], 0.0
         for repeat in range(REPEATS):
-            try:
-                total += learner.fit(small, child_seed(self._seed, "select", repeat), whole).val or 0.0
-            except DivergedError:
-                return 0.0
+            total += learner.fit(small, child_seed(self._seed, "select", repeat), whole).val or 0.0
         return total / REPEATS
 
     @property

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
+from dd.base.progress import Progress, announce
 from dd.errors import InputError
 from dd.methods.base import Candidate, Method, Run, Step
 from dd.synthetic import AnySet, SyntheticImages
@@ -62,6 +63,13 @@ def each(given: Iterable[Step]) -> Iterator[Step]:
             own = torch.is_grad_enabled()
             torch.set_grad_enabled(reader)
         yield step
+
+
+def announce_skipped(step: Step | None, progress: bool | Progress | None) -> None:
+    """Say how many iterations of a run have changed nothing, where its method counts them in its state as `skipped`."""
+    count = step.state.get("skipped") if step is not None else None
+    if step is not None and count is not None and int(count):
+        announce(f"{int(count)} of {step.total} iterations changed nothing", progress)
 
 
 STREAM: Final = "a stream of `dd.methods.Step` values from `distill`"

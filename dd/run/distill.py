@@ -32,7 +32,7 @@ from dd.experts import ExpertStore
 from dd.inner import EngineName
 from dd.methods import Method, Run, Step, own_network, reads_experts
 from dd.methods.panel import has_weights
-from dd.methods.steps import steps_of
+from dd.methods.steps import announce_skipped, steps_of
 from dd.run.buffer import expert_units
 from dd.run.folder import RunFolder, check_run, split_state, to_device
 from dd.run.load import load
@@ -350,6 +350,7 @@ def _run(asked: Opened, given: Mapping[str, Any], run: Run, folder: RunFolder | 
         save_point(scored)
         raise
     selector.finish()
+    announce_skipped(scored, given["progress"])
     if selector.best is None:
         raise InputError(f"method {method.name!r} offered no candidate.")
     small = dataclasses.replace(selector.best, provenance=_provenance(real, run.seed, protocol, selector))

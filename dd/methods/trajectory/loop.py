@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from dd.base.bounds import ANY
 from dd.base.devices import moved
 from dd.base.seeding import child
 from dd.data import Images
-from dd.errors import DamagedError, DivergedError, InputError, refuse, warn
+from dd.errors import DamagedError, InputError, refuse, warn
 from dd.experts import ExpertStore, make_student
 from dd.inner import (
     InnerStep,
@@ -31,6 +30,7 @@ from dd.inner import (
 from dd.methods.base import Candidate, Run
 from dd.methods.outer import State, adam, sgd
 from dd.methods.start import committee_logits, correct, logits_in, pick_real, representative, scores
+from dd.methods.trajectory import watch
 from dd.methods.trajectory.given import GivenSet, images_of, logits_of
 from dd.methods.trajectory.terms import balance, matching_points, perturb, softmax_pull, window_end
 from dd.models import MODELS, ModelSpec, as_spec, uses_batch_stats
@@ -40,10 +40,8 @@ from dd.transforms.whiten import Transform
 if TYPE_CHECKING:
     from dd.methods.trajectory.matching import TrajectoryMatching
 
-_GIVE_UP_AFTER = 10
-_STILL_AFTER = 50
-_STILL = 1e-4
-"""How near to 1 the ratio of a student is that does not move."""
+_MOST: Final = float(ANY[0])
+"""What no step size and no number of an image reaches: sets and recipes hold no larger one."""
 
 
 class Loop:
@@ -112,6 +110,7 @@ class Loop:
             "iteration": torch.tensor(0),
             "failures": torch.tensor(0),
             "still": torch.tensor(0),
+            "skipped": torch.tensor(0),
         }
         if method.ema:
             state["ema"] = images
@@ -144,7 +143,22 @@ class Loop:
         return representative(*args, method.init_space, seed)
 
     def iterate(self, state: State) -> tuple[State, dict[str, float | int | str]]:
-        """One outer iteration: the new state and what is logged."""
+        """One outer iteration: the new state and what is logged.
+
+        Raises:
+            DivergedError: it comes to nothing, as `dd.methods.trajectory.watch` says.
+        """
+        new, log = self._iterated(state)
+        new["skipped"] = torch.tensor(watch.skipped(state) + ("skipped" in log))
+        if int(new["iteration"]) == self.method.iterations:
+            watch.check_end(self.method, new, log, lambda: self._trains(new))
+        return new, log
+
+    def _trains(self, state: State) -> bool:
+        """Whether a fresh network can be trained on the set of a state."""
+        return watch.trains(self.student, self._set(state["images"], state), self.run)
+
+    def _iterated(self, state: State) -> tuple[State, dict[str, float | int | str]]:
         iteration = int(state["iteration"])
         problem, where = self._problem(state, iteration)
         with self.run.products:
@@ -166,21 +180,20 @@ class Loop:
         if matching.labels is not None:
             labels = softmax_pull(self.layout.first(problem.labels), matching.labels)
             matching = dataclasses.replace(matching, labels=labels)
-        told = [t for t in (matching.loss, matching.images, matching.lr, matching.labels) if t is not None]
-        if not (math.isfinite(rms) and all(bool(torch.isfinite(t).all()) for t in told)):
-            return self._not_finite(new, {**log, "skipped": "not finite; step size halved"}, where)
+        if not _finite(matching):
+            return watch.failed(self.method, new, where), {**log, "skipped": watch.NOT_FINITE}
         log.update(loss=loss, grad_rms=rms, grad_lr=float(matching.lr))
         new["failures"] = torch.tensor(0)
-        new["still"] = self._still(state, loss / sum(t.weight for t in problem.targets), beta)
+        new["still"] = watch.still(self.method, state, loss / sum(t.weight for t in problem.targets))
         if loss > self.method.skip_above:
-            return new, {**log, "skipped": f"loss above {self.method.skip_above:g}"}
+            return new, {**log, "skipped": f"{watch.ABOVE} {self.method.skip_above:g}"}
         if where["phi"] != 1:  # ∂L/∂β of a step size φ β
             matching = dataclasses.replace(matching, lr=matching.lr * where["phi"])
         updated = {**new, **self._update(state, matching)}
-        if not all(bool(torch.isfinite(updated[k]).all()) for k in ("images", "logits") if k in updated):
-            return self._not_finite(new, {**log, "skipped": "update not finite; step size halved"}, where)
-        if not 0 < float(updated["lr"]) < math.inf:
-            return self._not_finite(new, {**log, "skipped": "step size"}, where)
+        if not all(bool((updated[k].abs() < _MOST).all()) for k in ("images", "logits") if k in updated):
+            return watch.failed(self.method, new, where), {**log, "skipped": watch.UPDATE}
+        if not 0 < float(updated["lr"]) < _MOST:
+            return watch.failed(self.method, new, where), {**log, "skipped": watch.STEP_SIZE}
         return updated, log
 
     def _of_stored(self, matching: Matching) -> Matching:
@@ -189,29 +202,6 @@ class Loop:
             return matching
         labels = None if matching.labels is None else self.layout.total(matching.labels)
         return dataclasses.replace(matching, images=self.layout.transpose(matching.images), labels=labels)
-
-    def _still(self, state: State, ratio: float, beta: float) -> Tensor:
-        """Iterations in a row in which the student ended where it started, so that nothing can be learned from it."""
-        still = int(state["still"]) + 1 if abs(ratio - 1) < _STILL else 0
-        if still >= _STILL_AFTER:
-            raise DivergedError(
-                f"the student has not moved for {still} outer iterations: the loss stays at {ratio:.6f} of 1, with a "
-                f"step size of {beta:.3g} (it started at {self.method.lr_init:g}). Lower `lr_lr`, or raise "
-                "`lr_init`; the last good state is kept."
-            )
-        return torch.tensor(still)
-
-    def _not_finite(
-        self, state: State, log: dict[str, float | int | str], where: Mapping[str, Any]
-    ) -> tuple[State, dict[str, float | int | str]]:
-        """Keep the last good images, halve β, and give up after ten in a row."""
-        failures = int(state["failures"]) + 1
-        if failures >= _GIVE_UP_AFTER:
-            raise DivergedError(
-                f"{failures} outer iterations in a row were not finite (last: expert {where['expert']}, start "
-                f"{where['start']}). Lower `lr_img`, `lr_lr` or `lr_init`; the last good state is kept."
-            )
-        return {**state, "failures": torch.tensor(failures), "lr": state["lr"] / 2}, log
 
     def _problem(self, state: State, iteration: int) -> tuple[Problem, dict[str, Any]]:
         method, seed = self.method, self.run.seed
@@ -377,3 +367,9 @@ class Loop:
             canvas=method.canvas,
             canvas_samples=method.canvas_samples,
         )
+
+
+def _finite(matching: Matching) -> bool:
+    """Whether the loss and its gradients are, and their squares in the images."""
+    told = (matching.loss, matching.images, matching.images.square().mean(), matching.lr, matching.labels)
+    return all(bool(torch.isfinite(t).all()) for t in told if t is not None)

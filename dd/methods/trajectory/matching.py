@@ -18,7 +18,7 @@ from dd.base.bounds import check_memory
 from dd.base.process import under_own_settings
 from dd.base.shapes import check_types, check_whole
 from dd.data import Images, check_ipc
-from dd.errors import refuse
+from dd.errors import InputError, refuse
 from dd.experts import ExpertRecipe, ExpertStore, make_student
 from dd.methods.base import Run, Step
 from dd.methods.start import check_small
@@ -39,6 +39,7 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "gradient": ("exact", "detached"),
 }
 
+_NEVER: Final = "Leave it out, or give inf, where none is to be."
 _FEW: Final = 1000
 """Student steps that no network makes too large."""
 
@@ -103,7 +104,7 @@ class TrajectoryMatching:
             below zero. `positive` is the same step kept positive, `β ← max(β − lr_lr v, β / 2)`, and equal to it until
             it halves β for the first time.
         ema: γ of the average x̄ ← γ x̄ + (1 − γ) x (FTD); 0 keeps none.
-        skip_above: an iteration with L above it changes nothing.
+        skip_above: an iteration with L above it changes nothing; positive.
         candidate_every: iterations between sets that are offered for selection; 0 offers the last one only.
         train: how fresh networks are trained on the set; its model, augmentation and lr are taken from `expert` and β.
 
@@ -214,8 +215,8 @@ class TrajectoryMatching:
 
         Raises:
             InputError: the data cannot give `ipc` images a class.
-            DivergedError: ten iterations in a row without a finite loss and gradient, or fifty in which the student
-                did not move.
+            DivergedError: ten iterations in a row without a finite loss and gradient; fifty, or all, in which the
+                student did not move; all changed nothing; or nobody can train on the set (`watch.check_end`).
         """
         check_ipc(real, self.ipc)
         self._check_data(real)
@@ -239,6 +240,9 @@ def _check_fields(m: TrajectoryMatching) -> None:
     for name in ("ipc", "iterations", "student_steps", "expert_epochs"):
         if getattr(m, name) < 1:
             raise refuse(name, "at least 1", getattr(m, name))
+    if not m.skip_above > 0:
+        raise refuse("skip_above", "positive: the loss is, and each iteration would be skipped", m.skip_above, _NEVER)
+    check_whole(m.candidate_every, "candidate_every", low=0)
     for name in ("lr_img", "lr_init", "lr_label"):
         if not 0 < getattr(m, name) < math.inf:
             raise refuse(name, "positive and finite", getattr(m, name))
@@ -298,10 +302,20 @@ def _check_window(m: TrajectoryMatching) -> None:
     if m.window_iterations < 0:
         raise refuse("window_iterations", "at least 0", m.window_iterations)
     if m.snapshots_matched > m.expert.snapshots:
-        raise refuse(
-            "max_start_epoch",
-            f"at most {m.expert.snapshots - m.expert_epochs + 1}, so that the last start and "
-            f"expert_epochs = {m.expert_epochs} stay inside the buffer's {m.expert.snapshots} snapshots",
-            m.max_start_epoch,
-            "Lower it, or raise the recipe's `snapshots`.",
-        )
+        raise _beyond(m)
+
+
+def _beyond(m: TrajectoryMatching) -> InputError:
+    """What is said of starts and epochs that leave the buffer: the field that can be lowered is named."""
+    there, way_out = m.expert.snapshots, "Lower it, or raise the recipe's `snapshots`."
+    inside = f"so that the last start and {{}} stay inside the buffer's {there} snapshots"
+    if (most := there - m.expert_epochs + 1) > m.min_start_epoch:
+        expected = f"at most {most}, {inside.format(f'expert_epochs = {m.expert_epochs}')}"
+        return refuse("max_start_epoch", expected, m.max_start_epoch, way_out)
+    if (most := there - m.max_start_epoch + 1) >= 1:
+        expected = f"at most {most}, {inside.format('what follows it')} (max_start_epoch = {m.max_start_epoch})"
+        return refuse("expert_epochs", expected, m.expert_epochs, way_out)
+    if m.min_start_epoch >= there:
+        return refuse("min_start_epoch", f"below the buffer's {there} snapshots", m.min_start_epoch, way_out)
+    expected = f"at most {there}, {inside.format('expert_epochs = 1')}"
+    return refuse("max_start_epoch", expected, m.max_start_epoch, f"{way_out} Give `expert_epochs=1` with it.")
