@@ -79,7 +79,7 @@ def streamed(count: int) -> Callable[[], dict[str, Any]]:
 
     from dd.data.graphs.codes import fit_codes
     from dd.methods.mirage.build import build, entry
-    from dd.methods.mirage.select import Costs, by_budget
+    from dd.methods.mirage.select import Costs, Shop
     from dd.methods.mirage.transactions import transactions
 
     def work() -> dict[str, Any]:
@@ -88,7 +88,7 @@ def streamed(count: int) -> Callable[[], dict[str, Any]]:
         start = time.perf_counter()
         found = transactions(stream, codes, 3, 2)[-1]
         costs = Costs(found, 1, 0, once=True, counts=True, supports=True)
-        patterns = by_budget(found, costs, 8192, [1, 1], "closed", "support", drop_shared=False)
+        patterns = Shop(found, "closed", "support", drop_shared=False, limit=100_000).buy(costs, 8192, [1, 1])
         leaves = torch.zeros(len(found.tables[0]))
         small = build(found, [entry(found, p) for p in patterns], codes, leaves, classes=("0", "1"))
         seconds = time.perf_counter() - start - stream.making

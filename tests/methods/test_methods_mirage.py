@@ -22,6 +22,7 @@ from dd.methods.mirage.transactions import chunks, transactions
 from dd.synthetic import TreeSummary
 
 CLASSES = ("no", "yes")
+BY_ONE = {"budget_bytes": None, "min_support": 1}
 
 
 def distil(data: GraphSplit | Graphs, **fields: Any) -> TreeSummary:
@@ -112,6 +113,30 @@ def test_a_budget_is_kept_and_more_bytes_hold_no_less(split: GraphSplit, kind: s
         sizes.append(small.published)
     assert len(sizes) > 3
     assert sizes == sorted(sizes)
+
+
+def test_maximal_sets_for_a_boundless_budget_are_those_of_the_lowest_threshold(split: GraphSplit) -> None:
+    bought, wanted = (distil(split, patterns="maximal", **f) for f in ({"budget_bytes": 10**6}, BY_ONE))
+    kept = [
+        Counter((int(s.labels[p]), frozenset(tree_of(s.levels, t) for t in s.trees(p))) for p in range(len(s)))
+        for s in (bought, wanted)
+    ]
+    assert kept[0] == kept[1]
+    assert bought.figures["thresholds"] == [1, 1]
+
+
+@pytest.mark.parametrize("kind", ["all", "closed"])
+def test_a_boundless_budget_ends_with_the_sets_that_mining_looks_at(split: GraphSplit, kind: str) -> None:
+    real, made = Graphs(train=split, classes=CLASSES), []
+    for fields in ({"max_patterns": 4}, {}):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            (step,) = Mirage(depth=1, patterns=kind, budget_bytes=10**9, **fields).distill(real, Run())
+        texts = [str(w.message) for w in told]
+        text = "mining ends after `max_patterns` = 4 sets looked at. Raise `max_patterns` to spend more of the budget."
+        assert sorted(texts) == ([f"class {k}: {text}" for k in range(2)] if fields else [])
+        made.append(step.candidates[0].set.figures["patterns_by_class"])
+    assert max(made[0]) <= 4 < min(made[1])
 
 
 def test_a_higher_threshold_keeps_fewer(split: GraphSplit) -> None:

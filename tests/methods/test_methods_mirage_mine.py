@@ -96,9 +96,21 @@ def test_a_low_threshold_is_stopped_not_exhausted() -> None:
     bits = columns([set(range(40))] * 3, 40)  # 2^40 frequent sets
     first = list(itertools.islice(Miner(bits, 1, "all"), 1000))
     assert len(set(first)) == 1000
-    with pytest.raises(TooManySets):
+    with pytest.raises(TooManySets) as told:
         list(Miner(bits, 1, "all", limit=50))
+    assert told.value.support == 3
     assert [f.items for f in Miner(bits, 1, "closed")] == [tuple(range(40))]
+
+
+@pytest.mark.parametrize("seed", [1, 3, 4, 5, 7, 8])
+def test_a_search_that_is_given_up_gave_all_sets_above_the_support_that_it_tells(seed: int) -> None:
+    transactions, items, _ = base(seed)
+    bits = columns(transactions, items)
+    every = list(Miner(bits, 1, "closed"))
+    given: list[mine.Found] = []
+    with pytest.raises(TooManySets) as told:
+        given.extend(Miner(bits, 1, "closed", limit=max(1, len(every) // 2)))
+    assert [f for f in every if f.support > told.value.support] == [f for f in given if f.support > told.value.support]
 
 
 def test_refusals() -> None:

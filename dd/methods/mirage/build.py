@@ -35,13 +35,13 @@ def entry(found: Transactions, pattern: Pattern, counts: bool = True) -> Entry:
     support = np.bincount(found.labels[graphs], minlength=found.classes)
     if not counts:
         return Entry(pattern.trees, [1.0] * len(pattern.trees), pattern.label, support.tolist())
-    own = graphs[found.labels[graphs] == pattern.label]
-    means = []
-    for tree in pattern.trees:
-        places = found.holders(tree)
-        inside = np.isin(found.graph[places], own, assume_unique=True)
-        means.append(float(found.count[places][inside].mean()))
-    return Entry(pattern.trees, means, pattern.label, support.tolist())
+    own = np.zeros(len(found), bool)
+    own[graphs[found.labels[graphs] == pattern.label]] = True
+    places = [found.holders(tree) for tree in pattern.trees]
+    every = np.concatenate(places)
+    starts = np.cumsum([0, *map(len, places[:-1])])
+    times = np.add.reduceat(found.count[every] * own[found.graph[every]], starts, dtype=np.int64)
+    return Entry(pattern.trees, (times / own.sum()).tolist(), pattern.label, support.tolist())
 
 
 def whole_graph(found: Transactions, graph: int) -> Entry:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, final
 
 import numpy as np
@@ -22,7 +24,7 @@ from dd.methods.base import Candidate, Run, Step
 from dd.methods.mirage.account import class_weights
 from dd.methods.mirage.build import build, entry, leaf_degrees
 from dd.methods.mirage.mine import KINDS
-from dd.methods.mirage.select import Costs, Pattern, by_budget, by_threshold, first_cost
+from dd.methods.mirage.select import Costs, Pattern, Shop, by_threshold
 from dd.methods.mirage.transactions import Transactions, chunks, transactions
 from dd.synthetic.tree_recipe import TreeRecipe
 from dd.synthetic.trees import TreeSummary
@@ -61,7 +63,8 @@ class Mirage:
             `min_support`.
         min_support: instead of a budget: graphs of each class that must hold a set, one number or one a class; whole
             numbers count graphs, fractions below 1 are relative to the class.
-        patterns: `all` frequent sets, as published, `closed`, `maximal`, or `single` trees.
+        patterns: `all` frequent sets, as published, `closed`, `maximal`, or `single` trees. Maximal sets are bought by
+            whole thresholds of support, so a budget may leave bytes that the next threshold does not fit.
         rank: of single trees: by `support`, or by the `gap` between the relative support in the class and the largest
             one elsewhere.
         share: of the budget: classes alike (`equal`) or by their `graphs`. They buy in turns, the one that has spent
@@ -78,7 +81,8 @@ class Mirage:
             training nodes of that label, so root embeddings of GCN, and of GCN alone, are not those of the graph (on
             NCI1, split 0, 2,048 bytes, depth 2, off by 2.9 % on average); `exact`: leaves of another degree are other
             trees, finer and rarer (there GCN is exact to 2e-16, but 26 % of the test nodes are covered against 45 %).
-        max_patterns: with `min_support`: sets of a class that mining looks at before it stops with a message.
+        max_patterns: sets of a class that mining looks at: with `min_support` more are refused, with a budget they are
+            what there is to buy, and a warning says where it ended.
         max_distinct: trees of one depth above which refinement stops with a message.
         train: how networks are trained on the summary.
 
@@ -144,42 +148,51 @@ class Mirage:
         del state
         _check(real)
         start = time.monotonic()
-        codes = fit_codes(real.train, self.node_label)
-        deepest = self.depth or MAX_DEPTH
-        found = transactions(
-            chunks(real.train),
-            codes,
-            deepest,
-            real.num_classes,
-            leaf_degree=self.leaf_degree == "exact",
-            max_distinct=self.max_distinct,
-        )
+        codes, found = self._trees(real)
         run.progress(1, 2, "trees")
-        depths = [found[self.depth - 1]] if self.depth else found[::-1]
         tried: list[tuple[float, Transactions, list[Pattern], Costs]] = []
-        for one in depths:
+        for one in found:
             patterns, costs = self._patterns(one, codes)
             tried.append((_covered(one, patterns)[0], one, patterns, costs))
             if tried[-1][0] >= ENOUGH:
                 break
         cover, chosen, patterns, costs = max(tried, key=lambda t: (t[0] >= ENOUGH, t[0]))
         if not patterns:
-            raise self._nothing(chosen, costs)
+            raise self._nothing(real, found, codes)
         small = self._summary(real, codes, chosen, patterns, costs)
         _warn(small, cover)
         metrics = {"iteration": 1, "patterns": len(small), "seconds": time.monotonic() - start, "coverage": cover}
         yield Step(1, 1, metrics, {"iteration": torch.tensor(1)}, (Candidate("last", 1, small),))
 
+    def _trees(self, real: Graphs) -> tuple[Codes, list[Transactions]]:
+        """What labels mean, and the trees of the depths that may be kept, the deepest first."""
+        codes = fit_codes(real.train, self.node_label)
+        found = transactions(
+            chunks(real.train),
+            codes,
+            self.depth or MAX_DEPTH,
+            real.num_classes,
+            leaf_degree=self.leaf_degree == "exact",
+            max_distinct=self.max_distinct,
+        )
+        return codes, [found[self.depth - 1]] if self.depth else found[::-1]
+
     def _patterns(self, found: Transactions, codes: Codes) -> tuple[list[Pattern], Costs]:
-        fields, edge_fields = codes.table.shape[1], codes.edge_table.shape[1]
-        costs = Costs(found, fields, edge_fields, self.storage == "once", self.keep_counts, self.keep_supports)
+        costs = self._costs(found, codes)
         if self.min_support is not None:
             least = self._thresholds(found)
             kept = by_threshold(found, least, self.patterns, self.rank, self.drop_shared, self.max_patterns)
             return kept, costs
         assert self.budget_bytes is not None
         weights = class_weights(self.share, found.graphs.tolist())
-        return by_budget(found, costs, self.budget_bytes, weights, self.patterns, self.rank, self.drop_shared), costs
+        return self._shop(found).buy(costs, self.budget_bytes, weights), costs
+
+    def _costs(self, found: Transactions, codes: Codes) -> Costs:
+        fields, edge_fields = codes.table.shape[1], codes.edge_table.shape[1]
+        return Costs(found, fields, edge_fields, self.storage == "once", self.keep_counts, self.keep_supports)
+
+    def _shop(self, found: Transactions) -> Shop:
+        return Shop(found, self.patterns, self.rank, self.drop_shared, self.max_patterns)
 
     def _thresholds(self, found: Transactions) -> list[int]:
         assert self.min_support is not None
@@ -190,18 +203,51 @@ class Mirage:
         counts = found.graphs.tolist()
         return [max(1, math.ceil(v * n - 1e-9) if v < 1 else int(v)) for v, n in zip(each, counts, strict=True)]
 
-    def _nothing(self, found: Transactions, costs: Costs) -> InputError:
+    def _nothing(self, real: Graphs, found: Sequence[Transactions], codes: Codes) -> InputError:
+        """The refusal of fields that keep no pattern, with such ways out as keep some."""
+        ways = [f"use {' and '.join(f'{name}={value!r}' for name, value in way.items())}" for way in self._ways(real)]
         if self.min_support is not None:
-            best = found.support.max(axis=0).tolist()
-            return refuse("min_support", f"at most {best}, the best supports of a tree", repr(self.min_support))
-        each = [first_cost(found, costs, k, self.patterns, self.rank) for k in range(found.classes)]
-        way_out = "Raise it, use a smaller `depth`, or node_label='constant'."
-        raise refuse(
-            "budget_bytes",
-            f"enough for the first pattern of a class, {min(each):,} bytes or more of depth {found.depth} here",
-            self.budget_bytes,
-            way_out,
-        )
+            best = np.max([one.support.max(axis=0) for one in found], axis=0).tolist()
+            if all(n < least for n, least in zip(best, self._thresholds(found[0]), strict=True)):
+                expected = f"at most {best}, the best supports of a tree"
+                return refuse("min_support", expected, repr(self.min_support), _sentence(["lower it", *ways]))
+        elif priced := self._prices(found, codes):
+            cost, depth = min(priced)
+            expected = f"enough for the first pattern of a class, {cost:,} bytes or more of depth {depth} here"
+            return refuse("budget_bytes", expected, self.budget_bytes, _sentence(["raise it", *ways]))
+        left_out = "drop_shared=False" if self.drop_shared else "rank='support'"
+        ways = ways or [f"use {left_out} and a larger `budget_bytes`"]
+        if self.drop_shared and (self.rank == "support" or replace(self, drop_shared=False)._prices(found, codes)):
+            expected = "False, where every set of trees is as good as frequent in another class too"
+            return refuse("drop_shared", expected, True, _sentence(ways))
+        expected = "`support`, where no tree is more frequent in one class than in the others"
+        return refuse("rank", expected, repr(self.rank), _sentence(ways))
+
+    def _prices(self, found: Sequence[Transactions], codes: Codes) -> list[tuple[int, int]]:
+        """(the least budget that buys something, depth) of each depth where one does."""
+        each = ((self._shop(one).first_cost(self._costs(one, codes)), one.depth) for one in found)
+        return [(cost, depth) for cost, depth in each if cost is not None]
+
+    def _ways(self, real: Graphs) -> list[dict[str, Any]]:
+        """Of each field that may keep patterns out, the nearest value that keeps some; else of two fields together."""
+        kinds: list[list[dict[str, Any]]] = [
+            [{"depth": depth} for depth in range((self.depth or 1) - 1, 0, -1)],
+            [{"node_label": "constant"}] if self.node_label != "constant" else [],
+            [{"drop_shared": False}] if self.drop_shared else [],
+            [{"rank": "support"}] if self.rank == "gap" else [],
+        ]
+        firsts = [next((way for way in ways if replace(self, **way)._keeps_some(real)), None) for ways in kinds]
+        both: dict[str, Any] = {"drop_shared": False, "rank": "support"}
+        found = [way for way in firsts if way is not None]
+        return found or ([both] if kinds[2] and kinds[3] and replace(self, **both)._keeps_some(real) else [])
+
+    def _keeps_some(self, real: Graphs) -> bool:
+        """Whether these fields keep a pattern."""
+        with warnings.catch_warnings(), contextlib.suppress(InputError):
+            warnings.simplefilter("ignore")  # of a run that nobody asked for
+            codes, found = self._trees(real)
+            return any(self._patterns(one, codes)[0] for one in found)
+        return False
 
     def _summary(
         self, real: Graphs, codes: Codes, found: Transactions, patterns: Sequence[Pattern], costs: Costs
@@ -233,6 +279,12 @@ class Mirage:
     def describe(self) -> dict[str, Any]:
         """The fields as JSON-able values."""
         return dataclasses.asdict(self)
+
+
+def _sentence(ways: Sequence[str]) -> str:
+    """Ways out as one sentence."""
+    text = ", or ".join(ways)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _check(real: Graphs) -> None:

@@ -23,7 +23,11 @@ KINDS: Final = ("all", "closed", "maximal")
 
 
 class TooManySets(Exception):
-    """A search looked at more sets than it may."""
+    """A search looked at more sets than it may; all those of more than `support` transactions were given before."""
+
+    def __init__(self, support: int) -> None:
+        super().__init__(support)
+        self.support = support
 
 
 class Found(NamedTuple):
@@ -61,10 +65,11 @@ def popcount(bits: Bits) -> Ints:
 @final
 @dataclass(eq=False)
 class _Branch:
-    """A set with its transactions, and the extensions by one later item that are still to be looked at."""
+    """A set with its transactions, the items in these, and the extensions by one later item still to be looked at."""
 
     items: tuple[int, ...]
     held: Bits
+    near: Ints
     extensions: Ints
     supports: Ints
     at: int = 0
@@ -97,7 +102,8 @@ class Miner:
     def __iter__(self) -> Iterator[Found]:
         everything = np.full(self._bits.shape[1], ~np.uint64(0), np.uint64)
         supports = popcount(self._bits)
-        root = _Branch((), everything, np.arange(len(self._bits)), supports)
+        every = np.arange(len(self._bits))
+        root = _Branch((), everything, every, every, supports)
         queue: list[tuple[int, int, tuple[int, ...], _Branch]] = []
         self._sort(root)
         self._push(queue, root)
@@ -105,7 +111,7 @@ class Miner:
         while queue:
             seen += 1
             if self._limit is not None and seen > self._limit:
-                raise TooManySets
+                raise TooManySets(-queue[0][0])
             negative, _, _, parent = heapq.heappop(queue)
             item = int(parent.extensions[parent.at])
             parent.at += 1
@@ -120,22 +126,25 @@ class Miner:
     def _visit(self, parent: _Branch, item: int, held: Bits, support: int) -> tuple[Found | None, _Branch | None]:
         """(the set to be given, if any; its branch, if any) of the parent with `item` added."""
         if self._kind == "all":
-            later = np.arange(item + 1, len(self._bits))
-            counts = popcount(held & self._bits[item + 1 :])
+            near = parent.near[parent.near > item]
             items = (*parent.items, item)
-            return Found(items, support), self._branch(items, held, later, counts)
-        counts = popcount(held & self._bits)
-        items = tuple(np.flatnonzero(counts == support).tolist())
+            return Found(items, support), self._branch(items, held, near, self._counts(near, held), item)
+        counts = self._counts(parent.near, held)
+        whole = counts == support
+        items = tuple(parent.near[whole].tolist())
         if tuple(i for i in items if i < item) != tuple(i for i in parent.items if i < item):
             return None, None  # the same closed set is reached from an earlier item
-        counts[list(items)] = 0
-        later = np.arange(item + 1, len(self._bits))
-        branch = self._branch(items, held, later, counts[item + 1 :])
-        return Found(items, support, int(counts.max())), branch
+        near, counts = parent.near[counts > 0], np.where(whole, 0, counts)[counts > 0]
+        return Found(items, support, int(counts.max())), self._branch(items, held, near, counts, item)
 
-    def _branch(self, items: tuple[int, ...], held: Bits, later: Ints, counts: Ints) -> _Branch | None:
-        frequent = counts >= self._least
-        branch = _Branch(items, held, later[frequent], counts[frequent])
+    def _counts(self, near: Ints, held: Bits) -> Ints:
+        """Transactions among those held that have each of some items."""
+        return popcount(held & (self._bits if len(near) == len(self._bits) else self._bits[near]))
+
+    def _branch(self, items: tuple[int, ...], held: Bits, near: Ints, counts: Ints, item: int) -> _Branch | None:
+        """A set's branch, where it has extensions by items after `item`."""
+        frequent = (counts >= self._least) & (near > item)
+        branch = _Branch(items, held, near, near[frequent], counts[frequent])
         self._sort(branch)
         return branch if len(branch.extensions) else None
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dd.data.graphs.refine import Ints
-from dd.errors import InputError
+from dd.errors import InputError, warn
 from dd.methods.mirage.account import Account
 from dd.methods.mirage.mine import Miner, TooManySets, pack
 from dd.methods.mirage.transactions import Transactions
@@ -19,7 +19,8 @@ from dd.methods.mirage.transactions import Transactions
 Trees = tuple[int, ...]
 
 LADDER: Final = tuple(0.9 * 0.85**k for k in range(40))
-"""Relative supports at which maximal sets are tried for a byte budget; the same whatever the budget is."""
+"""Relative supports at which maximal sets are tried for a byte budget, the same whatever the budget is; the last
+rung is the lowest threshold that mining reaches."""
 
 VISITS: Final = 10_000
 """Sets looked at, best first, for the ladder: its rungs end where these end."""
@@ -157,10 +158,10 @@ def shared_with_others(found: Transactions, pattern: Pattern, least: Sequence[in
 
 def holders(found: Transactions, trees: Trees) -> Ints:
     """Graphs that hold all of the trees, rising."""
-    graphs = found.graph[found.holders(trees[0])]
-    for tree in trees[1:]:
-        graphs = np.intersect1d(graphs, found.graph[found.holders(tree)], assume_unique=True)
-    return graphs
+    if len(trees) == 1:
+        return found.graph[found.holders(trees[0])]
+    places = np.concatenate([found.holders(tree) for tree in trees])
+    return np.flatnonzero(np.bincount(found.graph[places], minlength=1) == len(trees))
 
 
 def supports(found: Transactions, trees: Trees) -> Ints:
@@ -192,20 +193,84 @@ def by_threshold(
     return kept
 
 
-def by_budget(
-    found: Transactions, costs: Costs, budget: int, weights: Sequence[float], kind: str, rank: str, drop_shared: bool
-) -> list[Pattern]:
-    """The best patterns of each class, from one account of `budget` bytes that classes draw on in turns: `Account`.
+@final
+@dataclass(frozen=True)
+class Shop:
+    """What a byte budget may buy of each class: fields of `Mirage`, and the transactions.
 
-    A tree that several classes have is paid once, by the first. A class ends with the first pattern that the account
-    cannot pay. Of maximal sets a class buys those of a whole threshold of `LADDER`, in place of those it had.
+    Attributes:
+        found: the transactions.
+        kind: of patterns.
+        rank: of single trees.
+        drop_shared: leave out what is at least half as frequent in another class.
+        limit: sets of a class that mining looks at.
     """
-    account = Account(budget, weights)
-    if kind == "maximal":
-        kept = _maximal(found, costs, account, drop_shared)
-    else:
-        kept = in_turns(costs, account, [_stream(found, k, kind, rank, drop_shared) for k in range(found.classes)])
-    return [pattern for patterns in kept for pattern in patterns]
+
+    found: Transactions = field(repr=False)
+    kind: str
+    rank: str
+    drop_shared: bool
+    limit: int
+
+    def buy(self, costs: Costs, budget: int, weights: Sequence[float]) -> list[Pattern]:
+        """The best patterns of each class, from one account of `budget` bytes that they draw on in turns: `Account`.
+
+        A tree that several classes have is paid once, by the first. A class ends with the first pattern that the
+        account cannot pay. Of maximal sets a class buys those of a whole threshold of `LADDER`, in place of those it
+        had.
+
+        Warns:
+            UserWarning: mining ended at `limit` with bytes left.
+        """
+        account = Account(budget, weights)
+        classes = range(self.found.classes)
+        if self.kind == "maximal":
+            kept = _maximal(costs, account, [self._rungs(label) for label in classes])
+        else:
+            kept = in_turns(costs, account, [self._stream(label) for label in classes])
+        return [pattern for patterns in kept for pattern in patterns]
+
+    def first_cost(self, costs: Costs) -> int | None:
+        """The least budget that buys something: bytes of the best pattern of a class, of maximal sets of the first
+        rung that has any; `None` where no class has a pattern to sell."""
+        each = []
+        for label in range(self.found.classes):
+            if self.kind == "maximal":
+                first = next(filter(None, self._rungs(label)), [])
+            else:
+                first = list(itertools.islice(self._stream(label), 1))
+            if first:
+                each.append(costs.total(first))
+        return min(each, default=None)
+
+    def _stream(self, label: int) -> Iterator[Pattern]:
+        """Patterns of one class, best first, whatever their support."""
+        if self.kind == "single":
+            every = single(self.found, label, 1, self.rank)
+        else:
+            every = _sets(items_of(self.found, label), self.kind, self.limit)
+        return (p for p in every if not (self.drop_shared and _half(self.found, p)))
+
+    def _rungs(self, label: int) -> Iterator[list[Pattern]]:
+        """Maximal sets of a class at every threshold of `LADDER` that mining reaches, few first, and at the lowest."""
+        items, graphs = items_of(self.found, label), int(self.found.graphs[label])
+        lowest = int(items.support[min(ITEMS, len(items.support)) - 1]) if len(items.support) else 1
+        wanted = [int(np.ceil(share * graphs)) for share in LADDER]
+        closed: list[tuple[Pattern, int]] = []
+
+        def rung(least: int) -> list[Pattern]:
+            return [p for p, beyond in closed if p.support >= least > beyond]
+
+        try:
+            for pattern, beyond in items.mine_beyond("closed", lowest, VISITS):
+                while wanted and pattern.support < wanted[0]:
+                    yield rung(wanted.pop(0))
+                if not (self.drop_shared and _half(self.found, pattern)):
+                    closed.append((pattern, beyond))
+        except TooManySets as error:
+            lowest = error.support + 1
+        yield from (rung(least) for least in wanted if least > lowest)
+        yield rung(lowest)
 
 
 def in_turns(costs: Costs, account: Account, streams: Sequence[Iterator[Pattern]]) -> list[list[Pattern]]:
@@ -222,26 +287,23 @@ def in_turns(costs: Costs, account: Account, streams: Sequence[Iterator[Pattern]
     return kept
 
 
-def first_cost(found: Transactions, costs: Costs, label: int, kind: str, rank: str) -> int:
-    """Bytes of the best pattern of a class, the least that a budget must be for it alone."""
-    kind = "closed" if kind == "maximal" else kind
-    return costs.of(next(_stream(found, label, kind, rank, drop_shared=False)).trees, set())
+def _sets(items: Items, kind: str, limit: int) -> Iterator[Pattern]:
+    """Frequent sets by falling support, mined at ever smaller thresholds: those given before come first again.
 
-
-def _stream(found: Transactions, label: int, kind: str, rank: str, drop_shared: bool) -> Iterator[Pattern]:
-    """Patterns of one class, best first, whatever their support."""
-    every = single(found, label, 1, rank) if kind == "single" else _sets(items_of(found, label), kind)
-    return (p for p in every if not (drop_shared and _half(found, p)))
-
-
-def _sets(items: Items, kind: str) -> Iterator[Pattern]:
-    """Frequent sets by falling support, mined at ever smaller thresholds: those given before come first again."""
+    Warns:
+        UserWarning: more than `limit` were looked at, where they end.
+    """
     given, count = 0, FIRST_ITEMS
     while len(items.support):
         least = int(items.support[min(count, len(items.support)) - 1])
-        for pattern in itertools.islice(items.mine(kind, least), given, None):
-            given += 1
-            yield pattern
+        try:
+            for pattern in itertools.islice(items.mine(kind, least, limit), given, None):
+                given += 1
+                yield pattern
+        except TooManySets:
+            way_out = "Raise `max_patterns` to spend more of the budget."
+            warn(f"class {items.label}: mining ends after `max_patterns` = {limit:,} sets looked at. {way_out}")
+            return
         if count >= len(items.support):
             return
         count *= 4
@@ -253,9 +315,8 @@ def _half(found: Transactions, pattern: Pattern) -> bool:
     return bool((2 * np.delete(share, pattern.label) >= share[pattern.label]).any())
 
 
-def _maximal(found: Transactions, costs: Costs, account: Account, drop_shared: bool) -> list[list[Pattern]]:
-    """Maximal sets: whole rungs, each of more bytes in all than the ones before."""
-    rungs = [iter(_rungs(found, label, drop_shared)) for label in range(found.classes)]
+def _maximal(costs: Costs, account: Account, rungs: Sequence[Iterator[list[Pattern]]]) -> list[list[Pattern]]:
+    """Maximal sets: whole rungs of each class's ladder, each of more bytes in all than the ones before."""
     kept: list[list[Pattern]] = [[] for _ in rungs]
     spent = 0
     for label in account.turns():
@@ -268,19 +329,3 @@ def _maximal(found: Transactions, costs: Costs, account: Account, drop_shared: b
         else:
             account.close(label)
     return kept
-
-
-def _rungs(found: Transactions, label: int, drop_shared: bool) -> list[list[Pattern]]:
-    """Maximal sets of a class at every threshold of `LADDER` that mining reaches, few first."""
-    items = items_of(found, label)
-    closed: list[tuple[Pattern, int]] = []
-    lowest = max(2, int(items.support[min(ITEMS, len(items.support)) - 1])) if len(items.support) else 2
-    try:
-        for pattern, beyond in items.mine_beyond("closed", lowest, VISITS):
-            closed.append((pattern, beyond))
-    except TooManySets:
-        lowest = closed[-1][0].support + 1 if closed else found.graphs[label]
-    if drop_shared:
-        closed = [(p, beyond) for p, beyond in closed if not _half(found, p)]
-    wanted = [int(np.ceil(share * found.graphs[label])) for share in LADDER]
-    return [[p for p, beyond in closed if p.support >= least > beyond] for least in wanted if least >= lowest]
