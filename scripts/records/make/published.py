@@ -200,11 +200,10 @@ def _made(options: argparse.Namespace) -> int:
     if not options.replace:
         _check_free(name, value, options.seed)
     real = dd.load_images(options.data, root=options.root)
-    buffer = ExpertStore(store, value.expert, real)
+    buffer, transform = ExpertStore(store, value.expert, real), make_transform(real, value.expert.whiten)
     for count in range(1, value.expert.experts + 1):  # one at a time, so that the hours can end between two
         if time.monotonic() > until:
             raise KeyboardInterrupt
-        transform = make_transform(real, value.expert.whiten)
         buffer.ensure(transform, experts=count, snapshots=value.snapshots_read)
         print(f"experts: {count} of {value.expert.experts}", flush=True)
     if options.restart:
