@@ -6,7 +6,7 @@ import inspect
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, cast
 
 import torch
 
@@ -35,6 +35,9 @@ from dd.run.plans import Plan, need_folder
 from dd.run.resolve import Tier, load_real, published_aspect, resolve_device
 from dd.run.work import WorkUnit, check_executor, make_named, spread
 
+BUDGETS: Final = {"ipc": 10, "budget_bytes": 2048}
+"""Where neither the call nor a value says one."""
+
 
 @under_own_settings
 @keeping_pages
@@ -42,8 +45,8 @@ def benchmark(
     data: object,
     methods: str | Method | Sequence[str | Method] = "all",
     *,
-    ipc: int | Sequence[int] = (10,),
-    budget_bytes: int | Sequence[int] = (2048,),
+    ipc: int | Sequence[int] | None = None,
+    budget_bytes: int | Sequence[int] | None = None,
     models: Any = None,
     repeats: int = 3,
     seeds: int = 1,
@@ -73,9 +76,11 @@ def benchmark(
     Args:
         data: as in `dd.evaluate`, with training and test images (or graphs).
         methods: `all` (every one for this kind of data that is no baseline), names, or `Method` values, whose `name`
-            is their row's and whose `ipc` is replaced.
-        ipc: images a class of each column of work; for images.
-        budget_bytes: of graphs, by the published count; of nodes, of features, edges and labels as stored.
+            is their row's.
+        ipc: images a class of each column of work; for images. `None`: that of the values, which must agree, or 10.
+            What is given takes the place of the values' own.
+        budget_bytes: likewise of graphs, by the published count, and of nodes, of features, edges and labels as stored;
+            `None`: that of the values, or 2,048.
         models: names, `tv:NAME`, `dd.Model`s, and of images `unseen`, `ridge`, `nearest_mean` as in `dd.evaluate`
             (readers take the features of the first network); the first one is compared with random, the others are
             cross-architecture columns. `None`: the one of the trajectory presets of this data; of graphs and nodes,
@@ -108,8 +113,9 @@ def benchmark(
         **distilling: `engine`, `micro_batch`, `reuse`, `compile` of `dd.distill`.
 
     Returns:
-        A `Benchmark`. What a method refuses, or where it diverges, is a row marked n/a with the message. Experts and
-        teachers are made once, and their seconds are counted where they were first needed.
+        A `Benchmark`. What a method refuses, or where it diverges, is a row marked n/a with the message. Rows of graphs
+        and nodes that have no budget stand beside the set of the first budget that holds one. Experts and teachers are
+        made once, and their seconds are counted where they were first needed.
 
     Raises:
         InputError: data without test images, or whose test items are its training items, an unknown name, names given
@@ -174,11 +180,10 @@ def _opened(given: Mapping[str, Any]) -> tuple[Bench, Settings]:
         check_executor(given["executor"])
         need_folder(out)
     asked = as_list(given["methods"])
-    shown = given["aspect"] or _shared_aspect(given["data"], asked, settings, given["ipc"])
+    shown = given["aspect"] or _shared_aspect(given["data"], asked, settings, _wanted(given, asked, "ipc"))
     source = filled(Source, given, aspect=shown, split=0 if split is None else split)
     real = load_real(given["data"], source, given["protocol"], "evaluate")
-    budgets = {name: given[name] for name in ("ipc", "budget_bytes")}
-    return _bench(real, asked, budgets, given["models"], given["baselines"], settings), settings
+    return _bench(real, asked, given, settings), settings
 
 
 def plan_of_benchmark(given: Mapping[str, Any]) -> Plan:
@@ -206,12 +211,7 @@ def make_cell(plan: str, unit: str) -> str:
 
 
 def _bench(
-    real: Images | Graphs | Nodes,
-    asked: Sequence[str | Method],
-    budgets: Mapping[str, int | Sequence[int]],
-    models: Any,
-    baselines: Sequence[str] | None,
-    settings: Settings,
+    real: Images | Graphs | Nodes, asked: Sequence[str | Method], given: Mapping[str, Any], settings: Settings
 ) -> Bench:
     """What measures data of this kind."""
     refuse_trained(real)
@@ -219,11 +219,12 @@ def _bench(
         raise refuse("lr", f"`recipe` or a number, since {real.name} has no validation split", "`tuned`")
     if real.kind != "images":
         own_alone(settings.recipe, real.kind)
+    rest = given["models"], given["baselines"], settings
     if real.kind == "graphs":
-        return GraphBench(real, asked, _many(budgets, GraphBench.counted), models, baselines, settings)
+        return GraphBench(real, asked, _many(given, asked, GraphBench.counted), *rest)
     if real.kind == "nodes":
-        return NodeBench(real, asked, _many(budgets, NodeBench.counted), models, baselines, settings)
-    return ImageBench(_whole(real), asked, _many(budgets, ImageBench.counted), models, baselines, settings)
+        return NodeBench(real, asked, _many(given, asked, NodeBench.counted), *rest)
+    return ImageBench(_whole(real), asked, _many(given, asked, ImageBench.counted), *rest)
 
 
 def _shared_aspect(
@@ -244,8 +245,20 @@ def _asked(methods: Sequence[str | Method], given: Mapping[str, Any]) -> dict[st
     return {"methods": list(methods), **{name: v for name, v in given.items() if v != plain[name]}}
 
 
-def _many(budgets: Mapping[str, int | Sequence[int]], argument: str) -> tuple[int, ...]:
-    value = budgets[argument]
+def _wanted(given: Mapping[str, Any], asked: Sequence[str | Method], argument: str) -> int | Sequence[int]:
+    """The budgets that were given, or the one that values have, or the default."""
+    if given[argument] is not None:
+        return cast(int | Sequence[int], given[argument])
+    said = {str(getattr(one, "name", "")): getattr(one, argument, None) for one in asked if not isinstance(one, str)}
+    own = {name: value for name, value in said.items() if isinstance(value, int)}
+    if len(set(own.values())) > 1:
+        got = ", ".join(f"{value:,} ({name})" for name, value in own.items())
+        raise refuse(argument, "given, where methods have different ones", got, "It takes the place of theirs.")
+    return next(iter(own.values()), BUDGETS[argument])
+
+
+def _many(given: Mapping[str, Any], asked: Sequence[str | Method], argument: str) -> tuple[int, ...]:
+    value = _wanted(given, asked, argument)
     found = (value,) if isinstance(value, int) else tuple(value)
     if not found or len(set(found)) != len(found):
         raise refuse(argument, "one or more whole numbers, each once", found)

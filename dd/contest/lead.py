@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import nullcontext
 from typing import Any, ClassVar
 
@@ -55,8 +56,26 @@ class LeadBench(Bench):
         return Unit(self._lead, self.budgets[0] if unit.budget is None else unit.budget, unit.seed)
 
     def _set(self, unit: Unit) -> tuple[Any, float]:
-        """The set and its seconds; in a shared folder other processes wait for it."""
+        """The set that a row is, or stands beside, and its seconds.
+
+        A row without a budget of its own stands beside the lead's set at the first budget that holds one, or at the
+        lead's own where none does.
+        """
         source = self._source(unit)
+        if unit.budget is not None:
+            return self._made_once(source)
+        own = getattr(type(self.method(source)), self.counted, None)
+        budgets = dict.fromkeys([*self.budgets, *([own] if isinstance(own, int) else [])])
+        refused: InputError | None = None
+        for budget in budgets:
+            try:
+                return self._made_once(dataclasses.replace(source, budget=budget))
+            except InputError as error:
+                refused = refused or error
+        raise refused or InputError("no budget")
+
+    def _made_once(self, source: Unit) -> tuple[Any, float]:
+        """A set and its seconds; in a shared folder other processes wait for it."""
         folder = self._settings.run_folder(source)
         lock = None if folder is None else folder.with_name(f".{folder.name}.set.lock")
         with nullcontext() if lock is None else locked(lock, wait=True):

@@ -15,8 +15,8 @@ class Estimate:
         stages: seconds of each part of the run on this device, in their order. Trajectory matching has `experts`,
             `matching` (with initialisation and whitening), `selection` (0 where one candidate is offered) and
             `compilation` (with an empty cache; never measured, but a constant a kernel for two cores); the decoupled
-            methods `teachers`, `patches`, `recovery` or `compensators`, and `labels`; Mirage `trees`; methods for
-            nodes `nodes` and `selection`; baselines of real images `choice`.
+            methods `teachers`, `patches`, `recovery` or `compensators`, and `labels`; Mirage `trees` and `mining` (what
+            a budget buys at most); methods for nodes `nodes` and `selection`; baselines of real images `choice`.
         disk_bytes: what the store keeps for later runs: experts at the snapshots that the matching reads, their recipe
             included; teachers.
         set_bytes: the set with its labels; 0 where it depends on the data.

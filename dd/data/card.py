@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast, final
 
 from dd.base import paths
-from dd.base.home import shipped
+from dd.base.home import home, shipped
+from dd.base.paths import is_folder
 from dd.errors import DamagedError, find_name
 
 AnyCard = TypeVar("AnyCard")
@@ -112,6 +114,13 @@ def list_cards(domain: str = "images") -> tuple[str, ...]:
     """Names of the cards of a domain that come with the library, sorted."""
     files = sorted(shipped("datasets").glob("*.toml"))
     return tuple(file.stem for file in files if read_toml(file).get("domain") == domain)
+
+
+def no_folder(root: str | os.PathLike[str] | None) -> str:
+    """That a folder of data that was asked for is not there, as a sentence of a message; else empty."""
+    if root is None or is_folder(folder := home("datasets", root)):
+        return ""
+    return f"The folder {folder} (`root`) is not there. "
 
 
 def load_card(name: str, others: str = "") -> Card:

@@ -58,7 +58,7 @@ def about(data: object, root: str | os.PathLike[str] | None = None) -> About:
     if data.startswith(FOLDER):
         path = data.removeprefix(FOLDER)
         return About("images", clean_name(expanded(as_path(path, "data")).resolve().name if path else ""))
-    return About("images", card_of(data).name, card=True)
+    return About("images", card_of(data, root).name, card=True)
 
 
 def _graph_name(data: str) -> str:

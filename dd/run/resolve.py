@@ -17,7 +17,8 @@ from dd.base.devices import check_device
 from dd.base.progress import Progress, announce
 from dd.base.shapes import BY_CLASS, check_name, check_whole
 from dd.cost.known import estimator_of
-from dd.data import About, Images, Source, about, load_images
+from dd.data import About, Images, Source, about, list_cards, load_images
+from dd.data.graphs.card import load_graph_card
 from dd.data.graphs.graphs import Graphs
 from dd.data.nodes.custom import check_edges
 from dd.data.nodes.nodes import Nodes
@@ -110,9 +111,21 @@ def announce_preset(run: Opened, device: torch.device, progress: bool | Progress
         text += f", but for {', '.join(f'`{name}`' for name in others)}"
     if row.tier == "paper" and row.fields.get("storage") == "fp32" and "storage" not in others:
         text += ", images in float32"
+    text += _other_split(run.real) if row.tier == "paper" else ""
     if (predict := estimator_of(type(run.method))) is not None:
         text += f"; {predict(run.method, run.real, device, calibrate=False)}"
     announce(text, progress)
+
+
+def _other_split(real: Images | Graphs | Nodes) -> str:
+    """That graphs of a card are not split as in the published code, and how they are; else nothing."""
+    if not isinstance(real, Graphs) or real.name not in list_cards("graphs"):
+        return ""
+    card = load_graph_card(real.name)
+    if not card.published or real.rule == ("published" if card.published != "same" else card.rule):
+        return ""
+    way = "split='published' (`--split published`)"
+    return f", on split {real.split} ({real.rule}): published numbers are of {way}"
 
 
 def told_of(run: Opened) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from dd.base.seeding import child_seed
 from dd.contest.baselines_graphs import GRAPH_BASELINES
+from dd.contest.benchmark import benchmark
 from dd.contest.graphs import check_same_data
 from dd.data import load_images
 from dd.data.graphs.graphs import Graphs
@@ -18,7 +20,7 @@ from dd.errors import InputError
 from dd.evaluation import EvalReport, GraphLearner, NaiveBayesLearner, TreeLearner
 from dd.evaluation.scores import METRICS
 from dd.evaluation.trees import LR_GRID
-from dd.methods import Run
+from dd.methods import Mirage, Run
 from dd.models import GraphModel, GraphNet
 from dd.synthetic import TreeSummary
 
@@ -256,3 +258,30 @@ def test_without_training_graphs_there_are_no_rows_of_them(small: TreeSummary, r
     assert [row.set for row in report.rows] == ["mirage", "naive_bayes"]
     for name in ("random", "node_count", "edges_per_node"):
         assert f"no {name} row: the data has no training graphs" in report.notes
+
+
+BOARD: dict[str, Any] = {"repeats": 1, "steps": 2, "progress": False}
+
+
+def test_a_values_own_budget_is_that_of_its_row_unless_one_is_given(real: Graphs) -> None:
+    value, other = (Mirage(name=name, depth=1, budget_bytes=n, train=FAST) for name, n in (("a", 400), ("b", 500)))
+    one = {**BOARD, "baselines": ("node_count",)}
+    alike = dataclasses.replace(other, budget_bytes=400)
+    assert {cell["budget"] for cell in benchmark(real, [value, alike], **one).cells} == {400, None}
+    with pytest.raises(InputError) as told:
+        benchmark(real, [value, other], **one)
+    text = "`budget_bytes` must be given, where methods have different ones; got 400 (a), 500 (b). It takes"
+    assert text in str(told.value)
+    assert {cell["budget"] for cell in benchmark(real, [value, other], budget_bytes=450, **one).cells} == {450, None}
+
+
+@pytest.mark.parametrize("budgets", [17, (17, 500)])
+def test_rows_without_a_budget_are_there_where_a_budget_holds_no_pattern(
+    real: Graphs, budgets: Any, tmp_path: Path
+) -> None:
+    asked = {**BOARD, "budget_bytes": budgets, "baselines": ("random", "full", "node_count"), "out": tmp_path}
+    board = benchmark(real, Mirage(depth=1, train=FAST), **asked)
+    refused = {(cell["set"], cell["budget"]) for cell in board.cells if cell.get("refused")}
+    assert refused == {("random", 17), ("mirage", 17)}
+    assert {cell["set"] for cell in board.cells if cell["values"]} >= {"full", "node_count"}
+    assert benchmark(real, Mirage(depth=1, train=FAST), **asked).cells == board.cells

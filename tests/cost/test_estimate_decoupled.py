@@ -28,6 +28,7 @@ from dd.methods.panel import Panel
 from dd.models import ConvNet
 from dd.synthetic import TrainRecipe
 from dd.teachers import TeacherRecipe
+from dd.testing.made import graphs
 
 CPU = torch.device("cpu")
 CLASSES, TRAIN, HELD = 3, 54, 6
@@ -247,8 +248,36 @@ def test_mirage_grows_with_depth() -> None:
     real = blank_graphs(load_graph_card("NCI1"))
     one, three = (Mirage(depth=d) for d in (1, 3))
     few, many = (estimate_mirage(method, real, CPU, False) for method in (one, three))
-    assert many.seconds == pytest.approx(3 * few.seconds)
+    assert many.stages["trees"] == pytest.approx(3 * few.stages["trees"])
     assert many.peak_bytes > few.peak_bytes
+
+
+@pytest.mark.parametrize("kind", ["all", "closed", "maximal", "single"])
+def test_mirage_grows_with_the_budget_up_to_what_there_is_to_buy(kind: str) -> None:
+    real = blank_graphs(load_graph_card("NCI1"))
+    budgets = (10**4, 10**5, 10**9, 10**10)
+    a, b, most, more = (estimate_mirage(Mirage(patterns=kind, budget_bytes=n), real, CPU, False) for n in budgets)
+    assert a.stages["mining"] < b.stages["mining"] < most.stages["mining"] == more.stages["mining"]
+    assert a.stages["trees"] == more.stages["trees"]
+    assert a.peak_bytes < b.peak_bytes < most.peak_bytes
+    assert ("mining about" in str(a), "mining about" in str(b)) == (False, True)
+    half = estimate_mirage(Mirage(patterns=kind, budget_bytes=10**9, max_patterns=50_000), real, CPU, False)
+    ratio = 0.5 if kind in ("all", "closed") else 1
+    assert half.stages["mining"] == pytest.approx(ratio * most.stages["mining"])
+
+
+def test_a_calibration_of_mirage_spends_little_of_a_large_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    budgets: list[int | None] = []
+    distil = Mirage.distill
+
+    def noted(self: Mirage, *args: Any) -> Any:
+        budgets.append(self.budget_bytes)
+        return distil(self, *args)
+
+    monkeypatch.setattr(Mirage, "distill", noted)
+    small, large = (estimate_mirage(Mirage(budget_bytes=n), graphs(), CPU, True) for n in (500, 10**9))
+    assert sorted(set(budgets), key=int) == [500, 10_000]
+    assert 0 < small.stages["mining"] < large.stages["mining"]
 
 
 def test_herding_looks_at_every_training_image(real: Images, monkeypatch: pytest.MonkeyPatch) -> None:

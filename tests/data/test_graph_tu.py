@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import warnings
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -120,7 +122,15 @@ def test_an_unknown_name_says_how_such_a_set_is_given(tmp_path: Path) -> None:
         InputError, match=r"unknown data set 'FRAGMENTS'.* the NAME of raw TU text, NAME_A.txt and so on"
     ):
         dd.distill(NAME, "mirage", root=tmp_path, progress=False)
-    write(tmp_path / "elsewhere")
+    gone = tmp_path / "elsewhere"
+    text = rf"unknown .*The folder {re.escape(str(gone))} \(`root`\) is not there\. "
+    for verb in (load_graphs, partial(dd.distill, method="mirage", progress=False), dd.load_images):
+        with pytest.raises(InputError, match=text):
+            verb(NAME, root=gone)
+        with pytest.raises(InputError) as told:
+            verb(NAME, root=tmp_path)
+        assert "is not there" not in str(told.value)
+    write(gone)
     assert load_graphs(NAME, root=tmp_path / "elsewhere").name == NAME
     shutil.rmtree(tmp_path / "elsewhere")
 

@@ -22,6 +22,7 @@ from dd.evaluation.selection import REPEATS, Selector
 from dd.methods import METHODS, Candidate, Step
 from dd.methods.presets import rows
 from dd.run.resolve import MEASURED, Opened, announce_preset, opened, resolve_method
+from dd.testing.made import graphs
 
 TINY = {"model": "convnet(width=4)", "augment": "crop_flip", "augment_mode": "all", "batch_size": 16, "lr": 0.05}
 
@@ -569,6 +570,26 @@ def test_a_published_row_says_that_its_images_are_in_float32(
     value, row = resolve_method("mtt", "cifar10", "paper", cpu, {"ipc": 1, **asked})
     announce_preset(Opened(dd.load_images("digits"), value, row), cpu, None)
     assert f"{told}; " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("data", "rule", "told"),
+    [
+        ("NCI1", "random", ", on split 0 (random): published numbers are of split='published' (`--split published`); "),
+        ("NCI1", "published", ""),
+        ("BBBP", "scaffold", ""),  # which is the published one
+        ("BBBP", "random", ", on split 0 (random): published numbers are of split='published' (`--split published`); "),
+    ],
+)
+def test_a_published_row_of_graphs_says_that_its_split_is_another(
+    data: str, rule: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cpu, real = torch.device("cpu"), dataclasses.replace(graphs(), name=data, rule=rule)
+    for tier, text in (("paper", told), ("cpu", "")):
+        announce_preset(Opened(real, *resolve_method("mirage", data, tier, cpu, {})), cpu, None)
+        said = capsys.readouterr().err
+        assert ("published numbers" in said) == bool(text)
+        assert text in said
 
 
 def test_a_row_that_says_an_accuracy_begins_so_that_a_changed_one_does_not() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
 from dd.base.home import shipped
-from dd.data.card import CheckedCard, checked_card, list_cards, read_toml
+from dd.data.card import CheckedCard, checked_card, list_cards, no_folder, read_toml
 from dd.errors import find_name
 
 GRAPH_KINDS: Final = {"tu": ("raw",), "smiles": ("rdkit",), "embedded": ("digits",)}
@@ -98,14 +99,14 @@ class GraphCard(CheckedCard):
         return self.kind == "tu" or bool(self.archive)
 
 
-def load_graph_card(name: str) -> GraphCard:
-    """The card of a graph data set; capitals, dashes and underscores do not matter.
+def load_graph_card(name: str, root: str | os.PathLike[str] | None = None) -> GraphCard:
+    """The card of a graph data set; capitals, dashes and underscores do not matter. A `root` is only told of.
 
     Raises:
         InputError: no card has this name; the message lists those there are.
         DamagedError: the file is not a card.
     """
-    way_out = (
+    way_out = no_folder(root) + (
         "Or give a PyG dataset, a list of `Data`, or the NAME of a TU set with the folder of its NAME_A.txt, "
         "NAME_graph_indicator.txt and NAME_graph_labels.txt as `root=`."
     )

@@ -183,7 +183,7 @@ def _from_name(name: str, split: int | str | None, root: str | None, download: b
 def _card(name: str, root: str | None) -> GraphCard:
     """The card of this name, or one made for the TU text of this name under the root."""
     try:
-        return load_graph_card(name)
+        return load_graph_card(name, root)
     except InputError:
         if (folder := tu_folder(name, root)) is not None:
             return own_card(name, folder)

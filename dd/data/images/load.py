@@ -13,7 +13,7 @@ import torch
 from dd.base.paths import as_path, expanded, is_folder
 from dd.base.process import under_own_settings
 from dd.base.texts import clean_names
-from dd.data.card import NODES, SMILES, Card, list_cards, load_card
+from dd.data.card import NODES, SMILES, Card, list_cards, load_card, no_folder
 from dd.data.images.checks import some, splits_by_name
 from dd.data.images.custom import FORMS, LIMIT, read_split
 from dd.data.images.folders import index_imagefolder, split_files
@@ -114,8 +114,8 @@ def _readers() -> int:
     return min(cpus, 4) if (cpus := usable_cpus()) > 1 else 0
 
 
-def card_of(name: str) -> Card:
-    """The card of images of that name.
+def card_of(name: str, root: str | os.PathLike[str] | None = None) -> Card:
+    """The card of images of that name. A `root` is only told of.
 
     Raises:
         InputError: none is called so; lists those there are, and every other form of data.
@@ -126,7 +126,7 @@ def card_of(name: str) -> Card:
         f"{', '.join(list_cards('nodes'))} or `{NODES}PATH.npz` for one graph whose nodes have classes"
     )
     forms = f"{graphs}. Or give `{FOLDER}PATH`, `dd.Images(train=…)`, a Hugging Face Dataset, {FORMS}."
-    return load_card(name, forms if name in list_cards() else f"{_as_path(name)}{forms}")
+    return load_card(name, forms if name in list_cards() else f"{no_folder(root)}{_as_path(name)}{forms}")
 
 
 def _as_path(name: str) -> str:
@@ -160,7 +160,7 @@ def _from_card(
     limit: int,
     workers: int,
 ) -> Images:
-    card = card_of(name)
+    card = card_of(name, root)
     train, test, classes = load_splits(
         card,
         size=size,
