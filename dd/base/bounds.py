@@ -18,17 +18,18 @@ from dd.errors import InputError, refuse
 _TABLE: Final[tuple[tuple[float, str, str], ...]] = (
     (2**63 - 1, "seed", "Take another whole number."),
     (1024, "threads workers ranks", "Give the number of cores at most."),
-    (100, "depth layers heads rounds tasks canvas", "Give a smaller one."),
+    (100, "depth layers heads rounds tasks canvas hops", "Give a smaller one."),
     (8192, "size", "Give the side in pixels."),
-    (16_384, "width channels voters crops candidates factor canvas_samples", "Give a smaller one."),
-    (10_000, "repeats seeds count shadows experts jitter", "Give a smaller one."),
+    (16_384, "width channels voters crops candidates factor canvas_samples queue", "Give a smaller one."),
+    (10_000, "repeats seeds count shadows experts jitter restarts", "Give a smaller one."),
     (100_000, "snapshots bins experiment first", "Give a smaller one."),
     (1_000_000, "ipc classes per_class", "Give a smaller one."),
     (
         10_000_000,
         "iterations steps student_steps full_steps shadow_steps attack_steps epochs label_epochs drop_epochs min_steps "
         "expert_epochs min_start_epoch max_start_epoch current_start_epoch window_iterations candidate_every truncate "
-        "ramp_every snapshot_every every batch batch_size batch_syn micro_batch reuse images accumulate split",
+        "ramp_every snapshot_every every queue_every queue_steps batch batch_size batch_real batch_syn micro_batch "
+        "reuse images accumulate split frequencies nodes entries k",
         "Give a smaller one.",
     ),
     (10**9, "max_patterns max_distinct", "Give a smaller one."),

@@ -111,20 +111,28 @@ def seat(
         DivergedError: training a member diverged.
     """
     store = TeacherStore(run.store / "teachers", real)
-    trained = [m for m in committee if isinstance(m, str) and not has_weights(m)]
-    recipes = [dataclasses.replace(recipe, model=member) for member in trained]
-    store.make_missing(recipes if len(recipes) > 1 else [], device=run.device, progress=run.progress)
-    teachers = []
-    for member in committee:
-        teacher = _teacher(member, recipe, class_ids, real, store, run)
-        if not isinstance(member, str) or has_weights(member):
+    teachers = {}
+    for place, member in enumerate(committee):  # before any other is trained
+        if isinstance(member, str) and not has_weights(member):
+            continue
+        teacher = _given(member, class_ids, real, run)
+        teacher.check(tried_on(real), real.num_classes)
+        if priors is None and len(committee) > 1 and math.isnan(teacher.accuracy):
             held_out = real.val if real.val is not None and len(real.val) else real.train
-            teacher.check(tried_on(real), real.num_classes)
-            if priors is None and len(committee) > 1 and math.isnan(teacher.accuracy):
-                teacher = dataclasses.replace(teacher, accuracy=accuracy(teacher, held_out))
-        teachers.append(teacher)
-    found = [100 * teacher.accuracy for teacher in teachers] if priors is None else priors
-    return Panel(tuple(teachers), tuple(0.0 if math.isnan(alpha) else alpha for alpha in found))
+            teacher = dataclasses.replace(teacher, accuracy=accuracy(teacher, held_out))
+        teachers[place] = teacher
+    recipes = {
+        place: dataclasses.replace(recipe, model=member)
+        for place, member in enumerate(committee)
+        if isinstance(member, str) and place not in teachers
+    }
+    missing = list(recipes.values()) if len(recipes) > 1 else []
+    store.make_missing(missing, device=run.device, progress=run.progress)
+    for place, one in recipes.items():
+        teachers[place] = store.get(one, device=run.device, progress=run.progress)
+    seated = tuple(teachers[place] for place in range(len(committee)))
+    found = [100 * teacher.accuracy for teacher in seated] if priors is None else priors
+    return Panel(seated, tuple(0.0 if math.isnan(alpha) else alpha for alpha in found))
 
 
 def has_weights(member: str) -> bool:
@@ -133,18 +141,10 @@ def has_weights(member: str) -> bool:
     return isinstance(spec, ModelSpec) and dict(spec.options).get("weights", "none") != "none"
 
 
-def _teacher(
-    member: Member,
-    recipe: TeacherRecipe,
-    class_ids: tuple[int, ...] | None,
-    real: Images,
-    store: TeacherStore,
-    run: Run,
-) -> Teacher:
+def _given(member: Member, class_ids: tuple[int, ...] | None, real: Images, run: Run) -> Teacher:
+    """A member that is not trained here."""
     if isinstance(member, str):
-        if has_weights(member):
-            return pretrained_teacher(member, real, class_ids, run.device)
-        return store.get(dataclasses.replace(recipe, model=member), device=run.device, progress=run.progress)
+        return pretrained_teacher(member, real, class_ids, run.device)
     if isinstance(member, Teacher):
         teacher = dataclasses.replace(member)  # the user's own stays where it is
     else:

@@ -30,5 +30,7 @@ def check_adam(recipe: Any, nets: type[NamedNet], example: str, whole: Sequence[
     for name in ("lr", "weight_decay", "dropout"):
         check_number(getattr(recipe, name), name, 0)
     check_types(recipe)
+    if not recipe.lr > 0:
+        raise refuse("lr", "positive", recipe.lr)
     if recipe.dropout >= 1:
         raise refuse("dropout", "less than 1", recipe.dropout)

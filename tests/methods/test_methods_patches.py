@@ -240,10 +240,16 @@ def test_a_file_that_cannot_be_read_is_named_before_patches_are_cut(tmp_path: Pa
 
 
 def test_refusals() -> None:
-    with pytest.raises(InputError, match="`factor` must be a divisor of 8; got 3"):
+    with pytest.raises(InputError, match=r"`factor` must be a divisor of 8 \(1, 2, 4, 8\); got 3\. Give `factor=2`\."):
         cut_patches(REAL, score, 1, Patches(factor=3), 0)
-    with pytest.raises(InputError, match="`ipc` must be such that a class has 12 candidates; got 5"):
+    text = r"`candidates` must be at least 12, .* of 3 images a class .*; got 5\. Give `candidates=12`\."
+    with pytest.raises(InputError, match=text):
         cut_patches(REAL, score, 3, Patches(factor=2, candidates=5), 0)
+    for factor, ipc, way_out in ((2, 99, "Lower `ipc` or `factor`"), (8, 1, "Lower `factor`")):
+        with pytest.raises(
+            InputError, match=rf"`ipc` must be at most \d+ with factor={factor}, .*; got {ipc}\. {way_out}\."
+        ):
+            cut_patches(REAL, score, ipc, Patches(factor=factor), 0)
     with pytest.raises(InputError, match="`rule` must be `easy` or `medium`"):
         Patches(rule="hard")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="`candidates`"):

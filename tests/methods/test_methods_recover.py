@@ -226,7 +226,7 @@ def test_a_byte_budget_keeps_a_part_of_the_labels_for_all_epochs(
     assert not torch.equal(passes[0], passes[1])
     with pytest.raises(InputError, match="`label_bytes` must be None where no batches are stored; got 9 with 'static'"):
         Recover(label_bytes=9)
-    with pytest.raises(InputError, match="`nbytes` must be at least"):
+    with pytest.raises(InputError, match=r"`label_bytes` must be None, or at least \d+, .*; got 9\. Raise it"):
         list(dataclasses.replace(STORED, label_bytes=9).distill(REAL, Run(store=tmp_path)))
 
 

@@ -15,7 +15,14 @@ from dd.base.shapes import check_choices, check_types, check_whole
 from dd.data import Images, check_ipc
 from dd.errors import refuse
 from dd.methods.base import DONE, Candidate, Run, Step
-from dd.methods.decoupled.recover import check_label_bytes
+from dd.methods.decoupled.checks import (
+    NORMS,
+    check_class_ids,
+    check_label_bytes,
+    check_label_room,
+    check_norms,
+    check_plain_views,
+)
 from dd.methods.decoupled.recovery import Recovery, compensator
 from dd.methods.decoupled.relabel import label_lengths, label_parts, make_labels
 from dd.methods.panel import Member, Panel, check_members, describe_members, seat
@@ -93,9 +100,9 @@ class Infer:
         if (self.labels == "hard") != (self.train.loss == "ce"):
             got = f"{self.train.loss!r} with {self.labels!r}"
             raise refuse("train.loss", "`ce` with hard labels, and `kl` or `gift` with others", got)
-        if self.labels == "dynamic" and (self.train.augment or self.train.mix != "none"):
-            way_out = "Dynamic labels are those of stored shifts and mixes."
-            raise refuse("train", "without `augment` and `mix` with dynamic labels", "one of them", way_out)
+        if self.labels == "dynamic":
+            check_plain_views(self.labels, self.train)
+        check_class_ids(self.class_ids)
         check_label_bytes(self.label_bytes, self.labels)
 
     def describe(self) -> dict[str, Any]:
@@ -118,14 +125,41 @@ class Infer:
 
     def parts_of(self, real: Images, seed: int) -> dict[str, int]:
         """How many parts of each kind several processes share, in the order in which they need each other."""
-        members = self.makers(real.num_classes)
-        sets = base_sets(self.ipc, real.num_classes, members) if members else self.ipc
+        members, sets = self._sizes(real.num_classes)
         found = {"compensator": sets * members} if members and self.iterations else {}
         if self.labels != "dynamic":
             return found
-        images = sets * (members + 1) * real.num_classes
-        lengths = label_lengths(images, min(self.train.batch_size, images), self.label_epochs)
-        return {**found, "labels": label_parts(lengths, real.num_classes, 0, self.label_bytes, seed)}
+        return {
+            **found,
+            "labels": label_parts(self._lengths(real.num_classes), real.num_classes, 0, self.label_bytes, seed),
+        }
+
+    def _sizes(self, classes: int) -> tuple[int, int]:
+        """(M, k): compensators a base set, and base sets."""
+        members = self.makers(classes)
+        return members, base_sets(self.ipc, classes, members) if members else self.ipc
+
+    def _lengths(self, classes: int) -> list[int]:
+        """Images of each batch that has dynamic labels."""
+        members, sets = self._sizes(classes)
+        images = sets * (members + 1) * classes
+        return label_lengths(images, min(self.train.batch_size, images), self.label_epochs)
+
+    def check_fits(self, real: Images, device: torch.device) -> None:
+        """Refuse data that the fields do not fit, before a teacher is trained.
+
+        Raises:
+            InputError: `ipc` is too small for one base set, too few images of a class, a budget of labels below that
+                of a batch, or a member without the batch norms that compensators are made by.
+        """
+        del device
+        members, sets = self._sizes(real.num_classes)
+        check_ipc(real, sets)
+        self.teacher.transform(real)
+        if self.label_bytes is not None:
+            check_label_room(self.label_bytes, self._lengths(real.num_classes), real.num_classes)
+        if self.iterations:
+            check_norms(self.committee[:members], real, "for compensators", NORMS)
 
     def _check_compensators(self) -> None:
         count, given = len(self.committee), self.compensators
@@ -143,9 +177,8 @@ class Infer:
                 know the data.
             DivergedError: a teacher or a compensator is not finite.
         """
-        members = self.makers(real.num_classes)
-        sets = base_sets(self.ipc, real.num_classes, members) if members else self.ipc
-        check_ipc(real, sets)
+        self.check_fits(real, run.device)
+        members, sets = self._sizes(real.num_classes)
         transform = self.teacher.transform(real)
         panel = seat(self.committee, self.teacher, None, self.class_ids, real, run)
         rows = pick_real(real, sets, run.seed).view(real.num_classes, sets).T

@@ -17,6 +17,7 @@ from dd.base.seeding import child
 from dd.base.shapes import check_choices, check_whole
 from dd.base.texts import both
 from dd.data import Images, Split
+from dd.data.images.checks import name_of
 from dd.data.images.originals import cut_originals, original_sizes
 from dd.data.images.splits import as_float
 from dd.errors import refuse
@@ -72,6 +73,30 @@ def middle_out(count: int, wanted: int) -> list[int]:
     return order[:wanted]
 
 
+def check_patches(real: Images, ipc: int, how: Patches) -> None:
+    """Refuse data whose images or sides do not give the patches of `ipc` images a class.
+
+    Raises:
+        InputError: a side that `factor` does not divide, or fewer candidates than patches.
+    """
+    height, width = real.size
+    if height % how.factor or width % how.factor:
+        known = [f for f in range(1, min(height, width) + 1) if height % f == width % f == 0]
+        nearest = max(f for f in known if f < how.factor)
+        expected = f"a divisor of {both(height, width)} ({', '.join(map(str, known))})"
+        raise refuse("factor", expected, how.factor, f"Give `factor={nearest}`.")
+    each, there = how.factor**2, torch.bincount(real.train.labels, minlength=real.num_classes).tolist()
+    k = min(range(real.num_classes), key=lambda k: there[k])
+    if ipc * each > there[k]:
+        expected = f"at most {there[k] // each} with factor={how.factor}, whose images are of {each} patches each, one "
+        expected += f"of a real image: class {name_of(k, real.classes)} has {there[k]}"
+        way_out = "Lower `ipc` or `factor`." if there[k] >= each else "Lower `factor`."
+        raise refuse("ipc", expected, ipc, way_out)
+    if ipc * each > how.candidates:
+        expected = f"at least {ipc * each}, the patches of {ipc} images a class with factor={how.factor}"
+        raise refuse("candidates", expected, how.candidates, f"Give `candidates={ipc * each}`.")
+
+
 @torch.no_grad()
 def cut_patches(
     real: Images,
@@ -103,18 +128,14 @@ def cut_patches(
         parts, about: where classes are shared with other processes, and hashes of who scores.
 
     Raises:
-        InputError: a side that `factor` does not divide, or fewer candidates than patches.
+        InputError: as `check_patches`.
     """
+    check_patches(real, ipc, how)
     height, width = real.size
-    side = (height // how.factor, width // how.factor)
-    if height % how.factor or width % how.factor:
-        raise refuse("factor", f"a divisor of {both(height, width)}", how.factor)
-    wanted, candidates = ipc * how.factor**2, list[Tensor]()
+    side, candidates = (height // how.factor, width // how.factor), list[Tensor]()
     for k in range(real.num_classes):
         rows = real.class_index(k)
         candidates.append(rows[torch.randperm(len(rows), generator=child(seed, "patches", k))[: how.candidates]])
-        if len(candidates[k]) < wanted:
-            raise refuse("ipc", f"such that a class has {wanted} candidates", len(candidates[k]), "Raise `candidates`.")
     classes = torch.arange(real.num_classes).split(_CLASSES if parts.shared else real.num_classes)
     (sizes,) = parts.each("sizes", [0], lambda _: {"hw": _as_tensor(original_sizes(real.train, torch.cat(candidates)))})
     of_class = sizes["hw"].split([len(rows) for rows in candidates]) if len(sizes["hw"]) else None

@@ -17,8 +17,19 @@ from dd.base.shapes import check_choices, check_number, check_types, check_whole
 from dd.data import Images, check_ipc
 from dd.errors import refuse
 from dd.methods.base import DONE, Candidate, Run, Step
+from dd.methods.decoupled.checks import (
+    NORMS,
+    check_class_ids,
+    check_label_bytes,
+    check_label_recipe,
+    check_label_room,
+    check_norms,
+    check_pairs,
+    check_priors,
+    check_scale,
+)
 from dd.methods.decoupled.curriculum import Curriculum, iterations_of
-from dd.methods.decoupled.patches import Patches, cut_patches, patch_parts
+from dd.methods.decoupled.patches import Patches, check_patches, cut_patches, patch_parts
 from dd.methods.decoupled.recovery import Recovery, recover_block
 from dd.methods.decoupled.relabel import label_lengths, label_parts, make_labels
 from dd.methods.panel import Member, Panel, check_members, describe_members, seat
@@ -139,7 +150,8 @@ class Recover:
         for name in ("ipc", "voters", "label_epochs", "rounds"):
             check_whole(getattr(self, name), name)
         for name in ("tau", "label_tau"):
-            check_number(getattr(self, name), name, low=0.0)
+            if check_number(getattr(self, name), name, low=0.0) == 0:
+                raise refuse(name, "positive", getattr(self, name))
         if self.batch is not None:
             check_whole(self.batch, "batch")
         Recovery.of(self)
@@ -147,6 +159,8 @@ class Recover:
         check_choices(self, _CHOICES)
         self._patches()
         check_priors(self.priors, self.committee)
+        check_class_ids(self.class_ids)
+        check_scale(self.scale)
         if self.pairs is not None:
             object.__setattr__(self, "pairs", check_pairs(self))
         check_label_recipe(self.labels, self.train)
@@ -185,6 +199,26 @@ class Recover:
         """The same teachers, labels and students on random real images, which are whole: what the images are worth."""
         return dataclasses.replace(self, init="real", iterations=0, factor=1, name="random_labels")
 
+    def check_fits(self, real: Images, device: torch.device) -> None:
+        """Refuse data that the fields do not fit, before a teacher is trained.
+
+        Raises:
+            InputError: too few images of a class, a side that `factor` does not divide, a budget of labels below that
+                of a batch, or a member without the batch norms that are asked for.
+        """
+        del device
+        check_ipc(real, self.ipc)
+        self.teacher.transform(real)
+        if self.init in ("rded", "medium"):
+            check_patches(real, self.ipc, self._patches())
+        self._check_micro_batch(real.num_classes)
+        if self.labels == "stored" and self.label_bytes is not None:
+            check_label_room(self.label_bytes, self._lengths(real.num_classes), real.num_classes, self._strips)
+        if self.iterations:
+            check_norms(self.committee, real, "for recovery", NORMS)
+        if self.bn_mode == "batch" and self.labels != "hard":
+            check_norms(self.committee, real, "for bn_mode='batch'", "Label with `bn_mode='running'`.")
+
     @under_own_settings
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:
         """Train the teachers that are missing, then yield a step after each image of all classes.
@@ -193,8 +227,7 @@ class Recover:
             InputError: the data cannot give `ipc` images a class, or a teacher does not know it.
             DivergedError: a teacher or the recovery is not finite.
         """
-        check_ipc(real, self.ipc)
-        self._check_micro_batch(real.num_classes)
+        self.check_fits(real, run.device)
         transform = self.teacher.transform(real)
         panel = seat(self.committee, self.teacher, self.priors, self.class_ids, real, run)
         done = min(int(state["iteration"]), self.ipc - 1) if state else 0  # the last step makes the set
@@ -216,11 +249,18 @@ class Recover:
         found |= {"image": self.ipc * blocks} if self.iterations else {}
         if self.labels != "stored":
             return found
-        batch = min(self.train.batch_size, count * self.ipc)
+        return {**found, "labels": label_parts(self._lengths(count), count, self._strips, self.label_bytes, seed)}
+
+    def _lengths(self, classes: int) -> list[int]:
+        """Images of each batch that has stored labels."""
+        batch = min(self.train.batch_size, classes * self.ipc)
         least = -(-batch // self.train.accumulate) if self.bn_mode == "batch" else None
-        lengths = label_lengths(count * self.ipc, batch, self.label_epochs, least)
-        strips = self.factor if self.shuffle and self.factor > 1 else 0
-        return {**found, "labels": label_parts(lengths, count, strips, self.label_bytes, seed)}
+        return label_lengths(classes * self.ipc, batch, self.label_epochs, least)
+
+    @property
+    def _strips(self) -> int:
+        """Patches along the side of an image that change places in a view, or 0."""
+        return self.factor if self.shuffle and self.factor > 1 else 0
 
     def iterations_of(self, i: int) -> int:
         """T_i of image i of every class."""
@@ -344,49 +384,6 @@ class Recover:
             progress=run.progress,
             parts=run.parts,
         )
-
-
-def check_priors(priors: tuple[float, ...] | None, committee: tuple[Member, ...]) -> None:
-    """Refuse another number of priors than of members."""
-    if priors is not None and len(priors) != len(committee):
-        raise refuse("priors", f"{len(committee)} numbers, one a member", len(priors))
-
-
-def check_pairs(method: Recover) -> tuple[tuple[int, int], ...]:
-    """The pairs of a method as tuples, or refuse what is none."""
-    given: Any = method.pairs
-    count, found = len(method.committee), []
-    expected = f"pairs of two different places in the committee, 0 to {count - 1}"
-    for pair in given if isinstance(given, list | tuple) and given else [given]:
-        places = pair if isinstance(pair, list | tuple) and len(pair) == 2 else ()
-        whole = all(isinstance(m, int) and not isinstance(m, bool) and 0 <= m < count for m in places)
-        if not places or not whole or places[0] == places[1]:
-            raise refuse("pairs", expected, repr(pair), "Name a larger `committee`, or leave `pairs` out.")
-        found.append((places[0], places[1]))
-    if (method.voters, method.schedule) != (2, "auto"):
-        got = f"voters={method.voters}, schedule={method.schedule!r}"
-        raise refuse("pairs", "given without `voters` and `schedule`", got, "Leave one of them out.")
-    return tuple(found)
-
-
-def check_label_recipe(labels: str, train: TrainRecipe) -> None:
-    """Refuse a student's recipe that does not fit the kind of labels."""
-    if (labels == "stored") == (train.loss == "ce"):
-        raise refuse(
-            "train.loss", "`kl` or `gift` with stored labels, and `ce` with others", f"{train.loss!r} with {labels!r}"
-        )
-    if labels == "stored" and (train.augment or train.mix != "none"):
-        way_out = "The stored labels are those of stored crops and mixes."
-        raise refuse("train", "without `augment` and `mix` with stored labels", "one of them", way_out)
-
-
-def check_label_bytes(label_bytes: int | None, labels: str) -> None:
-    """Refuse a byte budget that is no whole number, or is of labels that are not stored batch by batch."""
-    if label_bytes is None:
-        return
-    check_whole(label_bytes, "label_bytes")
-    if labels not in ("stored", "dynamic"):
-        raise refuse("label_bytes", "None where no batches are stored", f"{label_bytes} with {labels!r} labels")
 
 
 _BATCH = 500

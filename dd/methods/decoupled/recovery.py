@@ -51,6 +51,8 @@ class Recovery:
         check_curriculum(self.curriculum, self.curriculum_share, self.crop)
         for name in ("lr", "bn_weight", "first_bn"):
             check_number(getattr(self, name), name, low=0.0)
+        if not self.lr > 0:
+            raise refuse("lr", "positive", self.lr, "`iterations=0` is for images that stay as they are.")
         for name in ("jitter", "iterations"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
