@@ -78,6 +78,7 @@ def with_method(verb: str, options: type[Common], words: Sequence[str]) -> tuple
     """(data, method, options, the method's fields) of `DATA METHOD [options]`."""
     import tyro
 
+    from dd.cli.options import parsed
     from dd.cli.twins import changes, twin
     from dd.data import about
     from dd.methods import class_of
@@ -109,9 +110,9 @@ def with_method(verb: str, options: type[Common], words: Sequence[str]) -> tuple
         kw_only=True,
     )
     what = (inspect.getdoc(class_of(name)) or "").partition("\n\nAttributes")[0]
-    parsed: Any = tyro.cli(both, args=rest, prog=f"ddistill {verb} {data} {name}", description=what)
-    fields = {**budget, **_said(rest, parsed.method), **changes(defaults, parsed.method)}
-    return data, name, parsed.run, fields
+    found: Any = parsed(both, rest, f"ddistill {verb} {data} {name}", what)
+    fields = {**budget, **_said(rest, found.method), **changes(defaults, found.method)}
+    return data, name, found.run, fields
 
 
 def _said(words: Sequence[str], method: Any) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import io
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
+from dd.cli.values import fault_of
 from dd.data import Source
 
 Options = TypeVar("Options")
@@ -53,6 +57,32 @@ class Common(Source):
         return False if self.quiet else None
 
 
+def parsed(kind: type[Options], words: Sequence[str], prog: str, description: str | None = None) -> Options:
+    """The options that words say; of a value that is none, one line is said, as of all other refusals.
+
+    Args:
+        kind: the dataclass.
+        words: of the command line.
+        prog, description: for the help.
+
+    Raises:
+        InputError: a word that an option cannot have as its value.
+        SystemExit: help that was asked for, or what tyro has said itself.
+    """
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(kind, args=words, prog=prog, description=description)
+    except SystemExit:
+        if (fault := fault_of(said.getvalue(), prog)) is not None:
+            said = io.StringIO()
+            raise fault from None
+        raise
+    finally:
+        if sys.stderr is not None:
+            sys.stderr.write(said.getvalue())
+
+
 def reads(verb: str, kind: type[Options]) -> Callable[[Callable[[Options], Answer]], Callable[[Sequence[str]], Answer]]:
     """Make a function of the options of a verb one of its words, which computes in `own_settings`.
 
@@ -67,7 +97,7 @@ def reads(verb: str, kind: type[Options]) -> Callable[[Callable[[Options], Answe
     def made(function: Callable[[Options], Answer]) -> Callable[[Sequence[str]], Answer]:
         @wraps(function)
         def run(argv: Sequence[str]) -> Answer:
-            options = tyro.cli(kind, args=argv, prog=f"ddistill {verb}")
+            options = parsed(kind, argv, f"ddistill {verb}")
             from dd.base.process import own_settings
 
             with own_settings():

@@ -15,6 +15,7 @@ from dd.cli.options import (
     VerifyOptions,
     as_lr,
     keywords,
+    parsed,
     reads,
 )
 from dd.cli.work import planned
@@ -92,6 +93,4 @@ def run_verify(options: VerifyOptions) -> Answer:
 
 def list_options(words: list[str]) -> ListOptions:
     """The options of `list`, for words that `dd.cli.listing` leaves to tyro."""
-    import tyro
-
-    return tyro.cli(ListOptions, args=words, prog="ddistill list")
+    return parsed(ListOptions, words, "ddistill list")

@@ -3,7 +3,9 @@
 import dataclasses
 import re
 import typing
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -110,3 +112,76 @@ def test_an_optional_field_names_both_its_types() -> None:
         replace_fields(MTT(), {"batch_syn": 2.5})
     with pytest.raises(InputError, match="`seed` must be a whole number; got '1'"):
         dd.distill("digits", "random", ipc=1, seed="1")  # type: ignore[arg-type]
+
+
+def numbers_of(value: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Places of the numbers among the fields of a method, of its recipes too."""
+    hints = typing.get_type_hints(type(value))
+    for f in dataclasses.fields(value):
+        held = getattr(value, f.name)
+        if dataclasses.is_dataclass(held) and f.name != "model":
+            yield from numbers_of(held, (*above, f.name))
+        elif re.search(r"\b(int|float)\b", str(hints[f.name])):
+            yield (*above, f.name)
+
+
+def with_number(method: Any, place: tuple[str, ...], number: float) -> Any:
+    given: Any = number
+    for name in reversed(place[1:]):
+        given = {name: given}
+    return replace_fields(method, {place[0]: given})
+
+
+MAY_BE_NEGATIVE = {("alpha",), ("beta",), ("gamma",)}
+"""Weights of node means."""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_number_of_a_method_is_negative_or_beyond_all_measure(method: str) -> None:
+    made = METHODS[method]()
+    places = list(numbers_of(made))
+    assert places
+    for place in places:
+        if not (method == "node_means" and place in MAY_BE_NEGATIVE):
+            with pytest.raises(InputError):
+                with_number(made, place, -1)
+        with pytest.raises(InputError):
+            with_number(made, place, 10**30 if typing.get_type_hints(type(made)).get(place[-1]) is int else 1e300)
+
+
+def test_numbers_that_make_each_iteration_nothing() -> None:
+    for value in (0.0, -1.0):
+        with pytest.raises(InputError, match=r"`skip_above` must be positive: .*; got .*\. Leave it out, or give inf"):
+            replace_fields(MTT(), {"skip_above": value})
+    assert replace_fields(MTT(), {"skip_above": float("inf")}) == MTT()
+    with pytest.raises(InputError, match="`candidate_every` must be a whole number of at least 0; got -1"):
+        replace_fields(MTT(), {"candidate_every": -1})
+    for name in ("mirage", "node_means"):
+        with pytest.raises(InputError, match="`lr` must be positive; got 0"):
+            replace_fields(METHODS[name](), {"train": {"lr": 0.0}})
+
+
+def test_the_field_that_leaves_the_buffer_is_named_and_its_bound_works() -> None:
+    few = {"snapshots": 4, "max_start_epoch": 2, "expert_epochs": 1}
+    cases: list[tuple[dict[str, int], str, dict[str, int]]] = [
+        (
+            {"expert_epochs": 9},
+            "`expert_epochs` must be at most 3, .* 4 snapshots .*; got 9. Lower",
+            {"expert_epochs": 3},
+        ),
+        ({"max_start_epoch": 9}, "`max_start_epoch` must be at most 4, .*; got 9. Lower", {"max_start_epoch": 4}),
+        (
+            {"max_start_epoch": 9, "expert_epochs": 9},
+            "`max_start_epoch` must be at most 4, .*; got 9. .* Give `expert_epochs=1` with it",
+            {"max_start_epoch": 4, "expert_epochs": 1},
+        ),
+        (
+            {"max_start_epoch": 9, "min_start_epoch": 8},
+            "`min_start_epoch` must be below the buffer's 4 snapshots; got 8",
+            {"max_start_epoch": 4, "min_start_epoch": 3},
+        ),
+    ]
+    for fields, said, way_out in cases:
+        with pytest.raises(InputError, match=said):
+            replace_fields(MTT(), {**few, **fields})
+        replace_fields(MTT(), {**few, **fields, **way_out})
