@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import Final
 
 import torch
 from torch import Tensor
 
 State = dict[str, Tensor]
+FAR: Final = 1e6
+"""Of pictures so many standard deviations away no network learns anything."""
+
+
+def largest(images: Tensor) -> float:
+    """The largest number of images in model space; infinity where one is none."""
+    found = float(images.abs().max())
+    return found if math.isfinite(found) else math.inf
 
 
 def sgd(value: Tensor, gradient: Tensor, state: Mapping[str, Tensor], key: str, lr: float, momentum: float) -> State:

@@ -78,6 +78,13 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str, dict[str, Any]]
         NORMS.format("bn_mode='batch'") + "Label with `bn_mode='running'`",
         {"bn_mode": "running"},
     ),
+    "batches of one": (
+        "sre2l++",
+        {**STORED, "iterations": 0},
+        {"train": {**STORED["train"], "batch_size": 1, "accumulate": 1}},
+        r"`train.batch_size` must be at least 2, .*; got 1. Give 2",
+        {"train": {**STORED["train"], "batch_size": 2, "accumulate": 1}},
+    ),
     "norms of infer": ("infer", STATIC, PLAIN, NORMS.format("compensators"), {"compensators": 0}),
     "constants": (
         "rded",

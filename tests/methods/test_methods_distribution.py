@@ -430,8 +430,11 @@ def test_data_that_cannot_fill_stored_images_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_diverges_says_so(tmp_path: Path) -> None:
-    with pytest.raises(DivergedError, match=r"iteration \d+ is not finite. Lower `lr_img` \(now 1e\+38\)"):
-        last(DM(**{**FEW, "lr_img": 1e38, "iterations": 9}), Run())
+    with pytest.raises(DivergedError, match=r"iteration 1 is not finite. Lower `lr_img` \(now 1e\+38\)"):
+        last(DM(**{**FEW, "lr_img": 1e38, "weight": 1e38, "iterations": 9}), Run())
+    far = r"iteration 1 takes the images \S+e\+\d+ standard deviations away. Lower `lr_img` \(now 1e\+20\)"
+    with pytest.raises(DivergedError, match=far):
+        last(DM(**{**FEW, "lr_img": 1e20, "iterations": 1}), Run())
     wild = dataclasses.replace(NET, lr=1e30)
     with pytest.raises(
         DivergedError, match=r"network 0 (of the queue is|gives .* that are) not finite. Lower the `expert`'s `lr`"

@@ -302,6 +302,8 @@ class Recover:
         """Refuse micro-batches of one picture, whose statistics would be its own, before a teacher is trained."""
         batch = min(self.train.batch_size, classes * self.ipc)
         if self.labels == "stored" and self.bn_mode == "batch" and -(-batch // self.train.accumulate) < 2:
+            if batch < 2:
+                raise refuse("train.batch_size", "at least 2, for bn_mode='batch'", batch, "Give 2.")
             expected = f"below {self.train.accumulate}, so that a micro-batch of {batch} pictures has two or more"
             way_out = "Give train={'accumulate': 1}, or a larger `ipc`."
             raise refuse("train.accumulate", expected, self.train.accumulate, way_out)

@@ -21,7 +21,7 @@ from dd.inner import Student
 from dd.methods.base import Candidate, Run
 from dd.methods.distribution.networks import Drawn, Source
 from dd.methods.distribution.terms import distance, draw_frequencies, siamese, spread, summary
-from dd.methods.outer import State, adam, sgd
+from dd.methods.outer import FAR, State, adam, largest, sgd
 from dd.methods.start import pick_real
 from dd.models import as_spec
 from dd.models.features import Form, features
@@ -99,7 +99,7 @@ class Loop:
         """One iteration: the new state and what is logged.
 
         Raises:
-            DivergedError: the loss or the images are not finite.
+            DivergedError: the loss or the images are not finite, or these are far from all that is a picture.
         """
         with self.run.products:
             return self._iterated(state)
@@ -122,10 +122,16 @@ class Loop:
         told: dict[str, float | int | str] = {"iteration": iteration + 1, "loss": total}
         told.update(grad_rms=float(gradient.square().mean().sqrt()), network=drawn.number, accuracy=accuracy)
         new = self._update(state, gradient)
-        if not math.isfinite(total) or not bool(torch.isfinite(new["images"]).all()):
+        far = largest(new["images"])
+        if not math.isfinite(total) or far == math.inf:
             lr = self.method.lr_img
             raise DivergedError(
                 f"iteration {iteration + 1} is not finite. Lower `lr_img` (now {lr:g}); the last good state is kept."
+            )
+        if far > FAR:
+            raise DivergedError(
+                f"iteration {iteration + 1} takes the images {far:.3g} standard deviations away. "
+                f"Lower `lr_img` (now {self.method.lr_img:g}); the last good state is kept."
             )
         return {**new, "iteration": torch.tensor(iteration + 1), **self.source.after(iteration, drawn, state)}, told
 

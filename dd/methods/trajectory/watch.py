@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -15,7 +14,7 @@ from dd.errors import DivergedError
 from dd.experts.steps import sgd_update
 from dd.inner import Student
 from dd.methods.base import Run
-from dd.methods.outer import State
+from dd.methods.outer import FAR, State, largest
 from dd.synthetic import SyntheticImages
 
 if TYPE_CHECKING:
@@ -33,8 +32,8 @@ _GIVE_UP_AFTER: Final = 10
 _STILL_AFTER: Final = 50
 _STILL: Final = 1e-4
 """How near to 1 the ratio of a student is that does not move."""
-_FAR: Final = 1e6, 1e3
-"""No network is trained on pictures so many standard deviations away, or by such a step size: some are not finite."""
+_TOO_LARGE: Final = 1e3
+"""A step size by which some networks are not finite after a few steps, and none learns anything."""
 _STRANGE: Final = 1e3, 1.0
 """From such a picture, or step size, on it is tried whether a network can be trained."""
 _TRIED: Final = 100
@@ -60,7 +59,7 @@ def still(m: TrajectoryMatching, state: State, ratio: float) -> Tensor:
 
 
 def _way_to_move(m: TrajectoryMatching, state: State, beta: float) -> str:
-    if _largest(state) > _STRANGE[0]:  # of such pictures norms make nothing
+    if largest(state["images"]) > _STRANGE[0]:  # of such pictures norms make nothing
         return _lower("lr_img")
     return f"{_lower('lr_lr')}, or raise `lr_init`" if m.lr_lr > 0 and beta < m.lr_init else "Raise `lr_init`"
 
@@ -114,16 +113,16 @@ def check_end(m: TrajectoryMatching, state: State, log: Log, trains: Callable[[]
         )
     if 0 < m.candidate_every < m.iterations:
         return  # what was offered before may be good, and networks choose
-    largest, beta = _largest(state), float(state["lr"])
-    if largest > _FAR[0]:
+    far, beta = largest(state["images"]), float(state["lr"])
+    if far > FAR:
         raise DivergedError(
-            f"the images that were made reach {largest:.3g} standard deviations, and no network can be trained on "
+            f"the images that were made reach {far:.3g} standard deviations, and no network can be trained on "
             f"them. {_lower('lr_img')} (now {m.lr_img:g})."
         )
-    strange = int(state["failures"]) > 0 or largest > _STRANGE[0] or beta > _STRANGE[1]
-    if beta > _FAR[1] or (strange and not trains()):
+    strange = int(state["failures"]) > 0 or far > _STRANGE[0] or beta > _STRANGE[1]
+    if beta > _TOO_LARGE or (strange and not trains()):
         names = _sizes(m)
-        if beta > _STRANGE[1] and largest <= _STRANGE[0]:
+        if beta > _STRANGE[1] and far <= _STRANGE[0]:
             names = ["lr_lr"] if beta > m.lr_init else ["lr_init"]
         raise DivergedError(
             f"networks that are trained on the set by its step size, {beta:.3g} (it started at {m.lr_init:g}), are not "
@@ -147,9 +146,3 @@ def _sizes(m: TrajectoryMatching) -> list[str]:
 def _lower(*names: str) -> str:
     *first, last = (f"`{name}`" for name in names)
     return f"Lower {', '.join(first)} or {last}" if first else f"Lower {last}"
-
-
-def _largest(state: State) -> float:
-    """The largest number of the images in model space; infinity where one is none."""
-    largest = float(state["images"].abs().max())
-    return largest if math.isfinite(largest) else math.inf
