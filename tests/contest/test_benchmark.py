@@ -18,6 +18,7 @@ from dd.base.seeding import child_seed
 from dd.cli.main import main
 from dd.contest import benchmark_images
 from dd.errors import InputError
+from dd.methods import RandomReal
 
 RECIPE = dd.ExpertRecipe(
     model="convnet(width=4)",
@@ -51,6 +52,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DD_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_images_a_class_are_those_of_the_values_where_the_call_says_none(home: Path) -> None:
+    one, two = (RandomReal(name=f"own-{ipc}", ipc=ipc) for ipc in (1, 2))
+    asked: dict[str, Any] = {"baselines": (), "repeats": 1, "ipc": None}
+    assert {cell["budget"] for cell in run(methods=[two], **asked).cells} == {2}
+    with pytest.raises(InputError, match=r"`ipc` must be given, where .*; got 1 \(own-1\), 2 \(own-2\)\. It takes"):
+        run(methods=[one, two], **asked)
 
 
 def test_cells_are_what_evaluate_measures(home: Path) -> None:

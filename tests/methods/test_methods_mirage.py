@@ -217,6 +217,26 @@ def test_poor_coverage_and_an_empty_class_are_said() -> None:
     assert any("no pattern of class yes is kept: a network cannot learn it" in str(w.message) for w in told)
 
 
+@pytest.mark.parametrize(
+    ("fields", "advice"),
+    [
+        ({}, "Use a smaller `depth`, or a larger budget, or coarser labels (node_label='constant')."),
+        ({"depth": 1, "budget_bytes": 40}, "Use a larger budget, or coarser labels (node_label='constant')."),
+        ({"node_label": "constant", "depth": 3}, "Use a smaller `depth`, or a larger budget."),
+        ({"node_label": "constant", "depth": 1, "budget_bytes": 40}, "Use a larger budget."),
+        ({**BY_ONE, "min_support": (2, 12)}, "Use a smaller `depth`, or a lower `min_support`, or coarser labels"),
+    ],
+)
+def test_a_warning_advises_what_can_be_done(fields: dict[str, Any], advice: str) -> None:
+    many = random_graphs(5, [12] * 40, features=(2,), probability=0.3)
+    real = Graphs(train=many, classes=CLASSES)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", CoverageWarning)
+        list(Mirage(**{"depth": 2, "patterns": "single", "budget_bytes": 150, **fields}).distill(real, Run()))
+    assert told
+    assert all(advice in str(w.message) for w in told)
+
+
 def graphs_of(a: GraphSplit, b: GraphSplit) -> Graphs:
     """Class 0 from `a`, class 1 from `b`."""
     shift = a.num_nodes

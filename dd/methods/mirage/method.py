@@ -331,7 +331,11 @@ def figures(found: Transactions, patterns: Sequence[Pattern]) -> dict[str, Any]:
 def _warn(small: TreeSummary, cover: float) -> None:
     """Warnings for people: an empty class, poor coverage."""
     empty = [small.classes[k] for k, n in enumerate(small.figures["patterns_by_class"]) if n == 0]
-    advice = "Use a smaller `depth`, a larger budget, or coarser labels (node_label='constant')."
+    ways = ["a smaller `depth`"] if small.depth > 1 else []
+    ways.append("a larger budget" if small.method["min_support"] is None else "a lower `min_support`")
+    ways += ["coarser labels (node_label='constant')"] if small.codes.kind != "constant" else []
+    ways += ["drop_shared=False"] if empty and small.method["drop_shared"] else []
+    advice = f"Use {', or '.join(ways)}."
     if empty:
         message = f"no pattern of class {', '.join(empty)} is kept: a network cannot learn it. {advice}"
         warn(message, CoverageWarning)
