@@ -81,7 +81,7 @@ def write_tiny(folder: Path, graphs: int = 20) -> Path:
 def tiny(monkeypatch: pytest.MonkeyPatch) -> GraphCard:
     """A card called TINY, with the counts of `write_tiny`."""
     card = tiny_card(counts={"graphs": 20, "nodes": 60, "edges": 76})
-    monkeypatch.setattr("dd.data.graphs.load.load_graph_card", lambda name: card)
+    monkeypatch.setattr("dd.data.graphs.load.load_graph_card", lambda name, root=None: card)
     return card
 
 
@@ -190,7 +190,7 @@ def test_sets_without_labels_as_published_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labelled: tuple[str, ...]
 ) -> None:
     card = tiny_card(counts={"graphs": 20, "nodes": 60, "edges": 76}, labelled=labelled)
-    monkeypatch.setattr("dd.data.graphs.load.load_graph_card", lambda name: card)
+    monkeypatch.setattr("dd.data.graphs.load.load_graph_card", lambda name, root=None: card)
     write_tiny(tmp_path)
     for what in {"nodes", "edges"} - set(labelled):
         (tmp_path / f"TINY_{what[:-1]}_labels.txt").unlink()

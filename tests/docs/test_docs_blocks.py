@@ -31,6 +31,7 @@ PAGES = sorted((ROOT / "docs" / "methods").glob("*.md"))
 MANUAL = sorted(page for page in (ROOT / "docs").glob("*.md") if "```" in page.read_text(encoding="utf-8"))
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *MANUAL, *PAGES]
 OTHER_WORDS = {  # printed → executed here
+    "distill NCI1 mirage --preset paper --split published --root data": "distill digits-graphs mirage",
     "distill cifar10 ftd --ipc 10 --root data": "distill digits ftd --ipc 10",  # CIFAR-10 has files
     "distill cifar10 mtt --ipc 1 --preset paper --protocol paper --root data": "distill digits mtt --ipc 1 "
     "--protocol paper",
