@@ -83,6 +83,24 @@ def test_another_run_replaces_no_record_unasked_and_takes_no_curve(
     assert [point["mean"] for point in first["test_curve"]] != [point["mean"] for point in second["test_curve"]]
 
 
+def test_a_run_goes_on_from_another_with_more_experts(options: Any, tmp_path: Path) -> None:
+    assert published.main(options) == 0
+    (first,) = kept.named().values()
+    last = first["selection"]["iteration"]
+    small, before = dd.load(options.work / "run"), (options.work / "run").rename(tmp_path / "before")
+    options.init, options.experts, options.iterations, options.replace = before, 3, 4, True
+    value = published.made(options)
+    assert (value.init.small, value.lr_init) == (small, small.recipe.lr)  # type: ignore[union-attr]
+    assert published.main(options) == 0
+    (second,) = kept.named().values()
+    assert second["departures"]["iterations"] == [50, last + 4]
+    assert [(run["experts"], run["iterations"]) for run in second["before"]] == [(2, last)]
+    assert [point["iteration"] for point in second["test_curve"]] == [*range(2, last + 1, 2), last + 2, last + 4]
+    assert second["distill_seconds"] > first["distill_seconds"]
+    (run, own) = published.earlier(options.work / "run")
+    assert (run["iterations"], own["experts"]) == (last, 3)
+
+
 @pytest.mark.parametrize("words", [["--experts", "0"], ["--every", "-3"], ["--threads", "x"], ["--seed", "-1"]])
 def test_numbers_are_checked_first(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

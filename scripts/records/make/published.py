@@ -6,7 +6,8 @@ The row's settings are those of `preset="paper"`; what differs is said in the re
 iterations, how often a candidate is offered, and `protocol="clean"`, so that the iterate is chosen on held-out training
 images. Test accuracies of all candidates are logged on the way, and their maximum is told as what the papers' way would
 print. Experts, run folder and log are in FOLDER; the same command goes on where it was stopped, `--restart` begins the
-matching again. `--hours` ends it in time, with what there is. The record is `published-DATA-ipcN-METHOD`; one that is
+matching again. `--init RUN` goes on from a finished run of the same row, with more experts: its iterations and curve
+count too. `--hours` ends it in time, with what there is. The record is `published-DATA-ipcN-METHOD`; one that is
 there already and is of another run stays, unless `--replace` is given.
 """
 
@@ -26,7 +27,7 @@ import torch
 from torch import Tensor
 
 import dd
-from dd.base.files import append_jsonl, read_json, read_jsonl, remove
+from dd.base.files import append_jsonl, read_json, read_jsonl, remove, write_json
 from dd.base.process import tune_process
 from dd.base.seeding import child_seed
 from dd.errors import DDError, DivergedError, refuse
@@ -34,11 +35,15 @@ from dd.evaluation import NetworkLearner, mean_std, origin
 from dd.experts import ExpertStore
 from dd.methods import METHODS, Run, Step
 from dd.methods.presets import preset
+from dd.methods.trajectory.given import GivenSet, given_init
 from dd.transforms.whiten import make_transform
 from scripts.records import kept
 
 LOG = "candidates.jsonl"
 """In the run folder, so that it goes with the run whose candidates it tells of."""
+
+BEFORE = "before.json"
+"""In the run folder: the runs that it goes on from."""
 
 TESTED = 3
 """Fresh networks a candidate for its test accuracy, which chooses nothing."""
@@ -116,28 +121,59 @@ def made(options: argparse.Namespace) -> dd.TrajectoryMatching:
     expert = dataclasses.replace(value.expert, experts=options.experts)
     every = options.every or max(1, options.iterations // 5)
     changes: dict[str, Any] = {"expert": expert, "iterations": options.iterations, "candidate_every": every}
+    if options.init is not None:
+        start = given_init(str(options.init))
+        assert isinstance(start, GivenSet)
+        changes |= {"init": start, "lr_init": start.small.recipe.lr}
     return dataclasses.replace(value, **changes)
+
+
+def earlier(folder: Path | None) -> list[dict[str, Any]]:
+    """The runs that led to the set of a run folder, first one first: experts, iterations, seconds, and their curve.
+
+    A set is that of the iteration which was chosen: what came after it does not count, nor is it in the curve, whose
+    iterations are counted from the beginning of the first run.
+    """
+    if folder is None:
+        return []
+    told = read_json(folder / "run.json")
+    found = read_json(folder / BEFORE)["runs"] if (folder / BEFORE).exists() else []
+    last, experts = told["selection"]["iteration"], told["request"]["method"]["expert"]["experts"]
+    points = [point for point in _after(found, folder) if point["iteration"] <= last + _done(found)]
+    return [*found, {"experts": experts, "iterations": last, "distill_seconds": told["seconds"], "curve": points}]
+
+
+def _after(before: Sequence[Mapping[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """The curve of a run, its iterations counted on from those of the runs before it."""
+    return [{**point, "iteration": _done(before) + point["iteration"]} for point in curve(folder / LOG)]
+
+
+def _done(before: Sequence[Mapping[str, Any]]) -> int:
+    return sum(run["iterations"] for run in before)
 
 
 def record(options: argparse.Namespace, value: dd.TrajectoryMatching, folder: Path) -> dict[str, Any]:
     """What is kept: settings, published and measured accuracy, the curve, and the maximum on the test set."""
     row = preset(options.method, options.data, options.ipc, "paper")
     report = dd.evaluate(folder, options.data, root=options.root, repeats=5, seed=options.seed, progress=False)
-    points = curve(folder / LOG)
+    before = earlier(options.init)
+    write_json(folder / BEFORE, {"runs": before})
+    points = [*(point for run in before for point in run["curve"]), *_after(before, folder)]
     best = max(points, key=lambda point: point["mean"])
     told = read_json(folder / "run.json")
     return {
         "row": {"method": options.method, "dataset": options.data, "ipc": options.ipc, "published": row.published},
         "departures": {
             "experts": [row.fields["expert"].experts, value.expert.experts],
-            "iterations": [dict(row.fields).get("iterations"), value.iterations],
+            "iterations": [dict(row.fields).get("iterations"), _done(before) + value.iterations],
             "candidate_every": [dict(row.fields).get("candidate_every"), value.candidate_every],
             "protocol": ["paper", "clean"],
         },
         "method": value.describe(),
+        "before": [{name: told for name, told in run.items() if name != "curve"} for run in before],
         "report": report.to_json(),
         "selection": told["selection"],
-        "distill_seconds": told["seconds"],
+        "distill_seconds": told["seconds"] + sum(run["distill_seconds"] for run in before),
         "test_curve": points,
         "maximum_on_test": {**best, "networks": TESTED, "note": "chosen on the test set, as the papers do"},
         "origin": origin(options.seed, torch.device("cpu")),
@@ -169,6 +205,7 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=_whole(1), default=torch.get_num_threads())
     parser.add_argument("--hours", type=float, default=1e6)
     parser.add_argument("--seed", type=_whole(0), default=0)
+    parser.add_argument("--init", type=Path, help="the folder of a finished run to go on from")
     parser.add_argument("--restart", action="store_true", help="begin the matching again; experts stay")
     parser.add_argument("--replace", action="store_true", help="put the record in the place of one of another run")
     return parser.parse_args(argv)
