@@ -195,7 +195,7 @@ class EvaluateOptions(Planned):
             label_propagation, class_means, full; by default the first and the last four.
         out: a folder for `report.json`, or a `.json` file; by default the run folder, with a page.
         split: of graphs and nodes: the one of the set by default.
-        compile: train ConvNets by a compiled pass, faster for long evaluations.
+        compile: train ConvNets by a compiled pass; by default where that is a matter of a second.
         metric: `accuracy`, `balanced_accuracy` or `auroc`; by default accuracy, and AUROC for graphs of two classes.
         early_stop: of graphs: also the same trainings stopped where the validation graphs score best.
     """
@@ -210,7 +210,7 @@ class EvaluateOptions(Planned):
     baselines: tuple[str, ...] = ()
     out: Path | None = None
     split: int | str | None = None
-    compile: bool = False
+    compile: bool | None = None
     metric: str | None = None
     early_stop: bool = False
 

@@ -75,7 +75,7 @@ def evaluate(
     split: int | str | None = None,
     metric: str | None = None,
     early_stop: bool = False,
-    compile: bool = False,
+    compile: bool | None = None,
     out: Out = None,
     executor: Any = None,
 ) -> EvalReport:
@@ -124,8 +124,10 @@ def evaluate(
             A row has the others beside it, and the recall of every class.
         early_stop: of graphs: rows of the same trainings stopped where the validation graphs score best. They use the
             labels of all validation graphs.
-        compile: of images: ConvNets are trained by a compiled pass, two to three times as fast on a CPU after up to 80
-            seconds of compiling; rounding differs, so accuracies do by less than their spread over networks.
+        compile: of images: whether ConvNets are trained by a compiled pass. `None`: on a CPU with a C++ compiler, where
+            a training is long enough, by kernels that are built in a second (of the published ConvNet with even maps);
+            `True` also elsewhere, by `torch.compile`, up to 80 seconds; `False` never. Rounding differs, so
+            accuracies do by less than their spread over networks.
         out: where `report.json` is written: a folder, or a `.json` file. `None`: the run folder that the set was
             distilled into, loaded from, or is named by, which also gets the page `index.html`; nowhere for other sets.
             `False`: nowhere. An earlier report there is replaced, and one on other data is kept as `report-1.json`.
@@ -282,7 +284,7 @@ def _contest(
     unsplit = dataclasses.replace(source, split=0)  # of graphs given by mistake: they are refused, and no split is
     real = load_real(data, unsplit, protocol_of(loaded), "evaluate", loaded.classes)
     real = only_images(real, "a set of images")
-    forward = CompiledForward() if told["compile"] else plain_forward
+    forward = None if told["compile"] is None else CompiledForward() if told["compile"] else plain_forward
     trained = under(how, real, lambda: _teacher(real, rules.device), run, told["steps"], told["committee"])
     given = given_images(loaded, real, method, picked, rules, run, forward, trained)
     return given, expanded(wanted, own, loaded.size)

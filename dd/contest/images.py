@@ -19,7 +19,7 @@ from dd.data import Images, Ipc
 from dd.data.labels import check_same_classes
 from dd.errors import refuse
 from dd.evaluation import NetworkLearner, Reader, ReaderLearner, Row, Scorer, enough_steps, tune_lr
-from dd.evaluation.fast import Forward, plain_forward
+from dd.evaluation.fast import Forward
 from dd.evaluation.scores import Figures, check_metric, shared_figures
 from dd.evaluation.subset import Equipped
 from dd.evaluation.unseen import warn_trained
@@ -45,7 +45,7 @@ class ImageContest:
         rules: `repeats` networks a row, and where a baseline has several draws as many in all, at least two of each;
             its `lr` is the entrants' own.
         scorer: of the test images.
-        forward: makes logits in training.
+        forward: makes logits in training; `None` is what pays.
         parts: where networks are shared with other processes.
 
     Raises:
@@ -56,7 +56,7 @@ class ImageContest:
     real: Images
     rules: Rules
     scorer: Scorer
-    forward: Forward = plain_forward
+    forward: Forward | None = None
     parts: Parts = ALONE
 
     def __post_init__(self) -> None:
@@ -169,7 +169,7 @@ def given_images(
     picked: Sequence[ImageBaseline],
     rules: Rules,
     run: Run,
-    forward: Forward = plain_forward,
+    forward: Forward | None = None,
     as_trained: Under = lambda small: small,
 ) -> Given:
     """The contest of a set and its baselines.
@@ -181,7 +181,7 @@ def given_images(
         picked: see `pick_images`.
         rules: `lr` is the set's; a baseline has a number too, and else that of its recipe.
         run: where baselines are made, and the store of teachers.
-        forward: makes logits in training.
+        forward: makes logits in training; `None` is what pays.
         as_trained: what every set is trained as, see `dd.contest.recipes`.
 
     Raises:

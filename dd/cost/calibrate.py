@@ -2,9 +2,9 @@
 
 Nothing here imitates a run. The expert store, the method's own loop with the engine of its road, and the learner of
 the selection are called as a run calls them, only for a few steps, in a temporary folder. Where a step is too long,
-fewer pictures are shown: times and graphs are sums over pictures. Nothing is compiled, for that alone takes longer
-than a calibration may: a compiled road is walked with eager kernels, the time inside convolutions is told apart, and
-the rest is scaled by `FUSED`.
+fewer pictures are shown: times and graphs are sums over pictures. What `torch.compile` would compile is not, for that
+alone takes longer than a calibration may: such a road is walked with eager kernels, the time inside convolutions is
+told apart, and the rest is scaled by `FUSED`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ import torch
 from dd.cost.counts import Peaks, Pieces, Plan, images_seen
 from dd.cost.meter import Convolutions, Memory, Moment, quickest, timed
 from dd.data import Images, Split
-from dd.evaluation import NetworkLearner
+from dd.evaluation import NetworkLearner, fresh
+from dd.evaluation.fast import usual_forward
 from dd.experts import ExpertStore
+from dd.inner.fast import builds
 from dd.methods import Run, Step, TrajectoryMatching, own_network
 from dd.methods.trajectory.given import GivenSet
 from dd.synthetic import SyntheticImages
@@ -52,6 +54,8 @@ def measure_pieces(method: TrajectoryMatching, real: Images, device: torch.devic
         plan: its sizes and road.
         folder: an empty folder for throw-away experts.
     """
+    if plan.built and (plan.road.compiled or plan.expert_compiled) and not builds():
+        plan = dataclasses.replace(plan, road=dataclasses.replace(plan.road, compiled=False), expert_compiled=False)
     start = time.perf_counter()
     transform = unfitted(real, method.expert.whiten)
     matching = _Matching(method, real, device, plan, folder)
@@ -138,7 +142,7 @@ class _Experts:
             snapshots=snapshots,
             device=self._device,
             progress=progress,
-            compile=False,
+            compile=self._plan.built and self._plan.expert_compiled,
         )
         pairs = itertools.pairwise(marks)
         if self._device.type != "cpu":
@@ -156,7 +160,7 @@ class _Experts:
         stretches = [s for i, s in enumerate(marks) if i % (_SNAPSHOTS + 1)]
         snapshot, stretch = min(starts), min(stretches)
         step = max(stretch - snapshot, 0.02 * stretch) / every
-        if self._plan.expert_compiled:
+        if self._plan.expert_compiled and not self._plan.built:
             with Convolutions(self._device) as inside:
                 again = self._train(1, 1, 2)[1]
             step *= fused(inside.seconds / again, "expert")
@@ -215,8 +219,8 @@ class _Matching:
         return self._samples * images_seen(self.total, self.batch, steps)
 
     def _next(self, stream: Iterator[Step]) -> Step:
-        """One iteration on the run's road, its kernels eager."""
-        if not self._plan.road.compiled:
+        """One iteration on the run's road, its kernels eager where compiling is long."""
+        if self._plan.built or not self._plan.road.compiled:
             return next(stream)
         with torch.compiler.set_stance("force_eager"):
             return next(stream)
@@ -263,7 +267,7 @@ class _Matching:
         if len(means) == 2 and means[1] > means[0]:
             image = min(image, (means[1] - means[0]) / (seen[1] - seen[0]))
         fixed = max(0.0, means[-1] - image * seen[-1])
-        if self._plan.road.compiled:
+        if self._plan.road.compiled and not self._plan.built:
             image *= fused(self._convolutions(streams[-1]), "matching")
         return fixed * self._method.ipc / self._ipc, image
 
@@ -305,6 +309,8 @@ class _Selection:
         self._model = own_network(method)
         self._small, self._transform, self._device, self._plan = small, transform, device, plan
         self._total = min(plan.train_images, len(small))
+        net = fresh(small, self._model or small.recipe.model, 0, device)
+        self._forward = usual_forward(net, small.recipe.steps * self._total, small.size, device)
         self.batch = _few(self._total, plan.train)
         split = real.val if real.val is not None else real.test
         self._split: Split | None = split if split is not None and len(split) else None
@@ -312,9 +318,8 @@ class _Selection:
     def _fit(self, steps: int) -> tuple[float, SyntheticImages]:
         recipe = dataclasses.replace(self._recipe, batch_size=self.batch)
         small = dataclasses.replace(self._small, recipe=recipe, transform=self._transform)
-        took, self._predictor = timed(
-            partial(NetworkLearner(model=self._model, device=self._device, steps=steps).fit, small, 0), self._device
-        )
+        learner = NetworkLearner(model=self._model, device=self._device, steps=steps, forward=self._forward)
+        took, self._predictor = timed(partial(learner.fit, small, 0), self._device)
         return took / steps, small
 
     def pilot(self) -> None:

@@ -21,6 +21,7 @@ class Counts:
     expert_steps: int  # of all experts
     expert_compiled: bool
     penalty_compiled: bool
+    built: bool  # what is compiled is compiled once for all shapes, by the library's own kernels
     snapshots: int  # of one expert, the initialisation included
     expert_images: int  # a step
     checked: int  # held-out images that a snapshot classifies
@@ -56,6 +57,7 @@ class Plan:
     Attributes:
         road: of the outer iterations.
         expert_compiled: whether the experts' loss is compiled.
+        built: whether by kernels that are built in a second, so that they can be tried here.
         expert_images, train_images, checked: images of an expert's step, of a step of the selection, and those that a
             snapshot classifies.
         selects: whether there are candidates to choose among.
@@ -64,6 +66,7 @@ class Plan:
 
     road: Road
     expert_compiled: bool
+    built: bool
     expert_images: int
     train_images: int
     checked: int

@@ -18,6 +18,7 @@ from dd.evaluation.selection import REPEATS
 from dd.experts import ExpertRecipe, ExpertStore, make_student
 from dd.experts.fast import can_compile, long_enough
 from dd.inner import Student
+from dd.inner.engines import BUILD
 from dd.inner.fast import FastNet, supported
 from dd.inner.fast.compile import Kernels
 from dd.methods import Run, TrajectoryMatching
@@ -27,8 +28,8 @@ from dd.transforms.whiten import Normalise
 # Forward passes of a gradient penalty, and of an outer iteration there and back.
 _PENALTY, _ADJOINT = 3, 12
 _DISK = 4e8  # bytes a second, checksums included
-# Compiling, with an empty cache on one core of a Xeon under other load, 2026-11-24, torch 2.14, commit b3330aa: 2.6 to
-# 3.7 s a kernel of the fast path (31 to 53 s at depth 3 and 4); the resident size grew by 171 MB.
+# `torch.compile`, with an empty cache on one core of a Xeon under other load, 2026-11-24, torch 2.14, commit b3330aa:
+# 2.6 to 3.7 s a kernel of the fast path (31 to 53 s at depth 3 and 4); the resident size grew by 171 MB.
 _KERNEL_SECONDS, _COMPILER_BYTES = 3.2, 171_000_000
 
 
@@ -85,7 +86,7 @@ def _count(method: TrajectoryMatching, real: Images, device: torch.device, stude
     networks = REPEATS * candidates if candidates > 1 else 0
     split = real.val if real.val is not None else real.test
     held_out = 0 if split is None else len(split)
-    compiled = can_compile(student) and long_enough(steps * recipe.batch_size, real.size)
+    compiled = can_compile(student) and long_enough(student, steps * recipe.batch_size, real.size, device.type)
     # the loop's own choice; it asks neither the transform nor the store
     road = Loop(
         method, real, Run(device=device), Normalise(real.mean, real.std), ExpertStore(Path(), recipe, real)
@@ -101,6 +102,7 @@ def _count(method: TrajectoryMatching, real: Images, device: torch.device, stude
         expert_steps=steps,
         expert_compiled=compiled,
         penalty_compiled=compiled and recipe.penalty > 0 and supported(student.module, real.size),
+        built=device.type == "cpu" and supported(student.module, real.size),
         snapshots=method.snapshots_read + 1,
         expert_images=min(recipe.batch_size, count),
         checked=min(1000, held_out),
@@ -135,6 +137,7 @@ def _plan(method: TrajectoryMatching, n: Counts, rate: float) -> Plan:
     return Plan(
         road=n.road,
         expert_compiled=n.expert_compiled,
+        built=n.built,
         expert_images=n.expert_images,
         train_images=n.train_batch,
         checked=n.checked,
@@ -153,14 +156,16 @@ def _truncated(method: TrajectoryMatching) -> float:
 
 
 def _compilation(n: Counts) -> float:
-    """Seconds of compiling: four kernels a block for each size of micro-batch and a penalty, two for experts."""
+    """Seconds of compiling: once for all, or four kernels a block and size of micro-batch, two of an expert's batch."""
+    if n.built:
+        return BUILD if n.road.compiled or n.expert_compiled else 0.0
     sizes = (n.shapes if n.road.compiled else 0) + n.penalty_compiled
     return 2 * n.blocks * (2 * sizes + n.expert_compiled) * _KERNEL_SECONDS
 
 
 def _compiler(n: Counts) -> int:
     """Bytes of the compiler in this process, where it is used."""
-    return _COMPILER_BYTES if n.road.compiled or n.expert_compiled else 0
+    return _COMPILER_BYTES if not n.built and (n.road.compiled or n.expert_compiled) else 0
 
 
 def passes_of(recipe: ExpertRecipe) -> int:

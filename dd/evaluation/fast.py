@@ -1,4 +1,4 @@
-"""A compiled forward pass that all networks of one structure share: the same function with other rounding."""
+"""Faster forward passes of the ConvNet than its own layers: the same function with other rounding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from dd.inner import compiler_present
+from dd.inner import worth_compiling
+from dd.inner.fast import NotCompiledError, block_forward, library, supported
 from dd.models.images.convnet import ConvNet
 
 Forward = Callable[[nn.Module, Tensor], Tensor]
@@ -25,14 +26,42 @@ def plain_forward(net: nn.Module, x: Tensor) -> Tensor:
     return net(x)
 
 
+def usual_forward(net: nn.Module, pictures: int, size: tuple[int, int], device: torch.device) -> Forward:
+    """The pass of a training that shows `pictures` pictures of `size`: by built kernels where that pays.
+
+    It pays from a second's gain on, on a CPU where there is a C++ compiler, for a ConvNet that the fast path knows.
+    """
+    if device.type != "cpu" or not worth_compiling(net, size, pictures, "cpu", "gradient") or not _as_it_was(net):
+        return plain_forward
+    return block_forward if _there() else plain_forward
+
+
+def _there() -> bool:
+    """Whether the kernels can be built; told where a compiler fails."""
+    try:
+        library()
+    except NotCompiledError as error:
+        _log.warning("kernels cannot be compiled (%s); training goes on without them.", error)
+        return False
+    return True
+
+
+def _as_it_was(net: nn.Module) -> bool:
+    """Nobody listens to the layers, and nobody has asked for another precision."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    heard = any(getattr(part, name, None) for part in net.modules() for name in hooks)
+    types = {p.dtype for p in net.parameters()}
+    return not heard and types == {torch.float32} and not torch.is_autocast_enabled("cpu")
+
+
 @final
 class CompiledForward:
     """`forward(net, x)` compiled once for a structure and a batch shape, however many networks are trained.
 
-    Two to three times as fast as a ConvNet's own pass on a CPU, after 15 to 80 seconds of compiling. A step's gradient
-    agrees to float32 rounding; many steps amplify it, so that a network ends near, and not at, the same weights. Other
-    networks than a ConvNet without running statistics, other batches than the first of a structure, and machines
-    without a compiler go by the network's own pass.
+    On a CPU by built kernels for a ConvNet that the fast path knows, about a second of compiling; else by
+    `torch.compile`, 15 to 80 seconds. A step's gradient agrees to float32 rounding; many steps amplify it, so that a
+    network ends near, and not at, the same weights. Other networks than a ConvNet without running statistics, other
+    batches than the first of a structure, and machines without a compiler go by the network's own pass.
 
     Args:
         backend: of `torch.compile`.
@@ -47,8 +76,11 @@ class CompiledForward:
         """Logits `[n, K]`."""
         if not (self._works and net.training and isinstance(net, ConvNet)) or list(net.buffers()):
             return net(x)
-        if x.device.type == "cpu" and self._backend == "inductor" and not compiler_present():
-            return net(x)
+        if x.device.type == "cpu" and self._backend == "inductor":
+            self._works = _there()
+            size = (x.shape[2], x.shape[3])
+            if not self._works or (supported(net, size) and _as_it_was(net)):
+                return block_forward(net, x) if self._works else net(x)
         key = f"{net} {x.device}"
         try:
             if key not in self._made:

@@ -12,7 +12,7 @@ import torch
 
 from dd.data import Split
 from dd.errors import DivergedError, refuse
-from dd.evaluation.fast import Forward, plain_forward
+from dd.evaluation.fast import Forward
 from dd.evaluation.loop import accuracy, fit, fresh, logits
 from dd.evaluation.scorer import Scorer, until_flat
 from dd.evaluation.scores import Figures, comparable, figures
@@ -67,14 +67,14 @@ class NetworkLearner:
         model: `None` takes the one that the set was distilled for.
         steps, lr: `None` takes the recipe's.
         device: where to train.
-        forward: makes logits in training; a `CompiledForward` is faster and rounds otherwise.
+        forward: makes logits in training; `None` is what pays, see `fit`.
     """
 
     model: AnyModel | None = None
     steps: int | None = None
     lr: float | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    forward: Forward = plain_forward
+    forward: Forward | None = None
 
     def recipe(self, small: Equipped) -> TrainRecipe:
         """The recipe used for this set."""
@@ -86,13 +86,8 @@ class NetworkLearner:
         """Train one network."""
         recipe = self.recipe(small)
         net = fresh(small, self.model if self.model is not None else model_of(recipe), seed, self.device)
-        net = fit(small, net, recipe, seed, self.device, *self._road)
+        net = fit(small, net, recipe, seed, self.device, self.forward)
         return NetworkPredictor(net, small, self.device)
-
-    @property
-    def _road(self) -> tuple[Forward, ...]:
-        """What `fit` is told of the pass; nothing of the network's own."""
-        return () if self.forward is plain_forward else (self.forward,)
 
     def told(self, small: Equipped) -> dict[str, Any]:
         """What a row says of its model, steps and step size."""

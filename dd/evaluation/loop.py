@@ -12,7 +12,7 @@ from dd.base.devices import moved
 from dd.base.seeding import child, child_seed, isolated
 from dd.data import Split
 from dd.errors import DivergedError, refuse
-from dd.evaluation.fast import Forward, plain_forward
+from dd.evaluation.fast import Forward, plain_forward, usual_forward
 from dd.evaluation.optim import distillation_loss, make_optimizer, mixed, smoothed_cosine
 from dd.evaluation.real import Trainable
 from dd.models import AnyModel, as_spec, build, check_network, check_there
@@ -65,9 +65,11 @@ def fit(
     recipe: TrainRecipe,
     seed: int,
     device: torch.device,
-    forward: Forward = plain_forward,
+    forward: Forward | None = None,
 ) -> nn.Module:
     """Train `net` on the set for exactly `recipe.steps` optimiser steps, in place; `forward` makes its logits.
+
+    `None` is `usual_forward`: on a CPU a long training of a ConvNet goes by built kernels, to other last digits.
 
     With the schedule `drop`, after `drop_at` of the steps lr is multiplied by `drop_factor` and the optimiser is made
     anew: the published protocol does, and so loses its momentum buffer.
@@ -79,6 +81,8 @@ def fit(
     dsa = recipe.dsa()
     drop = max(1, round(recipe.steps * recipe.drop_at))
     optimizer = make_optimizer(net, recipe, recipe.lr)
+    shown = recipe.steps * min(recipe.batch_size, len(small))
+    forward = forward or usual_forward(net, shown, small.size, device)
     loss = torch.zeros(())
     with isolated(seed, "layers", device=device):  # dropout takes the global stream
         for step, (given, y) in enumerate(islice(_endless(small, recipe.batch_size, seed), recipe.steps)):

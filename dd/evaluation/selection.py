@@ -19,6 +19,7 @@ from dd.data.graphs.graphs import Graphs
 from dd.data.nodes.nodes import Nodes
 from dd.errors import DivergedError, refuse
 from dd.evaluation import NetworkLearner
+from dd.evaluation.fast import Forward
 from dd.evaluation.nodes import NodeLearner, WholeGraph
 from dd.methods import Candidate, Method, Step
 from dd.methods.table import is_ours
@@ -92,6 +93,7 @@ class Selector:
         real, protocol, seed, device: of the run.
         model: a user's own network, which candidates that name it are trained with.
         sieve: how many candidates networks are trained on, see `check_sieve`; `None` trains on all.
+        forward: makes logits in training; `None` is what pays.
     """
 
     def __init__(
@@ -102,11 +104,13 @@ class Selector:
         device: torch.device,
         model: Model | None = None,
         sieve: int | None = None,
+        forward: Forward | None = None,
     ) -> None:
         self._train: Any = real.train
         self._split = _scoring(real, protocol) if real.kind == "images" else None
         self._real, self._wholes = real, dict[str, WholeGraph]()
-        self._protocol, self._seed, self._learner = protocol, seed, NetworkLearner(device=device)
+        self._protocol, self._seed = protocol, seed
+        self._learner = NetworkLearner(device=device, forward=forward)
         self._own, self._sieve = model, sieve
         self._best: _Held | None = None
         self._sieved: list[_Sieved] = []

@@ -10,20 +10,22 @@ import torch
 from torch import Tensor
 
 from dd.experts.smooth import PenaltyForm, gradient_penalty
-from dd.inner import Student, compiler_present
+from dd.inner import Student, compiler_present, worth_compiling
 from dd.inner.fast import FastNet, Kernels, loss_gradient, penalty_gradient, supported
 from dd.models.images.convnet import ConvNet
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(θ `[P]`, pictures `[N, C, H, W]`, labels `[N]`) → mean cross-entropy, differentiable once in θ."""
 
-LONG_ENOUGH: Final = 200_000_000  # training pixels, all experts together; compiling takes 15 to 40 s
+LONG_ENOUGH: Final = 200_000_000  # training pixels, all experts together; `torch.compile` takes 15 to 40 s
 
 _log = logging.getLogger(__name__)
 
 
-def long_enough(images: int, size: tuple[int, int]) -> bool:
+def long_enough(student: Student, images: int, size: tuple[int, int], device: str) -> bool:
     """Whether training on `images` pictures, all experts together, pays for a compilation."""
+    if device == "cpu" and student.autocast is None and supported(student.module, size):
+        return worth_compiling(student.module, size, images, device, "gradient")
     return images * size[0] * size[1] >= LONG_ENOUGH
 
 
@@ -69,8 +71,9 @@ class Road:
         return torch.autograd.grad(self.loss(student, leaf, x, y) * factor, leaf)[0]
 
     def _knows(self, student: Student, x: Tensor) -> bool:
-        full = self._layers and len(x) == self._batch_size
-        return full and can_compile(student) and supported(student.module, (x.shape[2], x.shape[3]))
+        one_shape = x.device.type == "cpu" or len(x) == self._batch_size  # elsewhere each is compiled anew
+        known = self._layers and one_shape and can_compile(student)
+        return known and supported(student.module, (x.shape[2], x.shape[3]))
 
     def _gone(self, error: Exception, what: str) -> None:
         cause = type(error.__cause__ or error).__name__

@@ -40,7 +40,7 @@ from dd.data import Images
 from dd.errors import DamagedError, MissingError, refuse
 from dd.experts.fast import Road, long_enough
 from dd.experts.recipe import FORMAT, ExpertRecipe
-from dd.experts.train import ExpertTrainer, Snapshot, check_model
+from dd.experts.train import ExpertTrainer, Snapshot, check_model, make_student
 from dd.models import as_spec
 from dd.transforms.whiten import Transform
 
@@ -200,8 +200,10 @@ class ExpertStore:
             self._write_recipe()
             trainer = ExpertTrainer(self.recipe, self._real, transform, device)
             images = experts * snapshots * trainer.stride * self.recipe.batch_size
-            long = long_enough(images, self._real.size)
-            trainer.road = Road(long if compile is None else compile, self.recipe.batch_size)
+            if compile is None:
+                student = make_student(self.recipe, self._real, 0, autocast=trainer.autocast)
+                compile = long_enough(student, images, self._real.size, device.type)
+            trainer.road = Road(compile, self.recipe.batch_size)
             total = sum(snapshots + 1 - self.length(seed) for seed in mine)
             done, busy = 0, list[int]()
             for wait, seeds in ((False, mine), (True, busy)):  # what another process works on comes last

@@ -122,7 +122,7 @@ class ExpertTrainer:
         self._check = _sample(held_out) if held_out is not None and len(held_out) else None
         self._stream = on_device(real.train, device)
         self._labels = real.train.labels.to(device)
-        self._autocast = torch.bfloat16 if recipe.autocast == "bf16" else None
+        self.autocast = torch.bfloat16 if recipe.autocast == "bf16" else None
 
     @property
     def stride(self) -> int:
@@ -132,7 +132,7 @@ class ExpertTrainer:
 
     def snapshots(self, seed: int, start: Snapshot | None = None) -> Iterator[Snapshot]:
         """Snapshots after `start` (or from the initialisation on), for ever; each is a copy on the CPU."""
-        student = make_student(self.recipe, self.real, seed, autocast=self._autocast)
+        student = make_student(self.recipe, self.real, seed, autocast=self.autocast)
         if start is None:
             first = student.initial.to(self.device)
             still, done = torch.zeros_like(first), 0
@@ -181,7 +181,7 @@ class ExpertTrainer:
         def grad(at: Tensor) -> Tensor:
             found = self.road.gradient(student, at, x, y, factor)
             if recipe.penalty:
-                exact = student if self._autocast is None else Student(student.module)
+                exact = student if self.autocast is None else Student(student.module)
                 found = found + recipe.penalty * self.road.penalty(exact, at, clean, y, recipe.penalty_form)
             return found
 

@@ -16,12 +16,14 @@ from dd.inner.unrolled import unroll
 
 EngineName = Literal["adjoint", "generic", "recorded", "unroll"]
 ENGINES: Final = ("adjoint", "generic", "recorded", "unroll")
-_SAVED: Final = 1.6e-8
-"""Processor seconds that compiled kernels save beside the generic engine, a value of a convolution's output and a
-picture in a student step, launches included: 1.5e-8 to 1.8e-8 at widths 32, 64 and 128 and batches of 10 to 50."""
-_KERNEL: Final = 2.5
-"""Seconds that one of the four kernels of a block takes to compile with an empty cache. With a full one it is a tenth;
-the choice does not ask, since the same call must give the same bytes."""
+Work = Literal["matching", "gradient"]
+"""A student step there and back, or a plain training step."""
+_SAVED: Final[dict[Work, float]] = {"matching": 1.6e-8, "gradient": 3e-9}
+"""Processor seconds that compiled kernels save on a CPU, a value of a convolution's output and a picture: beside the
+generic engine in a student step, launches included (1.5e-8 to 1.8e-8 at widths 32, 64 and 128 and batches of 10 to 50),
+and beside the network's own layers in a plain one."""
+BUILD: Final = 1.5
+"""Seconds that the kernels take to build on a CPU, once a process; 1.1 processor seconds."""
 _WORTH_COMPILING: Final = 2e13
 """On an accelerator: FLOPs of all student steps (12 forward passes each) from which compiling pays."""
 
@@ -60,15 +62,17 @@ def solve(problem: Problem, road: Road) -> Matching:
     return adjoint(problem, micro_batch=road.micro_batch, reuse=road.reuse)
 
 
-def worth_compiling(module: nn.Module, size: tuple[int, int], images: int, device: str, shapes: int = 1) -> bool:
-    """Whether a run that shows `images` pictures in all to its students gains more than the compilation costs.
+def worth_compiling(
+    module: nn.Module, size: tuple[int, int], images: int, device: str, work: Work = "matching"
+) -> bool:
+    """Whether work that shows `images` pictures in all to its networks gains more than the compilation costs.
 
     Args:
-        module: the students' network.
+        module: the network.
         size: height and width of a picture.
-        images: pictures of all steps of all outer iterations.
+        images: pictures of all steps of all outer iterations, or of all trainings.
         device: `cpu`, `cuda`, ….
-        shapes: sizes of micro-batches, each compiled for itself.
+        work: what a picture goes through.
     """
     found = maps(module, size)
     if found is None or not compiler_present(device):
@@ -77,4 +81,4 @@ def worth_compiling(module: nn.Module, size: tuple[int, int], images: int, devic
     if device != "cpu":
         flops = sum(2 * count * one.weights for count, one in zip(values, found, strict=True))
         return 12 * images * flops >= _WORTH_COMPILING
-    return images * sum(values) * _SAVED / torch.get_num_threads() >= 4 * len(found) * shapes * _KERNEL
+    return images * sum(values) * _SAVED[work] / torch.get_num_threads() >= BUILD

@@ -49,8 +49,10 @@ class RunOptions:
         micro_batch: images at once; `None` chooses 50 on a CPU, all on a GPU.
         reuse: how many last steps keep what pass 1 has computed; `None`: all on the fast path, on the generic
             one those that fit in a gigabyte.
-        compile: fuse pointwise kernels with `torch.compile`; `None`: where a compiler is present and the run is long
-            enough to gain more than the half minute that it costs, reckoned from its sizes and threads.
+        compile: fuse pointwise kernels, on a CPU by those of the library, which a C++ compiler builds in a second, on a
+            GPU by `torch.compile`; `None`: where a compiler is present and the run is long enough to gain more than
+            that costs, reckoned from its sizes and threads. `False` also keeps networks that choose among candidates
+            off it; experts keep a road of their own.
     """
 
     seed: int = 0

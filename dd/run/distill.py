@@ -27,6 +27,7 @@ from dd.data.items import Sketch
 from dd.data.nodes.nodes import Nodes
 from dd.errors import InputError, refuse
 from dd.evaluation import origin
+from dd.evaluation.fast import plain_forward
 from dd.evaluation.selection import Protocol, Selector, check_sieve
 from dd.experts import ExpertStore
 from dd.inner import EngineName
@@ -316,7 +317,8 @@ def _named(data: object, source: Source) -> dict[str, Any]:
 def _run(asked: Opened, given: Mapping[str, Any], run: Run, folder: RunFolder | None) -> AnySet:
     """Consume the method's steps: log, score, checkpoint, save."""
     method, real, protocol = asked.method, asked.real, given["protocol"]
-    selector = Selector(real, protocol, run.seed, run.device, own_network(method), given["sieve"])
+    forward = plain_forward if run.compile is False else None
+    selector = Selector(real, protocol, run.seed, run.device, own_network(method), given["sieve"], forward)
     state, start = None, time.monotonic()
     if folder is not None:
         tensors, kept = folder.restore()

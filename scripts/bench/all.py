@@ -82,7 +82,7 @@ BENCHES: Final = (
         "Training an expert, width 32",
         "expert_epoch",
         f"--width 32 --steps 12 --repeats 2 --rows compiled,eager,plain,{_ALONE}",
-        "`compiled` is the road of long recipes, `eager` that of short ones, `plain` the usual loop. Pictures"
+        "`compiled` is the road where there is a compiler, `eager` the one without, `plain` the usual loop. Pictures"
         " a second, higher is better.",
     ),
     Bench(
@@ -96,15 +96,15 @@ BENCHES: Final = (
         "evaluate-32",
         "Evaluating a synthetic set, width 32",
         "evaluate",
-        f"--model convnet(width=32) --networks 3 --steps 40 --repeats 2 --rows usual,library,compiled,{_ALONE}",
+        f"--model convnet(width=32) --networks 3 --steps 40 --repeats 2 --rows usual,library,layers,{_ALONE}",
         "Fresh networks trained on 100 images and tested on 2,000. `library` is the default of `dd.evaluate`,"
-        " `compiled` its `compile=True`, `usual` the published loop.",
+        " `layers` its `compile=False`, `usual` the published loop.",
     ),
     Bench(
         "evaluate-128",
         "Evaluating a synthetic set, width 128",
         "evaluate",
-        f"--networks 1 --steps 12 --test 1000 --repeats 1 --rows usual,library,compiled,{_ALONE}",
+        f"--networks 1 --steps 12 --test 1000 --repeats 1 --rows usual,library,layers,{_ALONE}",
         "The same at the published width.",
     ),
     Bench(

@@ -7,8 +7,10 @@ Rows, each in a process of its own, one working at a time; each trains `--networ
     usual      a plain transcription of the published loop (`plain.plain_evaluation`) with torch's own layers: a
                DataLoader over the set, augmentation, SGD, and a DataLoader over the test set, whose images are
                normalised one by one, for each network anew
-    library    `dd.evaluation`, the default: one batch, test images normalised once
-    compiled   the same by `CompiledForward`; its compilation is the untimed first round
+    library    `dd.evaluation`, the default of a training of 1,000 steps: one batch, test images normalised once, and
+               on a CPU with a compiler built kernels
+    layers     the same with `compile=False`: by the network's own layers
+    compiled   the same with `compile=True`; its compilation is the untimed first round
     vmap       the networks side by side by `torch.func.vmap` over stacked parameters, without test: what one would hope
                for, and on a CPU a grouped convolution, slower than one network after the other
     convolutions, convolutions_last   the convolutions of all that alone, forward and in training both gradients,
@@ -43,7 +45,7 @@ from common import (
     tell,
 )
 
-ROWS = ("usual", "library", "compiled", "vmap", *ALONE)
+ROWS = ("usual", "library", "layers", "compiled", "vmap", *ALONE)
 LR = 0.01
 KEYS = ("seconds", "cpu_seconds")
 
@@ -78,8 +80,8 @@ def run_row(row: str, args: argparse.Namespace) -> Callable[[], Spent]:
     import torch
     from plain import plain_evaluation
 
-    from dd.evaluation import NetworkLearner, Scorer
-    from dd.evaluation.fast import CompiledForward
+    from dd.evaluation import NetworkLearner, Scorer, fresh
+    from dd.evaluation.fast import CompiledForward, plain_forward, usual_forward
 
     small, test = setting(args)
     device = torch.device(args.device)
@@ -89,7 +91,9 @@ def run_row(row: str, args: argparse.Namespace) -> Callable[[], Spent]:
         return alone(small, test, args.networks, row == "convolutions_last", device)
     if row == "vmap":
         return lambda: (side_by_side(small, args.networks, device), Clock().sum())
-    learner = NetworkLearner(device=device, **({"forward": CompiledForward()} if row == "compiled" else {}))
+    net = fresh(small, small.recipe.model, 0, device)
+    road = {"library": usual_forward(net, 1000 * len(small), small.size, device), "layers": plain_forward}
+    learner = NetworkLearner(device=device, forward=road.get(row) or CompiledForward())
 
     def library() -> Spent:
         scorer, train, tested = Scorer(test, device), Clock(), Clock()

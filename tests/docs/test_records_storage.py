@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +66,28 @@ def test_a_record_is_made_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         name: small.pack(name).nbytes._asdict() for name in ("fp32", "fp16", "uint8")
     }
     assert torch.isfinite(small.images).all()
+
+
+def test_what_was_measured_is_kept_though_it_could_not_be_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, kept_records = [], dict[str, Any]()
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    def make() -> dict[str, Any]:
+        made.append(1)
+        return {"value": float("nan")}
+
+    monkeypatch.setattr(kept, "RUNS", tmp_path)
+    monkeypatch.setattr(kept, "named", lambda pattern="*": {})
+    monkeypatch.setattr(kept, "keep", full)
+    with pytest.raises(OSError, match="No space"):
+        run.once("one", make)
+    monkeypatch.setattr(kept, "keep", kept_records.__setitem__)
+    run.once("one", make)
+    assert made == [1]
+    assert math.isnan(kept_records["one"]["value"])
+    assert kept_records["one"]["wall_seconds"] >= 0
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".json"] == []

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 import dd
-from dd.evaluation import NetworkLearner, fresh
-from dd.evaluation.fast import CompiledForward, plain_forward
+from dd.evaluation import NetworkLearner, fast, fresh
+from dd.evaluation.fast import CompiledForward, plain_forward, usual_forward
+from dd.inner import NotCompiledError, compiler_present
+from dd.inner.fast import block_forward
+from dd.models import build
 from dd.synthetic import SyntheticImages, TrainRecipe
 from dd.transforms.whiten import Normalise
 
@@ -73,11 +78,69 @@ def test_another_batch_and_a_broken_compiler_go_by_the_networks_own_pass(monkeyp
     assert not forward._works
 
 
-@pytest.mark.slow  # compiles
-def test_evaluate_compiles_on_request() -> None:
-    made = dd.distill("digits", "random", ipc=1, progress=False)
-    rows = [
-        dd.evaluate(made, "digits", models="convnet(width=4)", repeats=1, steps=5, progress=False, compile=c).rows
-        for c in (False, True)
-    ]
-    assert rows[0][0].mean == pytest.approx(rows[1][0].mean, abs=0.02)
+needs_compiler = pytest.mark.skipif(not compiler_present(), reason="no C++ compiler")
+
+
+@needs_compiler
+@pytest.mark.parametrize("model", ["convnet(width=20)", "convnet(width=4, depth=2)"])
+def test_built_kernels_give_the_networks_own_logits_and_gradients(model: str) -> None:
+    generator = torch.Generator().manual_seed(1)
+    x, y = torch.randn(7, 3, 8, 12, generator=generator, dtype=torch.float64), torch.arange(7) % 3
+    net = build(model, channels=3, classes=3, size=(8, 12), seed=0, dtype=torch.float64)
+    net.load_state_dict({k: v + 0.1 * torch.randn(v.shape, generator=generator) for k, v in net.state_dict().items()})
+    found = []
+    for forward in (plain_forward, block_forward):
+        pictures = x.clone().requires_grad_()
+        scores = forward(net, pictures)
+        loss = nn.functional.cross_entropy(scores, y)
+        found.append([scores, *torch.autograd.grad(loss, [pictures, *net.parameters()])])
+    for plain, built in zip(*found, strict=True):
+        torch.testing.assert_close(built, plain, rtol=1e-10, atol=1e-12)
+
+
+@needs_compiler
+def test_built_kernels_are_differentiated_once() -> None:
+    net = build("convnet(width=4)", channels=1, classes=3, size=(8, 8), seed=0)
+    scores = block_forward(net, torch.randn(2, 1, 8, 8))
+    (gradient,) = torch.autograd.grad(scores.sum(), [net.blocks[0].conv.weight], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+@needs_compiler
+def test_a_long_training_goes_by_built_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = build("convnet(width=4)", channels=1, classes=3, size=(8, 8), seed=0)
+    usual = lambda net, pictures=10**9: usual_forward(net, pictures, (8, 8), CPU)  # noqa: E731
+    assert usual(net) is block_forward
+    assert usual(net, 100) is plain_forward  # nothing to gain
+    assert usual_forward(net, 10**9, (8, 8), torch.device("meta")) is plain_forward
+    assert usual_forward(net, 10**9, (9, 8), CPU) is plain_forward  # odd maps
+    for other in ("convnet(width=4, norm=batch)", "convnet(width=4, pool=max)", "mlp"):
+        assert usual(build(other, channels=1, classes=3, size=(8, 8), seed=0)) is plain_forward
+    assert usual(copy.deepcopy(net).double()) is plain_forward
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert usual(net) is plain_forward
+    heard, exchanged = copy.deepcopy(net), copy.deepcopy(net)
+    heard.blocks[0].act.register_forward_hook(lambda *_: None)
+    exchanged.blocks[0].act = nn.GELU()
+    assert usual(heard) is plain_forward
+    assert usual(exchanged) is plain_forward
+
+    def broken() -> None:
+        raise NotCompiledError("no room")
+
+    monkeypatch.setattr(fast, "library", broken)
+    assert usual(net) is plain_forward
+
+
+@needs_compiler
+def test_evaluate_takes_the_road_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, seen = dd.distill("digits", "random", ipc=1, progress=False), []
+    monkeypatch.setattr(fast, "block_forward", lambda net, x: seen.append(len(x)) or block_forward(net, x))
+    given = {"models": "convnet(width=4)", "repeats": 1, "steps": 5, "progress": False, "baselines": ()}
+    rows = {c: dd.evaluate(made, "digits", compile=c, **given).rows[0].mean for c in (False, None, True)}
+    assert seen == 5 * [10]  # five steps are not long enough to pay
+    assert rows[False] == rows[None] == pytest.approx(rows[True], abs=0.02)
+    monkeypatch.setattr("dd.inner.engines.BUILD", 0.0)
+    assert dd.evaluate(made, "digits", **given).rows[0].mean == rows[True]
+    assert len(seen) == 10

@@ -14,7 +14,7 @@ from torch import Tensor
 from dd.base.seeding import child
 from dd.errors import InputError
 from dd.inner import InnerStep, Problem, Student, Target, adjoint, unroll
-from dd.inner.fast import NotCompiledError, adjoint_fast, kernels, supported
+from dd.inner.fast import NotCompiledError, adjoint_fast, kernels, native, supported
 from dd.inner.fast import compile as compiling
 from dd.models import build
 from dd.transforms.dsa import DSA
@@ -156,12 +156,23 @@ def test_grey_28_pixels_are_padded_by_the_first_convolution() -> None:
     torch.testing.assert_close(fast.lr, slow.lr, check_dtype=False, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.slow
+@pytest.mark.skipif(native.compiler() is None, reason="no compiler")
 def test_compiled_kernels_equal_plain_ones() -> None:
     p = problem(soft=True, momentum=0.9, middle=True)
     plain, made = adjoint_fast(p, 3, compiled=False), adjoint_fast(p, 3, compiled=True)
     torch.testing.assert_close(made.images, plain.images, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(made.labels, plain.labels, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.slow  # what a GPU's kernels are compiled by, here for a CPU
+@pytest.mark.skipif(native.compiler() is None, reason="no compiler")
+def test_kernels_by_torch_compile_equal_plain_ones() -> None:
+    z, gamma, beta, g = randn(3, 4, 6, 8), randn(1, 4, 1, 1, name="g"), randn(1, 4, 1, 1, name="b"), randn(3, 4, 3, 4)
+    _, m, r = kernels.forward(z, gamma, beta, 1e-5)
+    for name, given in {"forward": (gamma, beta, 1e-5), "backward": (m, r, gamma, beta, g)}.items():
+        made = compiling._compiled(name, tuple(z.shape), z.stride(), z.dtype, "cpu")
+        for one, other in zip(made(z, *given), getattr(kernels, name)(z, *given), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +193,7 @@ def test_a_process_that_is_forked_while_a_thread_compiles_can_compile() -> None:
     begun, done = threading.Event(), threading.Event()
 
     def compiles() -> None:
-        with compiling._LOCK:
+        with native.lock():
             begun.set()
             done.wait()
 

@@ -39,7 +39,6 @@ def test_the_same_bytes_for_any_number_of_threads() -> None:
 
 
 @pytest.mark.skipif(not compiler_present(), reason="no compiler")
-@pytest.mark.slow
 def test_compiled_layers() -> None:
     student = Student(build("convnet(width=8)", channels=3, classes=3, size=(16, 16), seed=0))
     x, y = torch.randn(64, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.arange(64) % 3

@@ -1,8 +1,10 @@
-"""The weight gradient's own kernel: equal to the definition, refused where it does not suit."""
+"""Kernels of our own: equal to their definitions, refused where they do not suit, told where they cannot be built."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dd.inner import Student
-from dd.inner.fast import native
-from dd.inner.fast.compile import Kernels, compiler
+from dd.inner.fast import kernels, native
+from dd.inner.fast.compile import Kernels
+from dd.inner.fast.native import compiler
 from dd.inner.fast.network import FastNet
 from dd.models import build
 
@@ -78,20 +81,93 @@ def test_suits_one_thread_of_single_precision_channels_last(monkeypatch: pytest.
     assert not native.suits(g, x, w)
 
 
-def test_a_failing_compiler_is_told_and_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    broken = tmp_path / "cxx"
-    broken.write_text("#!/bin/sh\necho 'no such option' >&2\nexit 1\n")
-    broken.chmod(0o755)
+def block_arguments(shape: tuple[int, int, int, int], dtype: torch.dtype) -> dict[str, tuple[Any, ...]]:
+    """Name of a kernel → its arguments, by the twin's own statistics."""
+    (n, c, h, w), generator = shape, torch.Generator().manual_seed(sum(shape))
+
+    def randn(*size: int) -> Tensor:
+        return torch.randn(*size, generator=generator, dtype=torch.float64).to(dtype)
+
+    z, zd, g, gd = 3 + 2 * randn(n, c, h, w), randn(n, c, h, w), *(randn(n, c, h // 2, w // 2) for _ in range(2))
+    gamma, beta, gamma_d, beta_d = (randn(1, c, 1, 1) for _ in range(4))
+    _, m, r = kernels.forward(z, gamma, beta, 1e-5)
+    _, md, q = kernels.tangent_forward(z, zd, m, r, gamma, beta, gamma_d, beta_d)
+    return {
+        "forward": (z, gamma, beta, 1e-5),
+        "backward": (z, m, r, gamma, beta, g),
+        "tangent_forward": (z, zd, m, r, gamma, beta, gamma_d, beta_d),
+        "tangent_backward": (z, zd, (m, r, md, q), gamma, beta, gamma_d, g, gd),
+    }
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    "shape",
+    [(3, 20, 6, 8), (1, 16, 2, 2), (2, 1, 4, 4), (2, 3, 2, 6), (5, 40, 4, 2)],  # panels whole, in part, and both
+)
+@pytest.mark.parametrize("last", [True, False])
+def test_block_kernels_equal_their_twins(shape: tuple[int, int, int, int], threads: int, last: bool) -> None:
+    for name, given in block_arguments(shape, torch.float64).items():
+        if last:
+            given = tuple(t.contiguous(memory_format=LAST) if isinstance(t, Tensor) else t for t in given)
+        found, wanted = native.block(name, *given, threads=threads), getattr(kernels, name)(*given)
+        for one, other in zip(found, wanted, strict=True):
+            assert one.shape == other.shape
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+        assert found[0].is_contiguous(memory_format=LAST)
+
+
+@needs_compiler
+def test_block_kernels_in_single_precision_are_as_near_to_the_truth_as_their_twins() -> None:
+    shape = (4, 24, 16, 16)
+    exact = block_arguments(shape, torch.float64)
+    for name, given in block_arguments(shape, torch.float32).items():
+        found, twin = native.block(name, *given), getattr(kernels, name)(*given)
+        for one, other, true in zip(found, twin, getattr(kernels, name)(*exact[name]), strict=True):
+            bound = 1e-6 * float(true.abs().max())
+            assert float((one - true).abs().max()) <= 2 * float((other - true).abs().max()) + bound, name
+
+
+@needs_compiler
+def test_block_kernels_do_not_hide_what_is_not_a_number() -> None:
+    z, gamma, beta, eps = block_arguments((2, 3, 4, 4), torch.float32)["forward"]
+    z[1, 2, 0, 0] = float("nan")
+    out = native.block("forward", z, gamma, beta, eps)[0]
+    assert bool(out[1, 2].isnan().all())
+    assert int(out.isnan().sum()) == 4
+
+
+@needs_compiler
+def test_block_kernels_are_of_one_type() -> None:
+    z, gamma, beta, eps = block_arguments((2, 3, 4, 4), torch.float32)["forward"]
+    with pytest.raises(TypeError, match=r"forward: tensors of .*float32 on cpu.*float64 on cpu"):
+        native.block("forward", z, gamma.double(), beta, eps)
+
+
+@pytest.fixture
+def unbuilt() -> Iterator[None]:
+    """Nothing is built yet, nor afterwards."""
     native.library.cache_clear()
-    try:
-        monkeypatch.setattr(native, "compiler", lambda: str(broken))
-        with pytest.warns(UserWarning, match=r"could not build wgrad.cpp; slower without: no such option"):
-            assert native.library() is None
-        native.library.cache_clear()
-        monkeypatch.setattr(native, "compiler", lambda: None)
-        assert native.library() is None
-    finally:
-        native.library.cache_clear()
+    native._built.cache_clear()
+    yield
+    native.library.cache_clear()
+    native._built.cache_clear()
+
+
+@pytest.mark.usefixtures("unbuilt")
+def test_a_failing_compiler_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken = tmp_path / "cxx"
+    broken.write_text("#!/bin/sh\necho 'In file:' >&2; echo 'error: no such option' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(native, "compiler", lambda: str(broken))
+    for _ in range(2):
+        with pytest.raises(native.NotCompiledError, match=r"cxx`: error: no such option$"):
+            native.library()
+    assert not native.builds()
+    monkeypatch.setattr(native, "compiler", lambda: None)
+    with pytest.raises(native.NotCompiledError, match="no C\\+\\+ compiler"):
+        native.library()
 
 
 @needs_compiler

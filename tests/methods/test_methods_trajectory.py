@@ -15,7 +15,7 @@ import dd
 from dd.base.files import digest, load_tensors, save_tensors
 from dd.experts import ExpertStore, ExpertTrainer
 from dd.inner import Matching
-from dd.inner.fast import compile as kernels
+from dd.inner.fast import native
 from dd.methods import Run, Step
 from dd.methods.trajectory import loop
 from dd.methods.trajectory.loop import Loop
@@ -307,24 +307,24 @@ def test_a_vision_transformer_is_distilled(tmp_path: Path) -> None:
 def broken_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One that is there and fails."""
 
-    def compiled(*_: Any, **__: Any) -> Any:
-        def kernel(*_: Any) -> Any:
-            raise OSError(28, "No space left on device")
+    def run(*_: Any, **__: Any) -> Any:
+        raise OSError(28, "No space left on device")
 
-        return kernel
-
-    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(native.subprocess, "run", run)
+    monkeypatch.setattr(native, "compiler", lambda: "cxx")
     monkeypatch.setattr(loop, "worth_compiling", lambda *_: True)
     monkeypatch.setattr(loop, "compiler_present", lambda _: True)
-    kernels._compiled.cache_clear()
+    native.library.cache_clear()
+    native._built.cache_clear()
     yield
-    kernels._compiled.cache_clear()
+    native.library.cache_clear()
+    native._built.cache_clear()
 
 
 @pytest.mark.usefixtures("broken_compiler")
 def test_a_compiler_that_fails_is_told_and_matching_goes_on(real: dd.Images, store: Path) -> None:
     with pytest.warns(
-        UserWarning, match=r"cannot be compiled \(\[Errno 28\] No space left on device\); .*compile=False"
+        UserWarning, match=r"cannot be compiled \(`cxx`: \[Errno 28\] No space left on device\); .*compile=False"
     ):
         last = steps(method(), real, store)[-1]
     assert torch.equal(last.state["images"], steps(method(), real, store, compile=False)[-1].state["images"])

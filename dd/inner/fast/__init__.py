@@ -9,7 +9,10 @@ __all__ = [
     "Kernels",
     "NotCompiledError",
     "adjoint_fast",
+    "block_forward",
+    "builds",
     "compiler_present",
+    "library",
     "loss_gradient",
     "maps",
     "penalty_gradient",
@@ -17,9 +20,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from dd.inner.fast.compile import Kernels, NotCompiledError, compiler_present
+    from dd.inner.fast.block import block_forward
+    from dd.inner.fast.compile import Kernels, compiler_present
     from dd.inner.fast.engine import adjoint_fast
     from dd.inner.fast.gradient import loss_gradient
+    from dd.inner.fast.native import NotCompiledError, builds, library
     from dd.inner.fast.network import FastNet, maps, supported
     from dd.inner.fast.penalty import penalty_gradient
 else:
@@ -27,9 +32,11 @@ else:
         __name__,
         __all__,
         {
-            "dd.inner.fast.compile": "Kernels NotCompiledError compiler_present",
+            "dd.inner.fast.block": "block_forward",
+            "dd.inner.fast.compile": "Kernels compiler_present",
             "dd.inner.fast.engine": "adjoint_fast",
             "dd.inner.fast.gradient": "loss_gradient",
+            "dd.inner.fast.native": "NotCompiledError builds library",
             "dd.inner.fast.network": "FastNet maps supported",
             "dd.inner.fast.penalty": "penalty_gradient",
         },

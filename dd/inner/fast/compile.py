@@ -1,10 +1,7 @@
-"""Fusing the pointwise kernels with `torch.compile`, one compilation a shape."""
+"""Fusing the pointwise kernels: by `native` on a CPU, elsewhere by `torch.compile`, one compilation a shape."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import threading
 import types
 from collections.abc import Callable
 from functools import lru_cache
@@ -12,7 +9,8 @@ from typing import Any
 
 import torch
 
-from dd.inner.fast import kernels
+from dd.inner.fast import kernels, native
+from dd.inner.fast.native import NotCompiledError, compiler
 
 # Stock settings write the ReLU mask to memory and lose vectorisation; these names exist since torch 2.4.
 _FUSE_MORE = {"realize_opcount_threshold": 200, "realize_reads_threshold": 50, "realize_acc_reads_threshold": 50}
@@ -20,16 +18,10 @@ _FUSE_MORE = {"realize_opcount_threshold": 200, "realize_reads_threshold": 50, "
 
 @lru_cache
 def compiler_present(device: str = "cpu") -> bool:
-    """Whether `torch.compile` can make kernels for the device: a C++ compiler on a CPU, Triton on a GPU."""
+    """Whether kernels can be made for the device: a C++ compiler for a CPU, Triton for a GPU."""
     if device != "cpu":
         return torch.utils._triton.has_triton()
     return compiler() is not None
-
-
-def compiler() -> str | None:
-    """The path of a C++ compiler."""
-    names = (os.environ.get("CXX", ""), "c++", "g++", "clang++")
-    return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
 def _copy(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,7 +33,7 @@ def _copy(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Kernels:
-    """The four kernels of `dd.inner.fast.kernels`, as they are or compiled for each shape that comes.
+    """The four kernels of `dd.inner.fast.kernels`, as they are or compiled.
 
     Args:
         compiled: whether to compile.
@@ -55,30 +47,15 @@ class Kernels:
         """Kernel `name` on a map z and its other arguments."""
         if not self.compiled:
             return getattr(kernels, name)(z, *rest)
-        return _compiled(name, tuple(z.shape), z.stride(), z.dtype, str(z.device), self.threads)(z, *rest)
-
-
-class NotCompiledError(RuntimeError):
-    """A kernel cannot be compiled, though a compiler is there: it is broken, or its cache cannot be written."""
+        if z.device.type == "cpu":
+            return native.block(name, z, *rest, threads=self.threads)
+        return _compiled(name, tuple(z.shape), z.stride(), z.dtype, str(z.device))(z, *rest)
 
 
 def _cause(error: Exception) -> str:
     """The first line of an error that says something."""
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if line and not line.endswith(":")), type(error).__name__)
-
-
-_LOCK = threading.RLock()
-
-
-def _renew_lock() -> None:
-    """In a forked child: the thread that may have held it is not there."""
-    global _LOCK
-    _LOCK = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class _Compiled:
@@ -95,7 +72,7 @@ class _Compiled:
     def __call__(self, *args: Any) -> Any:
         if self._function is not None:
             return self._function(*args)
-        with _LOCK:
+        with native.lock():
             try:
                 function = self._function or self._make()
                 found = function(*args)
@@ -106,12 +83,7 @@ class _Compiled:
 
 
 @lru_cache(maxsize=256)
-def _compiled(
-    name: str, shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype, device: str, threads: int
-) -> _Compiled:
-    del shape, stride, dtype  # the key
-    options: dict[str, Any] = dict(_FUSE_MORE)
-    if device == "cpu":  # the C++ wrapper lets go of the interpreter's lock while a kernel runs
-        options.update({"cpp_wrapper": True, "cpp.threads": threads})
+def _compiled(name: str, shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype, device: str) -> _Compiled:
+    del shape, stride, dtype, device  # the key
     kernel = _copy(getattr(kernels, name))
-    return _Compiled(lambda: torch.compile(kernel, dynamic=False, fullgraph=True, options=options))
+    return _Compiled(lambda: torch.compile(kernel, dynamic=False, fullgraph=True, options=dict(_FUSE_MORE)))

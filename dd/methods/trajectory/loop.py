@@ -296,8 +296,7 @@ class Loop:
             raise self._refuse_compiling("no compiler is present", "Install g++, or Triton on a GPU.")
         if compiled is None:
             seen = method.iterations * method.student_steps * batch * method.canvas_samples
-            shapes = 1 + bool(self.pictures % batch)
-            compiled = run.engine == "adjoint" and worth_compiling(module, self.real.size, seen, device, shapes)
+            compiled = run.engine == "adjoint" and worth_compiling(module, self.real.size, seen, device)
         micro = run.micro_batch
         if micro is None and device == "cpu" and not self.whole:
             micro = 50
@@ -313,7 +312,7 @@ class Loop:
         try:
             return solve(problem, self.road)
         except NotCompiledError as error:
-            way_out = "Mend the compiler (`CXX` names another), empty torch's cache of kernels, or give compile=False."
+            way_out = "Mend the compiler (`CXX` names another), empty torch's cache (a GPU's), or give compile=False."
             if self.run.compile or self.road.hybrid:
                 raise self._refuse_compiling(f"kernels cannot be compiled ({error})", way_out) from error
             warn(f"kernels cannot be compiled ({error}); matching goes on without, to other last digits. {way_out}")

@@ -245,24 +245,27 @@ def counted(file: Path) -> Iterator[dict[str, float]]:
 
 
 def once(name: str, make: Callable[[], dict[str, Any]]) -> None:
-    """Make one record unless it is there or being made."""
+    """Make one record unless it is there or being made; what was measured and could not be kept is kept now."""
     if kept.named(name):
         return
     with locked(kept.RUNS / f"{name}.lock") as free:
         if not free or kept.named(name):
             return
         print(f"{name} …", file=sys.stderr, flush=True)
-        file = kept.RUNS / f"{name}.spent.json"
-        try:
-            with counted(file) as spent:
-                record = make()
-        except dd.MissingError as error:
-            print(f"{name} skipped: {error}", file=sys.stderr, flush=True)
-            return
-        record["wall_seconds"] = round(spent["seconds"], 1)
+        file, measured = kept.RUNS / f"{name}.spent.json", kept.RUNS / f"{name}.measured.json"
+        if not measured.exists():
+            try:
+                with counted(file) as spent:
+                    record = make()
+            except dd.MissingError as error:
+                print(f"{name} skipped: {error}", file=sys.stderr, flush=True)
+                return
+            write_text(measured, json.dumps({**record, "wall_seconds": round(spent["seconds"], 1)}))
+        record = json.loads(measured.read_text())  # NaN may be why it could not be kept
         kept.keep(name, record)
         remove(file)
-        print(f"{name} done in {spent['seconds']:.0f} s", file=sys.stderr, flush=True)
+        remove(measured)
+        print(f"{name} done in {record['wall_seconds']:.0f} s", file=sys.stderr, flush=True)
 
 
 def do(job: Job, root: Path) -> None:
