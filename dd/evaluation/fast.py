@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from dd.errors import warn
 from dd.inner import worth_compiling
-from dd.inner.fast import NotCompiledError, block_forward, library, supported
+from dd.inner.fast import WAY_OUT, NotCompiledError, block_forward, library, supported
 from dd.models.images.convnet import ConvNet
 
 Forward = Callable[[nn.Module, Tensor], Tensor]
@@ -41,7 +42,7 @@ def _there() -> bool:
     try:
         library()
     except NotCompiledError as error:
-        _log.warning("kernels cannot be compiled (%s); training goes on without them.", error)
+        warn(f"kernels cannot be compiled ({error}); networks are trained without, to other last digits. {WAY_OUT}")
         return False
     return True
 

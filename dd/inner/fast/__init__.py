@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from dd.base.lazy import door
 
 __all__ = [
+    "WAY_OUT",
     "FastNet",
     "Kernels",
     "NotCompiledError",
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from dd.inner.fast.compile import Kernels, compiler_present
     from dd.inner.fast.engine import adjoint_fast
     from dd.inner.fast.gradient import loss_gradient
-    from dd.inner.fast.native import NotCompiledError, builds, library
+    from dd.inner.fast.native import WAY_OUT, NotCompiledError, builds, library
     from dd.inner.fast.network import FastNet, maps, supported
     from dd.inner.fast.penalty import penalty_gradient
 else:
@@ -36,7 +37,7 @@ else:
             "dd.inner.fast.compile": "Kernels compiler_present",
             "dd.inner.fast.engine": "adjoint_fast",
             "dd.inner.fast.gradient": "loss_gradient",
-            "dd.inner.fast.native": "NotCompiledError builds library",
+            "dd.inner.fast.native": "WAY_OUT NotCompiledError builds library",
             "dd.inner.fast.network": "FastNet maps supported",
             "dd.inner.fast.penalty": "penalty_gradient",
         },

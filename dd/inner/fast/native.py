@@ -48,6 +48,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
+WAY_OUT: Final = "Mend the compiler (`CXX` names another), or give compile=False."
+
+
 class NotCompiledError(RuntimeError):
     """Kernels cannot be compiled: there is no compiler, it is broken, or it cannot write its files."""
 

@@ -39,8 +39,8 @@ def maps(module: nn.Module, size: tuple[int, int]) -> list[Map] | None:
         norm, weight = block.norm, block.conv.weight
         if not (isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels):
             return None
-        if not isinstance(block.act, nn.ReLU) or type(block.conv) is not nn.Conv2d:  # somebody has exchanged them
-            return None
+        if not isinstance(block.act, nn.ReLU) or type(block.conv) is not nn.Conv2d or block.conv.stride != (1, 1):
+            return None  # somebody has exchanged them
         grow = 2 * int(block.conv.padding[0]) - 2
         height, width = height + grow, width + grow
         if not isinstance(block.pool, nn.AvgPool2d) or height % 2 or width % 2:
