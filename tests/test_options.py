@@ -39,7 +39,6 @@ OTHERWISE = {
     (dd.evaluate, "split"): None,
     (dd.benchmark, "split"): None,
     # of another training: that of fresh networks, which is never chosen by itself
-    (dd.evaluate, "compile"): False,
 }
 SHELL = {"json", "quiet", "restart", "plan", "seeds", "workers", "path", "data", "recipe", "models", "methods"}
 """What only the command line has, or what is given to a verb by its place."""

@@ -130,9 +130,7 @@ def test_a_long_training_goes_by_built_kernels(monkeypatch: pytest.MonkeyPatch) 
         raise NotCompiledError("no room")
 
     monkeypatch.setattr(fast, "library", broken)
-    with pytest.warns(
-        UserWarning, match=r"cannot be compiled \(no room\); networks .* without.*compile=False"
-    ):
+    with pytest.warns(UserWarning, match=r"cannot be compiled \(no room\); networks .* without.*compile=False"):
         assert usual(net) is plain_forward
 
 

@@ -48,7 +48,9 @@ class Fake:
     seen: list[tuple[str, float]] = dataclasses.field(default_factory=list)
 
     def patch(self, monkeypatch: pytest.MonkeyPatch, real: Images) -> None:
-        def fit(value: SyntheticImages, net: nn.Module, recipe: TrainRecipe, seed: int, device: Any) -> nn.Module:
+        def fit(
+            value: SyntheticImages, net: nn.Module, recipe: TrainRecipe, seed: int, device: Any, forward: Any
+        ) -> nn.Module:
             if self.table.get(recipe.lr, 0.5) < 0:
                 raise DivergedError("diverged")
             net.lr = recipe.lr  # type: ignore[assignment]

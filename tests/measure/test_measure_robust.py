@@ -171,7 +171,7 @@ def test_step_sizes_are_tuned_alike_on_val_only(monkeypatch: pytest.MonkeyPatch)
         seen.append(split.fingerprint)
         return 0.9 if abs(net.lr - 0.1) < 1e-9 else 0.5
 
-    def fit(value: Any, net: Any, recipe: TrainRecipe, seed: int, device: Any) -> Any:
+    def fit(value: Any, net: Any, recipe: TrainRecipe, seed: int, device: Any, forward: Any) -> Any:
         net.lr = recipe.lr
         return net
 
