@@ -27,7 +27,7 @@ class NormReluPool(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:
         z, mean, rstd, gamma, beta = ctx.saved_tensors
         given = (mean, rstd, *_rows(gamma, beta), g)
