@@ -29,7 +29,7 @@ from dd.contest.recipes import RD3, Recipe, check_recipe, own_alone, suited, und
 from dd.data import Images, Source, about
 from dd.errors import InputError, refuse
 from dd.evaluation import EvalReport, Reader, Row, model_of, origin
-from dd.evaluation.fast import CompiledForward, plain_forward
+from dd.evaluation.fast import asked_forward
 from dd.evaluation.report import no_better, support_of
 from dd.evaluation.unseen import standing
 from dd.methods import Run, rebuild
@@ -284,7 +284,7 @@ def _contest(
     unsplit = dataclasses.replace(source, split=0)  # of graphs given by mistake: they are refused, and no split is
     real = load_real(data, unsplit, protocol_of(loaded), "evaluate", loaded.classes)
     real = only_images(real, "a set of images")
-    forward = None if told["compile"] is None else CompiledForward() if told["compile"] else plain_forward
+    forward = asked_forward(told["compile"])
     trained = under(how, real, lambda: _teacher(real, rules.device), run, told["steps"], told["committee"])
     given = given_images(loaded, real, method, picked, rules, run, forward, trained)
     return given, expanded(wanted, own, loaded.size)

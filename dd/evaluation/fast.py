@@ -27,6 +27,11 @@ def plain_forward(net: nn.Module, x: Tensor) -> Tensor:
     return net(x)
 
 
+def asked_forward(compile: bool | None) -> Forward | None:
+    """What makes logits where a user says whether it is compiled; `None` is `usual_forward`."""
+    return None if compile is None else CompiledForward() if compile else plain_forward
+
+
 def usual_forward(net: nn.Module, pictures: int, size: tuple[int, int], device: torch.device) -> Forward:
     """The pass of a training that shows `pictures` pictures of `size`: by built kernels where that pays.
 
@@ -49,8 +54,9 @@ def _there() -> bool:
 
 def _as_it_was(net: nn.Module) -> bool:
     """Nobody listens to the layers, and nobody has asked for another precision."""
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    heard = any(getattr(part, name, None) for part in net.modules() for name in hooks)
+    hooks = ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
+    heard = any(getattr(part, f"_{name}", None) for part in net.modules() for name in hooks)
+    heard = heard or any(getattr(nn.modules.module, f"_global_{name}", None) for name in hooks)
     types = {p.dtype for p in net.parameters()}
     return not heard and types == {torch.float32} and not torch.is_autocast_enabled("cpu")
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from dd.base.process import keeping_pages, under_own_settings
 from dd.evaluation import NetworkLearner, check_own, fit, fresh, model_of
+from dd.evaluation.fast import asked_forward
 from dd.evaluation.nodes import NodeLearner
 from dd.evaluation.trees import TreeLearner
 from dd.run.load import load
@@ -26,6 +27,7 @@ def train(
     steps: int | None = None,
     lr: float | None = None,
     device: str | torch.device | None = None,
+    compile: bool | None = None,
 ) -> nn.Module:
     """Train a fresh network on a synthetic set by the recipe that it carries; in eval mode.
 
@@ -38,6 +40,7 @@ def train(
         seed: of initialisation, order and augmentation.
         steps, lr: replace the recipe's.
         device: where to train.
+        compile: of images, as in `dd.evaluate`.
 
     Raises:
         InputError: a network that does not give logits for the set's pictures and classes, or has nothing to train.
@@ -57,4 +60,4 @@ def train(
         net = model
     else:
         net = fresh(small, model or model_of(recipe), seed, target)
-    return fit(small, net.to(target), recipe, seed, target)
+    return fit(small, net.to(target), recipe, seed, target, asked_forward(compile))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from dd.evaluation.fast import CompiledForward, plain_forward, usual_forward
 from dd.inner import NotCompiledError, compiler_present
 from dd.inner.fast import block_forward
 from dd.models import build
+from dd.models.images.convnet import ConvNet
 from dd.synthetic import SyntheticImages, TrainRecipe
 from dd.transforms.whiten import Normalise
 
@@ -120,11 +123,13 @@ def test_a_long_training_goes_by_built_kernels(monkeypatch: pytest.MonkeyPatch) 
     assert usual(copy.deepcopy(net).double()) is plain_forward
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert usual(net) is plain_forward
-    heard, exchanged = copy.deepcopy(net), copy.deepcopy(net)
+    heard = copy.deepcopy(net)
     heard.blocks[0].act.register_forward_hook(lambda *_: None)
-    exchanged.blocks[0].act = nn.GELU()
     assert usual(heard) is plain_forward
-    assert usual(exchanged) is plain_forward
+    handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    assert usual(net) is plain_forward
+    handle.remove()
+    assert usual(net) is block_forward
 
     def broken() -> None:
         raise NotCompiledError("no room")
@@ -132,6 +137,55 @@ def test_a_long_training_goes_by_built_kernels(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(fast, "library", broken)
     with pytest.warns(UserWarning, match=r"cannot be compiled \(no room\); networks .* without.*compile=False"):
         assert usual(net) is plain_forward
+
+
+class Louder(nn.ReLU):
+    """Somebody's own."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(x)
+
+
+EXCHANGED = {
+    "act": [nn.GELU(), Louder()],
+    "pool": [nn.AvgPool2d(3, 2, 1), nn.AvgPool2d(4), nn.AvgPool2d(2, divisor_override=1), nn.MaxPool2d(2)],
+    "norm": [nn.GroupNorm(4, 4, affine=False), nn.GroupNorm(2, 4), nn.GroupNorm(2, 2), nn.Identity()],
+    "conv": [
+        nn.Conv2d(1, 4, 3, padding=(1, 0)),
+        nn.Conv2d(1, 4, 4, padding=1),
+        nn.Conv2d(1, 4, 3, padding="same"),
+        nn.Conv2d(1, 4, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(1, 4, 3, padding=1, stride=2),
+        nn.Conv2d(1, 4, 3, padding=2, dilation=2),
+    ],
+}
+
+
+@pytest.mark.parametrize(("name", "layer"), [(name, layer) for name, layers in EXCHANGED.items() for layer in layers])
+def test_a_network_with_another_layer_goes_by_its_own_pass(name: str, layer: nn.Module) -> None:
+    net = build("convnet(width=4)", channels=1, classes=3, size=(8, 8), seed=0)
+    setattr(net.blocks[0], name, layer)
+    assert usual_forward(net, 10**9, (8, 8), CPU) is plain_forward
+
+
+def test_a_network_that_somebody_has_changed_goes_by_its_own_pass() -> None:
+    def changed(change: Callable[[Any], None]) -> nn.Module:
+        net = build("convnet(width=4)", channels=1, classes=3, size=(8, 8), seed=0)
+        change(net)
+        return net
+
+    class Own(ConvNet):  # type: ignore[misc]
+        pass
+
+    for net in (
+        changed(lambda net: net.blocks.append(nn.Dropout(0.1))),
+        changed(lambda net: setattr(net, "blocks", nn.Sequential(nn.Sequential(*net.blocks[0].children())))),
+        changed(lambda net: setattr(net, "forward", lambda x: x)),
+        changed(lambda net: setattr(net.blocks[0], "forward", lambda x: x)),
+        changed(lambda net: setattr(net, "classifier", nn.Sequential(net.classifier))),
+        changed(lambda net: setattr(net, "__class__", Own)),
+    ):
+        assert usual_forward(net, 10**9, (8, 8), CPU) is plain_forward
 
 
 @needs_compiler

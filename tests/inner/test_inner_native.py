@@ -145,6 +145,22 @@ def test_block_kernels_are_of_one_type() -> None:
         native.block("forward", z, gamma.double(), beta, eps)
 
 
+@needs_compiler
+def test_block_kernels_refuse_what_they_would_read_beyond() -> None:
+    given = block_arguments((2, 3, 4, 6), torch.float32)
+    z, m, r, gamma, beta, g = given["backward"]
+    for bad in (
+        ("forward", z[:, :, :3].contiguous(), gamma, beta, 1e-5),
+        ("forward", z[..., :5].contiguous(), gamma, beta, 1e-5),
+        ("forward", z, gamma[:, :2], beta, 1e-5),
+        ("backward", z, m, r, gamma, beta, g[:1]),
+        ("backward", z, m, r, gamma, beta, z),
+        ("backward", z, m[:1], r, gamma, beta, g),
+    ):
+        with pytest.raises(ValueError, match="with even sides"):
+            native.block(*bad)
+
+
 @pytest.fixture
 def unbuilt() -> Iterator[None]:
     """Nothing is built yet, nor afterwards."""
@@ -167,6 +183,36 @@ def test_a_failing_compiler_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert not native.builds()
     monkeypatch.setattr(native, "compiler", lambda: None)
     with pytest.raises(native.NotCompiledError, match="no C\\+\\+ compiler"):
+        native.library()
+
+
+@pytest.mark.usefixtures("unbuilt")
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("printf 'error: caf\\351' >&2; exit 1", "error: caf"),  # not UTF-8
+        ('for made in "$@"; do case $made in *.so) echo > $made;; esac; done', "cxx"),  # not a library
+        ("cat; exit 1", "cxx"),  # reads what nobody writes
+        ("sleep 30", "timed out"),
+    ],
+)
+def test_no_compiler_is_too_strange(script: str, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    strange = tmp_path / "cxx"
+    strange.write_text(f"#!/bin/sh\n{script}\n")
+    strange.chmod(0o755)
+    monkeypatch.setattr(native, "compiler", lambda: str(strange))
+    monkeypatch.setattr(native, "_PATIENCE", 1)
+    with pytest.raises(native.NotCompiledError, match=told):
+        native.library()
+
+
+@needs_compiler
+@pytest.mark.usefixtures("unbuilt")
+def test_a_library_without_the_kernels_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.cpp"
+    empty.write_text("int nothing;\n")
+    monkeypatch.setattr(native, "SOURCES", (empty,))
+    with pytest.raises(native.NotCompiledError, match="dd_wgrad"):
         native.library()
 
 

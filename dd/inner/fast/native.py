@@ -29,6 +29,8 @@ FEW_CHANNELS: Final = 16
 _OPTIONS: Final = ("-O3", "-march=native", "-ffp-contract=fast", "-fopenmp", "-shared", "-fPIC")
 _ROWS, _COLUMNS, _SHIFTS, _BLOCK = 6, 16, 9, 4
 _LAST: Final = torch.channels_last
+_PATIENCE: Final = 120
+"""Seconds that the compiler may take; a wrapper of it may wait for a server."""
 _KERNELS: Final = ("forward", "backward", "tangent_forward", "tangent_backward")
 _lock = threading.RLock()
 
@@ -67,18 +69,19 @@ def _built(command: str | None) -> Any:
     if command is None or os.name != "posix":
         return "no C++ compiler"
     try:
-        with tempfile.TemporaryDirectory(prefix="dd-") as folder:
+        with tempfile.TemporaryDirectory(prefix="dd-", ignore_cleanup_errors=True) as folder:
             made = str(Path(folder) / "kernels.so")
             told = [command, *_OPTIONS, "-o", made, *map(str, SOURCES)]
-            subprocess.run(told, check=True, capture_output=True, text=True)
+            quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": _PATIENCE}
+            subprocess.run(told, check=True, text=True, errors="replace", **quiet)
             loaded = ctypes.CDLL(made)
-    except (OSError, subprocess.CalledProcessError) as error:
+        loaded.dd_wgrad.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_long] * 7
+        loaded.dd_block.argtypes = [ctypes.c_int] * 2 + [ctypes.c_void_p] * 2 + [ctypes.c_long, ctypes.c_double]
+        loaded.dd_wgrad.restype = loaded.dd_block.restype = None
+    except (OSError, AttributeError, subprocess.SubprocessError) as error:
         lines = (getattr(error, "stderr", "") or str(error)).splitlines()
         said = [line.strip() for line in lines if line.strip()]
         return f"`{command}`: {next((line for line in said if 'error' in line), said[0] if said else 'failed')[:300]}"
-    loaded.dd_wgrad.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_long] * 7
-    loaded.dd_block.argtypes = [ctypes.c_int] * 2 + [ctypes.c_void_p] * 2 + [ctypes.c_long, ctypes.c_double]
-    loaded.dd_wgrad.restype = loaded.dd_block.restype = None
     return loaded
 
 
@@ -113,6 +116,7 @@ def block(name: str, z: Tensor, *rest: Any, threads: int = 1) -> tuple[Tensor, .
 
     Raises:
         NotCompiledError: see `library`.
+        ValueError: tensors of other shapes, or maps with an odd side.
     """
     n, c, h, w = z.shape
     eps, given = 0.0, list(rest)
@@ -120,15 +124,18 @@ def block(name: str, z: Tensor, *rest: Any, threads: int = 1) -> tuple[Tensor, .
         eps = given.pop()
     elif name == "tangent_backward":  # the statistics are one argument
         given[1:2] = given[1]
-    half, statistic = (n, c, h // 2, w // 2), (n, c, 1, 1)
-    shapes = {
-        "forward": (half, statistic, statistic),
-        "backward": (tuple(z.shape), statistic, statistic),
-        "tangent_forward": (half, statistic, statistic),
-        "tangent_backward": (tuple(z.shape), tuple(z.shape), statistic, statistic),
+    full, half, stat, row = (n, c, h, w), (n, c, h // 2, w // 2), (n, c, 1, 1), (1, c, 1, 1)
+    wanted, results = {
+        "forward": ((full, row, row), (half, stat, stat)),
+        "backward": ((full, stat, stat, row, row, half), (full, stat, stat)),
+        "tangent_forward": ((full, full, stat, stat, row, row, row, row), (half, stat, stat)),
+        "tangent_backward": ((full, full, *4 * (stat,), row, row, row, half, half), (full, full, stat, stat)),
     }[name]
+    shapes = tuple(tuple(t.shape) for t in (z, *given))
+    if h % 2 or w % 2 or shapes != wanted:
+        raise ValueError(f"{name}: tensors of {shapes}, not {wanted} with even sides")
     read = [t.contiguous(memory_format=_LAST) for t in (z, *given)]
-    made = tuple(torch.empty(shape, dtype=z.dtype, memory_format=_LAST) for shape in shapes)
+    made = tuple(torch.empty(shape, dtype=z.dtype, memory_format=_LAST) for shape in results)
     _call(name, (*read, *made), (n, c, h, w), threads, eps)
     return made
 

@@ -13,6 +13,7 @@ from dd.inner.fast.compile import Kernels
 from dd.inner.fast.native import suits, weight_gradient
 from dd.inner.student import Student
 from dd.models.images.convnet import Block, ConvNet
+from dd.models.images.pool import MeanPool
 
 _PAIR = [1, 1]
 
@@ -31,23 +32,40 @@ def maps(module: nn.Module, size: tuple[int, int]) -> list[Map] | None:
 
     It knows a ConvNet with instance norm and 2×2 average pools on maps with even sides.
     """
-    if not isinstance(module, ConvNet):
+    if type(module) is not ConvNet or not _as_written(module):
         return None
     (height, width), found = size, []
     for block in module.blocks:
         assert isinstance(block, Block)
-        norm, weight = block.norm, block.conv.weight
-        if not (isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels):
-            return None
-        if not isinstance(block.act, nn.ReLU) or type(block.conv) is not nn.Conv2d or block.conv.stride != (1, 1):
-            return None  # somebody has exchanged them
+        weight = block.conv.weight
         grow = 2 * int(block.conv.padding[0]) - 2
         height, width = height + grow, width + grow
-        if not isinstance(block.pool, nn.AvgPool2d) or height % 2 or width % 2:
+        if height % 2 or width % 2:
             return None
         found.append(Map(weight.shape[0], height, width, weight[0].numel()))
         height, width = height // 2, width // 2
     return found
+
+
+def _as_written(module: ConvNet) -> bool:
+    """Whether a ConvNet is what its class makes of it: nobody has exchanged a layer or a method of it."""
+    head = module.classifier
+    if any("forward" in vars(part) for part in module.modules()) or type(head) is not nn.Linear or head.bias is None:
+        return False
+    return all(type(block) is Block and _known(block) for block in module.blocks)
+
+
+def _known(block: Block) -> bool:
+    conv, norm = block.conv, block.norm
+    if type(conv) is not nn.Conv2d or type(norm) is not nn.GroupNorm:
+        return False
+    if type(block.act) is not nn.ReLU or type(block.pool) is not MeanPool:
+        return False
+    how = (conv.kernel_size, conv.stride, conv.dilation, conv.groups, conv.padding_mode)
+    if how != ((3, 3), (1, 1), (1, 1), 1, "zeros") or conv.padding not in ((1, 1), (3, 3)):
+        return False
+    groups = norm.num_groups == norm.num_channels == conv.out_channels
+    return groups and norm.weight is not None and norm.bias is not None
 
 
 def supported(module: nn.Module, size: tuple[int, int]) -> bool:
