@@ -116,3 +116,17 @@ def _unpack(unpack: Path, home: Path, name: str) -> None:
                         raise
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+@pytest.fixture
+def unbuilt() -> Iterator[None]:
+    """The kernels of our own are not built yet, nor afterwards."""
+    from dd.inner.fast import native
+
+    def forget() -> None:
+        native.library.cache_clear()
+        native._built.cache_clear()
+
+    forget()
+    yield
+    forget()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -159,16 +158,6 @@ def test_block_kernels_refuse_what_they_would_read_beyond() -> None:
     ):
         with pytest.raises(ValueError, match="with even sides"):
             native.block(*bad)
-
-
-@pytest.fixture
-def unbuilt() -> Iterator[None]:
-    """Nothing is built yet, nor afterwards."""
-    native.library.cache_clear()
-    native._built.cache_clear()
-    yield
-    native.library.cache_clear()
-    native._built.cache_clear()
 
 
 @pytest.mark.usefixtures("unbuilt")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -304,7 +303,7 @@ def test_a_vision_transformer_is_distilled(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def broken_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def broken_compiler(unbuilt: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is there and fails."""
 
     def run(*_: Any, **__: Any) -> Any:
@@ -314,11 +313,6 @@ def broken_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(native, "compiler", lambda: "cxx")
     monkeypatch.setattr(loop, "worth_compiling", lambda *_: True)
     monkeypatch.setattr(loop, "compiler_present", lambda _: True)
-    native.library.cache_clear()
-    native._built.cache_clear()
-    yield
-    native.library.cache_clear()
-    native._built.cache_clear()
 
 
 @pytest.mark.usefixtures("broken_compiler")
