@@ -186,7 +186,8 @@ def test_a_failing_compiler_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     ],
 )
 def test_no_compiler_is_too_strange(script: str, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    strange = tmp_path / "cxx"
+    (tmp_path / ("far" * 60)).mkdir()  # the cause is told however long the path is
+    strange = tmp_path / ("far" * 60) / "cxx"
     strange.write_text(f"#!/bin/sh\n{script}\n")
     strange.chmod(0o755)
     monkeypatch.setattr(native, "compiler", lambda: str(strange))

@@ -78,6 +78,8 @@ def _built(command: str | None) -> Any:
         loaded.dd_wgrad.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_long] * 7
         loaded.dd_block.argtypes = [ctypes.c_int] * 2 + [ctypes.c_void_p] * 2 + [ctypes.c_long, ctypes.c_double]
         loaded.dd_wgrad.restype = loaded.dd_block.restype = None
+    except subprocess.TimeoutExpired:
+        return f"`{command}`: timed out after {_PATIENCE} s"
     except (OSError, AttributeError, subprocess.SubprocessError) as error:
         lines = (getattr(error, "stderr", "") or str(error)).splitlines()
         said = [line.strip() for line in lines if line.strip()]
