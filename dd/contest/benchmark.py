@@ -37,6 +37,8 @@ from dd.run.work import WorkUnit, check_executor, make_named, spread
 
 BUDGETS: Final = {"ipc": 10, "budget_bytes": 2048}
 """Where neither the call nor a value says one."""
+DISTILLING: Final = ("engine", "micro_batch", "reuse", "compile")
+"""Arguments of `dd.distill` that are passed on."""
 
 
 @under_own_settings
@@ -90,7 +92,8 @@ def benchmark(
         baselines: of images `random`, `herding`, `k_center` (by the features of a network trained on all training
             images), `class_mean`, `random_packed` and `random_bytes` (for each method with `factor`, `mirror` or
             `storage="fp16"` a row `random_packed of METHOD`: random images that are stored like its own; and with fewer
-            bits one of as many random images in float32 as its bytes hold), `random_labels` (for each method with
+            bits one of as many random images in float32 as its bytes hold; a canvas counts as `canvas²` images, and has
+            such rows too), `random_labels` (for each method with
             labels of teachers a row `random_labels of METHOD`: random images under the same teachers, labels and
             training recipe, and the difference to it), `full` (all training images, the same number of steps) and
             `full_converged` (steps doubled, up to 16 times as many, until validation images gain nothing: on large data
@@ -165,14 +168,14 @@ def _opened(given: Mapping[str, Any]) -> tuple[Bench, Settings]:
         seeds=tuple(range(seed, seed + check_whole(given["seeds"], "seeds"))),
         tier=given["preset"],
         protocol=given["protocol"],
-        steps=given["steps"],
+        steps=None if given["steps"] is None else check_whole(given["steps"], "steps"),
         lr=given["lr"],
         recipe=check_recipe(given["recipe"]),
         device=resolve_device(given["device"]),
         store=home("expert_trajectories", given["store"]),
         out=None if out is None else as_path(out, "out"),
         resume=given["resume"],
-        distilling=given.get("distilling", {}),
+        distilling=_distilling(given.get("distilling", {})),
     )
     if settings.out is not None:
         check_folder(settings.out)
@@ -184,6 +187,15 @@ def _opened(given: Mapping[str, Any]) -> tuple[Bench, Settings]:
     source = filled(Source, given, aspect=shown, split=0 if split is None else split)
     real = load_real(given["data"], source, given["protocol"], "evaluate")
     return _bench(real, asked, given, settings), settings
+
+
+def _distilling(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What sets are distilled with; refuse what `benchmark` has no argument of that name for."""
+    if unknown := [name for name in given if name not in DISTILLING]:
+        expected = f"an argument of `dd.benchmark` (of `dd.distill` it takes {', '.join(DISTILLING)})"
+        way_out = "Fields of a method are given in its value: `methods=[dd.MTT(factor=2)]`."
+        raise refuse(unknown[0], expected, repr(given[unknown[0]]), way_out)
+    return given
 
 
 def plan_of_benchmark(given: Mapping[str, Any]) -> Plan:

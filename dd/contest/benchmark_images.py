@@ -147,8 +147,9 @@ class ImageBench(Bench):
             else:
                 assert unit.budget is not None
                 layout: Layout = other.layout
-                ipc = max(1, unit.budget * layout.itemsize // PLAIN.itemsize)
-                beside = dataclasses.replace(beside, layout=layout, ipc=ipc, stored=unit.budget)
+                stored = unit.budget * getattr(other, "canvas", 1) ** 2  # a canvas has the bytes of so many images
+                ipc = max(1, stored * layout.itemsize // PLAIN.itemsize)
+                beside = dataclasses.replace(beside, layout=layout, ipc=ipc, stored=stored)
         made = baseline.make(beside)
         assert isinstance(made, Method)
         return made
@@ -165,7 +166,9 @@ class ImageBench(Bench):
         if baseline.labels:
             return isinstance(value, Recover | Infer) and value.labels != "hard"
         layout: Layout = getattr(value, "layout", PLAIN)
-        return not layout.whole and (baseline.layout == "kept" or layout.itemsize < PLAIN.itemsize)
+        if baseline.layout == "kept":
+            return not layout.whole or getattr(value, "canvas", 1) > 1
+        return not layout.whole and layout.itemsize < PLAIN.itemsize
 
     def _teacher(self, ipc: int) -> TeacherRecipe:
         """Whose features choose coresets: the first teacher of the decoupled presets, which the store then shares."""

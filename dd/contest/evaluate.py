@@ -237,7 +237,7 @@ def _opened(told: Mapping[str, Any]) -> tuple[Place, str | None, Given, list[Any
         seed=told["seed"],
         device=resolve_device(told["device"]),
         metric=told["metric"],
-        steps=told["steps"],
+        steps=None if told["steps"] is None else check_whole(told["steps"], "steps"),
         lr=given_lr(told["lr"]),
     )
     place = place_of(small, told["out"], REPORT)
@@ -264,6 +264,7 @@ def _contest(
     """The contest of a set on its data, and its models."""
     data, split, how, baselines = told["data"], told["split"], check_recipe(told["recipe"]), told["baselines"]
     if loaded.kind == "graphs":
+        _left_out("graphs", committee=told["committee"])
         source = dataclasses.replace(source, split=_split_of(loaded, data, split, source.root))
         graphs = load_real(data, source, role="evaluate", like=loaded.classes)
         own_alone(how, "graphs")
@@ -272,14 +273,18 @@ def _contest(
         if told["early_stop"]:
             raise refuse("early_stop", "left out for nodes, whose recipe says it (`stop`)", True)
         own_alone(how, "nodes")
+        _left_out("nodes", committee=told["committee"])
         source = dataclasses.replace(source, split=_split_of(loaded, data, split, source.root))
         whole = load_real(data, source, role="evaluate", like=loaded.classes)
         return given_nodes(loaded, whole, baselines, rules), wanted
-    _left_out(split=split, early_stop=told["early_stop"] or None)
+    _left_out("images", split=split, early_stop=told["early_stop"] or None)
     if None in wanted and how != "rd3":
         model_of(loaded.recipe, "models")
     own = RD3.model if how == "rd3" else None if is_own_name(loaded.recipe.model) else loaded.recipe.model
     method = rebuild(loaded.method, told["committee"] if how == "own" else None)
+    if told["committee"] is not None and (how == "hard" or (how == "own" and method is None)):
+        expected = "left out where no teachers label: `rd3` has some, and a set with labels of teachers under `own`"
+        raise refuse("committee", expected, f"given, with recipe={how!r}")
     picked = suited(how, pick_images(loaded, method, baselines), baselines is not None)
     unsplit = dataclasses.replace(source, split=0)  # of graphs given by mistake: they are refused, and no split is
     real = load_real(data, unsplit, protocol_of(loaded), "evaluate", loaded.classes)
@@ -297,11 +302,11 @@ def _teacher(real: Images, device: torch.device) -> TeacherRecipe:
     return found
 
 
-def _left_out(**given: object) -> None:
-    """Refuse arguments that are for graphs alone."""
+def _left_out(kind: str, **given: object) -> None:
+    """Refuse arguments that are for other kinds of data alone."""
     for argument, value in given.items():
         if value is not None:
-            raise refuse(argument, "left out for images", repr(value))
+            raise refuse(argument, f"left out for {kind}", repr(value))
 
 
 def _split_of(

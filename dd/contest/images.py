@@ -26,10 +26,12 @@ from dd.evaluation.unseen import warn_trained
 from dd.methods import Infer, Recover, Run
 from dd.models import AnyModel
 from dd.run.resolve import only_images
-from dd.synthetic import ImageSet
+from dd.synthetic import ImageSet, Layout, SyntheticImages
 from dd.synthetic.image_checks import how_many
 from dd.synthetic.layout import PLAIN
 
+PIXELS: Final = Layout(storage="uint8")
+"""Of real images beside sets whose pictures are uint8 in the file: with labels of batches, or composed."""
 MOST: Final = 16
 """Times the steps of the other rows that converged networks take at most."""
 
@@ -193,6 +195,7 @@ def given_images(
     own, scorer = ImageEntrant(name=name, sets=[trained], lr=rules.lr), Scorer(real.test, rules.device)
     contest = ImageContest(entrants=[own], real=real, rules=rules, scorer=scorer, forward=forward)
     counts, stored, notes = _numbers(small, real) if picked and len(real.train) else (small.budget, small.counts, [])
+    layout = small.layout if isinstance(small, SyntheticImages) and small.store is None else PIXELS
     lr = None if rules.lr == "tuned" else rules.lr
     beside = BesideImages(
         real=real,
@@ -200,7 +203,7 @@ def given_images(
         recipe=small.recipe.hard(),
         lr=lr,
         small=small,
-        layout=small.layout,
+        layout=layout,
         stored=_each(stored, real),
         method=method,
     )
@@ -226,11 +229,11 @@ def given_images(
 
 def _numbers(small: ImageSet, real: Images) -> tuple[Sequence[int], Sequence[int], list[str]]:
     """Real images of each class, of `random` and of `random_packed`, and what a report says of their numbers."""
-    numbers, notes = [small.budget, small.counts], []
+    numbers, notes = [small.budget, [count * small.canvas**2 for count in small.counts]], []
     if small.canvas > 1:
         smallest = int(torch.bincount(real.train.labels, minlength=real.num_classes).min())
-        numbers = [tuple(min(count * small.canvas**2, smallest) for count in counts) for counts in numbers]
-        each = _span(numbers[0])
+        numbers = [[min(count, smallest) for count in counts] for counts in numbers]
+        each = _span(numbers[1])
         notes.append(f"a canvas counts as {small.canvas**2} images, its bytes: {each} a class in the baselines")
     if not small.layout.whole:
         more = " (which is more)" if PLAIN.itemsize * sum(numbers[0]) > small.layout.itemsize * sum(numbers[1]) else ""

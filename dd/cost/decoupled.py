@@ -364,9 +364,9 @@ def _labels(
     least = made["micro_batch"] if made.get("bn_mode") == "batch" else None
     lengths = label_lengths(total, batch, method.label_epochs, least)
     sizes = [record_bytes(length, real.num_classes, strips) for length in lengths]
-    whole = sum(sizes)
     if method.label_bytes is not None:
-        lengths = [lengths[i] for i in kept_within(sizes, method.label_bytes, 0)]
+        kept = kept_within(sizes, method.label_bytes, 0)
+        lengths, sizes = [lengths[i] for i in kept], [sizes[i] for i in kept]
     work = Work(
         stage="labels",
         calls=sum(lengths) / batch,
@@ -376,7 +376,7 @@ def _labels(
         trial=stored,
         least=min(batch, 2 * method.train.accumulate),
     )
-    return [work], min(whole, method.label_bytes or whole)
+    return [work], sum(sizes)
 
 
 def _replay(method: Recover | Infer, total: int, batch: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dd.errors import DivergedError, refuse
 from dd.evaluation.fast import Forward, plain_forward, usual_forward
 from dd.evaluation.optim import distillation_loss, make_optimizer, mixed, smoothed_cosine
 from dd.evaluation.real import Trainable
-from dd.models import AnyModel, as_spec, build, check_network, check_there
+from dd.models import AnyModel, as_spec, build, check_network, check_there, no_single_values, takes_one
 from dd.synthetic import TrainRecipe
 from dd.transforms.whiten import Transform
 
@@ -74,8 +74,11 @@ def fit(
     With the schedule `drop`, after `drop_at` of the steps lr is multiplied by `drop_factor` and the optimiser is made
     anew: the published protocol does, and so loses its momentum buffer.
 
+    A batch of one picture, which remains of an epoch, is left out where batch norms on maps of one pixel refuse it.
+
     Raises:
         DivergedError: the loss or a parameter stopped being finite.
+        InputError: batches of one picture, for a network whose batch norms need more.
     """
     net.train()
     dsa = recipe.dsa()
@@ -84,8 +87,9 @@ def fit(
     shown = recipe.steps * min(recipe.batch_size, len(small))
     forward = forward or usual_forward(net, shown, small.size, device)
     loss = torch.zeros(())
-    with isolated(seed, "layers", device=device):  # dropout takes the global stream
-        for step, (given, y) in enumerate(islice(_endless(small, recipe.batch_size, seed), recipe.steps)):
+    alone = no_single_values("batch_size", "this network")
+    with alone, isolated(seed, "layers", device=device):  # dropout takes the global stream
+        for step, (given, y) in enumerate(islice(_batches(small, net, recipe, seed), recipe.steps)):
             if recipe.schedule == "cosine":
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.lr * smoothed_cosine(step / recipe.steps, recipe.eta)
@@ -122,10 +126,17 @@ def accumulate(
     return total
 
 
-def _endless(small: Trainable, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    epoch = 0
+def _batches(small: Trainable, net: nn.Module, recipe: TrainRecipe, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Epochs without end. A batch of one picture beside larger ones is left out where the network cannot take it."""
+    epoch, larger, takes = 0, False, True
     while True:
-        yield from small.batches(size, child(seed, "order", epoch))
+        for x, y in small.batches(recipe.batch_size, child(seed, "order", epoch)):
+            if len(x) > 1:
+                larger = True
+            elif larger and takes:
+                takes = takes_one(net, x.shape[1], small.size)
+            if takes or len(x) > 1:
+                yield x, y
         epoch += 1
 
 

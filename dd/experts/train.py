@@ -18,7 +18,7 @@ from dd.experts.smooth import ramp_factor, step_size
 from dd.experts.steps import gsam_direction, sgd_update
 from dd.inner import Student, check_student
 from dd.inner.check import WAY_OUT
-from dd.models import MODELS, ModelSpec, as_spec, build
+from dd.models import MODELS, ModelSpec, as_spec, build, no_single_values
 from dd.transforms.whiten import Transform
 
 _ACCURACY_IMAGES = 1000
@@ -155,7 +155,8 @@ class ExpertTrainer:
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
         """(steps done, θ, velocity) after each step of expert `seed` from `step` on, for ever; always new tensors."""
         for rows, pixels in self._stream(self._batches(seed, step)):
-            with isolated(seed, "layers", step, device=self.device):  # for networks that draw on their own
+            alone = no_single_values("expert.batch_size", str(as_spec(self.recipe.model)))
+            with alone, isolated(seed, "layers", step, device=self.device):  # some networks draw on their own
                 theta, velocity = self._step(student, theta, velocity, rows, pixels, seed, step)
             step += 1
             yield step, theta, velocity

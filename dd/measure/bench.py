@@ -164,10 +164,10 @@ class Bench:
 
     @property
     def budget(self) -> list[int]:
-        """Real images of each class of the same budget, see `SyntheticImages.budget`; a canvas counts as c² images."""
+        """Real images of each class of the same budget, see `SyntheticImages.budget`, as far as the data goes."""
         there = torch.bincount(self.train.labels, minlength=self.real.num_classes).tolist()
         least = min(there) if self.small.canvas > 1 else max(there)
-        wanted = [min(count * self.small.canvas**2, least) for count in self.small.budget]
+        wanted = [min(count, least) for count in self.small.budget]
         return [min(count, own) for count, own in zip(wanted, there, strict=True)]
 
     def random(self, draw: int, recipe: TrainRecipe | None = None) -> RealImages:

@@ -36,9 +36,11 @@ __all__ = [
     "convnet",
     "count_parameters",
     "is_own_name",
+    "no_single_values",
     "plain_graphs",
     "rooted",
     "strangers",
+    "takes_one",
     "tree_dag",
     "uses_batch_stats",
 ]
@@ -66,7 +68,14 @@ if TYPE_CHECKING:
         is_own_name,
     )
     from dd.models.images.strangers import UNSEEN, strangers
-    from dd.models.probe import check_network, check_there, count_parameters, uses_batch_stats
+    from dd.models.probe import (
+        check_network,
+        check_there,
+        count_parameters,
+        no_single_values,
+        takes_one,
+        uses_batch_stats,
+    )
     from dd.models.table import GNNS, MODELS, NODE_NETS
 else:
     __getattr__, __dir__ = door(
@@ -81,7 +90,7 @@ else:
             "dd.models.images.convnet": "Block ConvNet convnet",
             "dd.models.images.spec": "AnyModel Model ModelSpec as_spec build is_own_name",
             "dd.models.images.strangers": "UNSEEN strangers",
-            "dd.models.probe": "check_network check_there count_parameters uses_batch_stats",
+            "dd.models.probe": "check_network check_there count_parameters no_single_values takes_one uses_batch_stats",
             "dd.models.table": "GNNS MODELS NODE_NETS",
         },
     )

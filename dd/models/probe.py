@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
+from dd.base.seeding import isolated
 from dd.errors import DDError, refuse
 from dd.models.images.convnet import Size
+
+_SINGLE: Final = "more than 1 value per channel"
+"""How torch tells that a batch norm has no statistics."""
 
 
 def check_network(
@@ -34,6 +39,43 @@ def check_network(
         if train:
             with _same_buffers(net):
                 _check_logits(net.train(), images, name, classes, way_out, " in train mode")
+
+
+@contextmanager
+def no_single_values(argument: str, name: str) -> Iterator[None]:
+    """Refuse a batch of one picture for batch norms on maps of one pixel, which torch tells as a `ValueError`.
+
+    Args:
+        argument: what says the size of the batch.
+        name: of the network.
+
+    Raises:
+        InputError: that.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if _SINGLE not in str(error):
+            raise
+        expected = "such that no batch is a single picture, where batch norms see maps of one pixel"
+        way_out = "Give more pictures to a batch, larger ones, or a network without batch norms."
+        raise refuse(argument, expected, f"one picture for {name}", way_out) from error
+
+
+def takes_one(net: nn.Module, channels: int, size: Size) -> bool:
+    """Whether a network in train mode takes a batch of one picture, which batch norms on maps of one pixel refuse.
+
+    A network without batch norms is not asked. It is left as it was, and so is the global stream.
+    """
+    if not any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in net.modules()):
+        return True
+    like = next((p for p in net.parameters() if p.dtype.is_floating_point), torch.zeros(()))
+    with torch.no_grad(), _same_modes(net), _same_buffers(net), isolated(0, "layers", device=like.device):
+        try:
+            net.train()(torch.zeros(1, channels, *size, dtype=like.dtype, device=like.device))
+        except ValueError as error:
+            return _SINGLE not in str(error)
+    return True
 
 
 def check_there(net: nn.Module, name: str) -> None:

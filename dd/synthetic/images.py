@@ -25,10 +25,10 @@ from dd.synthetic.common import Common, moved, on_cpu, one_line
 from dd.synthetic.file import Kept, about_labels, mark_kept, only, read_set, write_set
 from dd.synthetic.image_checks import check_canvas, check_labels, check_stored, how_many, sizes_of
 from dd.synthetic.labels import LabelStore
-from dd.synthetic.layout import PLAIN, Layout, Storage, Stored
+from dd.synthetic.layout import PLAIN, Layout, Storage, Stored, pixel_levels
 from dd.synthetic.recipe import TrainRecipe
 from dd.transforms.levels import from_levels, to_levels
-from dd.transforms.whiten import ZCA, Transform, transform_from
+from dd.transforms.whiten import ZCA, Normalise, Transform, transform_from
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,7 +90,9 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
             object.__setattr__(self, "transform_record", self.transform.describe())
         check_canvas(self)
         check_stored(self)
-        if self.store is not None:
+        if self.store is None:
+            self.recipe.check_classes("recipe")
+        else:
             if self.canvas > 1:
                 raise refuse("store", "None for a set of canvases", "a label store")
             self.store.check(self.pictures(), len(self.classes))
@@ -152,11 +154,12 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
         """Real images of each class in the bytes of the stored ones: `counts` where they are stored alike (`whole`).
 
         Beside mosaics, mirrored images and float16, as many as there are in float32, at least one of a class that has
-        one. Pictures of a label store count as they are, in uint8.
+        one. Pictures of a label store count as they are, in uint8, and a canvas as `canvas²` images.
         """
+        counts = [n * self.canvas**2 for n in self.counts]
         if self.layout.whole:
-            return self.counts
-        return tuple(max(min(1, n), n * self.layout.itemsize // PLAIN.itemsize) for n in self.counts)
+            return tuple(counts)
+        return tuple(max(min(1, n), n * self.layout.itemsize // PLAIN.itemsize) for n in counts)
 
     @property
     def channels(self) -> int:
@@ -246,14 +249,18 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
 
         For what takes classes only, and to see what soft labels are worth. Images stay, and so does the recipe but for
         what only soft labels can do (`TrainRecipe.hard`); the labels' bytes shrink to 8 an image, and
-        `provenance["labels"]` says what was done. A set with hard labels is returned as it is, so doing it twice is
-        doing it once.
+        `provenance["labels"]` says what was done. Pictures of a label store, uint8 in its file, stay uint8. A set with
+        hard labels is returned as it is, so doing it twice is doing it once.
         """
         if self.labels.ndim == 1 and self.store is None:
             return self
         labels = self.hard_labels.to(self.labels.device)
         told = {**self.provenance, "labels": "largest of the soft labels"}
-        return replace(self, labels=labels, store=None, recipe=self.recipe.hard(), provenance=told)
+        parts: dict[str, Any] = {"labels": labels}
+        if self.store is not None and isinstance(self.transform, Normalise):
+            parts = Layout(storage="uint8").parts(self.images, labels, pixel_levels(self.transform))
+            parts["images"] = parts["images"].to(self.images.device)
+        return replace(self, **parts, store=None, recipe=self.recipe.hard(), provenance=told)
 
     @under_own_settings
     def pack(self, storage: Storage) -> SyntheticImages:

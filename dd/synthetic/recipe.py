@@ -142,6 +142,19 @@ class TrainRecipe:
             augment_mode="single",
         )
 
+    def check_classes(self, name: str = "train") -> None:
+        """Refuse a loss of teacher logits, for sets whose labels are classes or probabilities.
+
+        Args:
+            name: what the recipe is called in the message.
+
+        Raises:
+            InputError: `loss` is `kl` or `gift`.
+        """
+        if self.loss != "ce":
+            way_out = f'Leave `{name}.loss` out; methods with `labels="stored"` have such labels.'
+            raise refuse(f"{name}.loss", "`ce` where no logits of teachers are the labels", f"`{self.loss}`", way_out)
+
     def dsa(self) -> DSA:
         """The augmentation of every training batch."""
         return DSA(strategy=self.augment, mode=self.augment_mode)

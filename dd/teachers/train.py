@@ -15,7 +15,7 @@ from dd.base.progress import Progress, silent
 from dd.base.seeding import child, child_seed, isolated
 from dd.data import Images
 from dd.errors import DivergedError, refuse
-from dd.models import build
+from dd.models import build, no_single_values
 from dd.teachers.recipe import TeacherRecipe
 from dd.transforms.whiten import Normalise
 
@@ -91,7 +91,11 @@ def _train(
             order = torch.randperm(count, generator=child(seed, "teacher", "order", epoch))
             yield from (rows[own] for rows in order.split(recipe.batch_size)[:per_epoch])
 
-    with isolated(seed, "teacher", "layers", *([own.start] if group else []), device=device):  # dropout draws from it
+    alone = no_single_values("teacher.batch_size", str(recipe.model))
+    with (
+        alone,
+        isolated(seed, "teacher", "layers", *([own.start] if group else []), device=device),
+    ):  # dropout draws from it
         for step, (rows, pixels) in enumerate(real.train.stream(batches())):
             epoch, place = divmod(step, per_epoch)
             whole = min(recipe.batch_size, count - place * recipe.batch_size)

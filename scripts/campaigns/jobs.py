@@ -183,14 +183,15 @@ def benchmarked() -> object:
 def labelled(seed: int) -> dd.SyntheticImages:
     """Random real images with the stored labels of an untrained teacher: several shards."""
     real = pictures()
-    base = dd.methods.RandomReal(ipc=2, train=dd.TrainRecipe(model=NET, loss="kl", batch_size=4, steps=2))
+    train = dd.TrainRecipe(model=NET, batch_size=4, steps=2)
+    base = dd.methods.RandomReal(ipc=2, train=train)
     rows = pick_real(real, 2, seed)
     made = only_step(base, real, real.train.pixels(rows)).candidates[0].set
     assert isinstance(made, dd.SyntheticImages)
     teacher = Teacher("untrained", build(NET, channels=3, classes=3, size=(8, 8), seed=seed), made.ready_transform())
     with still():
         store = make_labels(made.pictures(), [(teacher, 1.0)], epochs=3, batch=4, seed=seed)
-    return dataclasses.replace(made, store=store)
+    return dataclasses.replace(made, store=store, recipe=dataclasses.replace(train, loss="kl"))
 
 
 def content(small: dd.SyntheticImages) -> tuple[str, ...]:

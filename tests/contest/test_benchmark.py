@@ -62,6 +62,17 @@ def test_images_a_class_are_those_of_the_values_where_the_call_says_none(home: P
         run(methods=[one, two], **asked)
 
 
+@pytest.mark.parametrize("given", [{"sieve": 1}, {"factor": 2}, {"stepps": 3}])
+def test_an_argument_that_a_benchmark_has_not_is_refused_before_any_work(given: dict[str, Any], home: Path) -> None:
+    (name,) = given
+    with pytest.raises(
+        InputError, match=rf"`{name}` must be an argument of `dd\.benchmark` .*; got .*`methods=\[dd\.MTT"
+    ):
+        run(**given)
+    with pytest.raises(InputError, match="`steps` must be a whole number of at least 1; got 0"):
+        run(steps=0)
+
+
 def test_cells_are_what_evaluate_measures(home: Path) -> None:
     table = run()
     small = dd.distill("digits", METHOD, progress=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -169,6 +170,53 @@ def test_a_benchmark_has_one_row_of_random_images_beside_whole_ones() -> None:
     board = dd.benchmark("digits", methods, **{**FAST, **named})
     size = {cell["set"]: cell["bytes"]["images"] for cell in board.cells}
     assert size == {"random": 640, "class_mean": 640, "uint8": 640, "fp32": 2560}
+
+
+CANVAS: dict[str, Any] = {
+    "canvas": 2,
+    "storage": "fp16",
+    "iterations": 1,
+    "student_steps": 1,
+    "expert_epochs": 1,
+    "max_start_epoch": 1,
+    "expert": dd.ExpertRecipe(model="mlp", augment="", experts=1, snapshots=1, batch_size=512),
+    "train": dd.TrainRecipe(model="mlp", steps=1),
+}
+
+
+def test_a_canvas_is_weighed_by_its_bytes_on_every_board(tmp_path: Path) -> None:
+    method = dd.methods.TrajectoryMatching(name="drawn", ipc=3, **CANVAS)
+    small = dd.distill("digits", method, store=tmp_path, progress=False)
+    assert small.nbytes.images == 10 * 3 * 4 * 64 * 2
+    named = ("random", "random_packed", "random_bytes")
+    report = dd.evaluate(small, "digits", baselines=named[:2], **FAST)
+    assert [(row.bytes or 0) - 80 * count for row, count in zip(report.rows, (3, 6, 12), strict=True)] == [15360] * 3
+    assert "a canvas counts as 4 images, its bytes: 12 a class in the baselines" in report.notes
+    whole = dd.methods.TrajectoryMatching(name="bytes", ipc=3, **{**CANVAS, "storage": "uint8"})
+    board = dd.benchmark("digits", [method, whole], ipc=3, baselines=named, store=tmp_path, **{**FAST, "repeats": 1})
+    size = {cell["set"]: cell["bytes"]["images"] for cell in board.cells}
+    assert size["drawn"] == size["random_packed of drawn"] == size["random_bytes of drawn"] == 15360
+    assert size["bytes"] == size["random_packed of bytes"] == 7680
+    assert "random_bytes of bytes" not in size  # real pictures lose nothing in uint8
+
+
+def test_beside_labels_of_teachers_stand_pictures_in_uint8_as_theirs(tmp_path: Path) -> None:
+    model = "convnet(width=4, depth=1, norm=batch)"
+    given: dict[str, Any] = {"iterations": 1, "committee": [model], "teacher": {"epochs": 1, "batch_size": 512}}
+    given |= {"label_epochs": 1, "train": {"model": model, "steps": 1, "batch_size": 7}}
+    small = dd.distill("digits", "cda", ipc=2, store=tmp_path, progress=False, **given)
+    rows = dd.evaluate(small, "digits", store=tmp_path, **FAST).rows
+    images = 20 * 64
+    assert {row.set: row.bytes for row in rows} == {
+        "cda": images + small.nbytes.labels,
+        "random": images + 20 * 8,
+        "random_labels": images + small.nbytes.labels,
+        "hard": images + 20 * 8,
+    }
+    hard = small.hard()
+    assert torch.equal(hard.pictures(), small.pictures())
+    assert dd.load(hard.save(tmp_path / "hard")) == hard
+    assert small.nbytes.images == hard.nbytes.images == images
 
 
 def test_a_whitened_set_has_packed_images_in_its_own_model_space() -> None:

@@ -91,6 +91,31 @@ def test_sets_that_rd3_cannot_label_are_refused_and_the_way_out_works() -> None:
         evaluate(made, test_only, recipe="rd3", **FAST)
 
 
+def test_rd3_serves_its_own_student_where_one_picture_is_left_over() -> None:
+    """A map of a ResNet-18 ends in one pixel at 8 px, and a batch norm has no statistics of one picture there."""
+    made = dd.distill(data(20), "random", ipc=17, train={"model": "mlp"}, progress=False)
+    assert len(made) == RD3.batch_size + 1
+    given = {**FAST, "models": None, "repeats": 1, "steps": 3}
+    report = evaluate(made, data(20), recipe="rd3", committee=TEACHER, baselines=(), **given)
+    assert report.rows[0].model == RD3.model
+
+
+def test_a_committee_that_labels_nothing_is_refused() -> None:
+    told = "`committee` must be left out where no teachers label"
+    for recipe in ("hard", "own"):
+        with pytest.raises(InputError, match=told):
+            evaluate(small(), data(), recipe=recipe, committee=TEACHER, **FAST)
+    summary = dd.distill("digits-graphs", "mirage", budget_bytes=2048, progress=False)
+    with pytest.raises(InputError, match="`committee` must be left out for graphs"):
+        evaluate(summary, "digits-graphs", committee=TEACHER, **{**FAST, "models": "gin"})
+
+
+def test_steps_are_looked_at_before_a_teacher_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dd.contest.recipes.seat", None)
+    with pytest.raises(InputError, match="`steps` must be a whole number of at least 1; got -3"):
+        evaluate(small(), data(), recipe="rd3", **{**FAST, "steps": -3})
+
+
 @pytest.mark.parametrize("name", ["random_labels", "hard"])
 def test_baselines_with_labels_of_their_own_are_refused_where_all_have_the_same(name: str) -> None:
     told = f"`baselines` must be those that `recipe='hard'` can train; got `{name}`. Leave it out"

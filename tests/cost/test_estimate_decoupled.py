@@ -133,7 +133,9 @@ def test_bytes_of_stored_labels_are_those_of_the_store(name: str, real: Images, 
     labels = dd.estimate(real, method).set_bytes - dd.estimate(real, plain).set_bytes
     assert labels == small.store.nbytes
     few = dataclasses.replace(method, label_bytes=labels // 2)
-    assert dd.estimate(real, few).set_bytes == dd.estimate(real, plain).set_bytes + labels // 2
+    kept = dd.distill(real, few, store=tmp_path, progress=False).store.nbytes  # type: ignore[union-attr]
+    assert kept <= labels // 2
+    assert dd.estimate(real, few).set_bytes == dd.estimate(real, plain).set_bytes + kept
 
 
 def test_the_store_is_what_teachers_take(real: Images, tmp_path: Path) -> None:

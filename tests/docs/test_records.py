@@ -370,7 +370,8 @@ def test_leaderboards_are_complete(name: str) -> None:
         check_origin(cell["origin"])
         assert cell.get("refused") or cell["values"]
     asked = leaderboards.BOARDS[name.removeprefix("leaderboard-")]
-    assert {row["model"] for row in told["rows"]} >= set(asked.get("models", ()))
+    assert {row["model"] for row in told["rows"]} >= set(told["models"])
+    assert told["models"][0] == asked["models"][0]  # a board may want other networks beside it since then
     assert {row["set"] for row in told["rows"]} > {"random", "herding", "full"}
 
 
@@ -392,6 +393,21 @@ def test_a_leaderboard_is_written_once(tmp_path: Path, empty: Path, monkeypatch:
     assert {row["set"] for row in told["rows"]} == {"random", "mirage"}
     assert "| mirage |" in boards.boards()["few"].to_markdown()
     assert not leaderboards.board("few", tmp_path, None)
+
+
+def test_the_board_of_hard_labels_has_the_sets_of_the_other_one(
+    tmp_path: Path, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {"data": "digits", "methods": ["dm"], "ipc": 1, "repeats": 1, "steps": 2, "baselines": ("random",)}
+    monkeypatch.setattr(leaderboards, "BOARDS", {"own": few, "hard": {**few, "recipe": "hard"}})
+    monkeypatch.setattr(leaderboards, "SAME_SETS", {"hard": "own"})
+    monkeypatch.setattr(leaderboards, "RUNS", tmp_path / "runs")
+    assert leaderboards.board("own", tmp_path, tmp_path)
+    monkeypatch.setattr(type(METHODS["dm"]()), "distill", None)  # nothing is distilled again
+    assert leaderboards.board("hard", tmp_path, tmp_path)
+    own, hard = (kept.named()[f"leaderboard-{name}"] for name in ("own", "hard"))
+    assert [row["set"] for row in own["rows"]] == [row["set"] for row in hard["rows"]] == ["random", "dm"]
+    assert hard["asked"]["recipe"] == "hard"
 
 
 def test_the_parts_of_an_interrupted_job_add_up(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,22 @@ def test_a_mark_without_a_set_is_left_out_and_the_last_set_meets_strangers(recor
     assert record["strangers"][0]["lr"] == lr
 
 
+def test_every_cell_and_seed_makes_its_own_experts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stores = []
+
+    def timed(method: Any, real: Any, how: Run, *_: object) -> Any:
+        stores.append(how.store)
+        raise InterruptedError
+
+    monkeypatch.setattr(frontier, "load_real", lambda *_: dd.load_images("digits"))
+    monkeypatch.setattr(frontier, "timed", timed)
+    given = argparse.Namespace(root=None, work=tmp_path, marks=[1.0])
+    for name, seed in (("one-byte-mtt", 0), ("one-byte-mtt", 1), ("ten-floats-mtt", 0)):
+        with pytest.raises(InterruptedError):
+            frontier.cell(name, seed, given)
+    assert len(set(stores)) == 3
+
+
 def real_pictures(*means: float) -> list[dict[str, Any]]:
     row = {"bytes": 144, "n": 1, "lr": 0.01, "steps": 2, "model": "mlp"}
     rows = [{**row, "mean": mean, "values": [mean]} for mean in means]

@@ -44,6 +44,9 @@ def test_differences_are_paired_by_set() -> None:
     assert "| `fp16` | 200 | 51.00 | +0.00 ± 0.00 | 50.00 | +0.00 ± 0.00 |" in lines
     assert "| `uint8` | 100 | 49.00 | -2.00 ± 12.71 | 48.00 | -2.00 ± 12.71 |" in lines  # t(1) = 12.71, s / √2 = 1
     assert lines[-1].endswith("4 minutes of processor time.")
+    begun = {**records[0], "distill_cpu_seconds": None}  # before this call
+    told = "3 minutes of processor time, without the distillation of 1 set(s) that were begun in an earlier call."
+    assert storage_table([begun, records[1]])[-1].endswith(told)
     assert storage_table(records[:1])[4].endswith("| -1.00 | 29.00 | -1.00 |")
     assert storage_table([])[0].startswith("Not measured yet")
 

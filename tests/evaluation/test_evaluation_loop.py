@@ -16,7 +16,7 @@ from dd.base.seeding import child, child_seed
 from dd.data import Split, TensorSplit
 from dd.errors import DivergedError, InputError
 from dd.evaluation import NetworkLearner, accuracy, fit, fresh, loop, model_name
-from dd.models import build
+from dd.models import build, takes_one
 from dd.transforms.whiten import Normalise
 
 # The loop
@@ -129,6 +129,25 @@ def test_learner_repeats_itself_and_replaces_only_what_is_asked() -> None:
     for wrong in (NetworkLearner(steps=0), NetworkLearner(lr=-1.0)):
         with pytest.raises(InputError, match=r"`(steps|lr)` must be"):
             wrong.fit(value, 0)
+
+
+def test_one_picture_for_batch_norms_of_one_pixel_is_refused_and_the_last_one_is_not_left_alone() -> None:
+    one = small(1, steps=1)
+    with pytest.raises(InputError, match="`batch_size` must be such that no batch is a single picture"):
+        dd.train(one, "resnet9(norm=batch, width=4)", device="cpu")
+    dd.train(small(9, steps=3, batch_size=4), "resnet9(norm=batch, width=4)", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "takes"), [("resnet9(norm=batch, width=4)", False), ("convnet(norm=batch, width=4)", True)]
+)
+def test_asking_a_network_for_one_picture_leaves_no_trace(name: str, takes: bool) -> None:
+    net = build(name, channels=1, classes=3, size=(8, 8), seed=0).eval()
+    before, stream = {key: value.clone() for key, value in net.state_dict().items()}, torch.get_rng_state()
+    assert takes_one(net, 1, (8, 8)) is takes
+    assert not net.training
+    assert torch.equal(torch.get_rng_state(), stream)
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
 def test_training_learns() -> None:

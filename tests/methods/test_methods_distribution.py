@@ -395,6 +395,7 @@ def test_stored_images_keep_what_is_promised(name: str, tmp_path: Path) -> None:
         (lambda: DM(ipc=2.0), "`ipc` must be"),
         (lambda: DM(factor=0), "`factor` must be a whole number of at least 1; got 0"),
         (lambda: DM(storage="int4"), "`storage` must be"),
+        (lambda: DM(train=dd.TrainRecipe(loss="gift")), "`train.loss` must be `ce` .*got `gift`. Leave `train.loss`"),
     ],
 )
 def test_what_no_method_can_have_is_refused_with_the_way_out(make: Any, message: str) -> None:
@@ -416,6 +417,15 @@ def test_a_network_without_maps_has_no_channels(tmp_path: Path) -> None:
         dd.distill(pictures(), "idm", ipc=1, model="mlp", features="channel", store=tmp_path, progress=False)
     fields: dict[str, Any] = {"iterations": 1, "queue_steps": 1, "batch_real": 2}
     dd.distill(pictures(), "idm", ipc=1, model="mlp", features="flat", store=tmp_path, progress=False, **fields)
+
+
+@pytest.mark.parametrize(("fields", "argument"), [({"ipc": 1}, "ipc"), ({"ipc": 2, "batch_real": 1}, "batch_real")])
+def test_one_picture_for_batch_norms_of_one_pixel_is_refused(fields: dict[str, int], argument: str) -> None:
+    expert = dataclasses.replace(NET, model="resnet9(norm=batch, width=4)")
+    method = DM(**{**FEW, **fields, "expert": expert})
+    with pytest.raises(InputError, match=f"`{argument}` must be such that no batch is a single picture.*resnet9"):
+        dd.distill(pictures(), method, progress=False)
+    dd.distill(pictures(), DM(**{**FEW, "ipc": 2, "batch_real": 2, "expert": expert}), progress=False)
 
 
 def test_data_that_cannot_fill_stored_images_is_refused(tmp_path: Path) -> None:

@@ -357,6 +357,9 @@ def test_a_sieve_trains_networks_on_what_ridge_regression_finds_best(
     told = read_json(tmp_path / "a" / "run.json")
     assert [entry[2] for entry in told["selection"]["sieved"]] == pytest.approx(found)
     assert max(entry[2] for entry in told["selection"]["scores"]) == told["selection"]["score"]
+    other = dataclasses.replace(method(), name="mine")  # of whatever name
+    with pytest.raises(dd.InputError, match=r"`sieve` must be a method that offers several sets.*got `mine`"):
+        run(tmp_path / "b", store, other, sieve=3)
     with pytest.raises(dd.InputError, match="sieve"):  # the run is another one
         run(tmp_path / "a", store, method(ema=0.9, candidate_every=1), sieve=3)
 

@@ -260,7 +260,7 @@ def test_what_a_network_would_see_counts() -> None:
     nan = dataclasses.replace(value, method={"alpha": float("nan")})
     assert nan != value
     assert nan == nan
-    bare = dataclasses.replace(labelled(), store=None, recipe=TrainRecipe(loss="kl"))
+    bare = dataclasses.replace(labelled(), store=None, recipe=TrainRecipe())
     assert bare != labelled()
     assert labelled() == labelled()
     assert canvases() != dataclasses.replace(canvases(), canvas_samples=3)

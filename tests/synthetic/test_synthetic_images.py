@@ -84,6 +84,7 @@ def test_an_epoch_of_batches_is_a_permutation() -> None:
         ({"labels": torch.ones(6, 3)}, "`labels` must be rows of probabilities that sum to 1; got .*off by 2.*softmax"),
         ({"labels": torch.tensor([[2.0, -1.0, 0.0]] * 6)}, "`labels` must be rows of prob.*smallest value of -1"),
         ({"transform": None}, "`transform` must be given; got None"),
+        ({"recipe": TrainRecipe(loss="kl")}, "`recipe.loss` must be `ce` where no logits of teachers are .*got `kl`"),
     ],
 )
 def test_refusals(fields: dict[str, Any], text: str) -> None:

@@ -23,7 +23,7 @@ from dd.methods.distribution.networks import Drawn, Source
 from dd.methods.distribution.terms import distance, draw_frequencies, siamese, spread, summary
 from dd.methods.outer import FAR, State, adam, largest, sgd
 from dd.methods.start import pick_real
-from dd.models import as_spec
+from dd.models import as_spec, no_single_values
 from dd.models.features import Form, features
 from dd.synthetic import SyntheticImages
 from dd.transforms.dsa import Draw
@@ -60,13 +60,16 @@ def seen(student: Student, theta: Tensor, x: Tensor, form: Form) -> tuple[Tensor
 
 @torch.no_grad()
 def check_features(method: DistributionMatching, real: Images) -> None:
-    """Refuse a network without the features that the method compares, by a pass of two blank images.
+    """Refuse a network without the features that the method compares, by a pass of as many blank images as of a class.
 
     Raises:
-        InputError: it has no linear layer, or no map before it.
+        InputError: it has no linear layer, or no map before it; or batch norms that a single image has no values for.
     """
-    student = make_student(method.expert, real, 0)
-    seen(student, student.initial, torch.zeros(2, real.channels, *real.size), method.features)
+    student, pictures = make_student(method.expert, real, 0), method.ipc * method.layout.copies
+    argument = "ipc" if pictures < method.batch_real else "batch_real"
+    with no_single_values(argument, str(as_spec(method.expert.model))):
+        few = torch.zeros(min(2, pictures, method.batch_real), real.channels, *real.size)
+        seen(student, student.initial, few, method.features)
 
 
 class Loop:

@@ -175,6 +175,7 @@ def _check_fields(m: DistributionMatching) -> None:
     """Refuse what no `DistributionMatching` can have; every refusal says the way out."""
     check_types(m)
     check_choices(m, _CHOICES)
+    m.train.check_classes()
     _ = m.layout  # refuses what is none
     for name in ("ipc", "iterations", "frequencies", "queue", "queue_every", "batch_real"):
         check_whole(getattr(m, name), name)

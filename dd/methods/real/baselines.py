@@ -47,6 +47,7 @@ class RandomReal:
     def __post_init__(self) -> None:
         object.__setattr__(self, "ipc", given_ipc(self.ipc))
         check_types(self)
+        self.train.check_classes()
         _ = self.layout  # refuses what is none
 
     @property
@@ -90,6 +91,7 @@ class ClassMean:
 
     def __post_init__(self) -> None:
         check_types(self)
+        self.train.check_classes()
         if self.ipc != 1:
             raise refuse("ipc", "1 for class_mean", self.ipc)
         _ = self.layout  # refuses what is none

@@ -113,6 +113,7 @@ class Coreset:
     def __post_init__(self) -> None:
         object.__setattr__(self, "ipc", given_ipc(self.ipc))
         check_types(self)
+        self.train.check_classes()
         if self.choose not in CHOOSE:
             raise refuse("choose", " or ".join(f"`{rule}`" for rule in CHOOSE), repr(self.choose))
         _ = self.layout  # refuses what is none

@@ -237,6 +237,7 @@ class TrajectoryMatching:
 def _check_fields(m: TrajectoryMatching) -> None:
     """Refuse what no `TrajectoryMatching` can have; every refusal says the way out."""
     check_types(m)
+    m.train.check_classes()
     for name in ("ipc", "iterations", "student_steps", "expert_epochs"):
         if getattr(m, name) < 1:
             raise refuse(name, "at least 1", getattr(m, name))

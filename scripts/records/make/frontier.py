@@ -2,13 +2,13 @@
 
     python -m scripts.records.make.frontier --root DATA --work FOLDER [--only TEXT] [--marks 5,20,60] [--threads 1]
 
-Minutes are CPU seconds of this process on one thread, experts among them where the store has none; what tests a set
-is not counted. The set of a mark is the last iterate before it, chosen by no accuracy; settings are those of the `cpu`
-preset, whose page says how they were chosen, but for what stands below. Every set is tested under one recipe: its
-classes, `convnet(width=32)`, 1,000 steps, its own step size; that of the last mark also under `unseen`, `ridge` and
-`nearest_mean`. Real pictures of the same bytes, factor and storage are cells too; their step size is tuned on the
-validation split for `convnet(width=32)`, as that of a distilled set is made for the network of its experts. A cell that
-is interrupted goes on; each is one record.
+Minutes are CPU seconds of this process on one thread, experts among them, which every cell and seed makes for itself;
+what tests a set is not counted. The set of a mark is the last iterate before it, chosen by no accuracy; settings are
+those of the `cpu` preset, whose page says how they were chosen, but for what stands below. Every set is tested under
+one recipe: its classes, `convnet(width=32)`, 1,000 steps, its own step size; that of the last mark also under `unseen`,
+`ridge` and `nearest_mean`. Real pictures of the same bytes, factor and storage are cells too; their step size is tuned
+on the validation split for `convnet(width=32)`, as that of a distilled set is made for the network of its experts. A
+cell that is interrupted goes on; each is one record.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def cell(name: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     real = load_real(DATASET, Source(root=given.root))
     assert isinstance(real, dd.Images)
     method, folder = method_of(name), given.work / f"{name}-{seed}"
-    how = Run(seed=seed, store=given.work / "experts")
+    how = Run(seed=seed, store=folder / "experts")
     lr: float | str = "recipe" if hasattr(method, "iterations") else "tuned"
     marks = sorted(given.marks)
     paths = {mark: folder / f"{mark:g}.safetensors" for mark in marks}

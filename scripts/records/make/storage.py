@@ -47,8 +47,9 @@ def measure(real: dd.Images, seed: int, work: Path) -> dict[str, Any]:
     """Distil the set of a seed, or go on with it, and train the same networks on its three forms."""
     assert real.val is not None
     assert real.test is not None
-    start, value = time.process_time(), method()
-    road: dict[str, Any] = {"seed": seed, "out": work / name_of(seed), "store": work / "experts", "progress": False}
+    start, value, out = time.process_time(), method(), work / name_of(seed)
+    begun = out.exists()
+    road: dict[str, Any] = {"seed": seed, "out": out, "store": work / "experts", "progress": False}
     small: Any = dd.distill(real, value, **road)
     distilled, learner = time.process_time(), NetworkLearner(device=torch.device("cpu"))
     forms: dict[str, dict[str, Any]] = {}
@@ -64,7 +65,7 @@ def measure(real: dd.Images, seed: int, work: Path) -> dict[str, Any]:
         "forms": forms,
         "method": dict(small.method),
         "recipe": small.recipe.to_json(),
-        "distill_cpu_seconds": round(distilled - start, 1),
+        "distill_cpu_seconds": None if begun else round(distilled - start, 1),
         "networks_cpu_seconds": round(time.process_time() - distilled, 1),
         "origin": origin(seed, torch.device("cpu")),
     }

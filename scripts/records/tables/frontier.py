@@ -93,8 +93,9 @@ def _notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
         "the last iterate before them, experts among the minutes where the method has some, on one thread; no iterate "
         "is chosen by its accuracy, on test or held-out images, and `scripts/records/make/frontier.py` says which "
         "settings were. The step size of a distilled set is its own, that of real pictures is tuned on the validation "
-        "split. *gain*: points of the last set over random real pictures of the same bytes, factor and storage, with a "
-        "95 % interval (Welch's t over sets) where there are several. Bytes are of images and labels. ± is the sample "
-        "standard deviation over sets where there are several, else over networks. "
+        f"split for `{MODEL}`; other networks train with the same. *gain*: points of the last set over random real "
+        "pictures of the same bytes, factor and storage, with a 95 % interval (Welch's t over sets) where there are "
+        "several. Bytes are of images and labels. ± is the sample standard deviation over sets where there are "
+        "several, else over networks. "
         f"{machines}.",
     ]

@@ -39,14 +39,17 @@ def storage_table(records: Sequence[dict[str, Any]]) -> list[str]:
         lines.append(f"| `{storage}` | {' | '.join(cells)} |")
     first = records[0]
     machines = "; ".join(told_once([origin_words(record["origin"]) for record in records]))
-    minutes = sum(record["distill_cpu_seconds"] + record["networks_cpu_seconds"] for record in records) / 60
+    distilled = [seconds for record in records if (seconds := record["distill_cpu_seconds"] or 0) > 1]  # and not loaded
+    minutes = (sum(distilled) + sum(record["networks_cpu_seconds"] for record in records)) / 60
+    lacking = len(records) - len(distilled)
+    but = f", without the distillation of {lacking} set(s) that were begun in an earlier call" if lacking else ""
     return [
         *lines,
         "",
         f"`{first['method']['name']}` on {first['dataset']}, {first['ipc']} images a class, {len(records)} set(s), "
         f"each distilled in float32 and then rounded; {len(first['forms']['fp32']['val'])} networks a set and storage, "
         "of equal initialisation, order and augmentation. Differences are to `fp32`, paired by set, with the half "
-        f"width of their 95 % interval (Student's t). {machines}; {minutes:.0f} minutes of processor time.",
+        f"width of their 95 % interval (Student's t). {machines}; {minutes:.0f} minutes of processor time{but}.",
     ]
 
 
