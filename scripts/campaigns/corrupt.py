@@ -73,7 +73,7 @@ def content(path: Path) -> Any:
 def sets(folder: Path) -> list[Kind]:
     """Images in each form, compensated images, trees, and the parts of a label store."""
     real = jobs.pictures()
-    plain, labelled = jobs.labelled(0).hard(), jobs.labelled(1)
+    plain, labelled = jobs.labelled(0).hard().pack("fp32"), jobs.labelled(1)
     soft = torch.full((len(plain), 3), 1 / 3)
     zca = fit_zca(real.train)
     whitened = dataclasses.replace(plain, images=zca.forward(plain.pixels()), transform=zca, transform_record={})
