@@ -14,6 +14,9 @@ _EITHER: Final = re.compile(_OPTION + r"no type matching (.+?) could be instanti
 _ALONE: Final = re.compile(
     _OPTION + r"(?:invalid literal for (int)\(\) with base 10|could not convert string to (float)): ('.*?'|\".*?\")"
 )
+_CHOICE: Final = re.compile(
+    r"invalid choice ('.*?'|\".*?\") for argument '(?:-\w/)?(\S+?)'\. Expected one of (\(.+?\))\."
+)
 _KINDS: Final = {"INT": "a whole number", "FLOAT": "a number", "int": "a whole number"}
 _KINDS_OF: Final = {"INT": "whole numbers", "FLOAT": "numbers"}
 
@@ -32,6 +35,9 @@ def fault_of(text: str, prog: str) -> InputError | None:
         return refuse(found[1], " or ".join(kinds), " ".join(ast.literal_eval(found[3])), way_out)
     if found := _ALONE.search(plain):
         return refuse(found[1], _KINDS.get(found[2] or "", "a number"), ast.literal_eval(found[4]), way_out)
+    if found := _CHOICE.search(plain):
+        known = " or ".join(f"`{word}`" for word in ast.literal_eval(found[3]))
+        return refuse(found[2], known, ast.literal_eval(found[1]), way_out)
     return None
 
 

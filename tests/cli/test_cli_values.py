@@ -14,6 +14,7 @@ CASES = {
     "cvdd --pairs x": "`--pairs` must be None or pairs of whole numbers; got x.",
     "cvdd --pairs 0 1 2": "`--pairs` must be None or pairs of whole numbers; got 0 1 2.",
     "infer --compensators foo": "`--compensators` must be a whole number or `auto`; got foo.",
+    "dm --storage fp8": "`--storage` must be `fp32` or `fp16` or `uint8`; got fp8.",
     "mtt --ipc x": "`--ipc` must be a whole number; got x.",
     "mtt --expert.lr it's": "`--expert.lr` must be a number; got it's.",
     "sre2l --batch 1.5": "`--batch` must be None or a whole number; got 1.5.",
