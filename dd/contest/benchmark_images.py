@@ -148,8 +148,7 @@ class ImageBench(Bench):
                 assert unit.budget is not None
                 layout: Layout = other.layout
                 stored = unit.budget * getattr(other, "canvas", 1) ** 2  # a canvas has the bytes of so many images
-                ipc = max(1, stored * layout.itemsize // PLAIN.itemsize)
-                beside = dataclasses.replace(beside, layout=layout, ipc=ipc, stored=stored)
+                beside = dataclasses.replace(beside, layout=layout, ipc=layout.plain_count(stored), stored=stored)
         made = baseline.make(beside)
         assert isinstance(made, Method)
         return made

@@ -26,12 +26,10 @@ from dd.evaluation.unseen import warn_trained
 from dd.methods import Infer, Recover, Run
 from dd.models import AnyModel
 from dd.run.resolve import only_images
-from dd.synthetic import ImageSet, Layout, SyntheticImages
+from dd.synthetic import ImageSet, SyntheticImages
 from dd.synthetic.image_checks import how_many
-from dd.synthetic.layout import PLAIN
+from dd.synthetic.layout import PIXELS, PLAIN
 
-PIXELS: Final = Layout(storage="uint8")
-"""Of real images beside sets whose pictures are uint8 in the file: with labels of batches, or composed."""
 MOST: Final = 16
 """Times the steps of the other rows that converged networks take at most."""
 

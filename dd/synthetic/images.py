@@ -25,7 +25,7 @@ from dd.synthetic.common import Common, moved, on_cpu, one_line
 from dd.synthetic.file import Kept, about_labels, mark_kept, only, read_set, write_set
 from dd.synthetic.image_checks import check_canvas, check_labels, check_stored, how_many, sizes_of
 from dd.synthetic.labels import LabelStore
-from dd.synthetic.layout import PLAIN, Layout, Storage, Stored, pixel_levels
+from dd.synthetic.layout import PIXELS, PLAIN, Layout, Storage, Stored, pixel_levels
 from dd.synthetic.recipe import TrainRecipe
 from dd.transforms.levels import from_levels, to_levels
 from dd.transforms.whiten import ZCA, Normalise, Transform, transform_from
@@ -159,7 +159,7 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
         counts = [n * self.canvas**2 for n in self.counts]
         if self.layout.whole:
             return tuple(counts)
-        return tuple(max(min(1, n), n * self.layout.itemsize // PLAIN.itemsize) for n in counts)
+        return tuple(self.layout.plain_count(n) for n in counts)
 
     @property
     def channels(self) -> int:
@@ -258,7 +258,7 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
         told = {**self.provenance, "labels": "largest of the soft labels"}
         parts: dict[str, Any] = {"labels": labels}
         if self.store is not None and isinstance(self.transform, Normalise):
-            parts = Layout(storage="uint8").parts(self.images, labels, pixel_levels(self.transform))
+            parts = PIXELS.parts(self.images, labels, pixel_levels(self.transform))
             parts["images"] = parts["images"].to(self.images.device)
         return replace(self, **parts, store=None, recipe=self.recipe.hard(), provenance=told)
 

@@ -93,6 +93,10 @@ class Layout:
         """Bytes of a stored number."""
         return STORAGES[self.storage].itemsize
 
+    def plain_count(self, stored: int) -> int:
+        """Whole images in float32 in the bytes of so many stored ones; at least one where there is one."""
+        return max(min(1, stored), stored * self.itemsize // PLAIN.itemsize)
+
     def __str__(self) -> str:
         words = [f"factor {self.factor}"] if self.factor > 1 else []
         return ", ".join([*words, *(["mirrored"] if self.mirror else []), self.storage])
@@ -182,6 +186,8 @@ class Layout:
 
 PLAIN: Final = Layout()
 """Stored images are the pictures, in float32."""
+PIXELS: Final = Layout(storage="uint8")
+"""Likewise in 256 levels: what pictures with labels of batches are in their file, and real ones beside them."""
 
 
 LAYOUT: Final = ("factor", "mirror", "storage")
