@@ -154,8 +154,9 @@ class ExpertTrainer:
         self, student: Student, seed: int, theta: Tensor, velocity: Tensor, step: int
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
         """(steps done, θ, velocity) after each step of expert `seed` from `step` on, for ever; always new tensors."""
+        name = str(as_spec(self.recipe.model))
         for rows, pixels in self._stream(self._batches(seed, step)):
-            alone = no_single_values("expert.batch_size", str(as_spec(self.recipe.model)))
+            alone = no_single_values("expert.batch_size", name)
             with alone, isolated(seed, "layers", step, device=self.device):  # some networks draw on their own
                 theta, velocity = self._step(student, theta, velocity, rows, pixels, seed, step)
             step += 1

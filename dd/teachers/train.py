@@ -92,10 +92,8 @@ def _train(
             yield from (rows[own] for rows in order.split(recipe.batch_size)[:per_epoch])
 
     alone = no_single_values("teacher.batch_size", str(recipe.model))
-    with (
-        alone,
-        isolated(seed, "teacher", "layers", *([own.start] if group else []), device=device),
-    ):  # dropout draws from it
+    stream = ("teacher", "layers", *([own.start] if group else []))
+    with alone, isolated(seed, *stream, device=device):  # dropout draws from it
         for step, (rows, pixels) in enumerate(real.train.stream(batches())):
             epoch, place = divmod(step, per_epoch)
             whole = min(recipe.batch_size, count - place * recipe.batch_size)
