@@ -74,6 +74,14 @@ def _path(unit: Unit, model: str, out: Path) -> Path:
     return out / "cells" / (unit.name + (f"-{file_name(model)}" if model else "") + ".json")
 
 
+def put_back(cell: Mapping[str, Any], out: Path) -> None:
+    """Write a cell of a leaderboard into a folder, where the benchmark it is of finds it; one that is there stays."""
+    unit = Unit(cell["set"], cell["budget"], cell["seed"])
+    if not is_there(path := _path(unit, cell["model"], out)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, cell)
+
+
 def _looks_like_a_cell(path: Path) -> bool:
     """Whether a damaged file may have been a cell: it is cut off, or has a cell's keys."""
     try:

@@ -10,7 +10,9 @@ from dd.models import build, strangers
 @pytest.mark.parametrize(
     ("own", "size", "wanted"),
     [
-        ("convnet(width=32)", 32, ["convnet(depth=2, width=32)", "convnet(norm=batch, width=32)", "resnet9"]),
+        ("convnet(width=32)", 32, ["convnet(depth=2, width=32)", "convnet(norm=batch, width=32)", "resnet9(width=8)"]),
+        ("convnet(width=8)", 32, ["convnet(depth=2, width=8)", "convnet(norm=batch, width=8)", "resnet9(width=8)"]),
+        ("convnet(width=64)", 32, ["convnet(depth=2, width=64)", "convnet(norm=batch, width=64)", "resnet9(width=16)"]),
         ("convnet(norm=batch)", 8, ["convnet(depth=2, norm=batch)", "convnet", "resnet9"]),
         ("resnet9", 32, ["convnet(width=64)", "convnet(norm=batch, width=64)", "vgg11"]),
         ("mlp", 32, ["convnet(width=64)", "convnet(norm=batch, width=64)", "resnet9"]),

@@ -15,8 +15,9 @@ def strangers(model: AnyModel, size: Size) -> list[ModelSpec]:
     """[another depth, another norm, another family] than a set's own network.
 
     Of a ConvNet its own width and pooling stay: one block less (one more where it has one), and batch norm for any
-    other norm (instance norm for batch norm); the family is `resnet9`. Of any other network they are the ConvNet of
-    width 64, the same with batch norm, and `resnet9`, or `vgg11` where the set's own is that.
+    other norm (instance norm for batch norm); the family is `resnet9` of a quarter of its width, at least 8, as the
+    default of both is (128 and 32). Of any other network they are the ConvNet of width 64, the same with batch norm,
+    and `resnet9`, or `vgg11` where the set's own is that.
 
     Args:
         model: the set's own.
@@ -30,8 +31,9 @@ def strangers(model: AnyModel, size: Size) -> list[ModelSpec]:
     told: dict[str, Any] = dict(own.options)
     depth = told.get("depth") or default_depth(size)
     norm = "instance" if told.get("norm") == "batch" else "batch"
+    slim = max(8, told["width"] // 4) if "width" in told else None
     return [
         ModelSpec.of("convnet", **{**told, "depth": depth - 1 if depth > 1 else 2}),
         ModelSpec.of("convnet", **{**told, "norm": norm}),
-        ModelSpec.of("resnet9"),
+        ModelSpec.of("resnet9") if slim is None else ModelSpec.of("resnet9", width=slim),
     ]

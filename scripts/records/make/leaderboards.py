@@ -1,21 +1,24 @@
 """The leaderboards: `dd.benchmark` of every method on the two-core budget, as records.
 
-    python -m scripts.records.make.leaderboards --root DATA [--store EXPERTS] [--only TEXT] [--threads 1]
+    python -m scripts.records.make.leaderboards --root DATA [--store FOLDER] [--only TEXT] [--methods A,B] [--threads 1]
 
-Each becomes the record `leaderboard-NAME` (rows, and the cells they were made of). The cells are
-kept in `runs/leaderboards/NAME` and in it a call goes on where another was interrupted; processes can share it. A
-leaderboard whose record is there is skipped. The board of hard labels has the sets of the other one.
+Each becomes the record `leaderboard-NAME` (rows, and the cells they were made of). The cells are kept in
+`runs/leaderboards/NAME` and in it a call goes on where another was interrupted; processes can share it. A leaderboard
+whose record has the methods asked is skipped; one with fewer goes on from its cells, at any later time. A board of hard
+labels has the sets of the other one.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import dd
+from dd.base.paths import is_there
+from dd.contest.cells import put_back
 from scripts.records import kept
 from scripts.records.make import run
 
@@ -23,35 +26,41 @@ RUNS: Final = kept.RUNS.parent / "leaderboards"
 
 CIFAR10: Final[Mapping[str, Any]] = {
     "data": "cifar10",
-    "ipc": (1, 10),
     # Not `full_converged`: up to 16,000 steps of 256 images four times, hours where a cell should take minutes.
     "baselines": ["class_mean", "random", "herding", "k_center", "random_labels", "full"],
     "preset": "cpu",
     "repeats": 3,
 }
+HARD: Final[Mapping[str, Any]] = {
+    "models": ["convnet(width=32)"],
+    "baselines": ["class_mean", "random"],
+    "recipe": "hard",
+}
 BOARDS: Final[Mapping[str, dict[str, Any]]] = {
     "MUTAG": {"data": "MUTAG", "models": ["gin", "gcn", "gat", "sage"], "budget_bytes": (512, 2048), "repeats": 5},
     "NCI1": {"data": "NCI1", "models": ["gin", "gcn", "gat", "sage"], "budget_bytes": (512, 2048), "repeats": 5},
-    "cifar10": {**CIFAR10, "models": ["convnet(width=32)", "unseen", "ridge", "nearest_mean"]},
-    "cifar10-hard": {
-        **CIFAR10,
-        "models": ["convnet(width=32)"],
-        "baselines": ["class_mean", "random"],
-        "recipe": "hard",
-    },
+    "cifar10-ipc10": {**CIFAR10, "ipc": 10, "models": ["convnet(width=32)", "unseen", "ridge", "nearest_mean"]},
+    "cifar10-ipc1": {**CIFAR10, "ipc": 1, "models": ["convnet(width=32)", "unseen", "ridge", "nearest_mean"]},
+    "cifar10-ipc10-hard": {**CIFAR10, "ipc": 10, **HARD},
+    "cifar10-ipc1-hard": {**CIFAR10, "ipc": 1, **HARD},
 }
 """Name: arguments of `dd.benchmark`."""
-SAME_SETS: Final[Mapping[str, str]] = {"cifar10-hard": "cifar10"}
+SAME_SETS: Final[Mapping[str, str]] = {"cifar10-ipc10-hard": "cifar10-ipc10", "cifar10-ipc1-hard": "cifar10-ipc1"}
 """Board → the board whose run folders it takes where they are."""
 
 
-def board(name: str, root: Path, store: Path | None) -> bool:
-    """Measure one leaderboard, unless its record is there; whether it was measured."""
-    if kept.named(f"leaderboard-{name}"):
-        return False
-    if name in SAME_SETS and (runs := RUNS / SAME_SETS[name] / "runs").is_dir():
+def board(name: str, root: Path, store: Path | None, methods: Sequence[str] = ()) -> bool:
+    """Measure one leaderboard, unless its record has these methods (none: all); whether it was measured."""
+    asked = {**BOARDS[name], **({"methods": list(methods)} if methods else {})}
+    if (there := kept.named(f"leaderboard-{name}").get(f"leaderboard-{name}")) is not None:
+        measured = there["asked"]["methods"]
+        if measured == ["all"] or (methods and set(methods) <= set(measured)):
+            return False
+        for cell in there["cells"]:
+            put_back(cell, RUNS / name)
+    if name in SAME_SETS and is_there(runs := RUNS / SAME_SETS[name] / "runs"):
         shutil.copytree(runs, RUNS / name / "runs", ignore=shutil.ignore_patterns("*.lock"), dirs_exist_ok=True)
-    made = dd.benchmark(**BOARDS[name], root=root, store=store, out=RUNS / name)
+    made = dd.benchmark(**asked, root=root, store=store, out=RUNS / name)
     kept.keep(f"leaderboard-{name}", made.to_json())
     return True
 
@@ -59,12 +68,15 @@ def board(name: str, root: Path, store: Path | None) -> bool:
 def main() -> None:
     """Work through the list."""
     store = "experts and teachers; default: as DD_HOME says"
-    options = run.options(__doc__, "tu/, cifar10/, …", store=store)
+    more: Mapping[str, dict[str, Any]] = {
+        "--methods": {"type": lambda text: text.split(","), "default": [], "help": "of a board; default: all"}
+    }
+    options = run.options(__doc__, "tu/, cifar10/, …", store=store, more=more)
     for name in BOARDS:
         if options.only not in name:
             continue
         try:
-            board(name, options.root, options.store)
+            board(name, options.root, options.store, options.methods)
         except dd.MissingError as error:
             print(f"{name} skipped: {error}", file=sys.stderr, flush=True)
 
