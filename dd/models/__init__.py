@@ -32,6 +32,7 @@ __all__ = [
     "build_graph_net",
     "build_node_net",
     "check_network",
+    "check_size",
     "check_there",
     "convnet",
     "count_parameters",
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
         ModelSpec,
         as_spec,
         build,
+        check_size,
         is_own_name,
     )
     from dd.models.images.strangers import UNSEEN, strangers
@@ -88,7 +90,7 @@ else:
             "dd.models.graphs.rounds": "PlainGraphs Round TreeDag plain_graphs tree_dag",
             "dd.models.graphs.spec": "GraphModel GraphSpec RootedNet as_graph_spec build_graph_net rooted",
             "dd.models.images.convnet": "Block ConvNet convnet",
-            "dd.models.images.spec": "AnyModel Model ModelSpec as_spec build is_own_name",
+            "dd.models.images.spec": "AnyModel Model ModelSpec as_spec build check_size is_own_name",
             "dd.models.images.strangers": "UNSEEN strangers",
             "dd.models.probe": "check_network check_there count_parameters no_single_values takes_one uses_batch_stats",
             "dd.models.table": "GNNS MODELS NODE_NETS",

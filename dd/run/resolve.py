@@ -33,10 +33,12 @@ from dd.methods import (
     need_method,
     need_told,
     one_of,
+    own_network,
 )
 from dd.methods.presets import DEFAULT, Preset, preset, replace_fields
 from dd.methods.table import is_ours
-from dd.synthetic import AnySet
+from dd.models import MODELS, check_size, is_own_name
+from dd.synthetic import AnySet, TrainRecipe
 
 PLAIN: Final = Source()
 """Data as it is where nobody says how it is read."""
@@ -94,6 +96,7 @@ def opened(
         source = dataclasses.replace(source, aspect=source.aspect or row.aspect)
     real = (read or load_real)(data, source, protocol)
     _check_fits(value, real, device)
+    _check_trained(value, real)
     return Opened(real, value, row)
 
 
@@ -217,6 +220,24 @@ def _check_fits(method: Method, real: Images | Graphs | Nodes, device: torch.dev
         _check_images_fit(method, real, ipc)
     if (own := getattr(method, "check_fits", None)) is not None:
         own(real, device)
+
+
+def _check_trained(method: Method, real: Images | Graphs | Nodes) -> None:
+    """Refuse a network that nobody could train on the set of a method, before the set is made.
+
+    Raises:
+        InputError: no such network, one that does not take such pictures, or a name that is none of the library's and
+            not that of the method's own network.
+    """
+    recipe = getattr(method, "train", None)
+    if not (isinstance(recipe, TrainRecipe) and isinstance(real, Images) and is_ours(method)):
+        return
+    if not is_own_name(recipe.model):
+        channels, *size = real.train.shape
+        check_size(recipe.model, channels, len(real.classes), (size[0], size[1]))
+    elif str(own_network(method)) != recipe.model:
+        way_out = near(recipe.model, MODELS) + "A network of your own is given where the set is trained, as `models`."
+        raise refuse("train", "with the name of a network as `model`", f"{recipe.model!r}, which is none", way_out)
 
 
 def _check_images_fit(method: Method, real: Images, ipc: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import dd
 from dd.base.home import home
 from dd.base.paths import expanded
 from dd.errors import InputError, MissingError
+from dd.run import resolve
 
 FAST: dict[str, Any] = {"repeats": 1, "steps": 1, "progress": False}
 CALLS: dict[str, Callable[[Any], object]] = {
@@ -97,3 +99,33 @@ def test_without_a_home_folder_the_way_out_is_told(monkeypatch: pytest.MonkeyPat
         home("datasets")
     monkeypatch.setenv("DD_HOME", "/tmp/dd")
     assert home("datasets") == Path("/tmp/dd/datasets")
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("nonsense", "`train` must be with the name of a network as `model`; got 'nonsense', which is none"),
+        ("convnett", "Did you mean convnet\\? A network of your own is given where the set is trained, as `models`"),
+        ("convnet(widht=32)", "Did you mean width\\?"),
+        ("convnet(depth=9)", "depth"),
+    ],
+)
+@pytest.mark.parametrize("method", ["random", "dm", "rded", "mtt"])
+def test_a_network_that_nobody_could_train_is_refused_before_the_set_is_made(
+    method: str, model: str, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=said):
+        dd.distill(DATA, method, ipc=1, train={"model": model}, preset="cpu", out=tmp_path / "run", progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_way_out_for_a_network_of_ones_own() -> None:
+    own = dd.Model(lambda c, k, size: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(k)), name="mine")
+    small = dd.distill(DATA, "random", ipc=1, progress=False)
+    assert dd.evaluate(small, DATA, models=[own], out=False, **FAST).rows[0].model == "mine"
+    for method in ("mtt", "dm"):  # whose own network it is: named in the recipe, and known to the method
+        value: Any = dd.methods.METHODS[method]()
+        value = dataclasses.replace(
+            value, expert=dataclasses.replace(value.expert, model=own), train=dd.TrainRecipe(model="mine")
+        )
+        assert resolve._check_trained(value, DATA) is None

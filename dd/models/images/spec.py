@@ -290,6 +290,19 @@ def _parameters(model: ModelSpec, channels: int, classes: int, size: Size) -> in
         return count_parameters(model.make(channels, classes, size))
 
 
+def check_size(model: AnyModel, channels: int, classes: int, size: Size) -> None:
+    """Refuse a network that does not take such pictures, or would not fit, before memory is taken for it.
+
+    Raises:
+        InputError: no such network, or one of the library's that cannot be built; others are known when they are made.
+    """
+    spec = as_spec(model)
+    if isinstance(spec, ModelSpec) and spec.name in MODELS:
+        numbers = _parameters(spec, channels, classes, size)
+        if spec.options:
+            check_memory(f"{spec} and its gradient", [2, numbers], "Take a smaller one.")
+
+
 def build(
     spec: AnyModel,
     *,
@@ -324,10 +337,7 @@ def build(
     if not dtype.is_floating_point:
         raise refuse("dtype", "a floating type", dtype)
     model = as_spec(spec)
-    if isinstance(model, ModelSpec) and model.options and model.name in MODELS:
-        check_memory(
-            f"{model} and its gradient", [2, _parameters(model, channels, classes, size)], "Take a smaller one."
-        )
+    check_size(model, channels, classes, size)
     with isolated(seed, "init"):
         net = model.make(channels, classes, size)
         if not isinstance(net, nn.Module):
