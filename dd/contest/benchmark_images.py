@@ -61,10 +61,24 @@ class ImageBench(Bench):
         first = next((model for model in chosen_models if reader_of(model) is None), own)
         self.models = {called(model): with_net(model, first) for model in chosen_models}
         self.notes = [
-            f"Baselines are trained by the recipe of the trajectory presets ({self._first_lr()}), methods by the "
-            "recipe that their set carries; the number of optimiser steps is the same.",
+            *self._ways(),
             "Seconds of experts and teachers are those of the first set that needed them.",
         ]
+
+    def _ways(self) -> list[str]:
+        """How networks are trained, for the notes."""
+        if self._settings.recipe == "rd3":
+            return ['Every set has the labels of one teacher and one training (`recipe="rd3"`).']
+        told = [
+            f"Baselines are trained by the recipe of the trajectory presets ({self._first_lr()}), methods by the "
+            "recipe that their set carries; the number of optimiser steps is the same."
+        ]
+        if self._settings.recipe == "hard":
+            told.append(
+                'Every set is trained on under one class an image (`recipe="hard"`): labels that it stores are not '
+                "read, and their bytes count all the same."
+            )
+        return told
 
     def baseline(self, name: str) -> ImageBaseline | None:
         """The baseline of a row."""

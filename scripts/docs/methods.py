@@ -179,12 +179,12 @@ def _teacher_work(value: Any) -> dict[str, object]:
 
 def _boards(name: str) -> str:
     """Rows of the leaderboards: under one protocol with every other method."""
-    heads = ["data", "budget", "model", "metric", "%", "sets × networks", "minus random", "minus random, same labels"]
+    heads = ["board", "budget", "model", "metric", "%", "sets × networks", "minus random", "minus random, same labels"]
     rows = []
     for board_name, board in boards().items():
         for entry in board.entries:
             if entry.set == name and entry.values:
-                row = [f"[{board.dataset}](../results/leaderboard-{board_name}.md)"]
+                row = [f"[{board_name}](../results/leaderboard-{board_name}.md)"]
                 row += [f"{entry.budget:,} {'a class' if board.unit == 'ipc' else 'bytes'}", entry.model or "none"]
                 row += [board.metric, entry.score, entry.counts]
                 gaps = (board.against(entry), board.against_labels(entry))

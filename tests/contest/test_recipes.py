@@ -136,6 +136,8 @@ def test_a_benchmark_of_hard_labels_has_cells_of_its_own(tmp_path: Path) -> None
     assert board.models == ("mlp", "nearest_mean")
     assert len(board.cells) == 6
     assert all(cell["request"]["recipe"] == "hard" for cell in board.cells)
+    assert 'under one class an image (`recipe="hard"`)' in board.to_markdown()
+    assert "one class an image" not in dd.benchmark(data(), [mine], out=tmp_path / "own", **given).to_markdown()
     with pytest.raises(InputError, match=r"of another benchmark \(other recipe\)"):
         dd.benchmark(data(), [mine], out=tmp_path / "hard", **given)
     with pytest.raises(InputError, match=r"`baselines` must be those that `recipe='rd3'` can train; got `full`"):

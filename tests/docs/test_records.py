@@ -410,6 +410,12 @@ def test_a_leaderboard_goes_on_from_the_cells_of_its_record(
     told = kept.named()["leaderboard-few"]
     assert {row["set"] for row in told["rows"]} == {"random", "full", "dm", "idm"}
     assert all(cell in told["cells"] for cell in before), "measured again: their seconds differ"
+    monkeypatch.setattr(leaderboards, "SAME_CELLS", {"sets": "few"})
+    monkeypatch.setattr(leaderboards, "BOARDS", {"sets": {**few, "methods": ["dm"], "seeds": 2}})
+    assert leaderboards.board("sets", tmp_path, tmp_path)
+    sets = kept.named()["leaderboard-sets"]["cells"]
+    assert [cell in sets for cell in before if cell["set"] in ("random", "dm")] == [True, True]
+    assert {row["sets"] for row in kept.named()["leaderboard-sets"]["rows"] if row["set"] == "dm"} == {2}
 
 
 def test_the_board_of_hard_labels_has_the_sets_of_the_other_one(

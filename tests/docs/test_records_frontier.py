@@ -23,7 +23,7 @@ from scripts.records.tables import frontier as table
 def test_a_cell_has_the_bytes_that_its_name_says_and_no_end_of_its_own(name: str) -> None:
     method = method_of(name)
     stored = method.ipc * 3 * 32 * 32 * method.layout.itemsize  # type: ignore[attr-defined]
-    assert stored == {"ten": 10 * 4, "one": 1}[name.partition("-")[0]] * 3 * 32 * 32
+    assert stored == {"ten-floats": 10 * 4, "ten-bytes": 10, "one-byte": 1}[name.rpartition("-")[0]] * 3 * 32 * 32
     assert getattr(method, "iterations", ENDLESS) == ENDLESS
     assert table.real_of(name) in CELLS
     expert = getattr(method, "expert", None)
@@ -83,7 +83,7 @@ def test_every_cell_and_seed_makes_its_own_experts(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(frontier, "load_real", lambda *_: dd.load_images("digits"))
     monkeypatch.setattr(frontier, "timed", timed)
     given = argparse.Namespace(root=None, work=tmp_path, marks=[1.0])
-    for name, seed in (("one-byte-mtt", 0), ("one-byte-mtt", 1), ("ten-floats-mtt", 0)):
+    for name, seed in (("one-byte-mtt", 0), ("one-byte-mtt", 1), ("ten-bytes-mtt", 0)):
         with pytest.raises(InterruptedError):
             frontier.cell(name, seed, given)
     assert len(set(stores)) == 3
