@@ -382,7 +382,7 @@ def test_the_page_points_to_every_leaderboard(empty: Path) -> None:
         kept.keep(f"leaderboard-{name}", {"dataset": name})
     (line,) = boards.board_lines()[1:]
     links = "[a](results/leaderboard-a.md), [b](results/leaderboard-b.md)"
-    assert line.endswith(f"(`dd.benchmark`, one set a method): {links}.")
+    assert line.endswith(f"(`dd.benchmark`; one set a method, but where the name says sets): {links}.")
 
 
 def test_a_leaderboard_is_written_once(tmp_path: Path, empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,6 +416,10 @@ def test_a_leaderboard_goes_on_from_the_cells_of_its_record(
     sets = kept.named()["leaderboard-sets"]["cells"]
     assert [cell in sets for cell in before if cell["set"] in ("random", "dm")] == [True, True]
     assert {row["sets"] for row in kept.named()["leaderboard-sets"]["rows"] if row["set"] == "dm"} == {2}
+    values = {**few, "methods": ["dm", leaderboards.random_as("idm")], "seeds": 2}
+    monkeypatch.setattr(leaderboards, "BOARDS", {"sets": values})
+    assert leaderboards.board("sets", tmp_path, tmp_path)
+    assert not leaderboards.board("sets", tmp_path, tmp_path)
 
 
 def test_the_board_of_hard_labels_has_the_sets_of_the_other_one(

@@ -77,9 +77,9 @@ def board(name: str, root: Path, store: Path | None, methods: Sequence[str] = ()
     """Measure one leaderboard, unless its record has these methods (none: all); whether it was measured."""
     asked = {**BOARDS[name], **({"methods": list(methods)} if methods else {})}
     if (there := _record(name)) is not None:
-        measured = there["asked"]["methods"]
         wanted = {one if isinstance(one, str) else one.name for one in asked.get("methods", ["all"])}
-        if measured == ["all"] or wanted <= set(measured):
+        told = there["asked"] or {}  # nothing of methods that are values
+        if told.get("methods") == ["all"] or wanted <= {cell["set"] for cell in there["cells"]}:
             return False
     for cell in [cell for record in (there, _record(SAME_CELLS.get(name, name))) if record for cell in record["cells"]]:
         put_back(cell, RUNS / name)

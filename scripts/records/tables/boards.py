@@ -21,7 +21,10 @@ def board_lines() -> list[str]:
     if not records:
         return []
     links = ", ".join(f"[{name}](results/{PREFIX}{name}.md)" for name in records)
-    told = f"Leaderboards, every method under one protocol (`dd.benchmark`, one set a method): {links}."
+    told = (
+        "Leaderboards, every method under one protocol (`dd.benchmark`; one set a method, but where the name says sets)"
+    )
+    told += f": {links}."
     before = [name for name, text in records.items() if "min_support" in text and WITHOUT not in text]
     if before:
         told += (
