@@ -27,7 +27,5 @@ def board_lines() -> list[str]:
     told += f": {links}."
     before = [name for name, text in records.items() if "min_support" in text and WITHOUT not in text]
     if before:
-        told += (
-            f" {' and '.join(before)} were measured under the earlier rule of bytes (see above), networks read sets."
-        )
+        told += f" Measured under the earlier rule of bytes (see above), where networks read sets: {', '.join(before)}."
     return ["", told]
