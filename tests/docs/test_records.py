@@ -369,7 +369,10 @@ def test_leaderboards_are_complete(name: str) -> None:
     for cell in told["cells"]:
         check_origin(cell["origin"])
         assert cell.get("refused") or cell["values"]
-    asked = leaderboards.BOARDS.get(name.removeprefix("leaderboard-"), {"models": told["models"]})
+    board = name.removeprefix("leaderboard-")
+    asked = leaderboards.BOARDS[
+        "cifar10-ipc10" if board == "cifar10" else board
+    ]  # the older one, until one a class is measured
     assert {row["model"] for row in told["rows"]} >= set(told["models"])
     assert told["models"][0] == asked["models"][0]
     known = ["random", "herding", "full"]
