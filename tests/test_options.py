@@ -159,3 +159,26 @@ def test_a_folder_with_the_name_of_a_row_has_that_row_on_the_command_line_too(
         main(["distill", f"imagefolder:{place}", "mtt", "--preset", "cpu", "--help"])
     shown = capsys.readouterr().out
     assert f"(default: {dd.methods.presets.preset('mtt', 'cifar10', 10, 'cpu').fields['student_steps']})" in shown
+
+
+@pytest.mark.parametrize(
+    ("made", "argument"),
+    [
+        (lambda: dd.MTT(expert={"whiten": True}), "expert"),
+        (lambda: dd.DM(expert={"whiten": True}), "expert"),
+        (lambda: dd.DM(expert=None), "expert"),
+        (lambda: dd.DM(train={"steps": 5}), "train"),
+        (lambda: dd.INFER(teacher=5), "teacher"),
+        (lambda: dd.DM(statistic=np.array([1, 2])), "statistic"),
+        (lambda: dd.MTT(labels=np.array([1, 2])), "labels"),
+        (lambda: dd.INFER(compensators=np.array([1, 2])), "compensators"),
+        (lambda: dd.TrainRecipe(loss=np.array([1, 2])), "loss"),
+        (lambda: dd.ExpertRecipe(step=np.array([1, 2])), "step"),
+        (lambda: dd.ExpertRecipe(penalty_form=np.array([1, 2])), "penalty_form"),
+        (lambda: dd.ExpertRecipe(augment_mode=np.array([1, 2])), "mode"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_and_not_asked(made: Any, argument: str) -> None:
+    """A dict in place of a recipe ended in an AttributeError, an array in place of a word in numpy's ValueError."""
+    with pytest.raises(InputError, match=f"`{argument}` must be|unknown {argument}"):
+        made()

@@ -151,8 +151,9 @@ def check_choices(value: object, known: Mapping[str, Sequence[str]]) -> None:
     """
     for name, words in known.items():
         got = getattr(value, name)
-        if got not in words:
-            raise refuse(name, " or ".join(f"`{word}`" for word in words), repr(got), near(got, words))
+        if not isinstance(got, str) or got not in words:  # an array would answer with one
+            way_out = near(got, words) if isinstance(got, str) else ""
+            raise refuse(name, " or ".join(f"`{word}`" for word in words), shown(got), way_out)
 
 
 def check_types(value: object) -> None:
@@ -162,7 +163,7 @@ def check_types(value: object) -> None:
 
     Args:
         value: what has the fields. Of those annotated with more than bool, int, float, str and None only bounds are
-            looked at.
+            looked at, but a field that is a dataclass must have one.
 
     Raises:
         InputError: a field of another type, NaN, infinite or too large.
@@ -197,6 +198,10 @@ def check_options(function: Callable[..., Any], given: Mapping[str, Any]) -> Non
 def _check_all(values: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]]) -> None:
     for name, got in values.items():
         kinds = known[name]
+        if (parts := _recipes(kinds)) and not isinstance(got, kinds):
+            own = " or ".join(f"a `dd.{kind.__name__}`" for kind in parts)
+            way_out = f"A method that is named takes a dict of its fields: `dd.distill(data, NAME, {name}={{…}})`."
+            raise refuse(name, own, shown(got), way_out)
         if all(kind in _PLAIN for kind in kinds):
             fits = bool in kinds if isinstance(got, bool) else isinstance(got, kinds)
             if not fits and not (float in kinds and isinstance(got, int) and not isinstance(got, bool)):
@@ -219,11 +224,17 @@ def _options(function: Any) -> dict[str, tuple[Any, ...]]:
     return _looked_at({p.name: hints[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in hints})
 
 
+def _recipes(kinds: Sequence[Any]) -> list[type]:
+    """The dataclasses among kinds that are nothing else, `None` aside."""
+    found = [kind for kind in kinds if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
+    return found if len(found) == len([kind for kind in kinds if kind is not types.NoneType]) else []
+
+
 def _looked_at(hints: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     """The kinds of each name, where all are plain, or where a number may be among them."""
     found: dict[str, tuple[Any, ...]] = {}
     for name, hint in hints.items():
         either = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        if all(kind in _PLAIN for kind in either) or "int" in str(hint) or "float" in str(hint):
+        if _recipes(either) or all(kind in _PLAIN for kind in either) or "int" in str(hint) or "float" in str(hint):
             found[name] = either
     return found

@@ -37,6 +37,7 @@ class BenchmarkOptions(Planned):
         steps: optimiser steps of every network.
         lr: `recipe`, `tuned` or a number.
         recipe: `own`, `hard` (classes for labels) or `rd3` (one teacher's labels and one student for all).
+        committee: of `rd3`: another teacher than a ResNet-18.
         out: folder of the cells, the runs and the table; by default runs/DATA-benchmark. The same command goes on.
         restart: measure again what is in `out`.
         split: of graphs and nodes: as of `ddistill distill`.
@@ -56,6 +57,7 @@ class BenchmarkOptions(Planned):
     steps: int | None = None
     lr: str = "recipe"
     recipe: Literal["own", "hard", "rd3"] = "own"
+    committee: tuple[str, ...] | None = None
     out: Path | None = None
     restart: bool = False
     split: int | str | None = None

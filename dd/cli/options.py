@@ -188,6 +188,7 @@ class EvaluateOptions(Planned):
         steps: optimiser steps.
         lr: `recipe`, `tuned` or a number.
         recipe: `own`, `hard` (classes for labels) or `rd3` (one teacher's labels and one student for all).
+        committee: of `rd3`: another teacher than a ResNet-18.
         baselines: of random, random_packed, random_tuned, class_mean, random_labels, hard; by default random, the
             second for sets with factor, mirror or fp16, and the last two for labels of teachers. Of graphs:
             random, random_sum, random_mean, herding, random_trees, all_trees, full, naive_bayes, tree_counts,
@@ -207,6 +208,7 @@ class EvaluateOptions(Planned):
     steps: int | None = None
     lr: str = "recipe"
     recipe: Literal["own", "hard", "rd3"] = "own"
+    committee: tuple[str, ...] | None = None
     baselines: tuple[str, ...] = ()
     out: Path | None = None
     split: int | str | None = None

@@ -81,12 +81,14 @@ class ImageEntrant:
         sets: what networks are trained on, one a draw.
         lr: a number, `tuned` by the validation split, or `None` for the recipe's.
         converged: whether networks are trained until the validation split gains nothing.
+        stored: the first set as it is stored, where networks are trained on something else; its bytes are the row's.
     """
 
     name: str
     sets: Sequence[Equipped]
     lr: float | Literal["tuned"] | None = None
     converged: bool = False
+    stored: Equipped | None = None
 
 
 @final

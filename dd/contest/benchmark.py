@@ -30,7 +30,8 @@ from dd.errors import refuse
 from dd.evaluation.leaderboard import Benchmark
 from dd.evaluation.selection import Protocol as Rule
 from dd.evaluation.unseen import refuse_trained
-from dd.methods import Method
+from dd.methods import Method, Run
+from dd.methods.panel import Member, check_members
 from dd.run.plans import Plan, need_folder
 from dd.run.resolve import Tier, load_real, published_aspect, resolve_device
 from dd.run.work import WorkUnit, check_executor, make_named, spread
@@ -58,6 +59,7 @@ def benchmark(
     steps: int | None = None,
     lr: float | str = "recipe",
     recipe: Recipe = "own",
+    committee: Sequence[Member] | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = True,
@@ -105,6 +107,7 @@ def benchmark(
         lr: `recipe` (the one a set carries), `tuned` (by the validation split, for every set and model), or a number.
         recipe: of images, as in `dd.evaluate`: `hard` is the board of hard labels, `rd3` that of one teacher's labels,
             which has no row of all training images and its own number of steps.
+        committee: of `recipe="rd3"`: another teacher than a ResNet-18, as in `dd.evaluate`.
         seed: the first seed.
         out: folder: one JSON a cell in `cells/`, run folders in `runs/`, and the table as `leaderboard.txt`, `.csv`,
             `.json`, `.md`. The same call goes on where it was interrupted and adds what is new; several processes
@@ -137,7 +140,7 @@ def benchmark(
     told: dict[str, Any] = {bench.counted: list(bench.budgets)}
     told |= {"models": None if models is None else list(bench.models), "repeats": repeats, "seeds": seeds}
     told |= {"baselines": None if baselines is None else as_list(baselines), "preset": preset, "protocol": protocol}
-    told |= {"steps": steps, "lr": lr, "recipe": recipe, "seed": seed, "split": split}
+    told |= {"steps": steps, "lr": lr, "recipe": recipe, "committee": settings.committee, "seed": seed, "split": split}
     made = Benchmark(
         dataset=real.name,
         protocol=protocol,
@@ -171,11 +174,12 @@ def _opened(given: Mapping[str, Any]) -> tuple[Bench, Settings]:
         steps=None if given["steps"] is None else check_whole(given["steps"], "steps"),
         lr=given["lr"],
         recipe=check_recipe(given["recipe"]),
+        committee=_committee(given.get("committee"), given["recipe"]),
         device=resolve_device(given["device"]),
         store=home("expert_trajectories", given["store"]),
         out=None if out is None else as_path(out, "out"),
         resume=given["resume"],
-        distilling=_distilling(given.get("distilling", {})),
+        distilling=_distilling(given.get("distilling", {}), resolve_device(given["device"])),
     )
     if settings.out is not None:
         check_folder(settings.out)
@@ -189,12 +193,24 @@ def _opened(given: Mapping[str, Any]) -> tuple[Bench, Settings]:
     return _bench(real, asked, given, settings), settings
 
 
-def _distilling(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What sets are distilled with; refuse what `benchmark` has no argument of that name for."""
+def _committee(members: object, recipe: Recipe) -> tuple[Member, ...] | None:
+    """Who labels every set under `rd3`; refused under another recipe, where a method's teachers are its own."""
+    if members is not None and recipe != "rd3":
+        way_out = "A method's own teachers are given in its value: `methods=[dd.RDED(committee=…)]`."
+        raise refuse("committee", "left out unless `recipe='rd3'`", f"given, with recipe={recipe!r}", way_out)
+    return None if members is None else check_members(members)
+
+
+def _distilling(given: Mapping[str, Any], device: torch.device) -> Mapping[str, Any]:
+    """What sets are distilled with; refuse what `benchmark` has no argument of that name for, and what is no value.
+
+    A method that refuses its data has a row that says so; a slip in the call would be in all of them, and stay there.
+    """
     if unknown := [name for name in given if name not in DISTILLING]:
         expected = f"an argument of `dd.benchmark` (of `dd.distill` it takes {', '.join(DISTILLING)})"
         way_out = "Fields of a method are given in its value: `methods=[dd.MTT(factor=2)]`."
         raise refuse(unknown[0], expected, repr(given[unknown[0]]), way_out)
+    Run(device=device, **given)
     return given
 
 
@@ -251,7 +267,7 @@ def _shared_aspect(
 
 def _asked(methods: Sequence[str | Method], given: Mapping[str, Any]) -> dict[str, Any] | None:
     """The arguments that are not defaults, where all of them can be written down."""
-    if not all(isinstance(method, str) for method in methods):
+    if not all(isinstance(one, str) for one in (*methods, *(given["committee"] or ()))):
         return None
     plain = {name: p.default for name, p in inspect.signature(benchmark).parameters.items()}
     return {"methods": list(methods), **{name: v for name, v in given.items() if v != plain[name]}}
@@ -271,10 +287,11 @@ def _wanted(given: Mapping[str, Any], asked: Sequence[str | Method], argument: s
 
 def _many(given: Mapping[str, Any], asked: Sequence[str | Method], argument: str) -> tuple[int, ...]:
     value = _wanted(given, asked, argument)
-    found = (value,) if isinstance(value, int) else tuple(value)
-    if not found or len(set(found)) != len(found):
-        raise refuse(argument, "one or more whole numbers, each once", found)
-    return tuple(check_whole(one, argument) for one in found)
+    found = as_list(value)
+    whole = tuple(check_whole(one, argument) for one in found)
+    if not whole or len(set(whole)) != len(whole):
+        raise refuse(argument, "one or more whole numbers, each once", whole)
+    return whole
 
 
 def _whole(real: Images) -> Images:

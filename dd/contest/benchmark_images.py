@@ -113,7 +113,7 @@ class ImageBench(Bench):
         if seed not in self._recipes:
             run = Run(seed=seed, device=settings.device, store=settings.store)
             teacher = partial(self._teacher_recipe, self.budgets[0])
-            self._recipes[seed] = under(settings.recipe, self._real, teacher, run, settings.steps)
+            self._recipes[seed] = under(settings.recipe, self._real, teacher, run, settings.steps, settings.committee)
         return self._recipes[seed]
 
     def _lr(self, unit: Unit) -> float | Literal["tuned"] | None:

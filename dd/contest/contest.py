@@ -22,7 +22,9 @@ from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar, final
 import torch
 from torch import Tensor
 
+from dd.base.bounds import check_range
 from dd.base.shapes import as_list
+from dd.base.texts import shown
 from dd.data import Images, Ipc
 from dd.data.graphs.graphs import Graphs
 from dd.data.nodes.nodes import Nodes
@@ -127,12 +129,15 @@ def given_lr(lr: object) -> float | Literal["tuned"] | None:
     """`lr` of `dd.evaluate` and `dd.benchmark` as `Rules` have it.
 
     Raises:
-        InputError: another word than `recipe` or `tuned`, or no number.
+        InputError: another word than `recipe` or `tuned`, or no positive number.
     """
     if isinstance(lr, float | int) and not isinstance(lr, bool):
+        check_range("lr", lr)
+        if not lr > 0:
+            raise refuse("lr", "positive", lr)
         return float(lr)
-    if lr not in ("recipe", "tuned"):
-        raise refuse("lr", "`recipe`, `tuned` or a number", repr(lr), near(lr, ("recipe", "tuned")))
+    if not isinstance(lr, str) or lr not in ("recipe", "tuned"):
+        raise refuse("lr", "`recipe`, `tuned` or a number", shown(lr), near(lr, ("recipe", "tuned")))
     return "tuned" if lr == "tuned" else None
 
 

@@ -101,7 +101,12 @@ class ImageContest:
         for draw, given in enumerate(sets):
             seeds = [child_seed(self.rules.seed, "evaluate", draw, r) for r in range(each)]
             found += self._figures(learner, given, seeds, number * ROOM + draw * each)
-        told = {"set": entrant.name, **learner.told(sets[0]), "note": note, "bytes": bytes_of(sets[0])}
+        told = {
+            "set": entrant.name,
+            **learner.told(sets[0]),
+            "note": note,
+            "bytes": bytes_of(entrant.stored or sets[0]),
+        }
         told["draws"] = len(sets)
         return Row.of(found, self.metric, **told, seconds=time.monotonic() - start)
 
@@ -133,8 +138,8 @@ class ImageContest:
             return learner, ""
         if self.real.val is None:
             raise refuse(entrant.name, "left out where no validation split is held out", entrant.name)
-        most, seed = MOST * learner.recipe(given).steps, child_seed(rules.seed, "enough")
-        steps, flat = enough_steps(learner, given, self.real.val, seed, most)
+        least, seed = learner.recipe(given).steps, child_seed(rules.seed, "enough")
+        steps, flat = enough_steps(learner, given, self.real.val, seed, MOST * least, least)
         note = "steps by the validation split" if flat else f"still gaining at {steps} steps"
         return dataclasses.replace(learner, steps=steps), note
 
@@ -190,7 +195,8 @@ def given_images(
     small, name = match_data(small, real), str(small.method.get("name", "imported"))
     assert real.test is not None
     trained = as_trained(small)
-    own, scorer = ImageEntrant(name=name, sets=[trained], lr=rules.lr), Scorer(real.test, rules.device)
+    own = ImageEntrant(name=name, sets=[trained], lr=rules.lr, stored=small)
+    scorer = Scorer(real.test, rules.device)
     contest = ImageContest(entrants=[own], real=real, rules=rules, scorer=scorer, forward=forward)
     counts, stored, notes = _numbers(small, real) if picked and len(real.train) else (small.budget, small.counts, [])
     layout = small.layout if isinstance(small, SyntheticImages) and small.store is None else PIXELS
@@ -205,15 +211,17 @@ def given_images(
         stored=_each(stored, real),
         method=method,
     )
-    entrants, about, made = [own], dict[str, str](), dict[Any, list[Equipped]]()
+    entrants, about, made = [own], dict[str, str](), dict[Any, list[tuple[Equipped, Equipped]]]()
     for one in picked:
         if reason := one.lacks(beside):
             notes.append(f"no {one.name} row: {reason}")
             continue
-        sets = made[one.make] = made.get(one.make) or [as_trained(each) for each in one.sets(beside, run)]
+        sets = made[one.make] = made.get(one.make) or [(each, as_trained(each)) for each in one.sets(beside, run)]
         row = row_of(one.name, name)
         about[row] = one.told
-        entrants.append(ImageEntrant(name=row, sets=sets, lr="tuned" if one.tuned else beside.lr))
+        trained_on = [each for _, each in sets]
+        step_size = "tuned" if one.tuned else beside.lr
+        entrants.append(ImageEntrant(name=row, sets=trained_on, lr=step_size, stored=sets[0][0]))
     return Given(
         small=small,
         real=real,

@@ -24,6 +24,7 @@ from dd.evaluation import Row
 from dd.evaluation.selection import Protocol
 from dd.methods import Method, names_of, need_method, need_told
 from dd.methods.cards import is_baseline
+from dd.methods.panel import Member, describe_members
 from dd.methods.presets import replace_fields
 from dd.run.distill import distill
 from dd.run.resolve import Tier, resolve_method
@@ -69,11 +70,14 @@ class Settings:
     store: Path
     out: Path | None
     resume: bool
+    committee: tuple[Member, ...] | None = None
     distilling: Mapping[str, Any] = field(default_factory=dict)
 
     def request(self) -> dict[str, Any]:
         """What every cell depends on."""
-        told = {"protocol": self.protocol, "repeats": self.repeats, "lr": self.lr}
+        told: dict[str, Any] = {"protocol": self.protocol, "repeats": self.repeats, "lr": self.lr}
+        if self.committee is not None:
+            told["committee"] = describe_members(self.committee)
         return told if self.recipe == "own" else {**told, "recipe": self.recipe}
 
     def rules(self, unit: Unit, steps: int | None) -> Rules:
@@ -135,7 +139,13 @@ def _own_name(value: object, kind: str, reserved: Collection[str]) -> str:
 
 
 def wanted_models(models: Any) -> list[Any]:
-    """The argument `models` as a list; a name or a value alone is one model, `None` is none."""
+    """The argument `models` as a list; a name or a value alone is one model, `None` is none.
+
+    Raises:
+        InputError: an empty one.
+    """
+    if models is not None and not as_list(models):
+        raise refuse("models", "at least one network, or None for that of the trajectory presets", "none")
     return [] if models is None else as_list(models)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from dd.errors import known_as, refuse, unknown
+from dd.errors import InputError, known_as, refuse, unknown
 from dd.evaluation import READERS, Reader, reader_of
 from dd.models import MODELS, UNSEEN, AnyModel, as_spec, strangers
 from dd.models.images.convnet import Size
-from dd.models.images.spec import WRITTEN
+from dd.models.images.spec import WRITTEN, check_size
 
 WORDS: Final = (UNSEEN, *READERS)
 """Words that are no networks."""
@@ -24,8 +24,9 @@ def expanded(models: Iterable[AnyModel | Reader | None], own: AnyModel | None, s
         size: height and width of the pictures.
 
     Raises:
-        InputError: `unseen` or a reader without a network of its own, for a set of a network of the user's own; a word
-            that is neither one of `WORDS` nor a network of the library's.
+        InputError: `unseen` or a reader without a network of its own, for a set of a network of the user's own;
+            `unseen` for pictures that one of its networks does not take; a word that is neither one of `WORDS` nor a
+            network of the library's.
     """
     found: list[Any] = []
     for model in map(_known, models):
@@ -37,13 +38,26 @@ def expanded(models: Iterable[AnyModel | Reader | None], own: AnyModel | None, s
             )
         if model == UNSEEN:
             assert own is not None
-            found += [None if None in models else own, *strangers(own, size)]
+            found += [None if None in models else own, *_strangers(own, size)]
         else:
             found.append(model if reader is None else reader)
     kept: dict[str, Any] = {}
     for model in found:
         kept.setdefault(called(model), model)
     return list(kept.values())
+
+
+def _strangers(own: AnyModel, size: Size) -> list[AnyModel]:
+    """The networks that a set has not seen, or a refusal where pictures are too small for one of them."""
+    others: list[AnyModel] = [*strangers(own, size)]
+    for other in others:
+        try:
+            check_size(other, channels=3, classes=2, size=size)
+        except InputError as error:
+            way_out = "Name networks that take them, `models=['convnet(depth=1, norm=batch)', …]`."
+            expected = f"without `{UNSEEN}` for pictures of {size[0]} × {size[1]} px"
+            raise refuse("models", expected, f"it, of whose networks {other} takes larger ones", way_out) from error
+    return others
 
 
 def _known(model: AnyModel | Reader | None) -> AnyModel | Reader | None:

@@ -118,11 +118,11 @@ class Benchmark:
             gaps = [self.against(main), self.against_labels(main)][: len(minus)]
             shown = [own.get(model, main if model == self.models[0] else None) for model in self.models]
             scores = ["" if entry is None else entry.score for entry in shown]
-            steps = main.first("steps")
+            steps = sorted({entry.first("steps") or 0 for entry in own.values()} - {0})
             taken = main.first("bytes") or {}
             row = [name, "all" if budget is None else f"{budget:,}", scores[0]]
             row += ["" if gap is None else str(gap) for gap in gaps]
-            row += [*scores[1:], main.counts, f"{steps:,}" if steps else ""]
+            row += [*scores[1:], main.counts, " to ".join(f"{edge:,}" for edge in sorted({*steps[:1], *steps[-1:]}))]
             row += [f"{taken[size]:,}" if size in taken else "" for size in sizes]
             rows.append([*row, _seconds(main.seconds("distill_seconds")), _seconds(main.seconds("train_seconds"))])
         return heads, rows

@@ -162,17 +162,20 @@ def model_of(recipe: TrainRecipe, argument: Literal["model", "models"] = "model"
     raise refuse(argument, "given where a set was made for a network of your own", got, way_out)
 
 
-def enough_steps(learner: NetworkLearner, real: Equipped, val: Split, seed: int, most: int) -> tuple[int, bool]:
+def enough_steps(
+    learner: NetworkLearner, real: Equipped, val: Split, seed: int, most: int, least: int = 1
+) -> tuple[int, bool]:
     """Steps after which twice as many gain nothing on the validation split, and whether that was seen.
 
     From a quarter of the recipe's steps on they are doubled, each time with a fresh network and its whole schedule,
-    until the accuracy gains less than its own standard error; `most` bounds them.
+    until the accuracy gains less than its own standard error, and is better than guessing: two networks that have
+    learnt nothing yet are alike too. `most` bounds the steps; fewer than `least` are no answer.
     """
     steps, found, scorer = max(1, learner.recipe(real).steps // 4), [], Scorer(val, learner.device)
     while True:
         found.append((steps, dataclasses.replace(learner, steps=steps).scores(real, [seed], scorer)[0]))
-        if until_flat(found, len(val)):
-            return max(found[-2:], key=lambda pair: pair[1])[0], True
+        if steps >= least and until_flat(found, len(val), 1 / len(real.classes)):
+            return max((pair for pair in found[-2:] if pair[0] >= least), key=lambda pair: pair[1])[0], True
         if 2 * steps > most:
             return steps, False
         steps *= 2

@@ -29,6 +29,8 @@ READERS: Final[tuple[Rule, ...]] = get_args(Rule)
 
 STRENGTH: Final = 0.01
 """λ of `ridge`, in units of the mean squared norm of the centred features."""
+LEAST: Final = 1e-12
+"""Of `strength`."""
 
 _BATCH: Final = 500
 
@@ -45,10 +47,10 @@ class Reader:
     Attributes:
         rule: which one.
         net: whose features, of its last linear layer, in eval mode; `None` is the one that the set was distilled for.
-        strength: of `ridge`, above 0.
+        strength: of `ridge`, at least 10⁻¹².
 
     Raises:
-        InputError: another rule, or a strength that is not above 0.
+        InputError: another rule, or a smaller strength.
     """
 
     rule: Rule
@@ -60,8 +62,8 @@ class Reader:
             raise refuse("rule", " or ".join(f"`{name}`" for name in READERS), repr(self.rule))
         check_number(self.strength, "strength", low=0.0)
         check_types(self)
-        if not self.strength > 0:
-            raise refuse("strength", "above 0", self.strength)
+        if not self.strength >= LEAST:
+            raise refuse("strength", f"at least {LEAST:g}, or rounding is all that is left of it", self.strength)
 
     def __str__(self) -> str:
         return self.rule if self.net is None else f"{self.rule} of {self.net}"
@@ -129,7 +131,7 @@ def ridge(phi: Tensor, y: Tensor, strength: float = STRENGTH) -> tuple[Tensor, T
     """
     mean, target = phi.mean(0), y.mean(0)
     x, t = phi - mean, y - target
-    level = strength * x.square().sum(1).mean().clamp(min=torch.finfo(x.dtype).tiny)
+    level = (strength * x.square().sum(1).mean()).clamp(min=1e-150)  # features that are all alike have weights of 0
     if len(x) < x.shape[1]:
         weight = x.T @ torch.linalg.solve(x @ x.T + level * torch.eye(len(x), dtype=x.dtype, device=x.device), t)
     else:

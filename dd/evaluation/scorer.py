@@ -71,14 +71,19 @@ class Scorer:
         return figures(comparable(scores), self.split.labels, metric)
 
 
-def until_flat(scores: Sequence[tuple[int, float]], count: int) -> bool:
+def until_flat(scores: Sequence[tuple[int, float]], count: int, chance: float = 0.0) -> bool:
     """Whether twice the steps gained less than one standard error of an accuracy on `count` validation images.
+
+    It is `False` too while the accuracy is not two of them above `chance`.
 
     Args:
         scores: (steps, accuracy in [0, 1]) in rising order of steps.
         count: validation images.
+        chance: accuracy of a guess.
     """
     if len(scores) < 2:
         return False
     before, now = scores[-2][1], scores[-1][1]
+    if now < chance + 2 * (chance * (1 - chance) / count) ** 0.5:
+        return False
     return now - before < (before * (1 - before) / count) ** 0.5

@@ -166,7 +166,7 @@ def dataset_card(small: ImageSet, report: EvalReport | Mapping[str, Any] | None 
         "",
         "## Provenance",
         "",
-        *(f"- {_text(key)}: {_text(value)}" for key, value in sorted(told.items())),
+        *(f"- {_text(key)}: {_text(value)}" for key, value in sorted(told.items()) if key != "training_items"),
         f"- bytes: {sizes.images:,} images, {sizes.labels:,} labels, {sizes.extras:,} else, {sizes.total:,} in all",
         f"- licence of the source: {_text(licence)}",
     ]
@@ -174,7 +174,7 @@ def dataset_card(small: ImageSet, report: EvalReport | Mapping[str, Any] | None 
         lines.append(f"- pictures: {_text(how_many(small))}")
     if card is not None:
         lines.append(f"- source: {_text(card.title)}, {card.url}")
-    lines.append("- method: " + ", ".join(f"{_text(k)} {_text(v)}" for k, v in sorted(small.method.items())))
+    lines.append("- method: " + _fields(small.method))
     return "\n".join([*lines, *_measured(report), ""])
 
 
@@ -242,6 +242,12 @@ def _measured(report: EvalReport | Mapping[str, Any] | None) -> list[str]:
         "",
         _text(f"± is the sample standard deviation over networks. {where}, commit {origin.get('commit')}."),
     ]
+
+
+def _fields(told: Mapping[str, Any]) -> str:
+    """`name value` of fields in alphabetical order; those of a recipe in brackets."""
+    texts = {k: f"({_fields(v)})" if isinstance(v, Mapping) else _text(v) for k, v in told.items()}
+    return ", ".join(f"{_text(k)} {texts[k]}" for k in sorted(texts))
 
 
 def _text(value: object) -> str:

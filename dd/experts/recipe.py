@@ -5,19 +5,25 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from dd.base.files import dump_json
 from dd.base.home import shipped
 from dd.base.names import file_name
 from dd.base.paths import as_path, read_toml
-from dd.base.shapes import check_number, check_types, check_whole
+from dd.base.shapes import check_choices, check_number, check_types, check_whole
+from dd.base.texts import shown
 from dd.errors import InputError, find_name, refuse, unknown
 from dd.experts.names import recipe_names
 from dd.experts.smooth import PENALTY_FORMS, PenaltyForm
 from dd.models import Model, ModelSpec, as_spec
 from dd.transforms.dsa import DSA
 
+_CHOICES: Final = {
+    "step": ("sgd", "gsam"),
+    "autocast": ("none", "bf16"),
+    "snapshot_unit": ("epoch", "step"),
+}
 FORMAT = 1
 _NOT_IN_KEY = {"name", "experts", "snapshots", "title", "source"}
 _REAL = ("lr", "momentum", "weight_decay", "rho", "alpha", "penalty", "drop_factor")
@@ -83,12 +89,7 @@ class ExpertRecipe:
     source: str = ""
 
     def __post_init__(self) -> None:
-        if self.step not in ("sgd", "gsam"):
-            raise refuse("step", "`sgd` or `gsam`", repr(self.step))
-        if self.autocast not in ("none", "bf16"):
-            raise refuse("autocast", "`none` or `bf16`", repr(self.autocast))
-        if self.snapshot_unit not in ("epoch", "step"):
-            raise refuse("snapshot_unit", "`epoch` or `step`", repr(self.snapshot_unit))
+        check_choices(self, _CHOICES)
         if not isinstance(self.name, str) or file_name(self.name, " ") != self.name:
             expected = "a text that can name a folder on every system, of letters, digits, blanks and _.+-"
             raise refuse("name", expected, repr(self.name))
@@ -104,8 +105,8 @@ class ExpertRecipe:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise refuse(name, "a whole number of at least 0", repr(value))
-        if self.penalty_form not in PENALTY_FORMS:
-            raise refuse("penalty_form", "`pixel`, `sample` or `label`", repr(self.penalty_form))
+        if not isinstance(self.penalty_form, str) or self.penalty_form not in PENALTY_FORMS:
+            raise refuse("penalty_form", "`pixel`, `sample` or `label`", shown(self.penalty_form))
         if not self.drop_factor > 0:
             raise refuse("drop_factor", "positive", self.drop_factor, "`drop_epochs = 0` is for no drop.")
         check_types(self)

@@ -29,7 +29,7 @@ def features(net: nn.Module, call: Callable[[], Any], argument: str = "net", for
     """
     layers = [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
     if not layers:
-        raise refuse(argument, "a network with a linear layer", type(net).__name__, "Compare pixels instead.")
+        raise refuse(argument, "a network with a linear layer", type(net).__name__, "Take a network that ends in one.")
     seen: list[Tensor] = []
     maps: list[Tensor] = []
 

@@ -92,7 +92,7 @@ class RunFolder:
         self._lock = path / ".run.lock"
         self._pending: list[Mapping[str, Any]] = []
         self._held = contextlib.ExitStack()
-        self.finished = self._new = False
+        self.finished = self._new = self._replaces = False
 
     def is_finished(self) -> bool:
         """Whether the run is done; the folder is only looked at.
@@ -194,13 +194,25 @@ class RunFolder:
             if not self.finished:
                 self._write_run(finished=False)
             return
-        self._new = found is None
-        if found is not None:  # what was measured was of the set that is replaced
-            earlier = [path.name for path in names_in(self.path) if re.fullmatch(EARLIER, path.name)]
-            for name in (REPORT, *earlier, "index.html", *(f"{measure}.json" for measure in MEASURES)):
-                remove(self.path / name)
+        self._new, self._replaces = found is None, found is not None
+        if self._new:
+            self._write_run(finished=False)
+            self._clear()
+
+    def _begin(self) -> None:
+        """Replace the run that was there, once the new one has a step: one that is refused before costs nothing."""
+        if not self._replaces:
+            return
+        self._replaces = False
+        earlier = [path.name for path in names_in(self.path) if re.fullmatch(EARLIER, path.name)]
+        for name in (REPORT, *earlier, "index.html", *(f"{measure}.json" for measure in MEASURES)):
+            remove(self.path / name)  # what was measured was of the set that is replaced
         self._write_run(finished=False)
-        self._forget()  # after the request: a checkpoint of another one is never gone on from
+        self._clear()
+
+    def _clear(self) -> None:
+        """After the request is written: a checkpoint of another one is never gone on from."""
+        self._forget()
         remove(self.log_file)
 
     def _forget(self) -> None:
@@ -214,6 +226,8 @@ class RunFolder:
 
     def restore(self) -> tuple[dict[str, Tensor] | None, dict[str, Any]]:
         """(state to go on from or `None`, what the caller kept beside it); the log is cut back to it."""
+        if self._replaces:
+            return None, {}
         state, kept = load_tensors(self._checkpoint, "checkpoint") if is_there(self._checkpoint) else ({}, {})
         if dump_json(kept.get("request")) != dump_json(self._request):
             self._forget()
@@ -243,6 +257,7 @@ class RunFolder:
 
     def log(self, step: Step) -> None:
         """Keep a row for the log; rows are written with the next checkpoint or every 20."""
+        self._begin()
         self._pending.append(_json_row({"iteration": step.iteration, **step.metrics}))
         if len(self._pending) >= 20:
             self._flush()

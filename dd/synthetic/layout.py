@@ -111,7 +111,8 @@ class Layout:
             known = [f for f in range(2, min(size) // SMALLEST + 1) if _fits(f, size)]
             way_out = f"Give `factor={known[0]}`." if known else "Leave `factor` out."
             if not known:
-                way_out += f" Pictures of a larger `size=` that is a multiple of {self.factor} have one."
+                way_out += f" Pictures of a larger `size=` that is a multiple of {self.factor}, "
+                way_out += f"from {SMALLEST * self.factor} on, have one."
             expected = f"a divisor of {both(*size)} that leaves small pictures of at least {SMALLEST} px"
             expected += f" ({', '.join(map(str, known)) or 'there is none'})"
             raise refuse("factor", expected, self.factor, way_out)

@@ -133,7 +133,7 @@ class DSA:
                 raise unknown("augmentation", name, OPTIONS, 'Join options with "_", or use "none".')
         if len(set(self.options)) < len(self.options):
             raise refuse("strategy", "options named once each", repr(self.strategy))
-        if self.mode not in ("single", "all"):
+        if not isinstance(self.mode, str) or self.mode not in ("single", "all"):
             raise unknown("mode", self.mode, ("single", "all"))
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)

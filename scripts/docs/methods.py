@@ -196,7 +196,8 @@ def _boards(name: str) -> str:
     return (
         "Leaderboards, under one protocol with every other method:\n\n"
         + "\n".join(lines)
-        + "\n\nDifferences are in points with their 95 % interval; ± is over the networks of one set."
+        + "\n\nDifferences are in points with their 95 % interval; ± is over the networks of one set, or over "
+        "sets where there are several."
         + (f" Ten splits and more data: [all measured rows]({SPLITS})." if kind_of(name) == "graphs" else "")
     )
 

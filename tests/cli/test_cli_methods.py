@@ -131,7 +131,7 @@ def test_no_field_has_the_name_of_an_option(method: str) -> None:
     assert fields_of(method) & run == set()
     # these verbs take no fields: a name that both have means the field
     others = options_of(dd.benchmark, dd.buffer, dd.teach, BufferOptions, TeachOptions, EvaluateOptions)
-    same = {"ipc", "budget_bytes", "lr", "steps", "experts", "snapshots"}
+    same = {"ipc", "budget_bytes", "lr", "steps", "experts", "snapshots", "committee"}
     assert fields_of(method) & others <= same
     recipe = {field.name for field in dataclasses.fields(dd.TeacherRecipe)}
     assert recipe & options_of(dd.teach) == set()  # this verb takes the fields of a recipe

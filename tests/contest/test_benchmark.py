@@ -73,6 +73,15 @@ def test_an_argument_that_a_benchmark_has_not_is_refused_before_any_work(given: 
         run(steps=0)
 
 
+@pytest.mark.parametrize("given", [{"engine": "zzz"}, {"micro_batch": 0}, {"compile": 3}, {"lr": -1}, {"lr": 0.0}])
+def test_a_slip_in_the_call_is_no_row_and_leaves_no_cell(given: dict[str, Any], home: Path) -> None:
+    """Every method refused it, the rows said so, and the corrected call found them there."""
+    (name,) = given
+    with pytest.raises(InputError, match=f"`{name}` must be"):
+        run(out=home / "board", **given)
+    assert not (home / "board").exists()
+
+
 def test_cells_are_what_evaluate_measures(home: Path) -> None:
     table = run()
     small = dd.distill("digits", METHOD, progress=False)
@@ -262,6 +271,9 @@ def test_workers_share_the_folder(home: Path, capsys: pytest.CaptureFixture[str]
         ({"baselines": ["randm"]}, "unknown baseline 'randm'"),
         ({"ipc": ()}, "`ipc` must be one or more whole numbers"),
         ({"ipc": (1, 1)}, "`ipc` must be one or more whole numbers, each once"),
+        ({"ipc": 1.5}, "`ipc` must be a whole number of at least 1; got 1.5"),
+        ({"ipc": {1: 2}}, "`ipc` must be a whole number of at least 1; got {1: 2}"),
+        ({"models": []}, "`models` must be at least one network, or None"),
         ({"repeats": 0}, "`repeats` must be a whole number of at least 1"),
         ({"lr": "best"}, "`lr` must be `recipe`, `tuned` or a number; got 'best'"),
     ],

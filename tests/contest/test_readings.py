@@ -20,6 +20,13 @@ def test_a_word_that_is_none_is_refused_with_the_nearest(word: str, meant: str) 
         expanded([word], "convnet", (8, 8))
 
 
+def test_pictures_too_small_for_a_network_that_a_set_has_not_seen() -> None:
+    told = "`models` must be without `unseen` for pictures of 2 × 2"
+    with pytest.raises(InputError, match=f"{told}.*Name networks that take them"):
+        expanded(["unseen"], "convnet(depth=1)", (2, 2))
+    assert expanded(["convnet(depth=1, norm=batch)"], "convnet(depth=1)", (2, 2)) == ["convnet(depth=1, norm=batch)"]
+
+
 def test_words_may_have_capitals_and_networks_their_fields() -> None:
     models = ["Ridge", "nearest-mean", "ConvNet(width=4)", "mlp"]
     assert expanded(models, "convnet", (8, 8)) == [Reader("ridge"), Reader("nearest_mean"), "ConvNet(width=4)", "mlp"]

@@ -31,6 +31,16 @@ def soft() -> SyntheticImages:
     return dataclasses.replace(made, labels=labels)
 
 
+@pytest.mark.parametrize("recipe", ["hard", "rd3"])
+def test_a_row_has_the_bytes_of_the_set_and_not_of_what_a_recipe_makes_of_it(recipe: Any) -> None:
+    """The table had fewer bytes than the line below it under `hard`, and those of RD3's labels under `rd3`."""
+    committee = TEACHER if recipe == "rd3" else None
+    made = soft()
+    report = evaluate(made, data(), recipe=recipe, committee=committee, **FAST)
+    assert report.rows[0].bytes == made.nbytes.images + made.nbytes.labels
+    assert report.rows[1].bytes == evaluate(made, data(), **FAST).rows[1].bytes
+
+
 def test_hard_is_the_set_with_its_classes() -> None:
     one, two = evaluate(soft(), data(), recipe="hard", **FAST), evaluate(soft().hard(), data(), **FAST)
     assert one.rows[0].values == two.rows[0].values
@@ -142,6 +152,20 @@ def test_a_benchmark_of_hard_labels_has_cells_of_its_own(tmp_path: Path) -> None
         dd.benchmark(data(), [mine], out=tmp_path / "hard", **given)
     with pytest.raises(InputError, match=r"`baselines` must be those that `recipe='rd3'` can train; got `full`"):
         dd.benchmark(data(), [mine], recipe="rd3", **given)
+
+
+def test_a_benchmark_under_rd3_takes_another_teacher(tmp_path: Path) -> None:
+    mine = RandomReal(name="mine", ipc=1)
+    given: dict[str, Any] = {"ipc": 1, "models": "mlp", "repeats": 2, "steps": 2, "store": tmp_path, "progress": False}
+    given |= {"baselines": ("random",), "out": tmp_path / "board"}
+    board = dd.benchmark(data(), [mine], recipe="rd3", committee=TEACHER, **given)
+    assert board.cells[0]["request"]["committee"] == ["convnet(norm=batch, width=2)"]
+    with pytest.raises(InputError, match=r"of another benchmark \(other committee\)"):
+        dd.benchmark(data(), [mine], recipe="rd3", committee=["convnet(width=4, norm=batch)"], **given)
+    with pytest.raises(InputError, match=r"`committee` must be left out unless `recipe='rd3'`; got given") as caught:
+        dd.benchmark(data(), [mine], committee=TEACHER, **given)
+    assert "`methods=[dd.RDED(committee=…)]`" in str(caught.value)
+    assert dd.RDED(committee=("convnet(norm=batch)",)).committee == ("convnet(norm=batch)",)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,19 @@ def test_flat_by_one_standard_error() -> None:
     assert until_flat([(10, 0.5), (20, 0.8), (40, 0.7)], 100)
 
 
+def test_networks_that_guess_are_not_flat_and_fewer_steps_than_asked_are_no_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At 20 steps a network of all digits guessed after five and after ten, and these were taken for enough."""
+    learnt = {2: 0.5, 4: 0.51, 8: 0.7, 16: 0.8, 32: 0.79}
+    scores = lambda self, *_: [learnt[self.recipe(small()).steps]]  # noqa: E731
+    monkeypatch.setattr(NetworkLearner, "scores", scores)
+    assert enough_steps(NetworkLearner(), small(), split(100), 0, 64) == (16, True)
+    learnt |= {2: 0.9, 4: 0.89, 8: 0.88}
+    assert enough_steps(NetworkLearner(), small(), split(100), 0, 64) == (2, True)
+    assert enough_steps(NetworkLearner(), small(), split(100), 0, 64, least=8) == (8, True)
+
+
 def test_enough_steps_doubles_from_a_quarter(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
 

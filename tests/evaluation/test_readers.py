@@ -95,8 +95,16 @@ def test_what_is_no_reader() -> None:
     assert reader_of("ridge") == Reader("ridge")
     with pytest.raises(InputError, match=r"`rule` must be `ridge` or `nearest_mean`; got 'svm'"):
         Reader("svm")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="`strength` must be above 0; got 0"):
+    with pytest.raises(InputError, match="`strength` must be at least 1e-12, or rounding"):
         Reader("ridge", strength=0.0)
+
+
+@pytest.mark.parametrize("shape", [(3, 8), (8, 3)])
+def test_features_that_are_all_alike_say_the_shares_of_classes(shape: tuple[int, int]) -> None:
+    y = torch.nn.functional.one_hot(torch.arange(shape[0]) % 2, 2).double()
+    weight, bias = ridge(torch.full(shape, 0.3, dtype=torch.float64), y)
+    torch.testing.assert_close(weight, torch.zeros_like(weight))
+    torch.testing.assert_close(bias, y.mean(0))
 
 
 def test_of_a_users_own_network_a_reader_is_given_one_and_the_way_out_works() -> None:

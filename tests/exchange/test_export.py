@@ -185,6 +185,11 @@ def test_card_says_licence_provenance_and_the_measured_table() -> None:
     assert "| mtt\\|\\<i\\> | convnet | 50.0 ± 1.0 | 5 | 1000 | 0.02 |" in text
     front = text.split("---")[1]
     assert "- dataset-distillation" in front
+    seen = {"training_items": {"low": "q1wkAYKqNAFM" * 30, "limit": -8}}
+    method = {"name": "mtt", "expert": {"lr": 0.1, "whiten": False}}
+    nested = dataset_card(SyntheticImages(**{**vars(small()), "provenance": seen, "method": method}))
+    assert "- method: expert (lr 0.1, whiten False), name mtt\n" in nested
+    assert "q1wk" not in nested
     own = dataset_card(SyntheticImages(**{**vars(small()), "provenance": {"dataset": "custom"}}))
     assert "check it before you share" in own
 

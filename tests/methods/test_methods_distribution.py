@@ -428,6 +428,22 @@ def test_one_picture_for_batch_norms_of_one_pixel_is_refused(fields: dict[str, i
     dd.distill(pictures(), DM(**{**FEW, "ipc": 2, "batch_real": 2, "expert": expert}), progress=False)
 
 
+def test_one_real_picture_of_a_class_for_such_batch_norms_is_refused() -> None:
+    expert = dataclasses.replace(NET, model="resnet9(norm=batch, width=4)")
+    x = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    y = torch.tensor([0, 0, 0, 1, 0])
+    real = dd.Images(train=(x, y), val=(x, y))
+    few = {**FEW, "ipc": 1, "mirror": True, "batch_real": 2, "expert": expert}
+    with pytest.raises(InputError, match=r"`data` must be such that no batch is a single picture.*resnet9"):
+        dd.distill(real, DM(**few), progress=False)
+
+
+def test_the_cost_of_a_network_whose_batch_norms_see_one_pixel_is_told() -> None:
+    """By the name of the method the estimate comes first: it showed the network one picture."""
+    told = dd.estimate("digits", "dm", ipc=2, model="resnet9(norm=batch, width=4)")
+    assert told.seconds > 0
+
+
 def test_data_that_cannot_fill_stored_images_is_refused(tmp_path: Path) -> None:
     real = pictures()
     most = int(real.train.labels.bincount().min())

@@ -17,7 +17,7 @@ import dd
 from dd.base.files import append_jsonl, read_json, read_jsonl, write_json
 from dd.base.locks import locked
 from dd.errors import DamagedError, InputError, MissingError
-from dd.methods import Step
+from dd.methods import RandomReal, Step
 from dd.run import distill, folder
 from dd.run.folder import OWN, PICTURES, RunFolder
 
@@ -247,6 +247,36 @@ def test_the_state_after_the_last_step_is_never_kept(tmp_path: Path, monkeypatch
 
 
 # One process at a time
+
+
+def test_a_run_that_is_refused_costs_the_one_that_it_was_to_replace_nothing(tmp_path: Path) -> None:
+    """Its report, page and log were gone, and its own request refused, before the new method had looked at the data."""
+    out = tmp_path / "run"
+    run(out)
+    dd.evaluate(out, REAL, repeats=1, steps=1, baselines=(), progress=False)
+
+    def there() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in out.iterdir()}
+
+    before = there()
+
+    class Late:
+        kind, name = "images", "late"
+
+        def describe(self) -> dict[str, Any]:
+            return {"name": self.name}
+
+        def distill(self, *_: Any) -> Any:
+            raise InputError("`ipc` must be smaller.")
+            yield
+
+    for method in (Late(), RandomReal(ipc=1, factor=3), RandomReal(ipc=10**4)):
+        with pytest.raises(InputError):
+            dd.distill(REAL, method, out=out, resume=False, progress=False)  # type: ignore[arg-type]
+        assert there() == before
+    run(out)
+    assert run(out, seed=1, resume=False).provenance["seed"] == 1
+    assert "report.json" not in there()
 
 
 def test_the_second_process_is_refused_with_the_first(tmp_path: Path) -> None:

@@ -73,9 +73,10 @@ def check_scale(scale: tuple[float, ...]) -> None:
 def check_label_recipe(labels: str, train: TrainRecipe) -> None:
     """Refuse a student's recipe that does not fit the kind of labels."""
     if (labels == "stored") == (train.loss == "ce"):
-        raise refuse(
-            "train.loss", "`kl` or `gift` with stored labels, and `ce` with others", f"{train.loss!r} with {labels!r}"
-        )
+        loss = "kl" if labels == "stored" else "ce"
+        way_out = f'Give train={{"loss": "{loss}"}}; in a shell: --train.loss {loss}.'
+        expected = "`kl` or `gift` with stored labels, and `ce` with others"
+        raise refuse("train.loss", expected, f"{train.loss!r} with {labels!r}", way_out)
     if labels == "stored":
         check_plain_views(labels, train)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dd.base.process import under_own_settings
 from dd.base.shapes import check_choices, check_types, check_whole
+from dd.base.texts import shown
 from dd.data import Images, check_ipc
 from dd.errors import refuse
 from dd.methods.base import DONE, Candidate, Run, Step
@@ -164,9 +165,9 @@ class Infer:
     def _check_compensators(self) -> None:
         count, given = len(self.committee), self.compensators
         whole = isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= count
-        if given != "auto" and not whole:
+        if not whole and not (isinstance(given, str) and given == "auto"):
             expected = f"`auto`, or a whole number of at most {count}, the members of the committee"
-            raise refuse("compensators", expected, repr(given))
+            raise refuse("compensators", expected, shown(given))
 
     @under_own_settings
     def distill(self, real: Images, run: Run, state: Mapping[str, Tensor] | None = None) -> Iterator[Step]:

@@ -62,13 +62,16 @@ def seen(student: Student, theta: Tensor, x: Tensor, form: Form) -> tuple[Tensor
 def check_features(method: DistributionMatching, real: Images) -> None:
     """Refuse a network without the features that the method compares, by a pass of as many blank images as of a class.
 
+    Of the smallest one, real or synthetic.
+
     Raises:
         InputError: it has no linear layer, or no map before it; or batch norms that a single image has no values for.
     """
-    student, pictures = make_student(method.expert, real, 0), method.ipc * method.layout.copies
-    argument = "ipc" if pictures < method.batch_real else "batch_real"
+    student, least = make_student(method.expert, real, 0), int(torch.bincount(real.train.labels).min())
+    counts = {"ipc": method.ipc * method.layout.copies, "batch_real": method.batch_real, "data": least}
+    argument = min(counts, key=lambda name: counts[name])
     with no_single_values(argument, str(as_spec(method.expert.model))):
-        few = torch.zeros(min(2, pictures, method.batch_real), real.channels, *real.size)
+        few = torch.zeros(min(2, counts[argument]), real.channels, *real.size)
         seen(student, student.initial, few, method.features)
 
 

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from dd.base.process import under_own_settings
-from dd.base.shapes import check_types
+from dd.base.shapes import check_choices, check_types
 from dd.data import Images, Ipc, class_counts, given_ipc
-from dd.errors import refuse
 from dd.methods.base import Run, Step
 from dd.methods.panel import seat
 from dd.methods.real.baselines import only_step
@@ -114,8 +113,7 @@ class Coreset:
         object.__setattr__(self, "ipc", given_ipc(self.ipc))
         check_types(self)
         self.train.check_classes()
-        if self.choose not in CHOOSE:
-            raise refuse("choose", " or ".join(f"`{rule}`" for rule in CHOOSE), repr(self.choose))
+        check_choices(self, {"choose": tuple(CHOOSE)})
         _ = self.layout  # refuses what is none
 
     @property

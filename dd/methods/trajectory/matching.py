@@ -17,6 +17,7 @@ from torch import Tensor
 from dd.base.bounds import check_memory
 from dd.base.process import under_own_settings
 from dd.base.shapes import check_types, check_whole
+from dd.base.texts import shown
 from dd.data import Images, check_ipc
 from dd.errors import InputError, refuse
 from dd.experts import ExpertRecipe, ExpertStore, make_student
@@ -204,6 +205,7 @@ class TrajectoryMatching:
 
     def _check_data(self, real: Images) -> None:
         """Refuse data of too few images or another size than the layout's, and a set that is no start for it."""
+        check_ipc(real, self.ipc)
         self.layout.check_size(real.size)
         check_start(self, real)
         if self.factor > 1 and isinstance(self.init, str) and self.init != "noise":
@@ -218,7 +220,6 @@ class TrajectoryMatching:
             DivergedError: ten iterations in a row without a finite loss and gradient; fifty, or all, in which the
                 student did not move; all changed nothing; or nobody can train on the set (`watch.check_end`).
         """
-        check_ipc(real, self.ipc)
         self._check_data(real)
         transform = make_transform(real, self.expert.whiten)
         store = ExpertStore(run.store, self.expert, real)
@@ -259,8 +260,8 @@ def _check_fields(m: TrajectoryMatching) -> None:
         if getattr(m, name) is not None and getattr(m, name) < 1:
             raise refuse(name, "None or at least 1", getattr(m, name))
     for name, known in _CHOICES.items():
-        if getattr(m, name) not in known:
-            raise refuse(name, " or ".join(known), repr(getattr(m, name)))
+        if not isinstance(got := getattr(m, name), str) or got not in known:
+            raise refuse(name, " or ".join(known), shown(got))
     _check_window(m)
     if m.intermediate != "none" and m.student_steps < m.expert_epochs:
         way_out = 'Raise `student_steps`, or use `intermediate="none"`.'
