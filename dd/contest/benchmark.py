@@ -166,6 +166,7 @@ def _opened(given: Mapping[str, Any]) -> tuple[Bench, Settings]:
     """What measures, and how, of the arguments of `benchmark`."""
     given_lr(given["lr"])
     seed, out, split = given["seed"], given["out"], given["split"]
+    device = resolve_device(given["device"])
     settings = Settings(
         repeats=check_whole(given["repeats"], "repeats"),
         seeds=tuple(range(seed, seed + check_whole(given["seeds"], "seeds"))),
@@ -175,11 +176,11 @@ def _opened(given: Mapping[str, Any]) -> tuple[Bench, Settings]:
         lr=given["lr"],
         recipe=check_recipe(given["recipe"]),
         committee=_committee(given.get("committee"), given["recipe"]),
-        device=resolve_device(given["device"]),
+        device=device,
         store=home("expert_trajectories", given["store"]),
         out=None if out is None else as_path(out, "out"),
         resume=given["resume"],
-        distilling=_distilling(given.get("distilling", {}), resolve_device(given["device"])),
+        distilling=_distilling(given.get("distilling", {}), device),
     )
     if settings.out is not None:
         check_folder(settings.out)
@@ -286,9 +287,7 @@ def _wanted(given: Mapping[str, Any], asked: Sequence[str | Method], argument: s
 
 
 def _many(given: Mapping[str, Any], asked: Sequence[str | Method], argument: str) -> tuple[int, ...]:
-    value = _wanted(given, asked, argument)
-    found = as_list(value)
-    whole = tuple(check_whole(one, argument) for one in found)
+    whole = tuple(check_whole(one, argument) for one in as_list(_wanted(given, asked, argument)))
     if not whole or len(set(whole)) != len(whole):
         raise refuse(argument, "one or more whole numbers, each once", whole)
     return whole

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Final, Literal, final
+from typing import Final, final
 
 import torch
 from torch import Tensor, nn
@@ -30,19 +30,6 @@ LR_GRID: Final = (0.001, 0.002, 0.005, 0.01, 0.02)
 """Step sizes of Adam tried by `tuned`: the same ones for a summary and for its baselines."""
 
 _PRIORS: Final = {"prior": ("graphs", "uniform")}
-
-
-def given_lr(lr: float | str) -> float | Literal["tuned"] | None:
-    """`lr` of `dd.evaluate` and `dd.benchmark` as graphs take it: a number, `tuned`, `None` for the recipe's.
-
-    Raises:
-        InputError: another word than `recipe` or `tuned`.
-    """
-    if not isinstance(lr, str):
-        return float(lr)
-    if lr not in ("recipe", "tuned"):
-        raise refuse("lr", "`recipe`, `tuned` or a number", repr(lr))
-    return "tuned" if lr == "tuned" else None
 
 
 def _cpu() -> torch.device:

@@ -81,8 +81,9 @@ def board(name: str, root: Path, store: Path | None, methods: Sequence[str] = ()
         told = there["asked"] or {}  # nothing of methods that are values
         if told.get("methods") == ["all"] or wanted <= {cell["set"] for cell in there["cells"]}:
             return False
-    for cell in [cell for record in (there, _record(SAME_CELLS.get(name, name))) if record for cell in record["cells"]]:
-        put_back(cell, RUNS / name)
+    for record in (there, _record(SAME_CELLS[name]) if name in SAME_CELLS else None):
+        for cell in record["cells"] if record else ():
+            put_back(cell, RUNS / name)
     if name in SAME_SETS and is_there(runs := RUNS / SAME_SETS[name] / "runs"):
         shutil.copytree(runs, RUNS / name / "runs", ignore=shutil.ignore_patterns("*.lock"), dirs_exist_ok=True)
     made = dd.benchmark(**asked, root=root, store=store, out=RUNS / name)
