@@ -23,7 +23,8 @@ from scripts.records.tables import frontier as table
 def test_a_cell_has_the_bytes_that_its_name_says_and_no_end_of_its_own(name: str) -> None:
     method = method_of(name)
     stored = method.ipc * 3 * 32 * 32 * method.layout.itemsize  # type: ignore[attr-defined]
-    assert stored == {"ten-floats": 10 * 4, "ten-bytes": 10, "one-byte": 1}[name.rpartition("-")[0]] * 3 * 32 * 32
+    sizes = {"ten-floats": 10 * 4, "twenty-bytes": 20, "ten-bytes": 10, "one-byte": 1}
+    assert stored == sizes[name.rpartition("-")[0]] * 3 * 32 * 32
     assert getattr(method, "iterations", ENDLESS) == ENDLESS
     assert table.real_of(name) in CELLS
     expert = getattr(method, "expert", None)
