@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 from dd.errors import InputError, known_as, refuse, unknown
-from dd.evaluation import READERS, Reader, reader_of
+from dd.evaluation import Reader, reader_of
 from dd.models import MODELS, UNSEEN, AnyModel, as_spec, strangers
 from dd.models.images.convnet import Size
-from dd.models.images.spec import WRITTEN, check_size
-
-WORDS: Final = (UNSEEN, *READERS)
-"""Words that are no networks."""
+from dd.models.images.spec import WORDS, WRITTEN, check_size
 
 
 def expanded(models: Iterable[AnyModel | Reader | None], own: AnyModel | None, size: Size) -> list[Any]:

@@ -6,7 +6,9 @@ import pytest
 
 from dd.contest.readings import expanded
 from dd.errors import InputError
-from dd.evaluation import Reader
+from dd.evaluation import READERS, Reader
+from dd.models import UNSEEN
+from dd.models.images.spec import WORDS
 
 
 @pytest.mark.parametrize(
@@ -30,3 +32,7 @@ def test_pictures_too_small_for_a_network_that_a_set_has_not_seen() -> None:
 def test_words_may_have_capitals_and_networks_their_fields() -> None:
     models = ["Ridge", "nearest-mean", "ConvNet(width=4)", "mlp"]
     assert expanded(models, "convnet", (8, 8)) == [Reader("ridge"), Reader("nearest_mean"), "ConvNet(width=4)", "mlp"]
+
+
+def test_the_words_are_those_of_strangers_and_readers() -> None:
+    assert set(WORDS) == {UNSEEN, *READERS}

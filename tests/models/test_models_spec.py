@@ -78,6 +78,7 @@ def test_spec_from_keywords() -> None:
         ("tv:vgg11(norm=batch)", "unknown option of tv:vgg11 'norm'; known: weights"),
         ("ConvNets", "unknown model 'ConvNets'; known: alexnet, convnet, densenet121.*Did you mean convnet"),
         ("mobilenet_v3_large", "torchvision's are written tv:NAME"),
+        ("Nearest-Mean", "`nearest_mean` is a word of `dd.evaluate` and `dd.benchmark`"),
         ("tv:resnet19", "got 'tv:resnet19'. Close: tv:resnet"),
         ("tv:zzz", "It has alexnet, convnext_base"),
         ("tv:fasterrcnn_resnet50_fpn", "an image classifier of torchvision"),

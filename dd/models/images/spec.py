@@ -30,6 +30,8 @@ _WORD = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 _INT = re.compile(r"[+-]?\d+", re.ASCII)
 _FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 WRITTEN: Final = "torchvision's are written tv:NAME, timm's timm:NAME."
+WORDS: Final = ("unseen", "ridge", "nearest_mean")
+"""What evaluation takes beside names of networks."""
 _BOOLS: Final = {"true": True, "True": True, "false": False, "False": False}
 
 
@@ -40,13 +42,19 @@ def _factory(name: str) -> Factory:
         check_zoo_name(prefix, short)
         return partial(ZOOS[prefix].make, short)
     if name not in MODELS:
-        raise unknown("model", name, MODELS, WRITTEN)
+        raise unknown("model", name, MODELS, _way_out(name))
     return MODELS[name]
 
 
 def _called(name: str) -> str:
     """The name of a model however it is written; that of a zoo as it is."""
-    return name if split_zoo(name)[0] else find_name("model", name, MODELS, WRITTEN)
+    return name if split_zoo(name)[0] else find_name("model", name, MODELS, _way_out(name))
+
+
+def _way_out(name: str) -> str:
+    """How the name of a network is written, and what a word that is none is of."""
+    word = known_as(name, WORDS)
+    return f"{WRITTEN} `{word}` is a word of `dd.evaluate` and `dd.benchmark`." if word else WRITTEN
 
 
 def defaults(factory: Callable[..., object]) -> dict[str, object]:
