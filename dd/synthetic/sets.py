@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dd.base.files import file_digest, read_meta
 from dd.base.foreign import foreign, pictures
-from dd.base.paths import as_path, is_file, is_folder, is_there, names_in
+from dd.base.paths import as_path, is_file, is_folder, is_there, names_in, need_file
 from dd.errors import DamagedError, DDError, MissingError, refuse
 from dd.synthetic.compensated import CompensatedImages
 from dd.synthetic.file import SET, set_in
@@ -87,7 +87,8 @@ def set_at(path: Path) -> AnySet:
             verb that imports it, and of one without a set with how one comes there.
     """
     if not is_folder(path):
-        return load_set(path)
+        way_out = "The set comes first, then the data; `dd.distill(…, out=…)` makes one."
+        return load_set(need_file(path, "file or folder", way_out))
     if not is_there(set_in(path)):
         lies = f'Name its file; or put it there, `small.save("{path / SET}")`: what is measured is then kept beside it.'
         way_out = runs_in(path) or pictures(path) or lies

@@ -207,7 +207,7 @@ def test_version_and_no_verb(capsys: pytest.CaptureFixture[str]) -> None:
         (["list", "--cite"], 2, "Try `ddistill list mtt --cite`"),
         (["distill", "digits", "mtd"], 2, "unknown method 'mtd'; known: "),
         (["distill", "digits", "mtt", "--preset", "paper"], 2, "cifar10"),
-        (["evaluate", "no/such/file", "digits"], 1, "no file no/such/file"),
+        (["evaluate", "no/such/file", "digits"], 1, "no file or folder no/such/file. The set comes first"),
         (["verify", "no/such/file"], 1, "no file or folder"),
         (["buffer", "digits", "mttt"], 2, "unknown recipe 'mttt'; known: "),
         (["buffer", "cifar10", "mtt"], 1, "--download"),
