@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from dd.base.raster import INK, short
-from dd.errors import refuse
+from dd.base.shapes import check_word
 
 LOSS: Final = "#3b82f6"
 STEP: Final = "#d97706"
@@ -145,8 +145,7 @@ def figure_bytes(figure: Any, kind: str) -> bytes:
     Raises:
         InputError: another kind.
     """
-    if kind not in KINDS:
-        raise refuse("kind", " or ".join(f"`{k}`" for k in KINDS), repr(kind))
+    check_word(kind, "kind", KINDS)
     import matplotlib
 
     buffer = io.BytesIO()

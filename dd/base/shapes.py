@@ -150,10 +150,18 @@ def check_choices(value: object, known: Mapping[str, Sequence[str]]) -> None:
         InputError: another word, or something else.
     """
     for name, words in known.items():
-        got = getattr(value, name)
-        if not isinstance(got, str) or got not in words:  # an array would answer with one
-            way_out = near(got, words) if isinstance(got, str) else ""
-            raise refuse(name, " or ".join(f"`{word}`" for word in words), shown(got), way_out)
+        check_word(getattr(value, name), name, words)
+
+
+def check_word(got: object, argument: str, words: Sequence[str]) -> None:
+    """Refuse an argument that is none of its words, with the one that is written alike.
+
+    Raises:
+        InputError: another word, or something else.
+    """
+    if not isinstance(got, str) or got not in words:  # an array would answer with one
+        way_out = near(got, words) if isinstance(got, str) else ""
+        raise refuse(argument, " or ".join(f"`{word}`" for word in words), shown(got), way_out)
 
 
 def check_types(value: object) -> None:

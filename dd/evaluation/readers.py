@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dd.base.seeding import child
-from dd.base.shapes import check_number, check_types
+from dd.base.shapes import check_number, check_types, check_word
 from dd.errors import DivergedError, refuse
 from dd.evaluation.learners import NetworkLearner, NetworkPredictor, model_name, model_of
 from dd.evaluation.loop import fresh
@@ -58,8 +58,7 @@ class Reader:
     strength: float = STRENGTH
 
     def __post_init__(self) -> None:
-        if self.rule not in READERS:
-            raise refuse("rule", " or ".join(f"`{name}`" for name in READERS), repr(self.rule))
+        check_word(self.rule, "rule", READERS)
         check_number(self.strength, "strength", low=0.0)
         check_types(self)
         if not self.strength >= LEAST:

@@ -11,8 +11,7 @@ from dd.base.files import dump_json
 from dd.base.home import shipped
 from dd.base.names import file_name
 from dd.base.paths import as_path, read_toml
-from dd.base.shapes import check_choices, check_number, check_types, check_whole
-from dd.base.texts import shown
+from dd.base.shapes import check_choices, check_number, check_types, check_whole, check_word
 from dd.errors import InputError, find_name, refuse, unknown
 from dd.experts.names import recipe_names
 from dd.experts.smooth import PENALTY_FORMS, PenaltyForm
@@ -105,8 +104,7 @@ class ExpertRecipe:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise refuse(name, "a whole number of at least 0", repr(value))
-        if not isinstance(self.penalty_form, str) or self.penalty_form not in PENALTY_FORMS:
-            raise refuse("penalty_form", "`pixel`, `sample` or `label`", shown(self.penalty_form))
+        check_word(self.penalty_form, "penalty_form", PENALTY_FORMS)
         if not self.drop_factor > 0:
             raise refuse("drop_factor", "positive", self.drop_factor, "`drop_epochs = 0` is for no drop.")
         check_types(self)

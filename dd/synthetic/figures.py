@@ -15,6 +15,7 @@ from dd.base.files import read_jsonl, write_bytes
 from dd.base.markup import Pictures, image, join, paragraph
 from dd.base.paths import as_path, is_folder
 from dd.base.raster import as_png, as_svg, default_scale, paste, paste_rows, picture
+from dd.base.shapes import check_word
 from dd.data import Images, Split
 from dd.data.images.nearest import nearest
 from dd.errors import DDError, refuse
@@ -164,8 +165,7 @@ def figures(
     Raises:
         InputError: another kind.
     """
-    if kind not in KINDS:
-        raise refuse("kind", " or ".join(f"`{k}`" for k in KINDS), repr(kind))
+    check_word(kind, "kind", KINDS)
     made: dict[str, bytes | None] = {}
     if small.kind != "images":
         made[DRAWN[small.kind]] = as_svg(small.draw()) if kind == "svg" else small.draw()

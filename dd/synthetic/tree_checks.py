@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dd.base.shapes import check_finite
+from dd.base.shapes import check_finite, check_word
 from dd.data.graphs.codes import NODE_LABELS, Codes
 from dd.errors import refuse
 
@@ -74,8 +74,7 @@ def _check_level(level: Level, name: str, below: int | None, labels: int, edges:
 
 
 def _check_codes(codes: Codes) -> None:
-    if codes.kind not in NODE_LABELS[1:]:
-        raise refuse("node_label", " or ".join(f"`{word}`" for word in NODE_LABELS[1:]), repr(codes.kind))
+    check_word(codes.kind, "node_label", NODE_LABELS[1:])
     for side, values, table in (("", codes.values, codes.table), ("edge_", codes.edge_values, codes.edge_table)):
         if table.ndim != 2 or table.shape[1] != len(values):
             raise refuse(f"codes.{side}table", f"of {len(values)} columns", list(table.shape))

@@ -10,6 +10,7 @@ from typing import Final, final
 import torch
 from torch import Tensor
 
+from dd.base.shapes import check_word
 from dd.data.graphs.graphs import GraphSplit
 from dd.errors import refuse
 
@@ -88,8 +89,7 @@ def check_features(train: GraphSplit, node_label: str = "auto") -> str:
     Raises:
         InputError: see `fit_codes`.
     """
-    if node_label not in NODE_LABELS:
-        raise refuse("node_label", " or ".join(f"`{word}`" for word in NODE_LABELS), repr(node_label))
+    check_word(node_label, "node_label", NODE_LABELS)
     kind = ("features" if train.x.shape[1] else "degree") if node_label == "auto" else node_label
     if kind == "features" and not train.x.shape[1]:
         raise refuse("node_label", "`degree` or `constant` for graphs without node features", "'features'")

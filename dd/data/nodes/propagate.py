@@ -9,8 +9,8 @@ from typing import Any, Final, final
 import torch
 from torch import Tensor
 
+from dd.base.shapes import check_word
 from dd.data.nodes.graph import NodeGraph
-from dd.errors import refuse
 
 NORMS: Final = ("both", "mean", "sum")
 """`both`: D̃^(-1/2) (A + I) D̃^(-1/2), as in GCN; `mean`: D̃^(-1) (A + I); `sum`: A. D̃ counts a node itself too."""
@@ -101,8 +101,7 @@ def scaled(x: Tensor, scale: str) -> Tensor:
     Raises:
         InputError: another word.
     """
-    if scale not in SCALES:
-        raise refuse("scale", " or ".join(f"`{word}`" for word in SCALES), repr(scale))
+    check_word(scale, "scale", SCALES)
     if scale == "none":
         return x
     total = x.abs().sum(1, keepdim=True)

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
+from dd.base.shapes import check_word
 from dd.data.graphs.refine import Ints
 from dd.errors import refuse
 
@@ -93,8 +94,7 @@ class Miner:
     """
 
     def __init__(self, bits: Bits, least: int, kind: str = "all", limit: int | None = None) -> None:
-        if kind not in KINDS:
-            raise refuse("patterns", " or ".join(f"`{k}`" for k in KINDS), repr(kind))
+        check_word(kind, "patterns", KINDS)
         if least < 1:
             raise refuse("min_support", "at least 1", least)
         self._bits, self._least, self._kind, self._limit = bits, least, kind, limit

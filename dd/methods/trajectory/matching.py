@@ -16,8 +16,7 @@ from torch import Tensor
 
 from dd.base.bounds import check_memory
 from dd.base.process import under_own_settings
-from dd.base.shapes import check_types, check_whole
-from dd.base.texts import shown
+from dd.base.shapes import check_choices, check_types, check_whole
 from dd.data import Images, check_ipc
 from dd.errors import InputError, refuse
 from dd.experts import ExpertRecipe, ExpertStore, make_student
@@ -259,9 +258,7 @@ def _check_fields(m: TrajectoryMatching) -> None:
     for name in ("batch_syn", "truncate"):
         if getattr(m, name) is not None and getattr(m, name) < 1:
             raise refuse(name, "None or at least 1", getattr(m, name))
-    for name, known in _CHOICES.items():
-        if not isinstance(got := getattr(m, name), str) or got not in known:
-            raise refuse(name, " or ".join(known), shown(got))
+    check_choices(m, _CHOICES)
     _check_window(m)
     if m.intermediate != "none" and m.student_steps < m.expert_epochs:
         way_out = 'Raise `student_steps`, or use `intermediate="none"`.'

@@ -19,7 +19,7 @@ from typing import Final, final
 import torch
 from torch import Tensor, nn
 
-from dd.base.shapes import check_number, check_whole
+from dd.base.shapes import check_number, check_whole, check_word
 from dd.errors import refuse, unknown
 from dd.models.graphs.rounds import PlainGraphs, Round, TreeDag
 
@@ -208,8 +208,7 @@ class GraphNet(nn.Module):
         if kind not in LAYERS:
             raise unknown("kind of layer", kind, LAYERS)
         for name, value, words in (("norm", norm, NORMS), ("jk", jk, JUMPS)):
-            if value not in words:
-                raise refuse(name, " or ".join(f"`{word}`" for word in words), repr(value))
+            check_word(value, name, words)
         for name, number in (("classes", classes), ("layers", layers), ("width", width), ("heads", heads)):
             check_whole(number, name)
         if check_number(dropout, "dropout", 0) >= 1:
