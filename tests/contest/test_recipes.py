@@ -39,6 +39,19 @@ def test_a_row_has_the_bytes_of_the_set_and_not_of_what_a_recipe_makes_of_it(rec
     report = evaluate(made, data(), recipe=recipe, committee=committee, **FAST)
     assert report.rows[0].bytes == made.nbytes.images + made.nbytes.labels
     assert report.rows[1].bytes == evaluate(made, data(), **FAST).rows[1].bytes
+    assert any("bytes" in note and f'recipe="{recipe}"' in note for note in report.notes)
+
+
+def test_the_bytes_of_a_file_with_stored_labels_are_those_of_its_folder_too(tmp_path: Path) -> None:
+    """A file beside its labels had fewer bytes in all than labels, and what was left over below 0."""
+    made, real = small(), data()
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(made.images[0].numel(), len(made.classes))).eval()
+    space = Normalise(mean=tuple(real.mean), std=tuple(real.std))
+    path = rectified(made, [(Teacher("t", net, space), 1.0)], space, Run(seed=0), steps=40).save(tmp_path / "a")
+    there = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
+    report = dd.evaluate(path, real, baselines=(), **FAST)
+    assert report.bytes["total"] == there
+    assert report.bytes == dd.load(path).nbytes._asdict()
 
 
 def test_hard_is_the_set_with_its_classes() -> None:

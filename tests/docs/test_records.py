@@ -470,3 +470,11 @@ def test_the_parts_of_an_interrupted_job_add_up(empty: Path, monkeypatch: pytest
 def test_seconds_are_those_of_the_processor_where_they_are_recorded() -> None:
     assert kept.spent({"distill_seconds": 9.0, "distill_cpu_seconds": 4.0}) == 4.0
     assert kept.spent({"distill_seconds": 9.0}) == 9.0
+
+
+def test_the_networks_of_one_draw_are_one_value() -> None:
+    """The spread of random pictures was over the networks of all draws, and said to be over draws."""
+    values = [0.1, 0.3, 0.2, 0.4, 0.5, 0.7]
+    assert decoupled.drawn({"set": "random", "values": values}) == pytest.approx((0.2, 0.3, 0.6))
+    assert decoupled.drawn({"set": "random", "values": values, "draws": 2}) == pytest.approx((0.2, 1.6 / 3))
+    assert decoupled.drawn({"set": "class_mean", "values": values}) == tuple(values)

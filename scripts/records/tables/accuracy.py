@@ -8,7 +8,7 @@ from typing import Any
 
 from dd.evaluation import mean_std
 from scripts.records import kept
-from scripts.records.tables.decoupled import percent
+from scripts.records.tables.decoupled import between, drawn, percent
 
 BASELINES = ("random", "random_tuned", "class_mean")
 Cell = tuple[str, int]
@@ -45,7 +45,7 @@ def told_once(origins: Iterable[Origin]) -> list[str]:
 
 
 def gather() -> tuple[dict[Cell, dict[str, dict[str, Any]]], set[Origin]]:
-    """(cell → set → its numbers, origins); a distilled row has a mean a seed, a baseline row all its networks."""
+    """(cell → set → its numbers, origins); `values` are a mean a set or draw, of a baseline of one set its networks."""
     cells: dict[Cell, dict[str, dict[str, Any]]] = defaultdict(dict)
     origins: set[Origin] = set()
     for record in records():
@@ -58,7 +58,9 @@ def gather() -> tuple[dict[Cell, dict[str, dict[str, Any]]], set[Origin]]:
             continue  # the second table's
         for row in report["rows"]:
             if row["set"] in BASELINES:
-                cells[cell][row["set"]] = {"values": row["values"], "networks": row["n"], "row": row}
+                values = drawn(row)
+                count = len(values) if len(values) < row["n"] else 1
+                cells[cell][row["set"]] = {"values": values, "sets": count, "networks": row["n"], "rows": [row]}
         if job["method"] in BASELINES or job["method"] == "baselines":
             continue
         for suffix, key in (("", "report"), (" (tuned lr)", "report_tuned")):
@@ -67,8 +69,10 @@ def gather() -> tuple[dict[Cell, dict[str, dict[str, Any]]], set[Origin]]:
             row = record[key]["rows"][0]
             held = cells[cell].setdefault(
                 job["method"] + suffix,
-                {"values": [], "networks": 0, "row": row, "all": [], "seconds": [], "bytes": report["bytes"]["total"]},
+                {"values": [], "networks": 0, "rows": [], "all": [], "seconds": [], "bytes": []},
             )
+            held["rows"].append(row)
+            held["bytes"].append(record[key]["bytes"]["total"])
             held["values"].append(row["mean"])
             held["all"] += row["values"]
             held["networks"] += row["n"]
@@ -87,16 +91,16 @@ def accuracy_table() -> list[str]:
         named = [sets[b]["values"] for b in ("random", "random_tuned") if b in sets]
         best = max((mean_std(v)[0] for v in named), default=None)
         for name, held in sorted(sets.items(), key=lambda item: (item[0] in BASELINES, item[0])):
-            row, distilled = held["row"], "all" in held
-            count = len(held["values"]) if distilled else {"class_mean": 1}.get(name, 3)
+            rows, distilled = held["rows"], "all" in held
+            count = len(held["values"]) if distilled else held["sets"]
             values = held["values"] if distilled and count > 1 else held.get("all", held["values"])
             gain = "" if best is None or not distilled else f"{100 * (mean_std(values)[0] - best):+.1f}"
             seconds = f"{sum(held['seconds']) / len(held['seconds']):.0f}" if distilled else ""
-            size = f"{held['bytes']:,}" if distilled else ""
-            networks = held["networks"] // count
+            size = between(held["bytes"], ",") if distilled else ""
+            networks, sizes = held["networks"] // count, between([row["lr"] for row in rows], ".3g")
             lines.append(
-                f"| {dataset} | {ipc} | {name} | {percent(values)} | {count} × {networks} | {gain} | {row['steps']} | "
-                f"{row['lr']:.3g} | {size} | {seconds} |"
+                f"| {dataset} | {ipc} | {name} | {percent(values)} | {count} × {networks} | {gain} | "
+                f"{rows[0]['steps']} | {sizes} | {size} | {seconds} |"
             )
     notes = [
         "± is the sample standard deviation over sets where there are several, else over networks. *gain*: points over "

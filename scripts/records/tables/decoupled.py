@@ -44,6 +44,16 @@ def spread(rows: Sequence[Mapping[str, Any]]) -> list[float]:
     return [row["mean"] for row in rows] if len(rows) > 1 else [value for row in rows for value in row["values"]]
 
 
+def drawn(row: Mapping[str, Any]) -> tuple[float, ...]:
+    """Of the row of a baseline: one value a draw where chance chooses it, else its networks."""
+    return by_draw(row["values"], row.get("draws", IMAGE_BASELINES[row["set"]].draws))
+
+
+def between(values: Sequence[float], form: str) -> str:
+    """The smallest to the largest, or the only one."""
+    return " to ".join(dict.fromkeys(f"{edge:{form}}" for edge in (min(values), max(values))))
+
+
 def points(pair: tuple[float, float]) -> str:
     """`+1.2 ± 0.7` in points."""
     return f"{100 * pair[0]:+.1f}" + ("" if math.isnan(pair[1]) else f" ± {100 * pair[1]:.1f}")
@@ -132,7 +142,7 @@ def _own(held: Sequence[dict[str, Any]], report: str) -> list[float]:
 def _beside(held: Sequence[dict[str, Any]], report: str, name: str) -> list[float]:
     """Scores of a baseline: a mean a draw where chance chooses it, else those of the networks."""
     rows = [row for record in held if report in record for row in record[report]["rows"][1:] if row["set"] == name]
-    return [value for row in rows for value in by_draw(row["values"], row.get("draws", IMAGE_BASELINES[name].draws))]
+    return [value for row in rows for value in drawn(row)]
 
 
 def _row(held: Sequence[dict[str, Any]]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from scripts.records import kept
 from scripts.records.make.frontier import CELLS, MODEL
 from scripts.records.tables.accuracy import origin_words, told_once
-from scripts.records.tables.decoupled import interval, percent, points, spread
+from scripts.records.tables.decoupled import between, interval, percent, points, spread
 
 REAL: Final = "random"
 """The cells of random real pictures: `SIZE-random`."""
@@ -67,7 +67,7 @@ def frontier_table(cells: Mapping[str, Sequence[dict[str, Any]]]) -> list[str]:
             *(percent(spread(rows[mark])) if mark in rows else "" for mark in marks),
             gain(own, last(cells.get(real_of(name), ()))) if name != real_of(name) else "",
             f"{len(own)} × {own[0]['n']}",
-            " to ".join(dict.fromkeys(f"{edge:.3g}" for edge in (min(sizes), max(sizes)))),
+            between(sizes, ".3g"),
         ]
         lines.append(f"| {name} | {' | '.join(row)} |")
     models = list(dict.fromkeys(model for records in cells.values() for model in strangers(records)))
@@ -88,6 +88,7 @@ def gain(own: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any]]) 
 def _notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
     machines = "; ".join(told_once([origin_words(record["origin"]) for record in records]))
     first = last(records)[0]
+    networks = between([row["n"] for record in records for row in record["strangers"]] or [1], "")
     return [
         f"CIFAR-10, hard labels, `{MODEL}` above, {first['steps']:,} steps for every set. A set of so many minutes is "
         "the last iterate before them, experts among the minutes where the method has some, on one thread; no iterate "
@@ -96,6 +97,6 @@ def _notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
         f"split for `{MODEL}`; other networks train with the same. *gain*: points of the last set over random real "
         "pictures of the same bytes, factor and storage, with a 95 % interval (Welch's t over sets) where there are "
         "several. Bytes are of images and labels. ± is the sample standard deviation over sets where there are "
-        "several, else over networks. "
+        f"several, else over networks. In the second table, of the last sets, {networks} network(s) a set. "
         f"{machines}.",
     ]

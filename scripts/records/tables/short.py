@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from dd.evaluation import mean_std
 from scripts.records.tables.accuracy import earlier_rule, gather, records
-from scripts.records.tables.decoupled import percent, spread
+from scripts.records.tables.decoupled import drawn, percent, spread
 from scripts.records.tables.readings import reading_records
 
 MATCHED: Final = (("cifar10", 1, "mtt"), ("cifar10", 10, "ftd"), ("cifar10", 10, "datm"))
@@ -40,7 +40,7 @@ def _matched() -> list[tuple[str, ...]]:
             beside = percent(max(named, key=lambda values: mean_std(values)[0])) if named else ""
             counts = f"{len(held['values'])} × {held['networks'] // len(held['values'])}"
             own = percent(held["values"] if several else held["all"])
-            rows.append((dataset, f"{ipc} a class", f"`{name}`", own, beside, _network(held["row"]), counts))
+            rows.append((dataset, f"{ipc} a class", f"`{name}`", own, beside, _network(held["rows"][0]), counts))
     return rows
 
 
@@ -52,9 +52,8 @@ def _labelled() -> list[tuple[str, ...]]:
         held = [r for r in records() if job.items() <= r["job"].items() and "report" in r]
         if held:
             own = [record["report"]["rows"][0] for record in held]
-            beside = [
-                v for r in held for row in r["report"]["rows"] if row["set"] == "random_labels" for v in row["values"]
-            ]
+            rows_beside = [row for r in held for row in r["report"]["rows"] if row["set"] == "random_labels"]
+            beside = [value for row in rows_beside for value in drawn(row)]
             counts = f"{len(own)} × {own[0]['n']}"
             told = f"{percent(beside)} (same labels)" if beside else ""
             network = _network(own[0])
