@@ -58,6 +58,7 @@ campaigns: .venv/installed  ## what can go wrong, tried many times; writes scrip
 docs: .venv/installed  ## rewrite the pages made from docstrings, presets and records: methods, results, reliability
 	$(BIN)/python -m scripts.records.tables
 	$(BIN)/python scripts/docs/methods.py
+	$(BIN)/python scripts/docs/frontier.py
 	$(BIN)/python scripts/docs/reliability.py
 
 # The builder reads sources and needs none of the packages of the library. `--quiet` would keep `--strict` from counting.

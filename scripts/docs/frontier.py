@@ -22,13 +22,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def points(cells: Mapping[str, Sequence[dict[str, Any]]]) -> list[tuple[str, float, float, float | None]]:
-    """(cell, minutes, mean, sample std) of every mark; cells of real pictures are level, over the minutes of all."""
+    """(set, minutes, mean, sample std) of every mark; real pictures are level, over the minutes of all."""
     found: list[tuple[str, float, float, float | None]] = []
     marks = sorted({mark for records in cells.values() for mark in curve(records)})
     for name, records in cells.items():
-        rows = curve(records)
-        level = {mark: last(records) for mark in (marks[0], marks[-1])} if name == real_of(name) else rows
-        found += [(name, mark, *mean_std(spread(own))) for mark, own in level.items()]
+        rows, own = curve(records), last(records)
+        label = f"{name.rpartition('-')[2]}, {own[0]['bytes']:,} bytes"
+        level = {mark: own for mark in (marks[0], marks[-1])} if name == real_of(name) else rows
+        found += [(label, mark, *mean_std(spread(each))) for mark, each in level.items()]
     return found
 
 

@@ -119,11 +119,11 @@ def test_the_gain_of_several_sets_has_the_interval_of_welch() -> None:
 def test_the_picture_has_a_line_a_cell_and_a_level_one_of_real_pictures(record: dict[str, Any]) -> None:
     found = picture.points({"one-byte-dm": [record], "one-byte-random": real_pictures(0.25)})
     assert [(name, cost) for name, cost, *_ in found] == [
-        ("one-byte-dm", 5.0),
-        ("one-byte-random", 5.0),
-        ("one-byte-random", 20.0),
+        ("dm, 144 bytes", 5.0),
+        ("random, 144 bytes", 5.0),
+        ("random, 144 bytes", 20.0),
     ]
-    assert {mean for name, _, mean, _ in found if name == "one-byte-random"} == {0.25}
+    assert {mean for name, _, mean, _ in found if name == "random, 144 bytes"} == {0.25}
 
 
 def test_no_records_give_no_table() -> None:
