@@ -28,7 +28,7 @@ def points(cells: Mapping[str, Sequence[dict[str, Any]]]) -> list[tuple[str, flo
     for name, records in cells.items():
         rows, own = curve(records), last(records)
         label = f"{name.rpartition('-')[2]}, {own[0]['bytes']:,} bytes"
-        level = {mark: own for mark in (marks[0], marks[-1])} if name == real_of(name) else rows
+        level = dict.fromkeys((marks[0], marks[-1]), own) if name == real_of(name) else rows
         found += [(label, mark, *mean_std(spread(each))) for mark, each in level.items()]
     return found
 
