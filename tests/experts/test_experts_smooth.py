@@ -254,7 +254,7 @@ def test_fields_without_effect_are_not_in_the_key() -> None:
         ({"ramp_every": -1}, "`ramp_every` must be a whole number of at least 0; got -1"),
         ({"ramp_every": False}, "`ramp_every` must be a whole number of at least 0; got False"),
         ({"penalty": -1.0}, "`penalty` must be a finite number of at least 0; got -1"),
-        ({"penalty_form": "image"}, "`penalty_form` must be `pixel`, `sample` or `label`; got 'image'"),
+        ({"penalty_form": "image"}, "`penalty_form` must be `pixel` or `sample` or `label`; got 'image'"),
         ({"drop_epochs": 1.5}, "`drop_epochs` must be a whole number of at least 0; got 1.5"),
         ({"drop_factor": 0.0}, "`drop_factor` must be positive; got 0"),
     ],

@@ -229,7 +229,7 @@ def test_every_field_is_described() -> None:
         ({"truncate": 5}, "truncate.*at most student_steps = 4"),
         ({"student_steps": 1, "intermediate": "equal"}, "student_steps.*at least expert_epochs = 2"),
         ({"labels": "learned", "init": "noise"}, "init.*real images"),
-        ({"labels": "soft"}, "labels.*hard or assigned or learned"),
+        ({"labels": "soft"}, "`labels` must be `hard` or `assigned` or `learned`; got"),
         ({"perturb": -1.0}, "perturb.*at least 0"),
         ({"max_start_epoch": 5}, "max_start_epoch.*at most 4"),
     ],
