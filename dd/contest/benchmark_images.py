@@ -12,7 +12,7 @@ from dd.contest.contest import chosen, given_lr
 from dd.contest.images import ImageContest
 from dd.contest.plan import Bench, Settings, Unit, cell, wanted_models
 from dd.contest.readings import called, expanded
-from dd.contest.recipes import BYTES, RD3, Under, suited, under
+from dd.contest.recipes import NOTES, RD3, Under, suited, under
 from dd.data import Images
 from dd.errors import InputError
 from dd.evaluation import Scorer, reader_of
@@ -67,15 +67,12 @@ class ImageBench(Bench):
 
     def _ways(self) -> list[str]:
         """How networks are trained, for the notes."""
-        if self._settings.recipe == "rd3":
-            return [BYTES["rd3"]]
-        told = [
+        told = (
             f"Baselines are trained by the recipe of the trajectory presets ({self._first_lr()}), methods by the "
             "recipe that their set carries; the number of optimiser steps is the same."
-        ]
-        if self._settings.recipe == "hard":
-            told.append(BYTES["hard"])
-        return told
+        )
+        recipe = self._settings.recipe
+        return [*([] if recipe == "rd3" else [told]), *NOTES[recipe]]
 
     def baseline(self, name: str) -> ImageBaseline | None:
         """The baseline of a row."""

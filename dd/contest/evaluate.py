@@ -25,7 +25,7 @@ from dd.contest.images import given_images, pick_images
 from dd.contest.nodes import as_good as good_notes
 from dd.contest.nodes import given_nodes
 from dd.contest.readings import expanded
-from dd.contest.recipes import BYTES, RD3, Recipe, check_recipe, own_alone, suited, under
+from dd.contest.recipes import NOTES, RD3, Recipe, check_recipe, own_alone, suited, under
 from dd.data import Images, Source, about
 from dd.errors import InputError, refuse
 from dd.evaluation import EvalReport, Reader, Row, model_of, origin
@@ -292,7 +292,7 @@ def _contest(
     forward = asked_forward(told["compile"])
     trained = under(how, real, lambda: _teacher(real, rules.device), run, told["steps"], told["committee"])
     given = given_images(loaded, real, method, picked, rules, run, forward, trained)
-    given = dataclasses.replace(given, notes=[*given.notes, *filter(None, [BYTES[how]])])
+    given = dataclasses.replace(given, notes=[*given.notes, *NOTES[how]])
     return given, expanded(wanted, own, loaded.size)
 
 

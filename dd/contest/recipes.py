@@ -42,14 +42,18 @@ RD3: Final = TrainRecipe(
 source of RD3 gives none."""
 RD3_EPOCHS: Final = 400
 
-BYTES: Final[dict[Recipe, str]] = {
-    "own": "",
-    "hard": 'Every set is trained on under one class an image (`recipe="hard"`): labels that it stores are not read, '
-    "and their bytes count all the same.",
-    "rd3": 'Every set has the labels of one teacher and one training (`recipe="rd3"`): bytes are of the sets as they '
-    "are stored, and those labels, which are made anew, are not among them.",
+NOTES: Final[dict[Recipe, tuple[str, ...]]] = {
+    "own": (),
+    "hard": (
+        'Every set is trained on under one class an image (`recipe="hard"`): labels that it stores are not read, and '
+        "their bytes count all the same.",
+    ),
+    "rd3": (
+        'Every set has the labels of one teacher and one training (`recipe="rd3"`): bytes are of the sets as they are '
+        "stored, and those labels, which are made anew, are not among them.",
+    ),
 }
-"""How the sets of a table are trained and what their bytes are, for its notes."""
+"""How the sets of a table are trained and what their bytes are."""
 
 Under = Callable[[Equipped], Equipped]
 """A set as it is evaluated."""

@@ -15,8 +15,8 @@ from typing import Any
 from dd.base.curves import accuracy_by
 from dd.base.files import write_bytes
 from dd.evaluation import mean_std
-from scripts.records.tables.decoupled import spread
 from scripts.records.tables.frontier import curve, frontier_records, last, real_of
+from scripts.records.tables.values import spread
 
 ROOT = Path(__file__).resolve().parents[2]
 

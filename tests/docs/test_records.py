@@ -20,7 +20,7 @@ from dd.models import as_spec
 from scripts.records import kept
 from scripts.records.make import leaderboards, run, settings
 from scripts.records.tables import __main__ as tables
-from scripts.records.tables import boards, decoupled, published
+from scripts.records.tables import boards, decoupled, published, values
 from scripts.records.tables import settings as settings_tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -474,7 +474,7 @@ def test_seconds_are_those_of_the_processor_where_they_are_recorded() -> None:
 
 def test_the_networks_of_one_draw_are_one_value() -> None:
     """The spread of random pictures was over the networks of all draws, and said to be over draws."""
-    values = [0.1, 0.3, 0.2, 0.4, 0.5, 0.7]
-    assert decoupled.drawn({"set": "random", "values": values}) == pytest.approx((0.2, 0.3, 0.6))
-    assert decoupled.drawn({"set": "random", "values": values, "draws": 2}) == pytest.approx((0.2, 1.6 / 3))
-    assert decoupled.drawn({"set": "class_mean", "values": values}) == tuple(values)
+    scores = [0.1, 0.3, 0.2, 0.4, 0.5, 0.7]
+    assert values.drawn({"set": "random", "values": scores}) == pytest.approx((0.2, 0.3, 0.6))
+    assert values.drawn({"set": "random", "values": scores, "draws": 2}) == pytest.approx((0.2, 1.6 / 3))
+    assert values.drawn({"set": "class_mean", "values": scores}) == tuple(scores)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from dd.evaluation import mean_std
 from scripts.records import kept
-from scripts.records.tables.decoupled import between, drawn, percent
+from scripts.records.tables.values import between, drawn, percent, spread
 
 BASELINES = ("random", "random_tuned", "class_mean")
 Cell = tuple[str, int]
@@ -44,9 +45,30 @@ def told_once(origins: Iterable[Origin]) -> list[str]:
     return [f"{machine}, at commits {', '.join(held)}" for machine, held in commits.items()]
 
 
-def gather() -> tuple[dict[Cell, dict[str, dict[str, Any]]], set[Origin]]:
-    """(cell → set → its numbers, origins); `values` are a mean a set or draw, of a baseline of one set its networks."""
-    cells: dict[Cell, dict[str, dict[str, Any]]] = defaultdict(dict)
+@dataclass(frozen=True)
+class Held:
+    """What was measured of a method or baseline at a budget: a row a set of it; of a baseline one row of all draws."""
+
+    rows: list[dict[str, Any]]
+    seconds: list[float] = field(default_factory=list)
+    bytes: list[int] = field(default_factory=list)
+
+    @property
+    def values(self) -> Sequence[float]:
+        """A mean a set or draw where there are several, else the networks of the only one."""
+        return drawn(self.rows[0]) if self.rows[0]["set"] in BASELINES else spread(self.rows)
+
+    @property
+    def counts(self) -> str:
+        """`3 × 2`: sets, networks a set."""
+        networks = sum(row["n"] for row in self.rows)
+        sets = max(len(self.rows), len(self.values) if len(self.values) < networks else 1)
+        return f"{sets} × {networks // sets}"
+
+
+def gather() -> tuple[dict[Cell, dict[str, Held]], set[Origin]]:
+    """(cell → method or baseline → what was measured, origins)."""
+    cells: dict[Cell, dict[str, Held]] = defaultdict(dict)
     origins: set[Origin] = set()
     for record in records():
         if "refused" in record:
@@ -56,28 +78,22 @@ def gather() -> tuple[dict[Cell, dict[str, dict[str, Any]]], set[Origin]]:
         origins.add(origin_words(report["origin"]))
         if "class" in record.get("method", {}):
             continue  # the second table's
-        for row in report["rows"]:
-            if row["set"] in BASELINES:
-                values = drawn(row)
-                count = len(values) if len(values) < row["n"] else 1
-                cells[cell][row["set"]] = {"values": values, "sets": count, "networks": row["n"], "rows": [row]}
+        cells[cell].update({row["set"]: Held([row]) for row in report["rows"] if row["set"] in BASELINES})
         if job["method"] in BASELINES or job["method"] == "baselines":
             continue
         for suffix, key in (("", "report"), (" (tuned lr)", "report_tuned")):
-            if key not in record:
-                continue
-            row = record[key]["rows"][0]
-            held = cells[cell].setdefault(
-                job["method"] + suffix,
-                {"values": [], "networks": 0, "rows": [], "all": [], "seconds": [], "bytes": []},
-            )
-            held["rows"].append(row)
-            held["bytes"].append(record[key]["bytes"]["total"])
-            held["values"].append(row["mean"])
-            held["all"] += row["values"]
-            held["networks"] += row["n"]
-            held["seconds"].append(kept.spent(record))
+            if key in record:
+                held = cells[cell].setdefault(job["method"] + suffix, Held([]))
+                held.rows.append(record[key]["rows"][0])
+                held.bytes.append(record[key]["bytes"]["total"])
+                held.seconds.append(kept.spent(record))
     return cells, origins
+
+
+def best_random(sets: Mapping[str, Held]) -> Sequence[float]:
+    """The better of random pictures with the step size of a set and with a tuned one; empty without them."""
+    named = [sets[name].values for name in ("random", "random_tuned") if name in sets]
+    return max(named, key=lambda values: mean_std(values)[0], default=())
 
 
 def accuracy_table() -> list[str]:
@@ -88,19 +104,15 @@ def accuracy_table() -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (dataset, ipc), sets in sorted(cells.items()):
-        named = [sets[b]["values"] for b in ("random", "random_tuned") if b in sets]
-        best = max((mean_std(v)[0] for v in named), default=None)
+        beside = best_random(sets)
         for name, held in sorted(sets.items(), key=lambda item: (item[0] in BASELINES, item[0])):
-            rows, distilled = held["rows"], "all" in held
-            count = len(held["values"]) if distilled else held["sets"]
-            values = held["values"] if distilled and count > 1 else held.get("all", held["values"])
-            gain = "" if best is None or not distilled else f"{100 * (mean_std(values)[0] - best):+.1f}"
-            seconds = f"{sum(held['seconds']) / len(held['seconds']):.0f}" if distilled else ""
-            size = between(held["bytes"], ",") if distilled else ""
-            networks, sizes = held["networks"] // count, between([row["lr"] for row in rows], ".3g")
+            gain = size = seconds = ""
+            if held.seconds:
+                gain = f"{100 * (mean_std(held.values)[0] - mean_std(beside)[0]):+.1f}" if beside else ""
+                size, seconds = between(held.bytes, ","), f"{sum(held.seconds) / len(held.seconds):.0f}"
             lines.append(
-                f"| {dataset} | {ipc} | {name} | {percent(values)} | {count} × {networks} | {gain} | "
-                f"{rows[0]['steps']} | {sizes} | {size} | {seconds} |"
+                f"| {dataset} | {ipc} | {name} | {percent(held.values)} | {held.counts} | {gain} | "
+                f"{held.rows[0]['steps']} | {between([row['lr'] for row in held.rows], '.3g')} | {size} | {seconds} |"
             )
     notes = [
         "± is the sample standard deviation over sets where there are several, else over networks. *gain*: points over "

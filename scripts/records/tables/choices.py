@@ -9,7 +9,7 @@ from typing import Any
 from dd.evaluation import mean_std
 from scripts.records import kept
 from scripts.records.make.choices import CHOICES, FACTORS, ROW, Choice
-from scripts.records.tables.decoupled import percent, spread
+from scripts.records.tables.values import percent, spread
 
 
 def choice_records() -> list[dict[str, Any]]:

@@ -4,59 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from scipy import stats
 
-from dd.contest.baselines_images import IMAGE_BASELINES
 from dd.evaluation import mean_std
-from dd.evaluation.spread import by_draw
 from dd.methods import METHODS, rebuild
 from dd.methods.presets import preset
 from scripts.records.kept import spent
+from scripts.records.tables.values import beside, interval, percent, points, spread
 
 Cells = dict[tuple[str, int, str], list[dict[str, Any]]]
 EARLIER = " †"  # a row of its own for sets of an earlier preset
-
-
-def interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
-    """(mean a - mean b, half of its 95 % interval by Welch's t)."""
-    (mean_a, std_a), (mean_b, std_b) = mean_std(list(a)), mean_std(list(b))
-    if std_a is None or std_b is None:
-        return mean_a - mean_b, math.nan
-    parts = std_a**2 / len(a), std_b**2 / len(b)
-    error = math.sqrt(sum(parts))
-    if error == 0:
-        return mean_a - mean_b, 0.0
-    freedom = sum(parts) ** 2 / (parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1))
-    return mean_a - mean_b, float(stats.t.ppf(0.975, freedom)) * error
-
-
-def percent(values: Sequence[float]) -> str:
-    """`48.1 ± 0.7` in per cent, sample std."""
-    mean, std = mean_std(list(values))
-    return f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
-
-
-def spread(rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Of rows of reports: one value a set where there are several sets, else the networks of the only one."""
-    return [row["mean"] for row in rows] if len(rows) > 1 else [value for row in rows for value in row["values"]]
-
-
-def drawn(row: Mapping[str, Any]) -> tuple[float, ...]:
-    """Of the row of a baseline: one value a draw where chance chooses it, else its networks."""
-    return by_draw(row["values"], row.get("draws", IMAGE_BASELINES[row["set"]].draws))
-
-
-def between(values: Sequence[float], form: str) -> str:
-    """The smallest to the largest, or the only one."""
-    return " to ".join(dict.fromkeys(f"{edge:{form}}" for edge in (min(values), max(values))))
-
-
-def points(pair: tuple[float, float]) -> str:
-    """`+1.2 ± 0.7` in points."""
-    return f"{100 * pair[0]:+.1f}" + ("" if math.isnan(pair[1]) else f" ± {100 * pair[1]:.1f}")
 
 
 def decoupled_table(records: Sequence[dict[str, Any]]) -> list[str]:
@@ -139,21 +99,15 @@ def _own(held: Sequence[dict[str, Any]], report: str) -> list[float]:
     return spread([record[report]["rows"][0] for record in held if report in record])
 
 
-def _beside(held: Sequence[dict[str, Any]], report: str, name: str) -> list[float]:
-    """Scores of a baseline: a mean a draw where chance chooses it, else those of the networks."""
-    rows = [row for record in held if report in record for row in record[report]["rows"][1:] if row["set"] == name]
-    return [value for row in rows for value in drawn(row)]
-
-
 def _row(held: Sequence[dict[str, Any]]) -> list[str]:
     """The numbers of a method's sets."""
     own = [record["report"]["rows"][0] for record in held]
     values, outside = _own(held, "report"), _own(held, "report_outside")
     cells = [percent(values), f"{len(own)} × {own[0]['n']}"]
-    cells += _against(values, _beside(held, "report", "random_labels"))
-    cells += [percent(outside) if outside else "", *_against(outside, _beside(held, "report_outside", "random_labels"))]
-    cells += _against(values, _beside(held, "report", "random"))
-    hard = _beside(held, "report", "hard")
+    cells += _against(values, beside(held, "report", "random_labels"))
+    cells += [percent(outside) if outside else "", *_against(outside, beside(held, "report_outside", "random_labels"))]
+    cells += _against(values, beside(held, "report", "random"))
+    hard = beside(held, "report", "hard")
     cells.append(percent(hard) if hard else "")
     sizes = held[0]["report"]["bytes"]
     seconds = sum(map(spent, held)) / len(held)

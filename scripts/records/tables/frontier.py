@@ -8,7 +8,7 @@ from typing import Any, Final
 from scripts.records import kept
 from scripts.records.make.frontier import CELLS, MODEL
 from scripts.records.tables.accuracy import origin_words, told_once
-from scripts.records.tables.decoupled import between, interval, percent, points, spread
+from scripts.records.tables.values import between, interval, percent, points, spread
 
 REAL: Final = "random"
 """The cells of random real pictures: `SIZE-random`."""

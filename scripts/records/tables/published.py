@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scripts.records import kept
-from scripts.records.tables.decoupled import percent
+from scripts.records.tables.values import percent
 
 
 def published_records() -> list[dict[str, Any]]:

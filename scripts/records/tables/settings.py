@@ -11,7 +11,7 @@ from scipy import stats
 from dd.evaluation import mean_std
 from scripts.records import kept
 from scripts.records.make.settings import PRESET, SETTINGS
-from scripts.records.tables.decoupled import percent, points
+from scripts.records.tables.values import percent, points
 
 
 def found() -> list[dict[str, Any]]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from dd.evaluation import mean_std
-from scripts.records.tables.accuracy import earlier_rule, gather, records
-from scripts.records.tables.decoupled import drawn, percent, spread
+from scripts.records.tables.accuracy import best_random, earlier_rule, gather, records
 from scripts.records.tables.readings import reading_records
+from scripts.records.tables.values import beside, percent, spread
 
 MATCHED: Final = (("cifar10", 1, "mtt"), ("cifar10", 10, "ftd"), ("cifar10", 10, "datm"))
 LABELLED: Final = (("cifar10", 10, "rded"), ("cifar10", 10, "sre2l++"), ("cifar10", 50, "rded"))
@@ -34,13 +33,10 @@ def _matched() -> list[tuple[str, ...]]:
     for dataset, ipc, name in MATCHED:
         sets = cells.get((dataset, ipc), {})
         if name in sets:
-            held = sets[name]
-            several = len(held["values"]) > 1
-            named = [sets[b]["values"] for b in ("random", "random_tuned") if b in sets]
-            beside = percent(max(named, key=lambda values: mean_std(values)[0])) if named else ""
-            counts = f"{len(held['values'])} × {held['networks'] // len(held['values'])}"
-            own = percent(held["values"] if several else held["all"])
-            rows.append((dataset, f"{ipc} a class", f"`{name}`", own, beside, _network(held["rows"][0]), counts))
+            held, others = sets[name], best_random(sets)
+            own, told = percent(held.values), percent(others) if others else ""
+            network = _network(held.rows[0])
+            rows.append((dataset, f"{ipc} a class", f"`{name}`", own, told, network, held.counts))
     return rows
 
 
@@ -52,10 +48,9 @@ def _labelled() -> list[tuple[str, ...]]:
         held = [r for r in records() if job.items() <= r["job"].items() and "report" in r]
         if held:
             own = [record["report"]["rows"][0] for record in held]
-            rows_beside = [row for r in held for row in r["report"]["rows"] if row["set"] == "random_labels"]
-            beside = [value for row in rows_beside for value in drawn(row)]
+            others = beside(held, "report", "random_labels")
             counts = f"{len(own)} × {own[0]['n']}"
-            told = f"{percent(beside)} (same labels)" if beside else ""
+            told = f"{percent(others)} (same labels)" if others else ""
             network = _network(own[0])
             rows.append(
                 (dataset, f"{ipc} a class, soft labels", f"`{name}`", percent(spread(own)), told, network, counts)
