@@ -14,6 +14,7 @@ from dd.cost.memory import whitening_bytes
 from dd.cost.meter import timed
 from dd.data import Images, class_counts
 from dd.methods import ClassMean, RandomReal
+from dd.methods.start import check_small
 
 _READ: Final = 4e8  # bytes a second of float32 pixels out of memory
 _SOME: Final = 200
@@ -23,7 +24,8 @@ _LIBRARIES, _SUMMED, _COPIES = 2_000_000, 24, 12
 
 
 def estimate_plain(method: RandomReal | ClassMean, real: Images, device: torch.device, calibrate: bool) -> Estimate:
-    """Random real images and class means."""
+    """Random real images and class means; what their run refuses at its only step is refused."""
+    check_small(real, method.ipc, method.layout)
     pixels, count = math.prod(real.train.shape), len(real.train)
     total, layout = sum(class_counts(real, method.ipc)), method.layout
     read = count if isinstance(method, ClassMean) else total * layout.small

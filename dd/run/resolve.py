@@ -214,9 +214,7 @@ def _check_fits(method: Method, real: Images | Graphs | Nodes, device: torch.dev
         InputError: with both figures, or as the method's `check_fits` says.
     """
     ipc = getattr(method, "ipc", None)
-    if real.kind == "images":
-        if not isinstance(ipc, int):
-            return
+    if real.kind == "images" and isinstance(ipc, int):
         _check_images_fit(method, real, ipc)
     if (own := getattr(method, "check_fits", None)) is not None:
         own(real, device)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +26,7 @@ from dd.experts import ExpertRecipe, ExpertStore, make_student
 from dd.inner import InnerStep, Problem, Target, adjoint, adjoint_pass, compiler_present
 from dd.inner.engines import BUILD
 from dd.inner.fast import FastNet, adjoint_fast
-from dd.methods import TrajectoryMatching
+from dd.methods import METHODS, TrajectoryMatching
 from dd.transforms.whiten import make_transform
 
 CPU = torch.device("cpu")
@@ -278,6 +280,23 @@ def test_refusals() -> None:
         dd.estimate(real_images(), matching(), ipc=3)
     with pytest.raises(InputError, match="device"):
         dd.estimate(real_images(), matching(), device="abacus")
+
+
+LAID = [key for key, kind in METHODS.items() if hasattr(kind(), "factor")]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"factor": 3}, {"factor": 2, "ipc": 100}, {"ipc": 1000}, {"ipc": {"3": 200}}], ids=str
+)
+@pytest.mark.parametrize("name", LAID)
+def test_what_a_run_refuses_is_not_estimated(name: str, fields: dict[str, Any], tmp_path: Path) -> None:
+    """`random` was estimated with a factor that its run refuses."""
+    told = []
+    for verb in (dd.estimate, partial(dd.distill, out=tmp_path)):
+        with pytest.raises(InputError) as refused:
+            verb("digits", name, **fields)  # type: ignore[operator]
+        told.append(str(refused.value))
+    assert told[0] == told[1]
 
 
 def test_an_estimate_says_what_it_is_of() -> None:
