@@ -199,7 +199,7 @@ def given_images(
     scorer = Scorer(real.test, rules.device)
     contest = ImageContest(entrants=[own], real=real, rules=rules, scorer=scorer, forward=forward)
     counts, stored, notes = _numbers(small, real) if picked and len(real.train) else (small.budget, small.counts, [])
-    layout = small.layout if isinstance(small, SyntheticImages) and small.store is None else PIXELS
+    layout = small.layout if isinstance(small, SyntheticImages) else PIXELS
     lr = None if rules.lr == "tuned" else rules.lr
     beside = BesideImages(
         real=real,

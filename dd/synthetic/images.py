@@ -118,8 +118,10 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
 
     @property
     def layout(self) -> Layout:
-        """What pictures a stored image is, and in how many bits."""
-        return PLAIN if self.stored is None else self.stored.layout
+        """What pictures a stored image is, and in how many bits: beside a label store in uint8, as its files have them."""
+        if self.stored is not None:
+            return self.stored.layout
+        return PLAIN if self.store is None else PIXELS
 
     @property
     def stored_images(self) -> Tensor:

@@ -17,7 +17,7 @@ from dd.contest.evaluate import evaluate
 from dd.contest.recipes import RD3, RD3_EPOCHS, rectified
 from dd.errors import InputError
 from dd.methods import RandomReal, Run
-from dd.synthetic import SyntheticImages
+from dd.synthetic import Layout, SyntheticImages
 from dd.teachers import Teacher
 from dd.transforms.whiten import Normalise
 
@@ -42,16 +42,17 @@ def test_a_row_has_the_bytes_of_the_set_and_not_of_what_a_recipe_makes_of_it(rec
     assert any("bytes" in note and f'recipe="{recipe}"' in note for note in report.notes)
 
 
-def test_the_bytes_of_a_file_with_stored_labels_are_those_of_its_folder_too(tmp_path: Path) -> None:
-    """A file beside its labels had fewer bytes in all than labels, and what was left over below 0."""
+def test_a_set_with_stored_labels_has_the_bytes_of_its_folder_too_and_pictures_in_uint8(tmp_path: Path) -> None:
+    """A file beside its labels had fewer bytes in all than labels, and its pictures were said to be in float32."""
     made, real = small(), data()
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(made.images[0].numel(), len(made.classes))).eval()
     space = Normalise(mean=tuple(real.mean), std=tuple(real.std))
     path = rectified(made, [(Teacher("t", net, space), 1.0)], space, Run(seed=0), steps=40).save(tmp_path / "a")
     there = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
-    report = dd.evaluate(path, real, baselines=(), **FAST)
+    report, back = dd.evaluate(path, real, baselines=(), **FAST), dd.load(path)
     assert report.bytes["total"] == there
-    assert report.bytes == dd.load(path).nbytes._asdict()
+    assert report.bytes == back.nbytes._asdict()
+    assert back.layout == back.hard().layout == Layout(storage="uint8")
 
 
 def test_hard_is_the_set_with_its_classes() -> None:

@@ -111,7 +111,8 @@ def pictures_of(html: str) -> list[Image.Image]:
         ("soft", "SyntheticImages('mtt', 6 images, soft labels, 3 classes, 2 a class, 2x4x5, {} bytes on disk)"),
         (
             "labelled",
-            "SyntheticImages(None, 2 images, labels of 1 stored batch, 2 classes, 1 a class, 1x8x8, {} bytes on disk)",
+            "SyntheticImages(None, 2 images (uint8), labels of 1 stored batch, 2 classes, 1 a class, 1x8x8, "
+            "{} bytes on disk)",
         ),
         ("canvases", "SyntheticImages(None, 2 canvases of 2², 2 classes, 1 a class, 1x8x8, {} bytes on disk)"),
         (
