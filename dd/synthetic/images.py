@@ -118,7 +118,7 @@ class SyntheticImages(Common, Dataset[tuple[Tensor, Any]]):
 
     @property
     def layout(self) -> Layout:
-        """What pictures a stored image is, and in how many bits: beside a label store in uint8, as its files have them."""
+        """What pictures a stored image is, and in how many bits; beside a label store these are of its file."""
         if self.stored is not None:
             return self.stored.layout
         return PLAIN if self.store is None else PIXELS
