@@ -15,6 +15,7 @@ from typing import Any
 from dd.base.curves import accuracy_by
 from dd.base.files import write_bytes
 from dd.evaluation import mean_std
+from scripts.records.make.frontier import MODEL, WIDE, model_of
 from scripts.records.tables.frontier import curve, frontier_records, last, real_of
 from scripts.records.tables.values import spread
 
@@ -28,6 +29,7 @@ def points(cells: Mapping[str, Sequence[dict[str, Any]]]) -> list[tuple[str, flo
     for name, records in cells.items():
         rows, own = curve(records), last(records)
         label = f"{name.rpartition('-')[2]}, {own[0]['bytes']:,} bytes"
+        label += "" if model_of(name) == MODEL else f", {WIDE}"
         level = dict.fromkeys((marks[0], marks[-1]), own) if name == real_of(name) else rows
         found += [(label, mark, *mean_std(spread(each))) for mark, each in level.items()]
     return found

@@ -128,5 +128,12 @@ def test_the_picture_has_a_line_a_cell_and_a_level_one_of_real_pictures(record: 
     assert {mean for name, _, mean, _ in found if name == "random, 144 bytes"} == {0.25}
 
 
+def test_cells_under_the_wide_network_say_so() -> None:
+    cells = {"one-byte-random": real_pictures(0.25), "ten-wide-random": real_pictures(0.5)}
+    assert {name for name, *_ in picture.points(cells)} == {"random, 144 bytes", "random, 144 bytes, convnet"}
+    assert "`convnet(width=32)` above, `convnet` for `ten-wide-random`, 2 steps" in table.frontier_table(cells)[-1]
+    assert ", `convnet` for" not in table.frontier_table({"one-byte-random": real_pictures(0.25)})[-1]
+
+
 def test_no_records_give_no_table() -> None:
     assert table.frontier_table({}) == []

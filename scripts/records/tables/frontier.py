@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from scripts.records import kept
-from scripts.records.make.frontier import CELLS, MODEL
+from scripts.records.make.frontier import CELLS, MODEL, WIDE, model_of
 from scripts.records.tables.accuracy import origin_words, told_once
 from scripts.records.tables.values import between, interval, percent, points, spread
 
@@ -75,7 +75,7 @@ def frontier_table(cells: Mapping[str, Sequence[dict[str, Any]]]) -> list[str]:
     for name, records in cells.items():
         each = strangers(records)
         lines.append(f"| {name} | {' | '.join(percent(spread(each[m])) if m in each else '' for m in models)} |")
-    return [*lines, "", *_notes([record for records in cells.values() for record in records])]
+    return [*lines, "", *_notes(cells)]
 
 
 def gain(own: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any]]) -> str:
@@ -85,18 +85,21 @@ def gain(own: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any]]) 
     return points(interval([row["mean"] for row in own], [row["mean"] for row in beside]))
 
 
-def _notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
+def _notes(cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    records = [record for held in cells.values() for record in held]
     machines = "; ".join(told_once([origin_words(record["origin"]) for record in records]))
     first = last(records)[0]
+    wide = " and ".join(f"`{name}`" for name in cells if model_of(name) != MODEL)
+    but = f", `{WIDE}` for {wide}" if wide else ""
     networks = between([row["n"] for record in records for row in record["strangers"]] or [1], "")
     return [
-        f"CIFAR-10, hard labels, `{MODEL}` above, {first['steps']:,} steps for every set. A set of so many minutes is "
-        "the last iterate before them, experts among the minutes where the method has some, on one thread; no iterate "
-        "is chosen by its accuracy, on test or held-out images, and `scripts/records/make/frontier.py` says which "
-        "settings were. The step size of a distilled set is its own, that of real pictures is tuned on the validation "
-        f"split for `{MODEL}`; other networks train with the same. *gain*: points of the last set over random real "
-        "pictures of the same bytes, factor and storage, with a 95 % interval (Welch's t over sets) where there are "
-        "several. Bytes are of images and labels. ± is the sample standard deviation over sets where there are "
+        f"CIFAR-10, hard labels, `{MODEL}` above{but}, {first['steps']:,} steps for every set. A set of so many "
+        "minutes is the last iterate before them, experts among the minutes where the method has some, on one thread; "
+        "no iterate is chosen by its accuracy, on test or held-out images, and `scripts/records/make/frontier.py` says "
+        "which settings were. The step size of a distilled set is its own, that of real pictures is tuned on the "
+        "validation split for that network; others train with the same. *gain*: points of the last set over random "
+        "real pictures of the same bytes, factor and storage, with a 95 % interval (Welch's t over sets) where there "
+        "are several. Bytes are of images and labels. ± is the sample standard deviation over sets where there are "
         f"several, else over networks. In the second table, of the last sets, {networks} network(s) a set. "
         f"{machines}.",
     ]
