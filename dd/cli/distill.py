@@ -173,7 +173,7 @@ def _told(small: AnySet, folder: Path, silent: bool) -> dict[str, Any]:
     else:
         if is_main():
             save_grid(small, folder / "grid.png")
-        text = f"{how_many(small)} in {path} ({path.stat().st_size:,} bytes); {small.provenance['selection']}"
+        text = f"{how_many(small)} in {path} ({small.nbytes.total:,} bytes); {small.provenance['selection']}"
     if not silent:
         say(text)
     return {

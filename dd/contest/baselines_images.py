@@ -14,7 +14,7 @@ from dd.data import Images, Ipc
 from dd.errors import InputError
 from dd.evaluation import RealImages
 from dd.evaluation.subset import Equipped
-from dd.methods import ClassMean, Herding, Infer, KCenter, Method, RandomReal, Recover, Run
+from dd.methods import ClassMean, Herding, Infer, KCenter, Method, RandomReal, Recover, Run, of_teachers
 from dd.methods.start import check_small
 from dd.synthetic import ImageSet, Layout, Storage, SyntheticImages, TrainRecipe
 from dd.synthetic.layout import LAYOUT, PLAIN, real_levels
@@ -134,7 +134,8 @@ class ImageBaseline(Baseline):
             except InputError as error:
                 return f"the data cannot give as many images: {error}"
         if self.labels == "kept" and beside.method is None:
-            return "give the set's teachers as `committee=`"
+            theirs = beside.small is None or of_teachers(beside.small.method)
+            return "give the set's teachers as `committee=`" if theirs else "the set has no labels of teachers"
         return ""
 
     def sets(self, beside: BesideImages, run: Run) -> list[Equipped]:

@@ -198,7 +198,7 @@ def _committee(members: object, recipe: Recipe) -> tuple[Member, ...] | None:
     """Who labels every set under `rd3`; refused under another recipe, where a method's teachers are its own."""
     if members is not None and recipe != "rd3":
         way_out = "A method's own teachers are given in its value: `methods=[dd.RDED(committee=…)]`."
-        raise refuse("committee", "left out unless `recipe='rd3'`", f"given, with recipe={recipe!r}", way_out)
+        raise refuse("committee", "left out unless `recipe='rd3'`", f"one, with recipe={recipe!r}", way_out)
     return None if members is None else check_members(members)
 
 

@@ -284,7 +284,7 @@ def _contest(
     method = rebuild(loaded.method, told["committee"] if how == "own" else None)
     if told["committee"] is not None and (how == "hard" or (how == "own" and method is None)):
         expected = "left out where no teachers label: `rd3` has some, and a set with labels of teachers under `own`"
-        raise refuse("committee", expected, f"given, with recipe={how!r}")
+        raise refuse("committee", expected, f"one, with recipe={how!r}")
     picked = suited(how, pick_images(loaded, method, baselines), baselines is not None)
     unsplit = dataclasses.replace(source, split=0)  # of graphs given by mistake: they are refused, and no split is
     real = load_real(data, unsplit, protocol_of(loaded), "evaluate", loaded.classes)

@@ -12,6 +12,7 @@ import torch
 
 from dd.base.parts import ALONE, Parts
 from dd.base.seeding import child_seed
+from dd.base.texts import count
 from dd.contest.baselines_images import IMAGE_BASELINES, BesideImages, ImageBaseline, ImageEntrant
 from dd.contest.contest import ROOM, Given, Rules, chosen, row_of
 from dd.contest.recipes import Under
@@ -271,11 +272,14 @@ def _title(small: ImageSet, name: str) -> str:
 def _check_shape(small: ImageSet, real: Images) -> None:
     """Refuse data of other channels or another size than the set's."""
     if small.channels != real.channels:
-        way = f"Judge it on data of {small.channels}, as that it was made from."
+        way = "Judge it on data like that which it was made from."
         if (mode := {1: "L", 3: "RGB"}.get(small.channels)) is not None:
             way += f" Pictures of your own get them by PIL's `.convert({mode!r})`."
         raise refuse(
-            "data", f"of images of channels: {small.channels}, like the set", f"{real.channels} ({real.name})", way
+            "data",
+            f"of images with {count(small.channels, 'channel')}, like the set",
+            f"{real.channels} ({real.name})",
+            way,
         )
     if small.size != real.size:
         size = small.size[0] if small.size[0] == small.size[1] else small.size

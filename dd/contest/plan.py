@@ -19,7 +19,7 @@ from dd.contest.recipes import Recipe
 from dd.data import Images
 from dd.data.graphs.graphs import Graphs
 from dd.data.nodes.nodes import Nodes
-from dd.errors import DDError, find_name, refuse
+from dd.errors import DDError, find_name, known_as, refuse
 from dd.evaluation import Row
 from dd.evaluation.selection import Protocol
 from dd.methods import Method, names_of, need_method, need_told
@@ -104,11 +104,14 @@ def named(
         InputError: no method, an unknown name, one twice, or a value for other data or with the name of a baseline.
     """
     found: dict[str, str | Method] = {}
-    way_out = "Or `all`; baselines are given as `baselines`."
+    way_out = "Or `all`; several are a list; baselines are given as `baselines`."
     for method in asked:
         names: Sequence[str | Method] = list(known) if method == "all" else [method]
         for one in names:
             if isinstance(one, str):
+                if (baseline := known_as(one, reserved)) is not None and known_as(one, known) is None:
+                    way_out = f'Give it as baselines=("{baseline}",), `--baselines {baseline}` in the shell.'
+                    raise refuse("methods", "names of methods", f"{one!r}, which is a baseline", way_out)
                 name = find_name(f"method for {kind}", one, known, way_out)
             else:
                 name = _own_name(one, kind, reserved)

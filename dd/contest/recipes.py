@@ -45,8 +45,8 @@ RD3_EPOCHS: Final = 400
 NOTES: Final[dict[Recipe, tuple[str, ...]]] = {
     "own": (),
     "hard": (
-        'Every set is trained on under one class an image (`recipe="hard"`): labels that it stores are not read, and '
-        "their bytes count all the same.",
+        'Every set is trained on under one class an image (`recipe="hard"`): soft labels that it stores are not '
+        "read, and their bytes count all the same.",
     ),
     "rd3": (
         'Every set has the labels of one teacher and one training (`recipe="rd3"`): bytes are of the sets as they are '

@@ -252,8 +252,8 @@ UNEVEN: Final = 1.5
 
 
 N: Final = (
-    "n is networks: of several draws, draws × networks of each; ± is over all of them, draws included, "
-    "a 95 % interval over the draws' means"
+    "n is networks: of several draws, draws × networks of each; ± is their sample standard deviation, draws included; "
+    "the 95 % interval of a row, in `report.json` and `to_pandas()`, is over the draws' means"
 )
 
 

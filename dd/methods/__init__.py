@@ -47,6 +47,7 @@ __all__ = [
     "own_network",
     "one_of",
     "reads_experts",
+    "of_teachers",
     "rebuild",
 ]
 
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
         reads_experts,
     )
     from dd.methods.decoupled.infer import Infer
-    from dd.methods.decoupled.papers import CDA, CVDD, DELT, INFER, RDED, SRE2L, SRE2LPP, rebuild
+    from dd.methods.decoupled.papers import CDA, CVDD, DELT, INFER, RDED, SRE2L, SRE2LPP, of_teachers, rebuild
     from dd.methods.decoupled.recover import Recover
     from dd.methods.distribution.matching import DistributionMatching
     from dd.methods.distribution.papers import DM, IDM, NCFM
@@ -82,7 +83,7 @@ else:
             "dd.methods.base": "Candidate FromExperts Method Run RunOptions Step need_method need_told own_network "
             "reads_experts",
             "dd.methods.decoupled.infer": "Infer",
-            "dd.methods.decoupled.papers": "CDA CVDD DELT INFER RDED SRE2L SRE2LPP rebuild",
+            "dd.methods.decoupled.papers": "CDA CVDD DELT INFER RDED SRE2L SRE2LPP of_teachers rebuild",
             "dd.methods.decoupled.recover": "Recover",
             "dd.methods.distribution.matching": "DistributionMatching",
             "dd.methods.distribution.papers": "DM IDM NCFM",

@@ -11,6 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final, Literal, final
 
+from dd.base.texts import shown
 from dd.errors import InputError, find_name, near, refuse, unknown
 from dd.experts import ExpertRecipe, load_recipe
 from dd.methods import METHODS, Method, class_of, kind_of, one_of
@@ -207,7 +208,7 @@ def replace_fields(method: Method, fields: Mapping[str, Any]) -> Method:
         elif name in inside:
             routed[name] = value
         else:
-            raise _no_such_field(method, name, own, nest, inside)
+            raise _no_such_field(method, name, value, own, nest, inside)
     if routed:
         given = fields.get(nest)
         if isinstance(given, Mapping) and (twice := sorted(routed.keys() & given.keys())):
@@ -237,11 +238,13 @@ def _nested(name: str, old: object, value: object) -> object:
     return dataclasses.replace(old, **value)
 
 
-def _no_such_field(method: Method, name: str, own: Iterable[str], nest: str, inside: Iterable[str]) -> InputError:
+def _no_such_field(
+    method: Method, name: str, value: object, own: Iterable[str], nest: str, inside: Iterable[str]
+) -> InputError:
     if name in LAYOUT:
         have = ", ".join(one for one in METHODS if name in class_of(one).__annotations__)
         expected = f"left out for {method.name}, whose sets have a form of their own"
-        return refuse(name, expected, "it", f"Methods that have it: {have}.")
+        return refuse(name, expected, shown(value), f"Methods that have it: {have}.")
     text = f"unknown field {name!r} of {method.name}; known: {', '.join(sorted(own))}."
     if inside:
         text += f" Of its {nest}: {', '.join(sorted(inside))}."

@@ -109,7 +109,7 @@ def announce_preset(run: Opened, device: torch.device, progress: bool | Progress
     source = "this library" if measured else row.source or "no source"
     text = f"{run.method.name} on {run.real.name}: preset `{row.tier}` ({source}"
     text += "" if row.settings else ", settings not verified"
-    text += ")" if row.run else ", never run here in full)"
+    text += ")" if row.run or source.startswith(MEASURED) else ", never run here in full)"
     if others:
         text += f", but for {', '.join(f'`{name}`' for name in others)}"
     if row.tier == "paper" and row.fields.get("storage") == "fp32" and "storage" not in others:

@@ -197,7 +197,7 @@ def test_version_and_no_verb(capsys: pytest.CaptureFixture[str]) -> None:
         (["measure", "run", "digits", "--metrics", "robst"], 2, "Did you mean robust?"),
         (["distill", "digits", "mtt", "--preset=papr"], 2, "`preset` must be `auto`, `paper` or `cpu`; got 'papr'"),
         (["distill", "digits", "mtt", "--device", "tpu7"], 2, "`device` must be a torch device"),
-        (["benchmark", "digits", "--methods", "random"], 2, "baselines are given as `baselines`"),
+        (["benchmark", "digits", "--methods", "random"], 2, "which is a baseline. Give it as baselines="),
         (["benchmark", "digits", "--methods", "mtt,rdet"], 2, "unknown method for images 'rdet'"),
         (
             ["benchmark", "digits", "--preset", "paper"],

@@ -145,6 +145,17 @@ def test_the_side_in_pixels_is_not_the_number_of_voters(home: Path, store: Path)
     assert made.method["voters"] == 3
 
 
+def test_the_bytes_that_are_told_are_of_stored_labels_too(
+    home: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They were those of the file alone, a fifth of what the set takes."""
+    assert main(["distill", "digits", "rded", *TINY["rded"], "--store", str(store), "--out", "run"]) == 0
+    files = [Path("run/synthetic.safetensors"), *Path("run").glob("labels/**/*")]
+    there = sum(path.stat().st_size for path in files if path.is_file())
+    assert there > files[0].stat().st_size
+    assert f"({there:,} bytes)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_has_an_estimate(method: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert method in estimated()

@@ -268,6 +268,11 @@ def test_workers_share_the_folder(home: Path, capsys: pytest.CaptureFixture[str]
         ({"methods": ["infer", "infer"]}, "`methods` must be different names; got 'infer' twice"),
         ({"methods": ["mirage"]}, "unknown method for images 'mirage'"),
         ({"methods": []}, "`methods` must be at least one"),
+        (
+            {"methods": ["random", "infer"]},
+            "`methods` must be names of methods; got 'random', which is a baseline.",
+        ),
+        ({"methods": ["infer,rded"]}, "unknown method for images 'infer,rded'"),
         ({"baselines": ["randm"]}, "unknown baseline 'randm'"),
         ({"ipc": ()}, "`ipc` must be one or more whole numbers"),
         ({"ipc": (1, 1)}, "`ipc` must be one or more whole numbers, each once"),

@@ -153,6 +153,9 @@ def test_beside_whole_images_in_uint8_stand_as_many_real_ones_in_uint8(whiten: b
     assert [row.set for row in report.rows] == ["random", "random (baseline)", "class_mean"]
     assert {row.bytes for row in report.rows} == {10 * 64 + 10 * 8}
     assert report.method == "random, 10 images (uint8)"
+    none = dd.evaluate(small, real, baselines=("random_labels",), **FAST)  # its way out were teachers, which it refuses
+    assert [row.set for row in none.rows] == ["random"]
+    assert "no random_labels row: the set has no labels of teachers" in none.notes
     assert "no random_packed row: the set's stored images are its pictures: it is `random`" in report.notes
     assert not any("float32" in note for note in report.notes)
     assert [row.set for row in dd.evaluate(small, real, **FAST).rows] == ["random", "random (baseline)"]

@@ -176,7 +176,7 @@ def test_a_benchmark_under_rd3_takes_another_teacher(tmp_path: Path) -> None:
     assert board.cells[0]["request"]["committee"] == ["convnet(norm=batch, width=2)"]
     with pytest.raises(InputError, match=r"of another benchmark \(other committee\)"):
         dd.benchmark(data(), [mine], recipe="rd3", committee=["convnet(width=4, norm=batch)"], **given)
-    with pytest.raises(InputError, match=r"`committee` must be left out unless `recipe='rd3'`; got given") as caught:
+    with pytest.raises(InputError, match=r"`committee` must be left out unless `recipe='rd3'`; got one") as caught:
         dd.benchmark(data(), [mine], committee=TEACHER, **given)
     assert "`methods=[dd.RDED(committee=…)]`" in str(caught.value)
     assert dd.RDED(committee=("convnet(norm=batch)",)).committee == ("convnet(norm=batch)",)

@@ -344,6 +344,15 @@ def test_refusals_at_construction(make: Any, text: str) -> None:
         make()
 
 
+def test_stored_labels_are_left_for_a_mirror_as_the_message_says() -> None:
+    """Its way out was refused for its loss."""
+    with pytest.raises(dd.InputError, match="`mirror` must be False") as caught:
+        METHODS["rded"](mirror=True)
+    assert str(caught.value).endswith('or use labels="static", train={"loss": "ce"}.')
+    made = replace_fields(METHODS["rded"](), {"mirror": True, "labels": "static", "train": {"loss": "ce"}})
+    assert made.layout.mirror  # type: ignore[attr-defined]
+
+
 def test_refusals_before_anything_is_trained(real: dd.Images, tmp_path: Path) -> None:
     for value in (method(factor=3), METHODS["random"](ipc=1, factor=3)):
         with pytest.raises(dd.InputError, match=r"`factor` must be a divisor of 8 .*Give `factor=2`"):

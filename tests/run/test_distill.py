@@ -556,6 +556,7 @@ def test_a_run_says_in_which_fields_it_is_not_that_of_its_row(capsys: pytest.Cap
         assert told.startswith("mtt on digits: preset `cpu` (")
         assert told.endswith("), but for `iterations`, `lr_img`" if changed else ")")
         assert ("94.8" in told) != bool(changed)
+        assert ("never run here in full" in told) == bool(changed)
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,11 @@ _KINDS: dict[str, type[Recover] | type[Infer]] = {"Recover": Recover, "Infer": I
 _TUPLES = ("committee", "priors", "scale", "class_ids")
 
 
+def of_teachers(record: Mapping[str, Any]) -> bool:
+    """Whether a set says that its method is one whose labels are of teachers."""
+    return str(record.get("class")) in _KINDS
+
+
 def rebuild(record: Mapping[str, Any], committee: Sequence[Member] | None = None) -> Recover | Infer | None:
     """The method that a set says it is of; `None` for others, and where its teachers cannot be known.
 

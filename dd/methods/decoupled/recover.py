@@ -175,12 +175,14 @@ class Recover:
 
     def _check_layout(self) -> None:
         """Refuse what stored labels, which are of uint8 pictures in random views, cannot have."""
-        stored = self.labels == "stored"
+        stored, others = self.labels == "stored", 'labels="static", train={"loss": "ce"}'
         if stored and self.mirror:
-            way_out = 'Their views are mirrored at random. Leave `mirror` out, or use labels="static".'
+            way_out = (
+                'Their views are mirrored at random. Leave `mirror` out, or use labels="static", train={"loss": "ce"}.'
+            )
             raise refuse("mirror", "False with stored labels", True, way_out)
         if stored and self.storage == "fp16":
-            way_out = 'Leave `storage` out, or use labels="static".'
+            way_out = f"Leave `storage` out, or use {others}."
             raise refuse("storage", "`uint8` with stored labels, which are of uint8 pictures", "'fp16'", way_out)
         _ = self.layout  # refuses what is none
 

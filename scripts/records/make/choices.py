@@ -34,7 +34,7 @@ BEFORE: Final[dict[str, dict[str, Any]]] = {"dm": {"lr_img": 10.0}, "idm": {"lr_
 FACTORS: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
     "dm": {"lr_img": (1.0, 3.0, 30.0)},
     "idm": {"lr_img": (1.0, 3.0, 30.0), "features": ("channel",), "class_weight": (0.5, 500.0)},
-    "ncfm": {"lr_img": (0.01, 0.1), "class_weight": (0.05,)},
+    "ncfm": {"lr_img": (0.01, 0.1), "class_weight": (0.05,), "iterations": (200, 800)},
 }
 """Method → field → values beside that of the row."""
 

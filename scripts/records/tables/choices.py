@@ -44,7 +44,7 @@ def choices_table(records: Sequence[Mapping[str, Any]]) -> list[str]:
         method, field, value = key
         told = ["row", _of_the_row(method)] if field == ROW else [f"`{field}`", value]
         mark = "**" if key in best else ""
-        seconds, _ = mean_std([record["distill_seconds"] for record in sets[key]])
+        seconds, _ = mean_std([kept.spent(record) for record in sets[key]])
         counts = f"{len(rows[key])} × {len(rows[key][0]['values'])}"
         cells = [method, *told, f"{mark}{percent(spread(rows[key]))}{mark}", counts, f"{seconds:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
@@ -52,7 +52,8 @@ def choices_table(records: Sequence[Mapping[str, Any]]) -> list[str]:
         *lines,
         "",
         "± is the sample standard deviation over sets where there are several, else over networks; the best of each "
-        "method is bold, and as the largest of several it is likely to be lower on other data.",
+        "method is bold, and as the largest of several it is likely to be lower on other data. Seconds are of a "
+        "processor where they were recorded, else of the clock of a busy machine.",
     ]
 
 
