@@ -21,7 +21,7 @@ def check_device(device: str | torch.device) -> torch.device:
     """
     try:
         found = torch.device(device)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise refuse("device", "a torch device such as 'cpu' or 'cuda:0'", repr(device)) from error
     if found.type == "meta":
         raise refuse("device", "a device that keeps numbers, such as 'cpu' or 'cuda:0'", repr(device))

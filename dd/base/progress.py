@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
 from dd.base.parallel import is_main
-from dd.base.texts import printable
+from dd.base.texts import printable, shown
+from dd.errors import refuse
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -78,8 +79,16 @@ class Bars:
 
 
 def reporter(label: str, progress: bool | Progress | None) -> Progress:
-    """The user's own callable, or bars."""
-    return progress if callable(progress) else Bars(label, progress)
+    """The user's own callable, or bars.
+
+    Raises:
+        InputError: something else.
+    """
+    if callable(progress):
+        return progress
+    if progress is not None and not isinstance(progress, bool):
+        raise refuse("progress", "True, False, None or a callable (done, total, text)", shown(progress))
+    return Bars(label, progress)
 
 
 def announce(text: str, progress: bool | Progress | None = None) -> None:

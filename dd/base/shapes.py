@@ -167,7 +167,8 @@ def check_word(got: object, argument: str, words: Sequence[str]) -> None:
 def check_types(value: object) -> None:
     """Refuse a field of a dataclass that is not of its plain type, or beyond its bound (`dd.base.bounds`).
 
-    A bool is no number, nor is 2.0 a whole one.
+    A bool is no number, nor is 2.0 a whole one; a whole number of a field of floats becomes one: 1 and 1.0 are one
+    request.
 
     Args:
         value: what has the fields. Of those annotated with more than bool, int, float, str and None only bounds are
@@ -177,7 +178,8 @@ def check_types(value: object) -> None:
         InputError: a field of another type, NaN, infinite or too large.
     """
     known = _fields(cast(Any, type(value)))
-    _check_all({name: getattr(value, name) for name in known}, known)
+    for name, number in _check_all({name: getattr(value, name) for name in known}, known).items():
+        object.__setattr__(value, name, number)
 
 
 def filled(made: type[Filled], given: Mapping[str, Any], **instead: Any) -> Filled:
@@ -192,7 +194,7 @@ def filled(made: type[Filled], given: Mapping[str, Any], **instead: Any) -> Fill
     return made(**{name: value for name, value in {**given, **instead}.items() if name in fields})
 
 
-def check_options(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
+def check_options(function: Callable[..., Any], given: dict[str, Any]) -> None:
     """`check_types` of what a function is given by name.
 
     Raises:
@@ -200,10 +202,12 @@ def check_options(function: Callable[..., Any], given: Mapping[str, Any]) -> Non
     """
     kinds = _options(function)
     if kinds and given:
-        _check_all({name: value for name, value in given.items() if name in kinds}, kinds)
+        given.update(_check_all({name: value for name, value in given.items() if name in kinds}, kinds))
 
 
-def _check_all(values: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]]) -> None:
+def _check_all(values: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]]) -> dict[str, float]:
+    """Whole numbers among values that are to be floats, as such; what is of no kind is refused."""
+    floats: dict[str, float] = {}
     for name, got in values.items():
         kinds = known[name]
         if (parts := _recipes(kinds)) and not isinstance(got, kinds):
@@ -217,6 +221,9 @@ def _check_all(values: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]]) 
                 raise refuse(name, expected, shown(got), _way_out(got, name))
         if got is not None:
             check_ranges(name, got)
+        if float in kinds and int not in kinds and isinstance(got, int) and not isinstance(got, bool):
+            floats[name] = float(got)
+    return floats
 
 
 @functools.cache

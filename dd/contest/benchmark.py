@@ -86,9 +86,9 @@ def benchmark(
         budget_bytes: likewise of graphs, by the published count, and of nodes, of features, edges and labels as stored;
             `None`: that of the values, or 2,048.
         models: names, `tv:NAME`, `dd.Model`s, and of images `unseen`, `ridge`, `nearest_mean` as in `dd.evaluate`
-            (readers take the features of the first network); the first one is compared with random, the others are
-            cross-architecture columns. `None`: the one of the trajectory presets of this data; of graphs and nodes,
-            that of the first method.
+            (readers take the features of the first network, and are called by it where that is not the one of `None`);
+            the first one is compared with random, the others are cross-architecture columns. `None`: the one of the
+            trajectory presets of this data; of graphs and nodes, that of the first method.
         repeats: fresh networks a set and model.
         seeds: sets a method and budget, from `seed` on; with several, spread and interval are over sets.
         baselines: of images `random`, `herding`, `k_center` (by the features of a network trained on all training

@@ -59,7 +59,9 @@ class ImageBench(Bench):
         own = RD3.model if settings.recipe == "rd3" else self._at(budgets[0]).recipe.model
         chosen_models = expanded(wanted_models(models) or [own], own, real.size)
         first = next((model for model in chosen_models if reader_of(model) is None), own)
-        self.models = {called(model): with_net(model, first) for model in chosen_models}
+        usual = called(first) == called(own)  # else a reader is named with its network: cells are of a name
+        shown = [model if usual else with_net(model, first) for model in chosen_models]
+        self.models = {called(one): with_net(model, first) for one, model in zip(shown, chosen_models, strict=True)}
         self.notes = [
             *self._ways(),
             "Seconds of experts and teachers are those of the first set that needed them.",

@@ -278,7 +278,7 @@ def _contest(
         whole = load_real(data, source, role="evaluate", like=loaded.classes)
         return given_nodes(loaded, whole, baselines, rules), wanted
     _left_out("images", split=split, early_stop=told["early_stop"] or None)
-    if None in wanted and how != "rd3":
+    if any(model is None for model in wanted) and how != "rd3":
         model_of(loaded.recipe, "models")
     own = RD3.model if how == "rd3" else None if is_own_name(loaded.recipe.model) else loaded.recipe.model
     method = rebuild(loaded.method, told["committee"] if how == "own" else None)

@@ -21,9 +21,9 @@ def expanded(models: Iterable[AnyModel | Reader | None], own: AnyModel | None, s
         size: height and width of the pictures.
 
     Raises:
-        InputError: `unseen` or a reader without a network of its own, for a set of a network of the user's own;
-            `unseen` for pictures that one of its networks does not take; a word that is neither one of `WORDS` nor a
-            network of the library's.
+        InputError: two models of one name; `unseen` or a reader without a network of its own, for a set of a network of
+            the user's own; `unseen` for pictures that one of its networks does not take; a word that is neither one of
+            `WORDS` nor a network of the library's.
     """
     found: list[Any] = []
     for model in map(_known, models):
@@ -40,8 +40,17 @@ def expanded(models: Iterable[AnyModel | Reader | None], own: AnyModel | None, s
             found.append(model if reader is None else reader)
     kept: dict[str, Any] = {}
     for model in found:
-        kept.setdefault(called(model), model)
+        if not _alike(model, there := kept.setdefault(called(model), model)):
+            way_out = "Name your own: `dd.Model(factory, name=…)`."
+            raise refuse("models", "of different names", f"two that are called {called(there)!r}", way_out)
     return list(kept.values())
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Whether two models of one name are one: readers by what they read, networks by how they are made."""
+    if None in (a, b) or reader_of(a) or reader_of(b):
+        return bool(a == b)
+    return as_spec(a) == as_spec(b)
 
 
 def _strangers(own: AnyModel, size: Size) -> list[AnyModel]:

@@ -83,7 +83,7 @@ def is_graph_data(data: object, root: str | os.PathLike[str] | None = None) -> b
         return True
     if isinstance(data, str):
         known = data.startswith(SMILES) or known_as(data, list_cards("graphs")) is not None
-        return known or _is_tu(data, None if root is None else os.fspath(root))
+        return known or _is_tu(data, None if root is None else str(as_path(root, "root")))
     return are_graphs(data)
 
 

@@ -20,7 +20,7 @@ from dd.errors import DivergedError, refuse
 from dd.evaluation.learners import NetworkLearner, NetworkPredictor, model_name, model_of
 from dd.evaluation.loop import fresh
 from dd.evaluation.subset import Equipped
-from dd.models import AnyModel
+from dd.models import AnyModel, as_spec
 from dd.models.features import features
 
 Rule = Literal["ridge", "nearest_mean"]
@@ -65,7 +65,12 @@ class Reader:
             raise refuse("strength", f"at least {LEAST:g}, or rounding is all that is left of it", self.strength)
 
     def __str__(self) -> str:
-        return self.rule if self.net is None else f"{self.rule} of {self.net}"
+        return _ruled(self.rule, self.strength) + ("" if self.net is None else f" of {as_spec(self.net)}")
+
+
+def _ruled(rule: Rule, strength: float) -> str:
+    """A rule as rows name it, with another strength than the usual one."""
+    return rule if strength == STRENGTH else f"{rule}(strength={strength!r})"
 
 
 def reader_of(model: object) -> Reader | None:
@@ -115,7 +120,8 @@ class ReaderLearner(NetworkLearner):
 
     def told(self, small: Equipped) -> dict[str, Any]:
         """What a row says of its model; there is no step."""
-        return {"model": f"{self.rule}, random {model_name(self.model, small)}", "steps": 0, "lr": 0.0}
+        rule = _ruled(self.rule, self.strength)
+        return {"model": f"{rule}, random {model_name(self.model, small)}", "steps": 0, "lr": 0.0}
 
 
 def ridge(phi: Tensor, y: Tensor, strength: float = STRENGTH) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from dd.base.shapes import check_whole, filled
 from dd.contest.contest import given_lr
 from dd.contest.images import match_data
 from dd.data import Images, Source, Split
-from dd.errors import InputError, refuse
+from dd.errors import InputError, refuse, unknown
 from dd.evaluation import NetworkLearner, NetworkPredictor, RealImages, enough_steps, model_name, origin, tune_lr
 from dd.evaluation.subset import Equipped
 from dd.methods.start import pick_real
@@ -186,8 +186,12 @@ def open_bench(small: AnyImageSet, data: object, test: bool = True, **options: U
         **options: see `Options`.
 
     Raises:
-        InputError: graphs; classes or shape differ from the data's; no test split; another argument out of range.
+        InputError: an argument by another name; graphs; classes or shape differ from the data's; no test split; another
+            argument out of range.
     """
+    for name in options:
+        if name not in Options.__annotations__:
+            raise unknown("argument", name, Options.__annotations__)
     trained = tuple(options.get("networks", ()))
     repeats = len(trained) or check_whole(options.get("repeats", 5), "repeats")
     lr = given_lr(options.get("lr", "recipe"))

@@ -20,6 +20,7 @@ from dd.cost.known import estimator_of
 from dd.data import About, Images, Source, about, list_cards, load_images
 from dd.data.graphs.card import load_graph_card
 from dd.data.graphs.graphs import Graphs
+from dd.data.images.resize import check_aspect
 from dd.data.nodes.custom import check_edges
 from dd.data.nodes.nodes import Nodes
 from dd.errors import InputError, find_name, near, refuse
@@ -92,8 +93,10 @@ def opened(
         InputError: see `resolve_method` and `load_real`; or more than the memory of the machine holds.
     """
     value, row = resolve_method(method, data, tier, device, fields, source.root)
-    if row is not None and about(data, source.root).card:
-        source = dataclasses.replace(source, aspect=source.aspect or row.aspect)
+    if source.aspect is not None:
+        check_aspect(source.aspect)
+    elif row is not None and about(data, source.root).card:
+        source = dataclasses.replace(source, aspect=row.aspect)
     real = (read or load_real)(data, source, protocol)
     _check_fits(value, real, device)
     _check_trained(value, real)
@@ -168,7 +171,9 @@ def resolve_method(
         known = about(data, root)
         _check_kind(name, kind_of(name), known, data)
         row = preset_for(name, known.name, tier, device, fields)
-        return replace_fields(METHODS[name](**row.fields), one_of(name, fields)), row
+        made = replace_fields(METHODS[name](**row.fields), one_of(name, fields))
+        check_name(made.name, "name")
+        return made, row
     need_method(method)
     if fields:
         raise InputError(
@@ -291,6 +296,8 @@ def source_like(small: AnySet, data: object, source: Source) -> Source:
     if size is None and small.kind == "images" and not isinstance(data, Images):
         known = about(data, source.root)
         size = small.size if known.kind == "images" and not known.card else None
+    if source.aspect is not None:
+        check_aspect(source.aspect)
     return dataclasses.replace(source, size=size, aspect=source.aspect or small.provenance.get("aspect"))
 
 

@@ -155,6 +155,19 @@ class TrainRecipe:
             way_out = f'Leave `{name}.loss` out; methods with `labels="stored"` have such labels.'
             raise refuse(f"{name}.loss", "`ce` where no logits of teachers are the labels", f"`{self.loss}`", way_out)
 
+    def check_hard(self, name: str = "train") -> None:
+        """Refuse mixing, for sets whose labels are classes.
+
+        Args:
+            name: what the recipe is called in the message.
+
+        Raises:
+            InputError: `mix` is another than `none`.
+        """
+        if self.mix != "none":
+            way_out = f"Mixing is for soft labels: leave `{name}.mix` out."
+            raise refuse(f"{name}.mix", "`none` with hard labels", f"`{self.mix}`", way_out)
+
     def dsa(self) -> DSA:
         """The augmentation of every training batch."""
         return DSA(strategy=self.augment, mode=self.augment_mode)

@@ -18,6 +18,7 @@ from dd.base.seeding import child_seed
 from dd.cli.main import main
 from dd.contest import benchmark_images
 from dd.errors import InputError
+from dd.evaluation import Reader
 from dd.methods import RandomReal
 
 RECIPE = dd.ExpertRecipe(
@@ -259,6 +260,18 @@ def test_workers_share_the_folder(home: Path, capsys: pytest.CaptureFixture[str]
     words += ["--models", "convnet(width=4)", "--repeats", "1", "--quiet", "--json", "--workers", "2"]
     assert main(words) == 0
     assert len(json.loads(capsys.readouterr().out)["cells"]) == 2
+
+
+def test_a_reader_of_another_network_or_strength_is_not_served_the_cell_of_the_first(home: Path) -> None:
+    """A kept cell of `ridge` was one of the network that stood first when it was made."""
+    given: dict[str, Any] = {"baselines": ("random",), "methods": [METHOD], "repeats": 1}
+    shown: set[str] = set()
+    for models in (["convnet(width=4)", "ridge"], ["mlp", "ridge"], ["mlp", Reader("ridge", strength=1000)]):
+        kept_there, fresh = (run(out, **{**given, "models": models}) for out in (home / "out", None))
+        a, b = ([(c["set"], c["values"]) for c in t.cells if "ridge" in c["model"]] for t in (kept_there, fresh))
+        assert a == b != []
+        shown |= {c["model"] for c in kept_there.cells if c["model"].startswith("ridge")}
+    assert len(shown) == 3
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_a_benchmark_of_hard_labels_has_cells_of_its_own(tmp_path: Path) -> None
     given: dict[str, Any] = {"ipc": 1, "models": ["mlp", "nearest_mean"], "repeats": 2, "steps": 2, "lr": 0.01}
     given |= {"baselines": ("random", "full"), "progress": False}
     board = dd.benchmark(data(), [mine], recipe="hard", out=tmp_path / "hard", **given)
-    assert board.models == ("mlp", "nearest_mean")
+    assert board.models == ("mlp", "nearest_mean of mlp")
     assert len(board.cells) == 6
     assert all(cell["request"]["recipe"] == "hard" for cell in board.cells)
     assert 'under one class an image (`recipe="hard"`)' in board.to_markdown()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from test_measure_robust import SHIFT, data, small
 
+import dd
 from dd.base.files import dump_json
 from dd.data import Images
 from dd.data.images.nearest import nearest
@@ -37,6 +38,13 @@ def test_calibration_of_every_network() -> None:
     assert dump_json(found.to_json())
     with pytest.raises(InputError, match="`bins` must be a whole number"):
         calibration(small(), data(), bins=0, **FAST)
+
+
+@pytest.mark.parametrize("name", ["calibration", "robustness", "adversarial", "membership", "continual", "neighbours"])
+def test_an_argument_by_another_name_is_refused(name: str) -> None:
+    """`models=` of `dd.evaluate` was taken without a word, and the set's own network measured."""
+    with pytest.raises(InputError, match=r"unknown argument 'models'; known: .*Did you mean model"):
+        getattr(dd, name)(small(), data(), models="mlp", **FAST)
 
 
 def test_adversarial_accuracies() -> None:

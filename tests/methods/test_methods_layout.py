@@ -344,6 +344,26 @@ def test_refusals_at_construction(make: Any, text: str) -> None:
         make()
 
 
+@pytest.mark.parametrize("name", ["mtt", "random", "class_mean", "herding", "rded", "infer"])
+def test_classes_are_not_mixed_which_is_said_before_a_set_is_made(name: str) -> None:
+    """A set was made that nobody could train on."""
+    labelled = {"labels": "hard", "train": {"loss": "ce", "mix": "cutmix", "augment": ""}}
+    own = labelled if name in ("rded", "infer") else {"train": {"mix": "cutmix"}}
+    with pytest.raises(dd.InputError, match=r"`train.mix` must be `none` with hard labels.*leave `train.mix` out"):
+        replace_fields(METHODS[name](), own)
+
+
+def test_one_and_its_float_are_one_request(tmp_path: Path) -> None:
+    """A folder begun with 1 was of another run than with 1.0; the shell says 1.0."""
+    few: dict[str, Any] = {"ipc": 1, "iterations": 1, "batch_real": 2, "model": "convnet(width=4,depth=1)"}
+    one, same = (
+        dd.distill("digits", "dm", **few, lr_img=lr, train={"steps": 2, "lr": lr}, out=tmp_path / "a", progress=False)
+        for lr in (1, 1.0)
+    )
+    assert one == same
+    assert dd.DM(lr_img=10**30).lr_img == 1e30  # and no OverflowError in the loop
+
+
 def test_stored_labels_are_left_for_a_mirror_as_the_message_says() -> None:
     """Its way out was refused for its loss."""
     with pytest.raises(dd.InputError, match="`mirror` must be False") as caught:

@@ -36,6 +36,11 @@ CALLS: dict[str, Callable[[Any], object]] = {
     "runs": lambda x: dd.report(x),
     "device": lambda x: dd.train(SMALL, device=x),
     "root": lambda x: dd.load_images("cifar10", root=x),
+    "root of distill": lambda x: dd.distill("digits", "random", ipc=1, root=x, progress=False),
+    "root of evaluate": lambda x: dd.evaluate(SMALL, "digits", root=x, **FAST),
+    "aspect of evaluate": lambda x: dd.evaluate(SMALL, DATA, aspect=x, **FAST),
+    "aspect of distill": lambda x: dd.distill(DATA, "random", ipc=1, aspect=x, progress=False),
+    "name of a method": lambda x: dd.estimate("digits", "dm", name=x),
 }
 WRONG: dict[str, Any] = {
     "a number": 3.5,

@@ -39,11 +39,11 @@ def check_aspect(aspect: str) -> str:
     Raises:
         InputError: another word.
     """
-    if aspect not in ASPECTS:
+    if not isinstance(aspect, str) or aspect not in ASPECTS:  # an array would answer with one
         raise refuse(
             "aspect",
             "'crop' (resize the short side, centre crop) or 'squash' (both sides, as the papers did)",
-            repr(aspect),
+            shown(aspect),
         )
     return aspect
 

@@ -79,6 +79,8 @@ def check_label_recipe(labels: str, train: TrainRecipe) -> None:
         raise refuse("train.loss", expected, f"{train.loss!r} with {labels!r}", way_out)
     if labels == "stored":
         check_plain_views(labels, train)
+    if labels == "hard":
+        train.check_hard()
 
 
 def check_plain_views(labels: str, train: TrainRecipe) -> None:

@@ -101,6 +101,8 @@ class Infer:
         if (self.labels == "hard") != (self.train.loss == "ce"):
             got = f"{self.train.loss!r} with {self.labels!r}"
             raise refuse("train.loss", "`ce` with hard labels, and `kl` or `gift` with others", got)
+        if self.labels == "hard":
+            self.train.check_hard()
         if self.labels == "dynamic":
             check_plain_views(self.labels, self.train)
         check_class_ids(self.class_ids)

@@ -96,7 +96,7 @@ class Mirage:
     name: str = "mirage"
     depth: int | None = None
     budget_bytes: int | None = 2048
-    min_support: float | tuple[float, ...] | None = None
+    min_support: int | float | tuple[float, ...] | None = None
     patterns: str = "closed"
     rank: str = "support"
     share: str = "equal"

@@ -48,6 +48,7 @@ class RandomReal:
         object.__setattr__(self, "ipc", given_ipc(self.ipc))
         check_types(self)
         self.train.check_classes()
+        self.train.check_hard()
         _ = self.layout  # refuses what is none
 
     @property
@@ -92,6 +93,7 @@ class ClassMean:
     def __post_init__(self) -> None:
         check_types(self)
         self.train.check_classes()
+        self.train.check_hard()
         if self.ipc != 1:
             raise refuse("ipc", "1 for class_mean", self.ipc)
         _ = self.layout  # refuses what is none

@@ -113,6 +113,7 @@ class Coreset:
         object.__setattr__(self, "ipc", given_ipc(self.ipc))
         check_types(self)
         self.train.check_classes()
+        self.train.check_hard()
         check_choices(self, {"choose": tuple(CHOOSE)})
         _ = self.layout  # refuses what is none
 

@@ -259,6 +259,8 @@ def _check_fields(m: TrajectoryMatching) -> None:
         if getattr(m, name) is not None and getattr(m, name) < 1:
             raise refuse(name, "None or at least 1", getattr(m, name))
     check_choices(m, _CHOICES)
+    if m.labels == "hard":
+        m.train.check_hard()
     _check_window(m)
     if m.intermediate != "none" and m.student_steps < m.expert_epochs:
         way_out = 'Raise `student_steps`, or use `intermediate="none"`.'

@@ -219,8 +219,8 @@ class Model:
             raise refuse("factory", "a function f(channels, classes, size) -> nn.Module", got, way_out)
         if self.name is not None and not _WORD.fullmatch(self.name):
             raise refuse("name", "letters, digits, `.`, `_` and `-`, a letter first", repr(self.name))
-        if known_as(self.name, MODELS) is not None:
-            raise refuse("name", "other than the library's models", repr(self.name))
+        if known_as(self.name, [*MODELS, *WORDS]) is not None:
+            raise refuse("name", "other than the library's models and words of evaluation", repr(self.name))
 
     def __str__(self) -> str:
         """The name, or the factory's own name in angle brackets."""
@@ -263,8 +263,11 @@ def call_factory(factory: Factory, name: str, form: str, *arguments: object) -> 
         inspect.signature(factory).bind(*arguments)
     except TypeError as error:
         raise refuse("factory", f"callable as {form}", f"{name}: {error}") from error
-    except ValueError:
-        pass  # some callables in C have no signature; calling them will tell
+    except ValueError:  # some callables in C have no signature; calling them will tell
+        try:
+            return factory(*arguments)
+        except TypeError as error:
+            raise refuse("factory", f"callable as {form}", f"{name}: {error}") from error
     return factory(*arguments)
 
 
