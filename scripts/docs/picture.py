@@ -1,6 +1,6 @@
 """The README's picture, from the folder of a benchmark: a row a method, one image a class, and its accuracy.
 
-    python scripts/docs/picture.py runs/leaderboards/cifar10 --ipc 1 --root DATA [--out docs/cifar10-ipc1.png]
+    python scripts/docs/picture.py runs/leaderboards/cifar10-ipc1 --ipc 1 --root DATA [--out docs/cifar10-ipc1.png]
 
 The first row is the random real images of the benchmark. Methods follow in the order of the leaderboard, refusals left
 out.

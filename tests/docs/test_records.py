@@ -187,7 +187,7 @@ def test_record_has_its_birth_certificate(name: str) -> None:
 
 def test_the_method_of_a_record_is_built_again_as_it_says() -> None:
     told = [record.get("method") for record in (*RECORDS.values(), *SETTINGS.values())]
-    cells = BOARDS["leaderboard-cifar10"]["cells"]
+    cells = BOARDS["leaderboard-cifar10-ipc1"]["cells"]
     told += [cell["request"].get("method") for cell in cells]
     made = [(method, value) for method in told if method and (value := rebuild(method)) is not None]
     assert len(made) > 50
@@ -370,9 +370,7 @@ def test_leaderboards_are_complete(name: str) -> None:
         check_origin(cell["origin"])
         assert cell.get("refused") or cell["values"]
     board = name.removeprefix("leaderboard-")
-    asked = leaderboards.BOARDS[
-        "cifar10-ipc10" if board == "cifar10" else board
-    ]  # the older one, until one a class is measured
+    asked = leaderboards.BOARDS[board]
     assert {row["model"] for row in told["rows"]} >= set(told["models"])
     assert told["models"][0] == asked["models"][0]
     known = ["random", "herding", "full"]
