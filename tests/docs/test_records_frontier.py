@@ -76,6 +76,19 @@ def test_a_mark_without_a_set_is_left_out_and_the_last_set_meets_strangers(recor
     assert record["strangers"][0]["lr"] == lr
 
 
+def test_what_was_tested_is_not_tested_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(40) % 2
+    real = dd.load_images({"train": (images[:20], labels[:20]), "test": (images[20:], labels[20:])})
+    dd.distill(real, "random", ipc=1, seed=0).save(tmp_path / "5.safetensors")
+    monkeypatch.setattr(frontier, "STEPS", 2)
+    rows = frontier.rows_of(tmp_path / "5.safetensors", real, ["mlp"], 0, 1, 0.01)
+    monkeypatch.setattr(dd, "evaluate", None)
+    assert frontier.rows_of(tmp_path / "5.safetensors", real, ["mlp"], 0, 1, 0.01) == rows
+    with pytest.raises(TypeError):
+        frontier.rows_of(tmp_path / "5.safetensors", real, ["mlp(width=8)"], 0, 1, 0.01)
+
+
 def test_every_cell_and_seed_makes_its_own_experts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stores = []
 
