@@ -206,7 +206,7 @@ def measure(row: str, args: argparse.Namespace) -> dict[str, Any]:
         "cpu_seconds": round(spent["cpu_seconds"], 4),
         "peak_mb": round(mb, 1),
         "stored_mb": round(4 * args.steps * args.parameters / MB, 1),
-        "peak_share": round(sum(n / peaks[kind] for kind, n in flops.items()) / spent["seconds"], 3),
+        "peak_share": float(f"{sum(n / peaks[kind] for kind, n in flops.items()) / spent['seconds']:.3g}"),
         "conv_gflop": round(sum(flops.values()) / 1e9, 1),
         "conv_gflops": round(peaks["float32"] / 1e9, 1),
         **({"bf16_gflops": round(peaks["bfloat16"] / 1e9, 1)} if "bfloat16" in peaks else {}),
