@@ -78,7 +78,7 @@ def accuracy_by(
     if len({size for _, size, _, _ in points}) < 2:
         return None
     names = list(dict.fromkeys(point[0] for point in points))
-    figure, axis = _axes(4.8, 3.2 + 0.18 * -(-len(names) // 3))
+    figure, axis = _axes(4.8, 3.2)
     for place, name in enumerate(names):
         own = sorted((size, mean, std or 0.0) for label, size, mean, std in points if label == name)
         colour, x = COLOURS[place % len(COLOURS)], [size for size, _, _ in own]
@@ -93,8 +93,18 @@ def accuracy_by(
         _plain(axis.xaxis, min(costs), max(costs))
     axis.set_xlabel(cost, color=INK, fontsize=11)
     axis.set_ylabel("score %", color=INK, fontsize=11)
-    figure.legend(loc="outside lower center", fontsize=8, frameon=False, labelcolor=INK, ncols=3)
+    _legend(figure, len(names))
     return figure_bytes(figure, kind)
+
+
+def _legend(figure: Any, names: int) -> None:
+    """The names below, in as many columns, three at most, as there is room for; rows make the figure higher."""
+    for columns in (3, 2, 1):
+        legend = figure.legend(loc="outside lower center", fontsize=8, frameon=False, labelcolor=INK, ncols=columns)
+        if columns == 1 or legend.get_window_extent().width < figure.bbox.width:
+            figure.set_figheight(figure.get_figheight() + 0.18 * -(-names // columns))
+            return
+        legend.remove()
 
 
 def heat_map(scores: Mapping[str, Mapping[str, float]], kind: str = "png") -> bytes | None:

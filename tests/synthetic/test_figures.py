@@ -119,6 +119,16 @@ def test_costs_within_two_decades_are_plain_numbers() -> None:
     assert not [text for text in ticks if "times" in text or "^" in text]
 
 
+@pytest.mark.parametrize("letters", [4, 24, 36, 200])
+@pytest.mark.parametrize("sets", [1, 6, 20])
+def test_names_stay_inside_the_figure(letters: int, sets: int) -> None:
+    names = [f"{place} {'a' * letters}" for place in range(sets)]
+    curve = accuracy_by([(name, size, 0.3, 0.01) for name in names for size in (5, 60)])
+    assert curve is not None
+    ink = np.asarray(Image.open(io.BytesIO(curve)).convert("RGBA"))[..., 3]
+    assert not any(edge.any() for edge in (ink[0], ink[-1], ink[:, 0], ink[:, -1]))
+
+
 def test_nothing_to_compare_is_no_figure() -> None:
     assert accuracy_by(POINTS[1:]) is None
     assert heat_map({"mtt": {"convnet": 0.5}, "random": {"convnet": 0.3}}) is None
